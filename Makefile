@@ -1,0 +1,48 @@
+# Every target makes its own environment in .venv; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# The CPU build of torch, by its exact name, so that no CUDA build can arrive by accident.
+# On a machine with a GPU: make demo TORCH=torch==2.13.0
+ifeq ($(shell uname),Darwin)
+TORCH  ?= torch==2.13.0
+else
+TORCH  ?= torch==2.13.0+cpu
+endif
+
+.PHONY: demo test check docs format clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" || { \
+	  echo "pip found no CPU build of torch under the name $(TORCH)."; \
+	  echo "Point pip at PyTorch's CPU wheels (PIP_EXTRA_INDEX_URL; pytorch.org names the address),"; \
+	  echo "or take the default build, several GB on Linux: make $(MAKECMDGOALS) TORCH=torch==2.13.0"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps Resemblyzer==0.1.4
+	touch $@
+
+demo: $(VENV)/.installed            ## the main job on the toy corpus, in minutes
+	$(BIN)/affetto demo runs/demo
+
+test: $(VENV)/.installed-dev        ## all tests
+	$(BIN)/pytest -n 2
+
+check: $(VENV)/.installed-dev       ## format, lint, types
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev        ## run every code block of README and docs
+	$(BIN)/pytest tests/test_docs.py
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,97 @@
+"""Settings: strict models, their YAML files, and overrides such as ``train.epochs=3``.
+
+A settings model lives beside what it configures and derives from :class:`Settings`; a recipe composes
+several into one. A key that no model knows is an error that names the nearest one.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from affetto.errors import ConfigError, unknown
+
+
+class Settings(BaseModel):
+    """A frozen group of settings in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def load(model: type[SettingsType], file: Path | None = None, overrides: Sequence[str] = ()) -> SettingsType:
+    """Reads settings from a YAML file, then applies dotted overrides.
+
+    Args:
+        model: the settings model to fill.
+        file: a YAML file that holds only what differs from the defaults; None for the defaults.
+        overrides: ``"a.b=value"`` each; the value is read as YAML.
+
+    Raises:
+        ConfigError: for a key that does not exist or a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read settings from {file}: {error}") from error
+        if not isinstance(loaded, dict | None):
+            raise ConfigError(f"{file} holds a {type(loaded).__name__}; a mapping of settings is needed")
+        values = loaded or {}
+    for override in overrides:
+        _apply(values, override)
+    return build(model, values)
+
+
+def build(model: type[SettingsType], values: Mapping[str, Any]) -> SettingsType:
+    """Fills a settings model from a mapping, with readable errors.
+
+    Raises:
+        ConfigError: names each key or value that does not fit.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(model, detail) for detail in error.errors())) from error
+
+
+def dump(settings: Settings) -> str:
+    """Returns the settings as YAML, every default written out."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"got the override {override!r}; it must look like train.epochs=3")
+    node = values
+    *parents, last = path.strip().split(".")
+    for name in parents:
+        child = node.get(name)
+        node[name] = child = dict(child) if isinstance(child, Mapping) else {}
+        node = child
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; a person means a number
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    node[last] = value
+
+
+def _explain(model: type[BaseModel], detail: Any) -> str:
+    location = [str(part) for part in detail["loc"]]
+    path = ".".join(location)
+    if detail["type"] != "extra_forbidden":
+        return f"{path}: got {detail['input']!r}; {detail['msg']}"
+    owner: type[BaseModel] = model
+    for name in location[:-1]:
+        annotation = owner.model_fields[name].annotation if name in owner.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            owner = annotation
+    return unknown("setting", path, [".".join([*location[:-1], name]) for name in owner.model_fields])

@@ -1,0 +1,147 @@
+"""The run folder: settings, environment, metrics, atomic writes, the DONE mark."""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from affetto.config import Settings, dump
+from affetto.errors import RunError
+
+PACKAGES = ("affetto", "torch", "numpy", "pandas", "scikit-learn", "scipy", "soundfile", "soxr", "accelerate")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` and puts it in place only when the block succeeds.
+
+    A crash, a kill or a full disk leaves the old file, or none, and never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file atomically, two spaces deep."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def environment(**facts: Any) -> dict[str, Any]:
+    """Returns package versions and the kind of processor, with any further facts; no host name."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+        **facts,
+    }
+
+
+class RunFolder:
+    """A folder that one verb writes: what was asked, in what environment, and what came out.
+
+    Args:
+        path: the folder; made when missing.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def done(self) -> bool:
+        """Whether the verb finished here."""
+        return (self.path / "DONE").exists()
+
+    def start(self, settings: Settings, **facts: Any) -> bool:
+        """Prepares the folder.
+
+        Args:
+            settings: the full settings of the verb.
+            facts: what else ``env.json`` should hold, e.g. seed and manifest hash.
+
+        Returns:
+            False when the same work already finished here, so that there is nothing to do; True to go on.
+
+        Raises:
+            RunError: when the folder holds another configuration, or other files.
+        """
+        text = dump(settings)
+        written = self.path / "config.yaml"
+        if written.exists() and written.read_text(encoding="utf-8") != text:
+            raise RunError(
+                f"{self.path} was made with other settings (see its config.yaml); "
+                "name another folder with -o, or remove this one"
+            )
+        if not written.exists() and self.path.exists() and any(self.path.iterdir()):
+            raise RunError(f"{self.path} holds files that no run of affetto wrote; name another folder with -o")
+        if self.done:
+            self._same_facts(facts)
+            return False
+        self.path.mkdir(parents=True, exist_ok=True)
+        if (self.path / "env.json").exists():
+            self._same_facts(facts)
+        write_text(written, text)
+        write_json(self.path / "env.json", environment(**facts))
+        return True
+
+    def _same_facts(self, facts: Mapping[str, Any]) -> None:
+        before = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+        for name, value in facts.items():
+            if before.get(name) != value:
+                raise RunError(
+                    f"{self.path} was made with {name} {before.get(name)!r}, now it is {value!r}; "
+                    "name another folder with -o, or remove this one"
+                )
+
+    def log(self, **values: Any) -> None:
+        """Appends one line to ``metrics.jsonl``."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(values) + "\n")
+
+    def finish(self) -> None:
+        """Leaves the DONE mark; call it last."""
+        write_text(self.path / "DONE", "")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process, so that two runs cannot write it at once.
+
+        Raises:
+            RunError: when another process holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with open(lock, "w", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"another process is writing {self.path}; wait for it, or name another folder") from error
+            yield
