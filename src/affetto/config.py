@@ -23,29 +23,51 @@ class Settings(BaseModel):
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
-def load(model: type[SettingsType], file: Path | None = None, overrides: Sequence[str] = ()) -> SettingsType:
-    """Reads settings from a YAML file, then applies dotted overrides.
+def read(file: Path) -> dict[str, Any]:
+    """Reads the settings that a YAML file holds: only what differs from the defaults.
+
+    Raises:
+        ConfigError: for a file that cannot be read or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read settings from {file}: {error}") from error
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{file} holds a {type(values).__name__}; a mapping of settings is needed")
+    return values or {}
+
+
+def load(
+    model: type[SettingsType], values: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> SettingsType:
+    """Fills a settings model from values, then applies dotted overrides.
 
     Args:
         model: the settings model to fill.
-        file: a YAML file that holds only what differs from the defaults; None for the defaults.
+        values: what differs from the defaults, e.g. from :func:`read`.
         overrides: ``"a.b=value"`` each; the value is read as YAML.
 
     Raises:
         ConfigError: for a key that does not exist or a value that does not fit.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read settings from {file}: {error}") from error
-        if not isinstance(loaded, dict | None):
-            raise ConfigError(f"{file} holds a {type(loaded).__name__}; a mapping of settings is needed")
-        values = loaded or {}
+    changed = merge({}, values or {})
     for override in overrides:
-        _apply(values, override)
-    return build(model, values)
+        _apply(changed, override)
+    return build(model, changed)
+
+
+def merge(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays settings over others, group by group; a group with another ``name`` replaces the old one whole."""
+    merged = dict(base)
+    for key, value in other.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            same = known.get("name") == value.get("name", known.get("name"))
+            merged[key] = merge(known if same else {}, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def build(model: type[SettingsType], values: Mapping[str, Any]) -> SettingsType:

@@ -1,0 +1,54 @@
+"""affetto turns recorded speech into emotion recognisers, measured under speaker-disjoint protocols.
+
+The names below are the front door; each is loaded when it is first asked for, so that importing affetto costs
+nothing and loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from affetto.corpora import scan
+    from affetto.corpora.manifest import Manifest
+    from affetto.errors import AffettoError
+    from affetto.inference import Recogniser
+    from affetto.protocols.protocol import list_protocols, load_protocol
+    from affetto.recipes.evaluate import evaluate
+    from affetto.recipes.finetune import finetune
+    from affetto.recipes.methods import finetune_settings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AffettoError": "affetto.errors",
+    "Manifest": "affetto.corpora.manifest",
+    "Recogniser": "affetto.inference",
+    "evaluate": "affetto.recipes.evaluate",
+    "finetune": "affetto.recipes.finetune",
+    "finetune_settings": "affetto.recipes.methods",
+    "list_protocols": "affetto.protocols.protocol",
+    "load_protocol": "affetto.protocols.protocol",
+    "scan": "affetto.corpora",
+}
+
+__all__ = [
+    "AffettoError",
+    "Manifest",
+    "Recogniser",
+    "evaluate",
+    "finetune",
+    "finetune_settings",
+    "list_protocols",
+    "load_protocol",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'affetto' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,327 @@
+"""Decode, mix, resample: the only file that knows audio formats.
+
+Everything after this file sees one kind of signal: mono, 16 kHz, float32, full scale at ±1.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from affetto.errors import AudioError
+
+SAMPLE_RATE = 16_000
+"""Samples per second of every signal inside affetto."""
+
+Source = str | Path | bytes | BinaryIO
+"""What a recording may be given as: a path, the bytes of a file, or an open binary file."""
+
+_SLACK_SECONDS = 0.1  # an annotated end may pass the last sample by rounding
+_MPEG_SLACK_FRAMES = 4 * 1152  # encoder delay and padding, which few MP3 headers count
+_STREAMED_BYTES = 0x7FFF0000  # a size from here on stands for "unknown" in files written to a pipe
+_SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
+_COUNTS = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+
+
+class AudioInfo(NamedTuple):
+    """What the header of a recording says.
+
+    Attributes:
+        rate: samples per second.
+        channels: number of channels.
+        frames: samples per channel.
+        duration_seconds: ``frames / rate``.
+    """
+
+    rate: int
+    channels: int
+    frames: int
+    duration_seconds: float
+
+
+def read_info(source: Source) -> AudioInfo:
+    """Reads the header of a recording and nothing else.
+
+    Raises:
+        AudioError: for a file that is missing, empty, not audio, or shorter than its header says.
+    """
+    with _opened(source) as (file, _):
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.frames / file.samplerate)
+
+
+def decode(source: Source, start: float | None = None, end: float | None = None) -> NDArray[np.float32]:
+    """Decodes a recording, or a part of it, to mono at 16 kHz.
+
+    Channels are averaged, then resampled (soxr, high quality). WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and
+    whatever else libsndfile reads. Silence is not an error. A cut is found wherever the format lets one find
+    it: an Ogg file that ends between two pages looks like a whole one.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+        start: first second to keep; None for the beginning.
+        end: second to stop at; None for the end. It may pass the last sample by 0.1 s.
+
+    Returns:
+        Samples, ``(S,)`` with ``S >= 1``.
+
+    Raises:
+        AudioError: names the file and the fault: missing, empty, not audio, truncated, no samples, NaN or
+            infinite samples, a part that lies outside.
+    """
+    with _opened(source) as (file, name):
+        first, last = _part(file, name, start, end)
+        if first:
+            file.seek(first)
+        samples = _read(file, name, first, last)
+        return _finish(_mix(samples), file.samplerate, name)
+
+
+def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
+    """Turns an array into what :func:`decode` would have made of it.
+
+    Args:
+        samples: ``(S,)``, ``(channels, S)`` or ``(S, channels)``; the shorter axis is the channels. Integers
+            are scaled by the range of their type, unsigned bytes about 128; floats are taken as they are.
+        rate: samples per second of the array.
+
+    Returns:
+        Mono at 16 kHz, ``(S',)`` with ``S' >= 1``.
+
+    Raises:
+        AudioError: for an array of another shape or type, without samples, or with NaN or infinite ones.
+    """
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2):
+        raise AudioError(
+            f"got an array of shape {array.shape}; (S,), (channels, S) or (S, channels) is needed"
+        )
+    if not float(rate) > 0:
+        raise AudioError(f"got a rate of {rate}; a positive number of samples per second is needed")
+    if array.dtype.kind == "u":
+        half = 2.0 ** (8 * array.dtype.itemsize - 1)
+        array = (array - half) / half
+    elif array.dtype.kind == "i":
+        array = array / 2.0 ** (8 * array.dtype.itemsize - 1)
+    elif array.dtype.kind != "f":
+        raise AudioError(f"got an array of {array.dtype}; integers or floats are needed")
+    if array.ndim == 2:
+        array = array.T if array.shape[0] < array.shape[1] else array
+    return _finish(_mix(array.astype(np.float32, copy=False)), rate, "the array")
+
+
+def blocks(
+    source: Source, seconds: float, overlap_seconds: float = 0.0
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Decodes a long recording piece by piece, in memory that does not grow with its length.
+
+    Block ``k`` begins at ``k * (seconds - overlap_seconds)``; the last one is what remains, and holds
+    something that no block before it held. Joined without overlaps, they are what :func:`decode` returns.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+        seconds: length of a block.
+        overlap_seconds: how much of a block its successor repeats.
+
+    Yields:
+        ``(start_seconds, samples)`` with samples mono at 16 kHz, ``(S,)``.
+
+    Raises:
+        AudioError: as :func:`decode`; for a truncated FLAC or MP3 only once its end is reached.
+    """
+    size, hop = round(seconds * SAMPLE_RATE), round((seconds - overlap_seconds) * SAMPLE_RATE)
+    if not 0 < hop <= size:
+        raise AudioError(
+            f"got blocks of {seconds} s that overlap by {overlap_seconds} s; "
+            "the length must be above 0 and the overlap at least 0 and below the length"
+        )
+    position, covered, held = 0, 0, np.zeros(0, np.float32)
+    for piece in _stream(source):
+        held = np.concatenate([held, piece])
+        while len(held) >= size:
+            yield position / SAMPLE_RATE, held[:size].copy()
+            covered, position, held = position + size, position + hop, held[hop:]
+    if position + len(held) > covered:
+        yield position / SAMPLE_RATE, held
+
+
+def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Stores samples in 16 bits: full scale ±1 becomes ±32768, what lies beyond is clipped."""
+    scaled = np.rint(samples * np.float32(32768.0))
+    clipped: NDArray[np.float32] = np.clip(scaled, -32768, 32767)
+    return clipped.astype(np.int16)
+
+
+def from_int16(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Undoes :func:`to_int16`; the 16-bit PCM of a 16 kHz file survives both exactly."""
+    return samples.astype(np.float32) * np.float32(1 / 32768)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
+    """Opens a recording, with errors of our own; yields it with the name to call it by."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        name = str(path)
+        target: str | BinaryIO = name
+        if not path.is_file():
+            raise AudioError(f"{name}: no such file; check the path and the corpus root")
+        empty = path.stat().st_size == 0
+    else:
+        handle = io.BytesIO(source) if isinstance(source, bytes) else source
+        name = str(getattr(source, "name", "the recording"))
+        target = handle = handle if handle.seekable() else io.BytesIO(handle.read())
+        before = handle.tell()
+        empty = handle.seek(0, io.SEEK_END) == before
+        handle.seek(before)
+    if empty:
+        raise AudioError(f"{name}: the file is empty (0 bytes); copy it again, or drop its row")
+    try:
+        file = soundfile.SoundFile(target)
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = str(getattr(error, "error_string", error)).rstrip(".")
+        raise AudioError(
+            f"{name}: not audio that libsndfile reads, or cut off in its header ({reason}); "
+            "convert it to WAV or FLAC, copy it again, or drop its row"
+        ) from error
+    with file:
+        _check_whole(file, name)
+        yield file, name
+
+
+def _check_whole(file: soundfile.SoundFile, name: str) -> None:
+    """Compares what the header promises with what libsndfile found, which quietly repairs the difference."""
+    log = file.extra_info
+    pairs = [(int(there), int(promised)) for there, promised in _COUNTS.findall(log)]
+    for size, found in _SIZES.findall(log):
+        if int(size) < _STREAMED_BYTES:
+            pairs.append((file.frames, round(file.frames * int(size) / max(int(found), 1))))
+    for there, promised in pairs:
+        if there < promised:
+            raise _truncated(name, there, promised, file.samplerate)
+    unended = "lacks an end-of-stream bit" in log or "without an End-Of-Stream flag" in log
+    if (
+        unended and "Junk after the last page" in log
+    ):  # a stream without its end alone may be a live recording
+        raise _truncated(name, file.frames, None, file.samplerate)
+
+
+def _truncated(name: str, there: int, promised: int | None, rate: int) -> AudioError:
+    promise = (
+        "it was cut within a page" if promised is None else f"its header promises {promised / rate:.2f} s"
+    )
+    return AudioError(
+        f"{name}: truncated: it holds {there / rate:.2f} s ({there} samples), {promise}; "
+        "copy it again, or drop its row"
+    )
+
+
+def _part(file: soundfile.SoundFile, name: str, start: float | None, end: float | None) -> tuple[int, int]:
+    """Returns the first frame and the one after the last."""
+    duration = file.frames / file.samplerate
+    begin = 0.0 if start is None else float(start)
+    stop = duration if end is None else float(end)
+    if file.frames and not (0 <= begin < duration and begin < stop <= duration + _SLACK_SECONDS):
+        raise AudioError(
+            f"{name}: got the part from {begin:g} s to {stop:g} s of a recording of {duration:.3f} s; "
+            "it must lie inside and end after it begins"
+        )
+    first = min(round(begin * file.samplerate), max(file.frames - 1, 0))
+    last = file.frames if end is None else min(round(stop * file.samplerate), file.frames)
+    return first, max(last, min(first + 1, file.frames))
+
+
+def _read(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArray[np.float32]:
+    """Reads frames ``first`` to ``last``, ``(S, channels)``, and asks whether more should be there."""
+    try:
+        samples: NDArray[np.float32] = file.read(last - first, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise _truncated(name, _count(file), file.frames, file.samplerate) from error
+    if len(samples) < last - first and not _only_estimated(file, last - first - len(samples)):
+        raise _truncated(name, first + len(samples), file.frames, file.samplerate)
+    if last == file.frames and file.format == "OGG":
+        _check_whole(file, name)  # whether an Ogg stream was ended shows only at its end
+    return samples
+
+
+def _only_estimated(file: soundfile.SoundFile, missing: int) -> bool:
+    """Whether the length was a guess: an MP3 says how long it is only in a Xing or Info frame."""
+    if file.format not in ("MP3", "MPEG"):
+        return False
+    if missing <= _MPEG_SLACK_FRAMES:
+        return True
+    with open(file.name, "rb") if isinstance(file.name, str) else nullcontext(file.name) as handle:
+        position = handle.tell()
+        handle.seek(0)
+        head = handle.read(1 << 20)
+        handle.seek(position)
+    size = 0
+    if head[:3] == b"ID3":  # the tag's length is written in four bytes of seven bits
+        size = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    frame = head[size : size + 256]
+    return not (b"Xing" in frame or b"Info" in frame)
+
+
+def _count(file: soundfile.SoundFile) -> int:
+    """Counts the frames in front of the place where a damaged file stops decoding."""
+    count = 0
+    buffer = np.empty((1024, file.channels), np.float32)
+    try:
+        file.seek(0)
+        while got := len(file.read(out=buffer)):
+            count += got
+    except soundfile.LibsndfileError:
+        pass
+    return count
+
+
+def _stream(source: Source) -> Iterator[NDArray[np.float32]]:
+    """Yields mono pieces at 16 kHz of about a second each."""
+    with _opened(source) as (file, name):
+        resampler = None
+        if file.samplerate != SAMPLE_RATE:
+            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        first, total = 0, 0
+        while True:
+            samples = _mix(_read(file, name, first, min(first + file.samplerate, file.frames)))
+            first += len(samples)
+            done = first >= file.frames or len(samples) == 0
+            _check(samples, name, needed=first == 0)
+            piece = samples if resampler is None else resampler.resample_chunk(samples, last=done)
+            total += len(piece)
+            yield piece if total or not done else samples[:1]
+            if done:
+                return
+
+
+def _mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Averages channels: ``(S, channels)`` or ``(S,)`` to ``(S,)``."""
+    if samples.ndim == 1:
+        return samples
+    mono: NDArray[np.float32] = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    return mono
+
+
+def _check(samples: NDArray[np.float32], name: str, needed: bool = True) -> None:
+    if len(samples) == 0 and needed:
+        raise AudioError(f"{name}: it holds no samples; copy it again, or drop its row")
+    bad = ~np.isfinite(samples)
+    if bad.any():
+        raise AudioError(
+            f"{name}: {int(bad.sum())} of {len(samples)} samples are NaN or infinite; "
+            "write the file again with finite samples, or drop its row"
+        )
+
+
+def _finish(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
+    _check(samples, name)
+    if rate != SAMPLE_RATE:
+        resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+        samples = resampled if len(resampled) else samples[:1]  # a sample or two at 96 kHz round to none
+    return np.ascontiguousarray(samples)

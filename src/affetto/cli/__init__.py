@@ -1,0 +1,39 @@
+"""The command line: one verb a file; every heavy import waits until a verb runs."""
+
+from typing import Annotated
+
+import typer
+
+from affetto import __version__
+from affetto.cli import manifest
+from affetto.cli.finetune import finetune
+from affetto.cli.protocols import protocols
+from affetto.cli.scan import scan
+
+app = typer.Typer(
+    name="affetto",
+    help="Recorded speech to emotion recognisers: scan, finetune, evaluate, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"affetto {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+app.command()(scan)
+app.add_typer(manifest.app, name="manifest")
+app.command()(protocols)
+app.command()(finetune)

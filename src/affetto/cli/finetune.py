@@ -1,0 +1,55 @@
+"""``affetto finetune``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def finetune(
+    manifest: Annotated[Path, typer.Option(help="Table of utterances, from affetto scan.")],
+    protocol: Annotated[str, typer.Option(help="Who is train, dev and test: see affetto protocols.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="cnn, ge2e, ge2e-spectrum, functionals, d-vector or ge2e-statistics.", show_default="cnn"),
+    ] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Probe: the encoder stays as it is; one linear layer learns.")
+    ] = False,
+    head: Annotated[
+        str | None, typer.Option(help="network, logistic or svm; by default what suits the encoder.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...")] = 1,
+    label_fraction: Annotated[
+        float | None, typer.Option(help="Share of the training labels to use.", show_default="1")
+    ] = None,
+    enrolment: Annotated[
+        bool | None, typer.Option("--enrolment/--no-enrolment", help="Learn to adapt to enrolled speakers.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3 augment.gain_db=0.")
+    ] = None,
+) -> None:
+    """Train a recogniser under a protocol and predict its dev and test parts."""
+    from affetto.corpora.manifest import Manifest
+    from affetto.recipes.finetune import finetune as run_finetune
+    from affetto.recipes.methods import finetune_settings
+
+    chosen = finetune_settings(
+        config,
+        tuple(settings or ()),
+        protocol=protocol,
+        encoder=encoder,
+        frozen=frozen or None,
+        head=head,
+        label_fraction=label_fraction,
+        enrolment=enrolment,
+        seeds=list(range(seeds)),
+    )
+    run = run_finetune(Manifest.read(manifest, root), chosen, out)
+    typer.echo(f"run folder: {run.path}")
+    typer.echo(f"score it:   affetto evaluate {run.path}")
+    typer.echo(f"use it:     affetto predict YOUR_FILE.wav -m {run / 'recogniser'}")

@@ -1,0 +1,51 @@
+"""``affetto manifest``: say what a manifest holds, and what is wrong with it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Describe, check and join manifests.", no_args_is_help=True)
+
+_Path = Annotated[Path, typer.Argument(help="the manifest")]
+_Root = Annotated[Path | None, typer.Option(help="folder that its file names are relative to")]
+
+
+@app.command()
+def describe(manifest: _Path, root: _Root = None) -> None:
+    """Print counts, hours, speakers, classes by gender and sample rates."""
+    from affetto.corpora.manifest import Manifest
+
+    typer.echo(Manifest.read(manifest, root).describe())
+
+
+@app.command()
+def validate(manifest: _Path, root: _Root = None) -> None:
+    """Decode every row; name those unreadable, silent, clipped, duplicate or contradictory.
+
+    Exit code 1 says that something is wrong.
+    """
+    from affetto.corpora.manifest import Manifest
+
+    table = Manifest.read(manifest, root)
+    found = table.problems()
+    for problem in found:
+        typer.echo(f"{problem.kind}: {problem.key}: {problem.message}")
+    typer.echo(f"{len(table)} rows, {len(found)} problems")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def join(
+    manifests: Annotated[list[Path], typer.Argument(help="two manifests or more")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="manifest to write: .csv .tsv .jsonl .parquet")
+    ],
+) -> None:
+    """Put several corpora into one manifest, e.g. for leave-one-corpus-out."""
+    from affetto.corpora.manifest import Manifest
+
+    joined = Manifest.join([Manifest.read(path) for path in manifests])
+    joined.write(output)
+    typer.echo(f"{output}: {len(joined)} utterances of {', '.join(joined.corpora)}")

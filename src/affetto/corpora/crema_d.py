@@ -1,0 +1,110 @@
+"""CREMA-D: 91 actors, 12 English sentences, six acted emotions (Cao et al., IEEE TAC 2014).
+
+A file is named ``ACTOR_SENTENCE_EMOTION_LEVEL``. The emotion is the intended one; what raters heard in the
+voice alone stands in ``votes_<emotion>``.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from affetto.corpora.labels import canonical
+from affetto.corpora.manifest import Manifest, collect
+from affetto.errors import ManifestError, unknown
+
+NAME = "crema-d"
+SENTENCES = {
+    "DFA": "Don't forget a jacket.",
+    "IEO": "It's eleven o'clock.",
+    "IOM": "I'm on my way to the meeting.",
+    "ITH": "I think I have a doctor's appointment.",
+    "ITS": "I think I've seen this before.",
+    "IWL": "I would like a new alarm clock.",
+    "IWW": "I wonder what this is about.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "TAI": "The airplane is almost full.",
+    "TIE": "That is exactly what happened.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+EMOTIONS = {code: canonical(code) for code in ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")}
+LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": None, "X": None}
+_FILE = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})")
+_LETTERS = {code[0]: name for code, name in EMOTIONS.items()}
+
+
+def scan(root: Path) -> Manifest:
+    """Makes the manifest of CREMA-D.
+
+    Nothing is left out, the silent clip ``1076_MTI_SAD_XX`` included. A file that one published copy calls
+    ``1040_ITH_SAD_X`` gets the key ``1040_ITH_SAD_XX`` of the others.
+
+    Args:
+        root: the folder with ``AudioWAV`` (any audio format), ``VideoDemographics.csv`` for age and gender,
+            and ``processedResults/tabulatedVotes.csv`` for the votes; without the tables those columns are
+            empty.
+
+    Raises:
+        ManifestError: when no recording is there, or a table is not what it should be.
+    """
+    notes: list[str] = []
+    actors = _actors(root / "VideoDemographics.csv", notes)
+    votes = _votes(root / "processedResults" / "tabulatedVotes.csv", notes)
+
+    def row(path: Path) -> dict[str, Any]:
+        parts = _FILE.fullmatch(path.stem)
+        if parts is None:
+            raise ManifestError("is not named ACTOR_SENTENCE_EMOTION_LEVEL")
+        actor, sentence, emotion, level = parts.groups()
+        for kind, code, allowed in (("sentence", sentence, SENTENCES), ("level", level, LEVELS)):
+            if code not in allowed:
+                raise ManifestError(unknown(kind, code, allowed))
+        if emotion not in EMOTIONS:
+            raise ManifestError(unknown("emotion", emotion, EMOTIONS))
+        key = f"{actor}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
+        return {
+            "key": key,
+            "speaker": actor,
+            "emotion": EMOTIONS[emotion],
+            "text": SENTENCES[sentence],
+            "language": "en",
+            "intensity_level": LEVELS[level],
+            **actors.get(actor, {}),
+            **votes.get(key, {}),
+        }
+
+    folder = root / "AudioWAV"
+    return collect(root, NAME, row, folder if folder.is_dir() else None, notes)
+
+
+def _actors(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        notes.append(f"{path.name} is absent: gender and age stay empty")
+        return {}
+    table = pd.read_csv(path, dtype=str)
+    if missing := {"ActorID", "Sex", "Age"}.difference(table.columns):
+        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    return {
+        actor: {"gender": sex.strip().lower(), "age": int(age)}
+        for actor, sex, age in zip(table["ActorID"], table["Sex"], table["Age"], strict=True)
+    }
+
+
+def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
+    """Reads the votes on the voice alone: rows whose number begins with 1 (2 is the face, 3 is both)."""
+    if not path.is_file():
+        notes.append(f"{path.parent.name}/{path.name} is absent: there are no votes")
+        return {}
+    table = pd.read_csv(path, dtype={0: str, "fileName": str})
+    if missing := {"fileName", *_LETTERS}.difference(table.columns):
+        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    table = table[table.iloc[:, 0].str.startswith("1")]
+    counts = table[list(_LETTERS)].to_numpy(int)
+    return {
+        re.sub("_X$", "_XX", key): {
+            f"votes_{name}": int(n) for name, n in zip(_LETTERS.values(), row, strict=True)
+        }
+        for key, row in zip(table["fileName"], counts, strict=True)
+    }

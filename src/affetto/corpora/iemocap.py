@@ -1,0 +1,140 @@
+"""IEMOCAP: ten speakers in five sessions of dialogue (Busso et al., Language Resources and Evaluation 2008).
+
+An utterance is named after its dialogue and its talker: ``Ses01F_impro01_M003`` is said by the man of
+session 1; the first ``F`` only says that the woman wore the markers.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from affetto.corpora.manifest import Manifest, collect
+from affetto.errors import ManifestError
+
+NAME = "iemocap"
+EMOTIONS = {
+    "ang": "anger",
+    "dis": "disgust",
+    "exc": "excitement",
+    "fea": "fear",
+    "fru": "frustration",
+    "hap": "happiness",
+    "neu": "neutral",
+    "oth": "other",
+    "sad": "sadness",
+    "sur": "surprise",
+    "xxx": None,
+}
+_VOTES = (
+    "anger",
+    "disgust",
+    "excitement",
+    "fear",
+    "frustration",
+    "happiness",
+    "neutral",
+    "other",
+    "sadness",
+    "surprise",
+)
+_VOTED = {name[:4]: name for name in _VOTES}
+_UTTERANCE = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w*_([FM])\w*\d+")
+_HEAD = re.compile(
+    r"\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\s+(\S+)\s+(\w+)\s+\[\s*([\d.]+),\s*([\d.]+),\s*([\d.]+)\s*\]"
+)
+_VOTE = re.compile(r"C-E\d*:\s*([^()]*)")
+_TEXT = re.compile(r"(\S+)\s+\[[^\]]*\]:\s*(.*)")
+
+
+def scan(root: Path) -> Manifest:
+    """Makes the manifest of IEMOCAP.
+
+    The emotion is the consensus of ``EmoEvaluation``, empty where the raters do not agree; the label map
+    ``iemocap-4`` of the protocols merges excitement into happiness. ``style`` is improvised or scripted;
+    ``valence``, ``activation`` and ``dominance`` are the raters' means on 1 to 5; ``votes_<emotion>``
+    counts the raters (not the actors' own view), a rater who named several emotions counting as a fraction
+    for each.
+
+    Args:
+        root: the folder with ``Session1`` to ``Session5``, or the one above.
+
+    Raises:
+        ManifestError: when no session or no recording is there.
+    """
+    if not list(root.glob("Session[1-5]")) and (root / "IEMOCAP_full_release").is_dir():
+        root = root / "IEMOCAP_full_release"
+    sessions = sorted(root.glob("Session[1-5]"))
+    if not sessions:
+        raise ManifestError(f"{root} has no folder Session1 to Session5; name the folder that holds them")
+    labels: dict[str, dict[str, Any]] = {}
+    texts: dict[str, str] = {}
+    notes: list[str] = []
+    for session in sessions:
+        for path in _texts(session / "dialog" / "EmoEvaluation"):
+            labels.update(_evaluation(path))
+        for path in _texts(session / "dialog" / "transcriptions"):
+            texts.update(_transcription(path))
+        if not (session / "dialog" / "EmoEvaluation").is_dir():
+            notes.append(f"{session.name}/dialog/EmoEvaluation is absent: no labels for this session")
+    seen: set[str] = set()
+
+    def row(path: Path) -> dict[str, Any] | None:
+        if "sentences" not in path.relative_to(root).parts:
+            return None  # whole dialogues and motion capture lie beside them
+        parts = _UTTERANCE.fullmatch(path.stem)
+        if parts is None:
+            raise ManifestError("is not named like Ses01F_impro01_M003")
+        session, style, talker = parts.groups()
+        seen.add(path.stem)
+        return {
+            "speaker": session + talker,
+            "gender": "female" if talker == "F" else "male",
+            "session": session,
+            "style": "improvised" if style == "impro" else "scripted",
+            "text": texts.get(path.stem),
+            "language": "en",
+            **labels.get(path.stem, {}),
+        }
+
+    manifest = collect(root, NAME, row, notes=notes)
+    lost = tuple(
+        (key, "is labelled in EmoEvaluation, but its recording is absent")
+        for key in sorted(labels.keys() - seen)
+    )
+    return Manifest(manifest.table, manifest.roots, manifest.errors + lost, manifest.notes)
+
+
+def _texts(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    return iter(path.read_text(encoding="utf-8", errors="replace").splitlines())
+
+
+def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
+    """Reads one dialogue: a head line for each utterance, then a line for each rater."""
+    found: dict[str, dict[str, Any]] = {}
+    votes: dict[str, dict[str, float]] = {}
+    key = ""
+    for line in _lines(path):
+        if head := _HEAD.match(line):
+            _, _, key, code, *scales = head.groups()
+            if code not in EMOTIONS:
+                raise ManifestError(f"{path}: {key} has the label {code!r}; allowed: {', '.join(EMOTIONS)}")
+            columns = dict(zip(("valence", "activation", "dominance"), map(float, scales), strict=True))
+            found[key] = {"emotion": EMOTIONS[code], **columns}
+        elif key and (rater := _VOTE.match(line)):
+            counts = votes.setdefault(key, dict.fromkeys(_VOTES, 0.0))
+            named = [word.strip().lower()[:4] for word in rater[1].split(";") if word.strip()]
+            for word in named:
+                counts[_VOTED.get(word, "other")] += 1 / len(named)
+    for voted, counts in votes.items():
+        found[voted].update({f"votes_{name}": count for name, count in counts.items()})
+    return found
+
+
+def _transcription(path: Path) -> dict[str, str]:
+    lines = (_TEXT.match(line) for line in _lines(path))
+    return {line[1]: line[2].strip() for line in lines if line}

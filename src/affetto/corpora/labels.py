@@ -1,0 +1,76 @@
+"""Emotion names: one spelling for each, and the named maps that protocols apply."""
+
+from collections.abc import Mapping
+
+from affetto.errors import ManifestError, unknown
+
+_SPELLINGS = {
+    "amusement": "amused",
+    "anger": "ang angry angr wut ärger",
+    "anxiety": "anxious",
+    "boredom": "bored boredem bor langeweile",
+    "calm": "cal",
+    "contempt": "contemptuous con",
+    "disgust": "dis disg disgusted ekel",
+    "excitement": "exc excited",
+    "fear": "fea fearful afraid angst",
+    "frustration": "fru frustrated",
+    "happiness": "hap happy joy joyful freude glad",
+    "neutral": "neu neut neutral_state neutrality",
+    "other": "oth",
+    "pleasant_surprise": "ps pleasant_surprised",
+    "relief": "relieved",
+    "sadness": "sad trauer",
+    "sarcasm": "sarcastic",
+    "sleepiness": "sleepy",
+    "surprise": "sur surp surprised",
+}
+
+EMOTIONS = tuple(_SPELLINGS)
+"""The names that affetto writes, sorted."""
+
+_CANONICAL = {word: name for name, words in _SPELLINGS.items() for word in [name, *words.split()]}
+
+
+def _same(names: str) -> dict[str, str]:
+    return {name: name for name in names.split()}
+
+
+LABEL_MAPS: dict[str, dict[str, str]] = {
+    "crema-d-6": _same("anger disgust fear happiness neutral sadness"),
+    "crema-d-4": _same("anger happiness neutral sadness"),
+    "ravdess-8": _same("anger calm disgust fear happiness neutral sadness surprise"),
+    "emodb-7": _same("anger boredom disgust fear happiness neutral sadness"),
+    "iemocap-4": {**_same("anger happiness neutral sadness"), "excitement": "happiness"},
+}
+"""What becomes of each emotion, by the name of the map; an emotion that a map does not name is left out."""
+
+
+def canonical(word: str, extra: Mapping[str, str] | None = None) -> str:
+    """Returns the name that affetto uses for an emotion, whatever a corpus calls it.
+
+    Args:
+        word: e.g. ``"Angry"``, ``"ang"`` or ``"anger"``.
+        extra: further words and the names they stand for; they come first.
+
+    Raises:
+        ManifestError: for a word that is not known, with the nearest that is.
+    """
+    if extra and word in extra:
+        return extra[word]
+    key = word.strip().lower().replace(" ", "_").replace("-", "_")
+    if key in _CANONICAL:
+        return _CANONICAL[key]
+    message = unknown("emotion", word, EMOTIONS)
+    raise ManifestError(f"{message}; --label {word}=NAME maps it, --keep-labels takes every word as it is")
+
+
+def apply_map(emotion: str | None, name: str) -> str | None:
+    """Returns what a named map makes of an emotion: a class, or None to leave the utterance out.
+
+    Raises:
+        ManifestError: for a map that does not exist.
+    """
+    if name not in LABEL_MAPS:
+        raise ManifestError(unknown("label map", name, LABEL_MAPS))
+    return LABEL_MAPS[name].get(emotion) if emotion is not None else None

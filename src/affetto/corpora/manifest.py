@@ -1,0 +1,331 @@
+"""The manifest: one row an utterance, and where the recordings lie.
+
+A manifest is a table that any spreadsheet opens. Identifiers are strings ("03" stays "03"), what is not
+known is empty, and file names are relative to the root of their corpus, so that a manifest may travel
+without the audio.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from affetto.audio import read_info
+from affetto.corpora.tabular import COLUMNS, FORMATS, lacks, normal, read_table, some, write_table
+from affetto.errors import AudioError, ManifestError
+from affetto.progress import progress
+from affetto.runs import write_json
+
+__all__ = [
+    "AUDIO",
+    "COLUMNS",
+    "FORMATS",
+    "Manifest",
+    "Problem",
+    "collect",
+    "find_audio",
+    "read_table",
+    "some",
+    "write_table",
+]
+
+AUDIO = frozenset(
+    f".{name}"
+    for name in (
+        *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc"),
+        *("au", "snd", "caf", "w64", "rf64", "sph", "nist", "voc"),
+    )
+)
+"""Suffixes that a scan takes for recordings."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with one row.
+
+    Attributes:
+        key: the row.
+        kind: ``unreadable``, ``outside``, ``silent``, ``clipped``, ``duplicate`` or ``contradictory``.
+        message: what was found, in words.
+    """
+
+    key: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A table of utterances.
+
+    Attributes:
+        table: one row an utterance; the columns of :data:`COLUMNS`, then any others. Text columns hold
+            ``str`` or None, ``start`` and ``end`` are seconds or NaN.
+        roots: the folder that the file names of a corpus are relative to, by corpus ("" for rows without
+            one).
+        errors: recordings that a scan could not use, as (file, what was wrong).
+        notes: what else a scan has to say, e.g. that a side table is absent.
+
+    Raises:
+        ManifestError: when the table lacks ``file``, or a key occurs twice.
+    """
+
+    table: pd.DataFrame
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    errors: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", normal(self.table))
+        object.__setattr__(self, "roots", {name: Path(root) for name, root in self.roots.items()})
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @classmethod
+    def read(cls, path: str | Path, root: str | Path | None = None) -> "Manifest":
+        """Reads a manifest.
+
+        The root of a corpus is the ``root`` argument, or else the variable ``AFFETTO_ROOT_<CORPUS>`` (upper
+        case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else what ``NAME.roots.json``
+        beside the manifest says, or else the manifest's own folder.
+
+        Args:
+            path: a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file with at least the column ``file``.
+            root: the folder that all file names are relative to.
+
+        Raises:
+            ManifestError: when the file is absent, of another format, or not a manifest.
+        """
+        path = Path(path)
+        try:
+            manifest = cls(read_table(path))
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from error
+        sidecar = _read_roots(path)
+        roots = {}
+        for corpus in manifest.corpora:
+            variable = "_".join(["AFFETTO_ROOT", corpus.upper().replace("-", "_")]).rstrip("_")
+            named = root or os.environ.get(variable)
+            roots[corpus] = Path(os.path.abspath(named or path.parent / sidecar.get(corpus, ".")))
+        return replace(manifest, roots=roots)
+
+    def write(self, path: str | Path) -> None:
+        """Writes the table, and beside it ``NAME.roots.json`` with the root of each corpus.
+
+        A root inside the manifest's folder, or beside it, is written relative to the manifest.
+
+        Raises:
+            ManifestError: for a suffix other than ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
+        """
+        path = Path(os.path.abspath(path))
+        write_table(self.table, path)
+        roots = {}
+        for corpus, root in self.roots.items():
+            root = Path(os.path.abspath(root))
+            near = root.is_relative_to(path.parent.parent) and path.parent.parent != Path(path.anchor)
+            roots[corpus] = os.path.relpath(root, path.parent) if near else str(root)
+        write_json(_sidecar(path), roots)
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of every row, in table order."""
+        return [str(key) for key in self.table["key"]]
+
+    @property
+    def corpora(self) -> list[str]:
+        """The corpora, sorted; "" stands for rows without one."""
+        return sorted({str(name) if name is not None else "" for name in self.table["corpus"]})
+
+    @property
+    def speakers(self) -> list[str]:
+        """The speakers, sorted; rows without one do not count."""
+        return sorted({str(name) for name in self.table["speaker"] if name is not None})
+
+    @property
+    def labels(self) -> list[str]:
+        """The emotions, sorted; rows without one do not count."""
+        return sorted({str(name) for name in self.table["emotion"] if name is not None})
+
+    @property
+    def paths(self) -> list[Path]:
+        """The absolute path of every row's recording.
+
+        Raises:
+            ManifestError: for a file that lies outside the root of its corpus.
+        """
+        return [self.path(row) for row in range(len(self))]
+
+    def path(self, row: int) -> Path:
+        """Returns the absolute path of the recording of one row (a row number).
+
+        ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
+
+        Raises:
+            ManifestError: when it lies outside the root of its corpus.
+        """
+        corpus = str(self.table["corpus"].iloc[row] or "")
+        root = Path(os.path.abspath(self.roots.get(corpus, Path())))
+        name = str(self.table["file"].iloc[row])
+        path = Path(os.path.normpath(root / name))
+        if not path.is_relative_to(root):
+            raise ManifestError(
+                f"{self.table['key'].iloc[row]}: {name} lies outside {root}, the root of "
+                f"{corpus or 'this manifest'}; name the folder that holds all files with --root"
+            )
+        return path
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the sorted (key, speaker, emotion): annotating or re-encoding does not change it."""
+        rows = sorted(zip(*(self.table[name] for name in ("key", "speaker", "emotion")), strict=True))
+        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+
+    def where(self, rows: "Collection[str] | NDArray[np.bool_] | pd.Series[bool]") -> "Manifest":
+        """Returns the rows that a mask or a collection of keys names, in table order.
+
+        Raises:
+            ManifestError: for a key that no row has, or a mask of another length.
+        """
+        if isinstance(rows, np.ndarray | pd.Series):
+            mask = np.asarray(rows)
+            if mask.dtype != np.bool_ or mask.shape != (len(self),):
+                raise ManifestError(f"got a mask of {mask.dtype} {mask.shape}; bool ({len(self)},) is needed")
+        else:
+            wanted = set(rows)
+            if missing := wanted.difference(self.keys):
+                raise ManifestError(f"no row has {some(missing)}")
+            mask = np.asarray(self.table["key"].isin(wanted))
+        return replace(self, table=self.table[mask].reset_index(drop=True))
+
+    def require(self, *columns: str) -> None:
+        """Checks that columns exist and are filled in every row.
+
+        Raises:
+            ManifestError: names the column, and the rows where it is empty.
+        """
+        for name in columns:
+            if name not in self.table.columns:
+                raise ManifestError(lacks(name, self.table.columns))
+            empty = self.table.loc[self.table[name].isna(), "key"]
+            if len(empty):
+                raise ManifestError(f"the column {name!r} is empty in {len(empty)} rows: {some(empty)}")
+
+    def describe(self) -> str:
+        """Returns counts, hours, speakers, classes by gender and sample rates, as plain text."""
+        from affetto.corpora.checks import describe
+
+        return describe(self)
+
+    def problems(self) -> list[Problem]:
+        """Decodes every row and returns what is wrong with which; empty when all is well."""
+        from affetto.corpora.checks import problems
+
+        return problems(self)
+
+    @staticmethod
+    def join(manifests: Sequence["Manifest"]) -> "Manifest":
+        """Puts the rows of several manifests into one.
+
+        Where two corpora use the same key or speaker id, every id of that column gets its corpus in front
+        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another.
+
+        Raises:
+            ManifestError: when the same corpus comes with two roots.
+        """
+        roots: dict[str, Path] = {}
+        for manifest in manifests:
+            for corpus, root in manifest.roots.items():
+                if roots.setdefault(corpus, root) != root:
+                    raise ManifestError(f"corpus {corpus!r} has two roots: {roots[corpus]} and {root}")
+        table = pd.concat([manifest.table for manifest in manifests], ignore_index=True)
+        for name in ("key", "speaker"):
+            used = table[["corpus", name]].dropna().drop_duplicates()
+            if used[name].duplicated().any():
+                filled = table[name].notna() & table["corpus"].notna()
+                table.loc[filled, name] = table.loc[filled, "corpus"] + "/" + table.loc[filled, name]
+        errors = tuple(error for manifest in manifests for error in manifest.errors)
+        return Manifest(
+            table, roots, errors, tuple(note for manifest in manifests for note in manifest.notes)
+        )
+
+
+def collect(
+    root: Path,
+    corpus: str,
+    row: Callable[[Path], Mapping[str, Any] | None],
+    folder: Path | None = None,
+    notes: Iterable[str] = (),
+) -> Manifest:
+    """Makes a manifest of the recordings below a folder; what every scan is built on.
+
+    Only headers are read. A recording that cannot be opened, that ``row`` refuses, or whose key came before
+    becomes an entry of :attr:`Manifest.errors`.
+
+    Args:
+        root: the root of the corpus.
+        corpus: its name.
+        row: the columns of a recording from its path, or None for one that is no part of the corpus; may
+            raise :class:`ManifestError` to refuse it. A missing key is the file's stem.
+        folder: where to look; ``root`` when None.
+        notes: passed on to the manifest.
+
+    Raises:
+        ManifestError: when not one recording is found.
+    """
+    rows: list[dict[str, Any]] = []
+    errors: list[tuple[str, str]] = []
+    first: dict[str, str] = {}
+    for path in progress(find_audio(folder or root), f"scan {corpus}"):
+        name = path.relative_to(root).as_posix()
+        try:
+            columns = row(path)
+            if columns is None:
+                continue
+            key = str(columns.get("key", path.stem))
+            if key in first:
+                raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
+            read_info(path)
+        except (AudioError, ManifestError) as error:
+            errors.append((name, str(error)))
+            continue
+        first[key] = name
+        rows.append({"corpus": corpus, **columns, "key": key, "file": name})
+    if not rows:
+        seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
+        raise ManifestError(f"found no recording of {corpus} below {folder or root}{seen}")
+    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """Returns the recordings below a folder, sorted; hidden files and folders are passed over."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if _is_audio(name)]
+    return sorted(found)
+
+
+def _is_audio(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.roots.json")
+
+
+def _read_roots(path: Path) -> dict[str, str]:
+    sidecar = _sidecar(path)
+    if not sidecar.exists():
+        return {}
+    try:
+        roots = json.loads(sidecar.read_text(encoding="utf-8"))
+        return {str(corpus): str(root) for corpus, root in roots.items()}
+    except (ValueError, AttributeError) as error:
+        raise ManifestError(f"{sidecar} does not say which corpus lies where: {error}") from error

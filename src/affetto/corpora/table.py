@@ -1,0 +1,280 @@
+"""Every other corpus: tables that name recordings, and folders whose paths say enough.
+
+CSV, TSV, Parquet, JSONL     any column names; EmoBox's JSONL (``wav``, ``emo``) is one of these
+folder with metadata.csv     as Hugging Face's AudioFolder has it (``file_name``), also metadata.jsonl
+folder with db.yaml          audformat, tables as CSV or Parquet
+folder                       columns from a regular expression over the path
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from affetto.audio import read_info
+from affetto.corpora.labels import canonical
+from affetto.corpora.manifest import AUDIO, FORMATS, Manifest, find_audio, read_table, some
+from affetto.errors import AudioError, ManifestError, unknown
+from affetto.progress import progress
+
+ALIASES = {
+    "key": ("key", "utterance_id", "utt_id"),
+    "file": ("file", "file_name", "filename", "filepath", "file_path", "path", "wav", "audio"),
+    "start": ("start", "start_seconds"),
+    "end": ("end", "end_seconds"),
+    "speaker": ("speaker", "speaker_id", "spk", "actor"),
+    "emotion": ("emotion", "emo", "label"),
+    "gender": ("gender", "sex"),
+    "session": ("session",),
+    "text": ("text", "transcription", "transcript", "sentence"),
+    "language": ("language", "lang"),
+    "split": ("split",),
+    "corpus": ("corpus", "dataset"),
+    "intensity_level": ("intensity_level", "intensity"),
+}
+"""Names that other people's tables use, by the column of the manifest; case does not matter."""
+
+_GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
+_Row = dict[str, Any]
+
+
+def scan(
+    root: Path,
+    columns: Mapping[str, str] | None = None,
+    pattern: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    keep_labels: bool = False,
+    audio_root: Path | None = None,
+    name: str | None = None,
+    tables: Sequence[str] = (),
+) -> Manifest:
+    """Makes a manifest from a table, or from the paths below a folder.
+
+    Args:
+        root: the table, or the folder.
+        columns: manifest column to column of the table, where :data:`ALIASES` does not find it; further
+            columns are kept under their own names.
+        pattern: a regular expression with named groups (``(?P<speaker>..)``) that is searched in each
+            file's path below the root, with ``/``; the groups fill columns that the table leaves empty.
+        labels: word to emotion, for words that affetto does not know.
+        keep_labels: take every word for an emotion as it is.
+        audio_root: what the file names are relative to; the table's own folder when None.
+        name: the name of the corpus; the table's ``corpus`` column, or else the folder's name, when None.
+        tables: which tables of an audformat database to read; all when empty.
+
+    Returns:
+        The manifest; a recording that is absent, unreadable or outside the root stands in its ``errors``.
+
+    Raises:
+        ManifestError: for a column, emotion or table that does not exist (with the nearest that does), a
+            pattern that is no regular expression, a damaged table, or when not one recording is usable.
+    """
+    groups = _compile(pattern)
+    table, home, notes = _source(root, tables, pattern)
+    base = Path(os.path.abspath(audio_root or home))
+    table = _rename(table, columns or {})
+    rows: list[_Row] = []
+    errors: list[tuple[str, str]] = []
+    unmatched: list[str] = []
+    check = cache(_check)
+    for record in progress(table.to_dict("records"), "scan table"):
+        row: _Row = {str(column): value for column, value in record.items() if not _missing(value)}
+        try:
+            row["file"] = _inside(base, row.get("file"))
+            check(base / row["file"])
+        except (AudioError, ManifestError) as error:
+            errors.append((str(record.get("file")), str(error)))
+            continue
+        if groups is not None:
+            match = groups.search(row["file"])
+            if match is None:
+                unmatched.append(row["file"])
+                if list(table.columns) == ["file"]:
+                    continue
+            else:
+                row = {**{group: value for group, value in match.groupdict().items() if value}, **row}
+        rows.append(row)
+    if unmatched:
+        notes.append(f"{len(unmatched)} recordings do not match the pattern: {some(unmatched)}")
+    if not rows:
+        reason = f"{errors[0][0]} {errors[0][1]}" if errors else notes[-1] if notes else "the table is empty"
+        raise ManifestError(f"{root}: not one usable recording; {reason}")
+    _name_emotions(rows, labels, keep_labels)
+    for row in rows:
+        if gender := str(row.get("gender", "")).strip().lower():
+            row["gender"] = _GENDERS.get(gender, gender)
+        row["corpus"] = name or str(row.get("corpus") or base.name)
+    made = pd.DataFrame(rows)
+    return Manifest(made, dict.fromkeys(made["corpus"], base), tuple(errors), tuple(notes))
+
+
+def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:
+    """Returns the records, the folder that their file names are relative to, and notes."""
+    if root.is_file() and root.suffix not in (".yaml", ".yml"):
+        if root.suffix.lower() not in FORMATS:
+            raise ManifestError(unknown("table format", root.suffix, FORMATS))
+        return read_table(root), root.parent, []
+    home = root if root.is_dir() else root.parent
+    if (home / "db.yaml").is_file():
+        return _audformat(home, tables), home, []
+    for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
+        if metadata.is_file():
+            return read_table(metadata), home, []
+    files = [path.relative_to(home).as_posix() for path in find_audio(home)]
+    note = (
+        [] if pattern else [f"{root} has no table and no pattern was given: speakers and emotions stay empty"]
+    )
+    return pd.DataFrame({"file": files}), home, note
+
+
+def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    names = [str(name) for name in table.columns]
+    for wanted in columns.values():
+        if wanted not in names:
+            raise ManifestError(unknown("column of the table", wanted, names))
+    lower = {name.lower(): name for name in reversed(names)}
+    chosen = dict(columns)
+    for column, aliases in ALIASES.items():
+        found = next((lower[alias] for alias in aliases if alias in lower), None)
+        if column not in chosen and found is not None and found not in columns.values():
+            chosen[column] = found
+    if "file" not in chosen:
+        raise ManifestError(
+            f"the table lacks a column of file names; it has {', '.join(names)}; "
+            "say which one with --column file=NAME"
+        )
+    taken = set(chosen.values()) | set(chosen)
+    others = {name: table[name] for name in table.columns if str(name) not in taken}
+    return pd.DataFrame({**{column: table[name] for column, name in chosen.items()}, **others})
+
+
+def _name_emotions(rows: Iterable[_Row], labels: Mapping[str, str] | None, keep: bool) -> None:
+    for row in rows:
+        if "emotion" in row:
+            word = str(row["emotion"])
+            row["emotion"] = (labels or {}).get(word, word) if keep else canonical(word, labels)
+
+
+def _inside(base: Path, file: Any) -> str:
+    """Returns a file name relative to the root; a recording may have been converted to another format."""
+    if file is None:
+        raise ManifestError("a row names no file")
+    path = Path(os.path.normpath(base / str(file)))
+    if not path.is_relative_to(base):
+        raise ManifestError(f"lies outside {base}; name the folder that holds all files with --audio-root")
+    if not path.exists():
+        path = next(
+            (path.with_suffix(suffix) for suffix in sorted(AUDIO) if path.with_suffix(suffix).exists()), path
+        )
+    return path.relative_to(base).as_posix()
+
+
+def _check(path: Path) -> None:
+    read_info(path)
+
+
+def _compile(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ManifestError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+    if not compiled.groupindex:
+        raise ManifestError(f"the pattern {pattern!r} names no column; write groups like (?P<speaker>[^/]+)")
+    return compiled
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (not isinstance(value, list | dict) and bool(pd.isna(value)))
+
+
+def _audformat(folder: Path, chosen: Sequence[str]) -> pd.DataFrame:
+    """Reads the header and tables of an audformat database, without the package of that name.
+
+    Columns of several tables are put side by side; what a scheme says about a label (the gender of a
+    speaker, the words of a sentence) becomes a column. Rows are segments where a table has any, else files.
+
+    Raises:
+        ManifestError: when tables contradict each other, or are stored in another format than CSV or Parquet.
+    """
+    try:
+        header = yaml.safe_load((folder / "db.yaml").read_text(encoding="utf-8"))
+        names = dict(header.get("tables") or {})
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise ManifestError(f"{folder / 'db.yaml'} is no audformat header: {error}") from error
+    for name in chosen:
+        if name not in names:
+            raise ManifestError(unknown("audformat table", name, names))
+    files: dict[tuple[Any, ...], _Row] = {}
+    segments: dict[tuple[Any, ...], _Row] = {}
+    for name in chosen or names:
+        about = names[name]
+        frame = _audformat_table(folder, name)
+        segmented = about.get("type") == "segmented"
+        split = (header.get("splits") or {}).get(about.get("split_id"), {}).get("type")
+        for column, settings in (about.get("columns") or {}).items():
+            if column not in frame.columns:
+                raise ManifestError(f"the audformat table {name} lacks its column {column!r}")
+            more = _explain(folder, header, frame[column], column, settings or {})
+            frame = frame.join(more[[extra for extra in more.columns if extra not in frame.columns]])
+        for record in frame.to_dict("records"):
+            index = (
+                tuple(record[part] for part in ("file", "start", "end")) if segmented else (record["file"],)
+            )
+            row = (segments if segmented else files).setdefault(tuple(map(str, index)), {})
+            for column, value in [*record.items(), *([("split", split)] if split else [])]:
+                if not _missing(value) and row.setdefault(str(column), value) != value:
+                    raise ManifestError(
+                        f"audformat tables contradict each other: {column} of {record['file']} is "
+                        f"{row[str(column)]} or {value}; choose tables with --table, of {', '.join(names)}"
+                    )
+    found = [{**files.get((str(row["file"]),), {}), **row} for row in segments.values()] or list(
+        files.values()
+    )
+    languages = header.get("languages") or []
+    if len(languages) == 1:
+        found = [{"language": str(languages[0]), **row} for row in found]
+    return pd.DataFrame(found)
+
+
+def _audformat_table(folder: Path, name: str) -> pd.DataFrame:
+    for suffix in (".csv", ".parquet"):
+        path = folder / f"db.{name}{suffix}"
+        if path.is_file():
+            frame = read_table(path)
+            for part in ("start", "end"):
+                if part in frame.columns:
+                    frame[part] = pd.to_timedelta(frame[part]).dt.total_seconds()
+            return frame
+    raise ManifestError(
+        f"{folder} has no db.{name}.csv or .parquet; save the database with storage_format csv or parquet"
+    )
+
+
+def _explain(
+    folder: Path,
+    header: Mapping[str, Any],
+    values: "pd.Series[Any]",
+    column: str,
+    settings: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Returns what a scheme says about the labels of one column, as further columns."""
+    labels = ((header.get("schemes") or {}).get(settings.get("scheme_id")) or {}).get("labels")
+    if isinstance(labels, str):
+        misc = _audformat_table(folder, labels)
+        labels = misc.set_index(misc.columns[0]).to_dict("index")
+    if not isinstance(labels, dict):
+        return pd.DataFrame(index=values.index)
+    facts = {str(label): fact for label, fact in labels.items()}
+    of = [facts.get(str(value)) for value in values]
+    if all(isinstance(fact, dict) for fact in of if fact is not None):
+        more = sorted({str(key) for fact in of if fact for key in fact} - {column})
+        return pd.DataFrame({key: [(fact or {}).get(key) for fact in of] for key in more}, index=values.index)
+    name = "text" if column in ALIASES["text"] else f"{column}.meaning"
+    return pd.DataFrame({name: of}, index=values.index)

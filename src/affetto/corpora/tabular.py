@@ -1,0 +1,152 @@
+"""Tables on disk and in memory: text stays text, and what is missing is empty."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from affetto.errors import ManifestError, unknown
+from affetto.runs import atomic_write
+
+COLUMNS = (
+    "key",
+    "file",
+    "start",
+    "end",
+    "speaker",
+    "emotion",
+    "gender",
+    "session",
+    "text",
+    "language",
+    "split",
+    "corpus",
+    "intensity_level",
+)
+"""The columns that every manifest has, in this order; further ones follow them."""
+
+TIMES = ("start", "end")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing.
+
+    Raises:
+        ManifestError: when the file is absent, of another format, or damaged.
+    """
+    if not path.is_file():
+        raise ManifestError("no such file; affetto scan makes a manifest")
+    try:
+        match path.suffix.lower():
+            case ".csv" | ".tsv":
+                separator = "," if path.suffix.lower() == ".csv" else "\t"
+                return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+            case ".jsonl":
+                with open(path, encoding="utf-8") as lines:
+                    return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+            case ".parquet":
+                return pd.read_parquet(path)
+    except (ValueError, OSError, AttributeError) as error:
+        raise ManifestError(f"cannot be read as a table: {error}") from error
+    raise ManifestError(unknown("table format", path.suffix, FORMATS))
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table atomically, in the format that the suffix names.
+
+    Raises:
+        ManifestError: for another suffix.
+    """
+    with atomic_write(path) as temporary:
+        match path.suffix.lower():
+            case ".csv":
+                table.to_csv(temporary, index=False)
+            case ".tsv":
+                table.to_csv(temporary, index=False, sep="\t")
+            case ".jsonl":
+                table.to_json(temporary, orient="records", lines=True, force_ascii=False)
+            case ".parquet":
+                table.to_parquet(temporary, index=False)
+            case _:
+                temporary.touch()
+                raise ManifestError(unknown("table format", path.suffix, FORMATS))
+
+
+def normal(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with every column of :data:`COLUMNS`, in order, each of its type.
+
+    Args:
+        table: at least the column ``file``; a missing ``key`` becomes the file name without its suffix.
+
+    Raises:
+        ManifestError: for a missing ``file``, an empty or repeated key, or times that are not numbers.
+    """
+    if "file" not in table.columns:
+        raise ManifestError(lacks("file", table.columns))
+    table = table.reset_index(drop=True).copy()
+    if "key" not in table.columns:
+        table["key"] = _keys(table)
+    for name in COLUMNS:
+        if name not in table.columns:
+            table[name] = np.nan if name in TIMES else None
+    for name in table.columns:
+        table[name] = _seconds(table[name]) if name in TIMES else _column(table[name], name in COLUMNS)
+    for name in ("key", "file"):
+        if table[name].isna().any():
+            raise ManifestError(f"the column {name!r} is empty in row {int(table[name].isna().argmax()) + 1}")
+    if table["key"].duplicated().any():
+        raise ManifestError(f"keys occur twice: {some(table.loc[table['key'].duplicated(), 'key'])}")
+    return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
+
+
+def _column(values: "pd.Series[Any]", text: bool) -> "pd.Series[Any]":
+    """Text columns hold str or None; of the others, one that holds nothing but plain numbers is numeric."""
+    if not text:
+        if values.dtype.kind in "biuf":
+            return values
+        if any(isinstance(value, list | dict) for value in values):
+            return values
+        strings = values.dropna().astype(str)
+        if len(strings) and strings.str.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?").all():
+            return pd.to_numeric(values)
+    return pd.Series([None if pd.isna(value) else str(value) for value in values], dtype=object)
+
+
+def _seconds(values: "pd.Series[Any]") -> "pd.Series[float]":
+    try:
+        return pd.to_numeric(values).astype(float)
+    except (ValueError, TypeError) as error:
+        raise ManifestError(f"the column {values.name!r} must hold seconds: {error}") from error
+
+
+def _keys(table: pd.DataFrame) -> list[str]:
+    """File names without suffix, with the start where one file has several rows."""
+    keys = [str(Path(str(name)).with_suffix("")) for name in table["file"]]
+    again = {key for key, count in Counter(keys).items() if count > 1}
+    if again and "start" in table.columns:
+        return [
+            f"{key}@{start}" if key in again else key for key, start in zip(keys, table["start"], strict=True)
+        ]
+    return keys
+
+
+def lacks(name: str, columns: Iterable[object]) -> str:
+    """Words the error for a column that a table does not have."""
+    names = [str(column) for column in columns]
+    alike = {"file": ["path", "filename", "file_name", "wav", "audio"], "emotion": ["label"]}.get(name, [])
+    close = [other for other in names if other in alike] or get_close_matches(name, names, n=1)
+    hint = f"; is it the column {close[0]!r}? affetto scan table maps columns" if close else ""
+    return f"lacks the column {name!r}; it has {', '.join(names) or 'none'}{hint}"
+
+
+def some(names: Iterable[object], most: int = 8) -> str:
+    """Words a list of names: the first few in order, and how many more there are."""
+    listed = sorted({str(name) for name in names})
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

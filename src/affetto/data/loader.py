@@ -1,0 +1,64 @@
+"""Batches of cached utterances, read as they are needed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from affetto.data.batches import Batch, LengthBuckets
+
+
+class Store(Protocol):
+    """Cached utterances of any length: waveforms or frames."""
+
+    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns rows stacked and padded, and their lengths."""
+
+
+class Loader:
+    """Iterates over one epoch of batches and can go on from the middle of one.
+
+    Args:
+        buckets: which utterances go together, as places in ``rows``.
+        stores: versions of the corpus; each utterance of each epoch comes from one of them, at random.
+        rows: row numbers of the utterances that take part, ``(M,)``.
+        columns: values of all rows by name, each ``(N, ...)``.
+    """
+
+    def __init__(
+        self,
+        buckets: LengthBuckets,
+        stores: Sequence[Store],
+        rows: NDArray[np.int64],
+        columns: Mapping[str, Tensor],
+    ) -> None:
+        self.buckets, self.stores, self.rows, self.columns = buckets, stores, rows, columns
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.buckets)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields what is left of the epoch."""
+        for places in self.buckets:
+            rows = self.rows[places]
+            store = self.stores[0]
+            if len(self.stores) > 1:
+                place = [self.buckets.seed, self.buckets.epoch, self.buckets.position]
+                store = self.stores[int(np.random.default_rng(place).integers(len(self.stores)))]
+            values, lengths = store.stack(rows)
+            index = torch.from_numpy(rows)
+            yield Batch(
+                values, lengths, index, {name: column[index] for name, column in self.columns.items()}
+            )
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns where the iteration stands."""
+        return self.buckets.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from where :meth:`state_dict` was taken."""
+        self.buckets.load_state_dict(state)

@@ -1,0 +1,274 @@
+"""The front end: log-mel and Kaldi filterbanks, deltas, normalisation, and the arithmetic of frames."""
+
+import hashlib
+import json
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from affetto.config import Settings
+from affetto.features.framing import parts
+from affetto.features.pitch import PITCH_RATE, track_pitch
+
+_MEL_FLOOR = 1e-10
+_KALDI_FLOOR = float(np.finfo(np.float32).eps)
+_KALDI_REST = 1 - 0.97  # what pre-emphasis leaves of a constant
+_KALDI_SCALE = 32768.0  # Kaldi reads 16-bit numbers; its floor is meant for that scale
+
+
+class FrontEnd(Settings):
+    """A frozen, hashable description that turns waveforms into features.
+
+    Frames of ``"mel"`` and ``"logmel"`` are centred on multiples of the hop, the first on sample 0, and see
+    zeros outside the utterance: ``T = 1 + S // hop``. Frames of ``"fbank"`` lie inside the utterance, as
+    Kaldi's ``snip_edges`` has them: ``T = 1 + (S - window) // hop``, where an utterance shorter than a window
+    is filled up with zeros. So ``T >= 1`` always.
+
+    Attributes:
+        kind: ``"waveform"``, the samples themselves, ``F = 1``; ``"mel"``, the power in triangular bands,
+            equal to ``librosa.feature.melspectrogram`` (Slaney scale and norm, Hann window, zero padding);
+            ``"logmel"``, its natural logarithm, floored at 1e-10; ``"fbank"``, Kaldi's log filterbank on
+            samples in the 16-bit range (Povey window, pre-emphasis 0.97, constant removed, no dither).
+        window_seconds: length of a frame, and of its Fourier transform (``fbank``: the next power of two).
+        hop_seconds: step between frames.
+        bins: number of mel bands.
+        low_hz: lower edge of the lowest band; None for 0, or for 20 in ``fbank``.
+        high_hz: upper edge of the highest band; None for half the sampling rate.
+        deltas: how many orders of regression over two frames to each side to append (Kaldi's ``add-deltas``
+            window; at the edges the first and the last frame repeat).
+        cmvn: whether each column is brought to mean 0 and standard deviation 1 over its utterance.
+        level_db: level, in decibels against full scale, to which an utterance's root mean square is raised
+            when it lies lower, e.g. -30; it is never lowered, and silence stays silence.
+        pitch: whether two columns follow the others: the natural log of the fundamental frequency in Hz (0
+            where the voicing strength is below ``VOICED``), and that strength, 0 to 1. Neither deltas nor
+            normalisation touch them.
+        rate: samples per second of the waveforms.
+    """
+
+    kind: Literal["waveform", "mel", "logmel", "fbank"] = "logmel"
+    window_seconds: float = Field(0.025, gt=0)
+    hop_seconds: float = Field(0.010, gt=0)
+    bins: int = Field(80, ge=1)
+    low_hz: float | None = Field(None, ge=0)
+    high_hz: float | None = Field(None, gt=0)
+    deltas: int = Field(0, ge=0, le=3)
+    cmvn: bool = False
+    level_db: float | None = Field(None, le=0)
+    pitch: bool = False
+    rate: int = Field(16_000, ge=PITCH_RATE, multiple_of=PITCH_RATE)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FrontEnd":
+        low, high = self.band_hz
+        if not low < high <= self.rate / 2:
+            raise ValueError(
+                f"bands from {low:g} Hz to {high:g} Hz; they must rise and end by {self.rate / 2:g} Hz"
+            )
+        if min(self.window, self.hop) < 1:
+            raise ValueError("window and hop must each be at least one sample long")
+        if self.pitch and self.hop % (self.rate // PITCH_RATE):
+            raise ValueError("with pitch, hop_seconds must be a multiple of 0.00025")
+        if self.kind == "waveform" and (self.deltas or self.pitch):
+            raise ValueError("the waveform itself takes neither deltas nor pitch")
+        return self
+
+    @property
+    def window(self) -> int:
+        """Samples in a frame."""
+        return round(self.window_seconds * self.rate)
+
+    @property
+    def _size(self) -> int:
+        return 1 << (self.window - 1).bit_length() if self.kind == "fbank" else self.window
+
+    @property
+    def hop(self) -> int:
+        """Samples between frames; 1 for the waveform itself."""
+        return 1 if self.kind == "waveform" else round(self.hop_seconds * self.rate)
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds between frames as they come out; for ``"waveform"`` that of one sample."""
+        return self.hop / self.rate
+
+    @property
+    def band_hz(self) -> tuple[float, float]:
+        """The edges of the bands, defaults filled in."""
+        low = self.low_hz if self.low_hz is not None else (20.0 if self.kind == "fbank" else 0.0)
+        return low, self.high_hz if self.high_hz is not None else self.rate / 2
+
+    @property
+    def dim(self) -> int:
+        """Columns of a frame, ``F``."""
+        if self.kind == "waveform":
+            return 1
+        return self.bins * (1 + self.deltas) + 2 * self.pitch
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the description, to name caches by."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def frame_count(self, samples: int) -> int:
+        """Returns how many frames ``samples`` samples make."""
+        return int(self._frame_counts(torch.tensor(samples)))
+
+    def _frame_counts(self, lengths: Tensor) -> Tensor:
+        if self.kind == "waveform":
+            return lengths.clamp_min(self.window)
+        if self.kind == "fbank":
+            return 1 + (lengths - self.window).clamp_min(0) // self.hop
+        return 1 + lengths // self.hop
+
+    @torch.no_grad()
+    def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns a batch of waveforms into features, on the device they are on.
+
+        Args:
+            waveforms: samples, ``(B, S)`` float32; what lies past an utterance's length is not looked at.
+            lengths: samples in each, ``(B,)`` int64.
+
+        Returns:
+            Features ``(B, T, F)`` float32, zero past the end of each, and their frames, ``(B,)`` int64.
+        """
+        with torch.autocast(waveforms.device.type, enabled=False):
+            left = self.window // 2 if self._centred else 0
+            right = self.window - left if self._centred else max(0, self.window - waveforms.shape[1])
+            padded = torch.nn.functional.pad(waveforms.float(), (left, right))  # a copy in any case
+            _clear(padded, lengths + left)
+            if self.level_db is not None:
+                padded *= _raising_gains(padded, lengths, self.level_db)
+            counts = self._frame_counts(lengths)
+            features = self._spectra(padded)
+            mask = torch.arange(features.shape[1], device=features.device) < counts[:, None]
+            columns = [features]
+            for _ in range(self.deltas):
+                columns.append(_deltas(columns[-1], mask, counts))
+            features = torch.cat(columns, dim=2) if self.deltas else features
+            if self.cmvn:
+                features = _normalise(features, mask, counts)
+            if self.pitch:
+                centre = 0 if self._centred else self.window // 2
+                own = padded[:, left : padded.shape[1] - right] if self._centred else padded
+                track = track_pitch(own, lengths, features.shape[1], self.hop, centre, self.rate, mask)
+                features = torch.cat([features, track], dim=2)
+            _clear(features, counts)
+            return features[:, : int(counts.max())], counts
+
+    @property
+    def _centred(self) -> bool:
+        return self.kind in ("mel", "logmel")
+
+    def _spectra(self, padded: Tensor) -> Tensor:
+        """Returns the columns before deltas and normalisation, ``(B, T, F)``."""
+        if self.kind == "waveform":
+            return padded[:, :, None]
+        weights, window = _matrices(self, padded.device)
+        if self.kind == "fbank":
+            # x(i) - 0.97 x(i-1), written so that a large constant costs no digits; 0.03 of it is left and
+            # goes frame by frame. The first sample, which Kaldi treats apart, meets a window of 0.
+            means = torch.nn.functional.avg_pool1d(padded[:, None], self.window, self.hop)[:, 0, :, None]
+            steps = torch.add(padded.diff(dim=1), padded[:, :-1], alpha=_KALDI_REST)
+            frames = torch.nn.functional.pad(steps, (1, 0)).unfold(1, self.window, self.hop)
+            powers = _band_powers(frames, window, weights, self._size, _KALDI_REST * means)
+            return powers.clamp_min_(_KALDI_FLOOR).log_()
+        powers = _band_powers(padded.unfold(1, self.window, self.hop), window, weights, self._size)
+        return powers if self.kind == "mel" else powers.clamp_min_(_MEL_FLOOR).log_()
+
+
+def _clear(batch: Tensor, ends: Tensor) -> None:
+    """Puts zeros past the end of each row, in place: with little padding faster than any mask."""
+    for row, end in zip(batch, ends.tolist(), strict=True):
+        row[end:] = 0
+
+
+def _band_powers(
+    frames: Tensor, window: Tensor, weights: Tensor, size: int, offsets: Tensor | None = None
+) -> Tensor:
+    """Power spectra of windowed frames, summed into bands; frames are a view, copied a few at a time.
+
+    Args:
+        frames: ``(B, T, window)``.
+        window: ``(window,)``.
+        weights: ``(frequencies, bins)``.
+        size: length of the transform; ``frequencies = size // 2 + 1``.
+        offsets: what to subtract from each frame, ``(B, T, 1)``.
+    """
+    powers = frames.new_empty(*frames.shape[:2], weights.shape[1])
+    for part in parts(frames):
+        chunk = frames[part] * window if offsets is None else (frames[part] - offsets[part]).mul_(window)
+        squares = torch.view_as_real(torch.fft.rfft(chunk, n=size)).square_()
+        powers[part] = (squares[..., 0] + squares[..., 1]) @ weights
+    return powers
+
+
+@lru_cache(maxsize=16)
+def _matrices(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns band weights ``(frequencies, bins)`` and window ``(window,)`` of a front end."""
+    window: NDArray[np.float64]
+    length, size = front_end.window, front_end._size
+    ramp = np.arange(length, dtype=np.float64)
+    frequencies = np.arange(size // 2 + 1, dtype=np.float64) * (front_end.rate / size)
+    limits = np.array(front_end.band_hz, np.float64)
+    if front_end.kind == "fbank":
+        window = _KALDI_SCALE * (0.5 - 0.5 * np.cos(2 * np.pi * ramp / max(length - 1, 1))) ** 0.85
+        edges, place = _evenly(_kaldi_mel(limits), front_end.bins), _kaldi_mel(frequencies)
+    else:  # librosa's triangles are straight in Hz, Kaldi's in mel
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * ramp / length)
+        edges, place = _slaney_hz(_evenly(_slaney_mel(limits), front_end.bins)), frequencies
+    rising = (place[:, None] - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - place[:, None]) / np.diff(edges)[1:]
+    weights = np.maximum(0, np.minimum(rising, falling))
+    if front_end.kind == "fbank":
+        weights[-1] = 0  # Kaldi leaves out the last frequency
+    else:
+        weights *= 2.0 / (edges[2:] - edges[:-2])
+    return (
+        torch.tensor(weights, dtype=torch.float32, device=device),
+        torch.tensor(window, dtype=torch.float32, device=device),
+    )
+
+
+def _evenly(limits: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    return np.asarray(limits[0] + (limits[1] - limits[0]) * np.arange(bins + 2) / (bins + 1), np.float64)
+
+
+def _kaldi_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1127.0 * np.log1p(hz / 700.0))
+
+
+def _slaney_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slaney's scale: straight up to 1000 Hz at 15 mel, then 27 mel for each factor of 6.4."""
+    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
+
+
+def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
+
+
+def _raising_gains(padded: Tensor, lengths: Tensor, level_db: float) -> Tensor:
+    """Returns the factor of at least 1 that brings each row up to a level, ``(B, 1)``; 1 for silence."""
+    root = (padded.square().sum(dim=1) / lengths.clamp_min(1)).sqrt()
+    gains = torch.where(root > 0, 10 ** (level_db / 20) / root.clamp_min(1e-20), 1.0)
+    return gains.clamp_min(1.0)[:, None]
+
+
+def _deltas(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    """Slope of the regression over frames t-2 to t+2, ``(B, T, F)``; the edge frames repeat."""
+    final = features[torch.arange(len(counts), device=counts.device), counts - 1][:, None]
+    long = torch.where(mask[:, :, None], features, final)
+    long = torch.cat([long[:, :1], long[:, :1], long, final, final], dim=1)
+    return (2 * (long[:, 4:] - long[:, :-4]) + long[:, 3:-1] - long[:, 1:-3]) / 10
+
+
+def _normalise(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    number = counts[:, None, None]
+    mean = torch.where(mask[:, :, None], features, 0.0).sum(dim=1, keepdim=True) / number
+    centred = torch.where(mask[:, :, None], features - mean, 0.0)
+    deviation = (centred.square().sum(dim=1, keepdim=True) / number).sqrt()
+    return centred / deviation.clamp_min(1e-5)

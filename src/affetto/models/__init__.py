@@ -1,0 +1,1 @@
+"""Networks: one a file, behind the contract of ``encoder.py``."""

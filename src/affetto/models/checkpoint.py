@@ -1,0 +1,73 @@
+"""Folders of weights: ``model.safetensors`` beside a ``config.json``; nothing is pickled, loading is strict."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from affetto.errors import CheckpointError
+from affetto.runs import atomic_write, write_json
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
+    """Writes a module's tensors and the description that rebuilds it, each atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with atomic_write(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads ``config.json``.
+
+    Raises:
+        CheckpointError: when it is missing or not JSON.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} holds no {CONFIG}; name the folder that finetune wrote") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / CONFIG} holds no mapping")
+    return config
+
+
+def load_weights(folder: Path, module: nn.Module) -> None:
+    """Fills a module with the tensors of a folder, strictly.
+
+    Raises:
+        CheckpointError: for a file that is missing, damaged or pickled, and for any tensor that is missing,
+            surplus, or of another shape.
+    """
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise CheckpointError(f"{folder} holds no {WEIGHTS}; weights in any other format are not loaded")
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} is no readable safetensors file ({error}); a pickle is never loaded, copy the folder anew"
+        ) from error
+    wanted = module.state_dict()
+    missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    misshapen = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & tensors.keys())
+        if tensors[name].shape != wanted[name].shape
+    ]
+    faults = [
+        f"{kind}: {', '.join(names)}"
+        for kind, names in (("missing", missing), ("surplus", surplus), ("misshapen", misshapen))
+        if names
+    ]
+    if faults:
+        raise CheckpointError(f"{file} does not fit its config.json; {'; '.join(faults)}")
+    module.load_state_dict(tensors)

@@ -1,0 +1,116 @@
+"""The network of a recogniser: embedder, head, temperature, and where it was fitted an enrolment."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from affetto.config import Settings
+from affetto.models.embedders import EmbedderSettings, Network, NetworkSettings, build_embedder, frame_statistics
+from affetto.models.encoder import Frames
+from affetto.models.enrolment import SpeakerOffset
+from affetto.models.heads import KernelHead, LinearHead, Standardise
+
+
+class ClassifierSettings(Settings):
+    """Shape of :class:`EmotionClassifier`.
+
+    Attributes:
+        embedder: what turns an utterance into a vector.
+        labels: the classes, in the order of the scores.
+        head: ``"linear"`` or ``"kernel"``.
+        support: support vectors of a kernel head.
+        standardise: whether embeddings are standardised as fitted in training.
+        dropout: share of the embedding hidden in training.
+        rank: dimensions in which a speaker's offset is estimated; 0 for a recogniser without enrolment.
+    """
+
+    embedder: EmbedderSettings = NetworkSettings()
+    labels: tuple[str, ...] = Field(min_length=2)
+    head: Literal["linear", "kernel"] = "linear"
+    support: int = Field(0, ge=0)
+    standardise: bool = False
+    dropout: float = Field(0.3, ge=0, lt=1)
+    rank: int = Field(0, ge=0)
+
+
+class EmotionClassifier(nn.Module):
+    """Scores the emotions of utterances.
+
+    An utterance becomes one vector that holds all that scoring needs: the embedding and, where speakers can be
+    enrolled and the embedding itself was trained, the statistics of the encoder's frames, in which a
+    speaker's offset is estimated (an embedding trained on some speakers tells too little about others).
+    """
+
+    def __init__(self, settings: ClassifierSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embedder = build_embedder(settings.embedder)
+        self.front_end = self.embedder.front_end
+        dim, classes = self.embedder.dim, len(settings.labels)
+        self.standardise = Standardise(dim) if settings.standardise else nn.Identity()
+        self.head: LinearHead | KernelHead = (
+            KernelHead(dim, classes, settings.support)
+            if settings.head == "kernel"
+            else LinearHead(dim, classes, settings.dropout)
+        )
+        network = isinstance(self.embedder, Network)
+        self.statistics_dim = self.embedder.statistics_dim if settings.rank and network else 0
+        self.enrolment = SpeakerOffset(self.statistics_dim or dim, settings.rank, classes) if settings.rank else None
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("enrolled_temperature", torch.ones(()))
+        self.temperature: Tensor
+        self.enrolled_temperature: Tensor
+
+    @property
+    def dim(self) -> int:
+        """Size of the vector that :meth:`embed` gives."""
+        return self.embedder.dim + self.statistics_dim
+
+    def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Turns ``features (B, T, F)`` of valid ``lengths (B,)`` into vectors ``(B, D)``."""
+        if isinstance(self.embedder, Network):
+            return self.embed_frames(self.embedder.encoder(features, lengths))
+        return torch.as_tensor(self.embedder(features, lengths))
+
+    def embed_frames(self, frames: Frames) -> Tensor:
+        """Turns an encoder's frames into vectors ``(B, D)``: what remains to be done once frames are cached."""
+        if not isinstance(self.embedder, Network):
+            raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
+        pooled = self.embedder.pool(frames)
+        return torch.cat([pooled, frame_statistics(frames)], dim=1) if self.statistics_dim else pooled
+
+    def scores(self, vectors: Tensor) -> Tensor:
+        """Scores vectors ``(B, D)`` without knowing their speakers: ``(B, K)``."""
+        return torch.as_tensor(self.head(self.standardise(vectors[:, : self.embedder.dim])))
+
+    def adaptable(self, vectors: Tensor) -> Tensor:
+        """Returns the part of vectors ``(B, D)`` that an offset is subtracted from, ``(B, R)``."""
+        if self.enrolment is None:
+            raise ValueError("this recogniser was made without enrolment; finetune it with enrolment=true")
+        return self.enrolment.project(vectors[:, self.embedder.dim :] if self.statistics_dim else vectors)
+
+    def offset(self, vectors: Tensor) -> Tensor:
+        """Estimates one speaker's offset ``(R,)`` from the vectors of unlabelled utterances, ``(N, D)``."""
+        adaptable = self.adaptable(vectors)
+        assert self.enrolment is not None
+        return self.enrolment.estimate(adaptable, (self.scores(vectors) / self.temperature).log_softmax(1))
+
+    def probabilities(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """Returns calibrated class probabilities, ``(B, K)``.
+
+        Args:
+            vectors: from :meth:`embed`, ``(B, D)``.
+            offsets: of their speakers, ``(B, R)`` or ``(R,)``; None without enrolment.
+        """
+        scores = self.scores(vectors) / self.temperature
+        if offsets is None:
+            return scores.softmax(1)
+        adapted = self.adaptable(vectors) - offsets
+        assert self.enrolment is not None
+        return (self.enrolment.combine(scores.log_softmax(1), adapted) / self.enrolled_temperature).softmax(1)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Scores ``features (B, T, F)``: ``(B, K)``."""
+        return self.scores(self.embed(features, lengths))

@@ -1,0 +1,80 @@
+"""A small convolutional encoder for two cores, trained from scratch."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.config import Settings
+from affetto.features import FrontEnd
+from affetto.models.context import Context
+from affetto.models.encoder import Encoder, Frames, frame_mask, halved, normalise_logmel
+
+
+class CnnSettings(Settings):
+    """Shape of :class:`Cnn`.
+
+    Attributes:
+        width: ``D``, channels of the blocks.
+        blocks: residual blocks at 25 frames a second.
+        bins: mel bands of the front end.
+        drop_path: share of utterances for which a block is skipped in training.
+    """
+
+    name: Literal["cnn"] = "cnn"
+    width: int = Field(160, ge=8)
+    blocks: int = Field(4, ge=1)
+    bins: int = Field(80, ge=8, multiple_of=4)
+    drop_path: float = Field(0.1, ge=0, lt=1)
+
+
+class Cnn(Encoder):
+    """Log-mel frames through two strided 2-D convolutions and residual blocks over time.
+
+    Frames leave at 25 a second. Every norm is a layer norm over channels. Cost at the default size: see
+    :meth:`operations_per_second`.
+    """
+
+    def __init__(self, settings: CnnSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or CnnSettings()
+        self.front_end = FrontEnd(kind="logmel", bins=settings.bins)
+        self.hop_seconds = 4 * self.front_end.hop_seconds
+        self.dim = settings.width
+        self.layer_dims = (settings.width,) * (settings.blocks + 1)
+        self.first = nn.Conv2d(1, 16, 3, stride=2, padding=1)
+        self.first_norm = nn.LayerNorm(16)
+        self.second = nn.Conv2d(16, 32, 3, stride=2, padding=1)
+        self.second_norm = nn.LayerNorm(32)
+        self.flatten = nn.Linear(32 * (settings.bins // 4), settings.width)
+        self.flatten_norm = nn.LayerNorm(settings.width)
+        self.blocks = nn.ModuleList(
+            Context(settings.width, drop_path=settings.drop_path) for _ in range(settings.blocks)
+        )
+
+    @property
+    def operations_per_second(self) -> float:
+        """Multiply-adds for one second of speech, front end left out."""
+        bins, width = self.settings.bins, self.settings.width
+        first = 50 * (bins / 2) * 16 * 9
+        second = 25 * (bins / 4) * 32 * 16 * 9
+        flatten = 25 * 32 * (bins / 4) * width
+        block = 25 * (5 * width + 4 * width * width)
+        return first + second + flatten + self.settings.blocks * block
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes log-mel ``features (B, T, F)``; ``T' = ceil(ceil(T / 2) / 2)``."""
+        values = (normalise_logmel(features) * frame_mask(lengths, features.shape[1])).unsqueeze(1)
+        for convolution, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
+            values = convolution(values)
+            lengths = halved(lengths)
+            values = F.gelu(norm(values.movedim(1, -1))).movedim(-1, 1)
+            values = values * frame_mask(lengths, values.shape[2]).unsqueeze(1)
+        mask = frame_mask(lengths, values.shape[2])
+        frames = F.gelu(self.flatten_norm(self.flatten(values.transpose(1, 2).flatten(2)))) * mask
+        layers = [frames]
+        for block in self.blocks:
+            frames = block(frames, mask)
+            layers.append(frames)
+        return Frames(frames, lengths, tuple(layers))

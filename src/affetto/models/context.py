@@ -1,0 +1,36 @@
+"""A residual block over time, shared by encoders and by what sits on top of frozen ones."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Context(nn.Module):
+    """A residual block over time: depthwise convolution, layer norm, two pointwise layers.
+
+    The block of ConvNeXt (Liu et al. 2022) in one dimension. Layer norm looks at one frame alone, so that
+    neither padding nor batch mates matter.
+
+    Args:
+        width: ``D``, channels in and out.
+        expansion: how much wider the hidden layer is.
+        drop_path: share of utterances for which the block is skipped in training.
+    """
+
+    def __init__(self, width: int, expansion: int = 2, drop_path: float = 0.1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, 5, padding=2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, expansion * width)
+        self.narrow = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.2))
+        self.drop_path = drop_path
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Maps ``frames (B, T, D)``, zero where ``mask (B, T, 1)`` is zero, to the same shape."""
+        hidden = self.depthwise(frames.transpose(1, 2)).transpose(1, 2)
+        hidden = self.narrow(F.gelu(self.widen(self.norm(hidden)))) * self.scale
+        if self.training and self.drop_path:
+            kept = torch.rand(len(hidden), 1, 1, device=hidden.device) >= self.drop_path
+            hidden = hidden * kept / (1 - self.drop_path)
+        return torch.as_tensor((frames + hidden) * mask)

@@ -1,0 +1,219 @@
+"""Utterance vectors: hand-made functionals, statistics of an encoder, a trained network, several at once."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.config import Settings
+from affetto.features import STATISTICS, FrontEnd, functionals
+from affetto.models.cnn import Cnn, CnnSettings
+from affetto.models.context import Context
+from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask
+from affetto.models.ge2e import DVector, Ge2e, Ge2eSettings, Ge2eSpectrum, Ge2eSpectrumSettings
+from affetto.models.pooling import POOLINGS, mean_and_deviation
+
+EncoderSettings = Annotated[CnnSettings | Ge2eSettings | Ge2eSpectrumSettings, Field(discriminator="name")]
+
+
+class FunctionalsSettings(Settings):
+    """Statistics of log-mel bands and pitch over an utterance; nothing is learned."""
+
+    name: Literal["functionals"] = "functionals"
+    bins: int = Field(64, ge=8)
+
+
+class DVectorSettings(Settings):
+    """The GE2E speaker embedding."""
+
+    name: Literal["d-vector"] = "d-vector"
+    hidden: int = Field(256, ge=4)
+
+
+class StatisticsSettings(Settings):
+    """Mean and deviation over time of every layer of an encoder."""
+
+    name: Literal["statistics"] = "statistics"
+    encoder: EncoderSettings = Ge2eSettings()
+
+
+class NetworkSettings(Settings):
+    """An encoder, what follows it, and a pooling.
+
+    Attributes:
+        encoder: the encoder and its shape.
+        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side.
+        context: residual blocks over time between encoder and pooling.
+        width: their width; without blocks nothing is projected.
+        pooling: ``"mean"``, ``"statistics"`` or ``"attentive"``.
+        norm: whether the pooled vector passes a layer norm.
+    """
+
+    name: Literal["network"] = "network"
+    encoder: EncoderSettings = CnnSettings()
+    layers: Literal["weighted", "last", "all"] = "last"
+    context: int = Field(0, ge=0)
+    width: int = Field(192, ge=8)
+    pooling: Literal["mean", "statistics", "attentive"] = "attentive"
+    norm: bool = True
+
+
+SingleSettings = Annotated[
+    FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings, Field(discriminator="name")
+]
+
+
+class JoinedSettings(Settings):
+    """Several embedders side by side."""
+
+    name: Literal["joined"] = "joined"
+    parts: tuple[SingleSettings, ...] = Field(min_length=1)
+
+
+EmbedderSettings = Annotated[
+    FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings | JoinedSettings,
+    Field(discriminator="name"),
+]
+
+
+class Functionals(Embedder):
+    """Statistics of log-mel bands and pitch over an utterance."""
+
+    def __init__(self, settings: FunctionalsSettings) -> None:
+        super().__init__()
+        self.front_end = FrontEnd(kind="logmel", bins=settings.bins, pitch=True)
+        self.dim = len(STATISTICS) * self.front_end.dim + 1
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds log-mel and pitch ``features (B, T, F)`` as ``(B, D)``."""
+        return functionals(features, lengths, pitch=True)
+
+
+class Statistics(Embedder):
+    """Mean and deviation over time of every layer of an encoder, side by side."""
+
+    def __init__(self, settings: StatisticsSettings) -> None:
+        super().__init__()
+        self.encoder = build_encoder(settings.encoder)
+        self.front_end = self.encoder.front_end
+        self.dim = 2 * sum(self.encoder.layer_dims)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds ``features (B, T, F)`` as ``(B, D)``."""
+        return frame_statistics(self.encoder(features, lengths))
+
+
+class Network(Embedder):
+    """An encoder, a mix of its layers, residual blocks over time, and a pooling."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = build_encoder(settings.encoder)
+        self.front_end = self.encoder.front_end
+        dims = self.encoder.layer_dims
+        width = {"weighted": dims[0], "last": dims[-1], "all": sum(dims)}[settings.layers]
+        if settings.layers == "weighted":
+            if len(set(dims)) > 1:
+                raise ValueError(f"layers of widths {dims} cannot be summed; use layers: all")
+            self.layer_weights = nn.Parameter(torch.zeros(len(dims)))
+        if settings.context:
+            self.input_norm = nn.LayerNorm(width)
+            self.input = nn.Linear(width, settings.width)
+            self.output_norm = nn.LayerNorm(settings.width)
+            self.blocks = nn.ModuleList(Context(settings.width) for _ in range(settings.context))
+            width = settings.width
+        self.pooling = POOLINGS[settings.pooling](width)
+        self.dim = self.pooling.dim
+        self.norm = nn.LayerNorm(self.dim) if settings.norm else nn.Identity()
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds ``features (B, T, F)`` as ``(B, D)``."""
+        return self.pool(self.encoder(features, lengths))
+
+    @property
+    def statistics_dim(self) -> int:
+        """Size of :func:`frame_statistics` of its encoder."""
+        return 2 * sum(self.encoder.layer_dims)
+
+    def pool(self, frames: Frames) -> Tensor:
+        """Turns the encoder's frames into ``(B, D)``: what remains to be computed once frames are cached."""
+        layers = frames.all_layers
+        if self.settings.layers == "weighted":
+            weights = self.layer_weights.softmax(0)
+            values = torch.stack([weight * layer for weight, layer in zip(weights, layers, strict=True)]).sum(0)
+        else:
+            values = torch.cat(layers, dim=-1) if self.settings.layers == "all" else frames.values
+        if self.settings.context:
+            mask = frame_mask(frames.lengths, values.shape[1])
+            values = F.gelu(self.output_norm(self.input(self.input_norm(values)))) * mask
+            for block in self.blocks:
+                values = block(values, mask)
+        return torch.as_tensor(self.norm(self.pooling(values, frames.lengths)))
+
+
+class Joined(Embedder):
+    """Several embedders side by side; reads the waveform, since each has a front end of its own."""
+
+    def __init__(self, settings: JoinedSettings) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(build_embedder(part) for part in settings.parts)
+        self.front_end = FrontEnd(kind="waveform")
+        self.dim = sum(int(part.dim) for part in self.embedders)
+
+    @property
+    def embedders(self) -> list[Embedder]:
+        """The parts, in order."""
+        return [part for part in self.parts if isinstance(part, Embedder)]
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
+        waveforms = features.squeeze(-1)
+        return torch.cat([part(*part.front_end(waveforms, lengths)) for part in self.embedders], dim=1)
+
+
+def frame_statistics(frames: Frames) -> Tensor:
+    """Returns mean and deviation over time of every layer, side by side: ``(B, 2 sum(D_i))``."""
+    return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
+
+
+def build_encoder(settings: CnnSettings | Ge2eSettings | Ge2eSpectrumSettings) -> Encoder:
+    """Builds an encoder with fresh weights."""
+    match settings:
+        case CnnSettings():
+            return Cnn(settings)
+        case Ge2eSettings():
+            return Ge2e(settings)
+        case Ge2eSpectrumSettings():
+            return Ge2eSpectrum(settings)
+
+
+def build_embedder(
+    settings: FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings | JoinedSettings,
+) -> Embedder:
+    """Builds an embedder with fresh weights."""
+    match settings:
+        case FunctionalsSettings():
+            return Functionals(settings)
+        case DVectorSettings():
+            return DVector(Ge2eSettings(hidden=settings.hidden))
+        case StatisticsSettings():
+            return Statistics(settings)
+        case NetworkSettings():
+            return Network(settings)
+        case JoinedSettings():
+            return Joined(settings)
+
+
+def load_published(embedder: Embedder) -> Embedder:
+    """Fills every GE2E encoder inside with its published weights and returns the embedder.
+
+    Raises:
+        MissingPackageError: with the install line, where they are not installed.
+    """
+    for module in embedder.modules():
+        if isinstance(module, Ge2e):
+            module.load_published()
+    return embedder

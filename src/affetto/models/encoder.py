@@ -1,0 +1,83 @@
+"""What every encoder and every embedder is: the contract, and the arithmetic of lengths."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from affetto.features import FrontEnd
+
+
+class Frames(NamedTuple):
+    """What an encoder returns.
+
+    Attributes:
+        values: frames of the last layer, ``(B, T, D)``, zero past each length.
+        lengths: valid frames an utterance, ``(B,)``.
+        layers: every layer that a probe may weigh, each ``(B, T, D_i)``; None where there is one layer only.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    layers: tuple[Tensor, ...] | None = None
+
+    @property
+    def all_layers(self) -> tuple[Tensor, ...]:
+        """The layers, or the values alone where there is one layer only."""
+        return self.layers if self.layers is not None else (self.values,)
+
+
+class Encoder(nn.Module):
+    """Turns features into frames; padding and batch mates never change an answer.
+
+    Attributes:
+        front_end: how waveforms become the features that this encoder reads.
+        dim: ``D``, width of the last layer.
+        layer_dims: width of each layer of ``Frames.all_layers``.
+        hop_seconds: step between the frames that come out.
+    """
+
+    front_end: FrontEnd
+    dim: int
+    layer_dims: tuple[int, ...]
+    hop_seconds: float
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes ``features (B, T, F)`` with valid ``lengths (B,)``."""
+        raise NotImplementedError  # abstract
+
+
+class Embedder(nn.Module):
+    """Turns features into one vector an utterance; padding and batch mates never change an answer.
+
+    Attributes:
+        front_end: how waveforms become the features that this embedder reads.
+        dim: ``D``, size of the vector.
+    """
+
+    front_end: FrontEnd
+    dim: int
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds ``features (B, T, F)`` with valid ``lengths (B,)`` as ``(B, D)``."""
+        raise NotImplementedError  # abstract
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """Returns ``(B, T, 1)``: 1.0 on valid frames, 0.0 on padding."""
+    positions = torch.arange(frames, device=lengths.device)
+    return (positions[None] < lengths[:, None]).unsqueeze(-1).float()
+
+
+def halved(lengths: Tensor) -> Tensor:
+    """Returns the lengths after a convolution of stride 2 that keeps the first frame."""
+    return torch.div(lengths - 1, 2, rounding_mode="floor") + 1
+
+
+def normalise_logmel(features: Tensor) -> Tensor:
+    """Brings log-mel features into the range of a few units, the same for every utterance.
+
+    Log-mel of speech lies around -7 with a spread of about 4. The shift is fixed, so that loudness, which
+    carries emotion, stays visible.
+    """
+    return (features.clamp_min(-14.0) + 7.0) / 4.0

@@ -1,0 +1,202 @@
+"""The GE2E speaker encoder of Wan et al. (2018), with the weights that the Resemblyzer package carries.
+
+The package itself is never imported: its import needs parts of setuptools that are gone. Only its weight
+file is read, without unpickling anything but tensors.
+"""
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.config import Settings
+from affetto.errors import CheckpointError, MissingPackageError
+from affetto.features import FrontEnd
+from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask, normalise_logmel
+
+FRONT_END = FrontEnd(kind="mel", bins=40, window_seconds=0.025, hop_seconds=0.010, level_db=-30.0)
+"""What the weights were trained on: power in 40 mel bands, not its logarithm; quiet speech raised to -30 dB."""
+
+PARTIAL_FRAMES = 160
+PARTIAL_STEP = 77  # 1.3 partial windows a second
+MINIMUM_COVERAGE = 0.75
+
+
+class Ge2eSettings(Settings):
+    """Shape of :class:`Ge2e`.
+
+    Attributes:
+        stride: how many 10 ms frames are averaged into one that comes out.
+        hidden: width of each of the three layers; the published weights have 256.
+    """
+
+    name: Literal["ge2e"] = "ge2e"
+    stride: int = Field(4, ge=1)
+    hidden: int = Field(256, ge=4)
+
+
+class Ge2e(Encoder):
+    """Three LSTM layers over mel power; all three come out, averaged over ``stride`` frames.
+
+    The layers run forward in time only, so that padding at the end cannot change an answer. 1.35 million
+    multiply-adds a frame: 135 million for one second of speech.
+    """
+
+    def __init__(self, settings: Ge2eSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or Ge2eSettings()
+        self.front_end = FRONT_END
+        self.hop_seconds = settings.stride * FRONT_END.hop_seconds
+        self.dim = settings.hidden
+        self.layer_dims = (settings.hidden,) * 3
+        self.lstms = nn.ModuleList(
+            nn.LSTM(FRONT_END.bins if layer == 0 else settings.hidden, settings.hidden, batch_first=True)
+            for layer in range(3)
+        )
+        self.projection = nn.Linear(settings.hidden, settings.hidden)
+
+    def hidden_layers(self, features: Tensor) -> list[Tensor]:
+        """Returns the three layers at full rate, each ``(B, T, D)``."""
+        layers = []
+        for lstm in self.lstms:
+            features, _ = lstm(features)
+            layers.append(features)
+        return layers
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes mel ``features (B, T, F)``; ``T' = ceil(T / stride)``."""
+        mask = frame_mask(lengths, features.shape[1])
+        stride = self.settings.stride
+        short = torch.div(lengths + stride - 1, stride, rounding_mode="floor")
+        layers = tuple(_averaged(layer, mask, stride) for layer in self.hidden_layers(features))
+        return Frames(layers[-1], short, layers)
+
+    def load_published(self) -> "Ge2e":
+        """Fills in the weights of the installed Resemblyzer package and returns itself.
+
+        Raises:
+            MissingPackageError: with the install line, where the package is not installed.
+            CheckpointError: where its file is not what it should be.
+        """
+        state = published_weights()
+        own: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            if name.startswith("lstm."):
+                kind, layer = name[5:].rsplit("_l", 1)
+                own[f"lstms.{layer}.{kind}_l0"] = tensor
+            elif name.startswith("linear."):
+                own[f"projection.{name[7:]}"] = tensor
+        try:
+            self.load_state_dict(own)
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights of Resemblyzer do not fit this encoder: {error}") from error
+        return self
+
+
+class Ge2eSpectrumSettings(Settings):
+    """Shape of :class:`Ge2eSpectrum`.
+
+    Attributes:
+        stride: how many 10 ms frames make one that comes out.
+        hidden: width of each LSTM layer.
+        bins: mel bands of the spectrum.
+    """
+
+    name: Literal["ge2e-spectrum"] = "ge2e-spectrum"
+    stride: int = Field(4, ge=1)
+    hidden: int = Field(256, ge=4)
+    bins: int = Field(80, ge=8)
+
+
+class Ge2eSpectrum(Encoder):
+    """The layers of :class:`Ge2e` beside the log-mel spectrum of the same moments.
+
+    A speaker encoder was taught to forget some of what makes an emotion; the spectrum brings it back. Four
+    layers come out: three of the LSTM, and ``stride`` log-mel frames laid side by side. Reads the waveform,
+    since each half has a front end of its own.
+    """
+
+    def __init__(self, settings: Ge2eSpectrumSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or Ge2eSpectrumSettings()
+        self.speaker = Ge2e(Ge2eSettings(stride=settings.stride, hidden=settings.hidden))
+        self.spectrum = FrontEnd(kind="logmel", bins=settings.bins)
+        self.front_end = FrontEnd(kind="waveform")
+        self.hop_seconds = self.speaker.hop_seconds
+        self.dim = settings.stride * settings.bins
+        self.layer_dims = (*self.speaker.layer_dims, self.dim)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes waveforms ``(B, S, 1)``; ``T' = ceil(T / stride)``."""
+        waveforms = features.squeeze(-1)
+        heard = self.speaker(*self.speaker.front_end(waveforms, lengths))
+        mel, frames = self.spectrum(waveforms, lengths)
+        mel = normalise_logmel(mel) * frame_mask(frames, mel.shape[1])
+        stride = self.settings.stride
+        stacked = F.pad(mel, (0, 0, 0, -mel.shape[1] % stride)).unflatten(1, (-1, stride)).flatten(2)
+        return Frames(stacked, heard.lengths, (*heard.all_layers, stacked))
+
+
+class DVector(Embedder):
+    """The speaker embedding (d-vector) of an utterance, as Resemblyzer computes it, ``D = 256``.
+
+    Windows of 1.6 s, 0.77 s apart, go through the network together; a last window that is covered by less than
+    three quarters is left out unless it is the only one. Each window's last state is projected, rectified and
+    normalised, and so is their mean. Resemblyzer also shortens long pauses first; this does not.
+    """
+
+    def __init__(self, settings: Ge2eSettings | None = None) -> None:
+        super().__init__()
+        self.encoder = Ge2e(settings)
+        self.front_end = FRONT_END
+        self.dim = self.encoder.dim
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds mel ``features (B, T, F)`` as unit vectors ``(B, D)``."""
+        starts = [_partial_starts(int(length)) for length in lengths]
+        need = max(row[-1] for row in starts) + PARTIAL_FRAMES
+        features = F.pad(features, (0, 0, 0, max(0, need - features.shape[1])))
+        features = features * frame_mask(lengths, features.shape[1])
+        owners = torch.tensor([row for row, first in enumerate(starts) for _ in first], device=features.device)
+        first = torch.tensor([start for row in starts for start in row], device=features.device)
+        positions = first[:, None] + torch.arange(PARTIAL_FRAMES, device=features.device)
+        windows = features[owners[:, None], positions]
+        last = self.encoder.hidden_layers(windows)[-1][:, -1]
+        vectors = F.normalize(torch.relu(self.encoder.projection(last)), dim=1)
+        sums = torch.zeros(len(lengths), self.dim, device=vectors.device).index_add_(0, owners, vectors)
+        return F.normalize(sums, dim=1)
+
+
+def published_weights() -> dict[str, Tensor]:
+    """Returns the tensors of Resemblyzer's weight file; see :meth:`Ge2e.load_published` for errors."""
+    try:
+        files = distribution("Resemblyzer").files or []
+    except PackageNotFoundError as error:
+        raise MissingPackageError(
+            "the ge2e weights come with the Resemblyzer package, which is not installed; "
+            "install it with: pip install --no-deps Resemblyzer==0.1.4"
+        ) from error
+    paths = [Path(str(file.locate())) for file in files if file.name == "pretrained.pt"]
+    if not paths or not paths[0].is_file():
+        raise CheckpointError("the installed Resemblyzer holds no pretrained.pt; reinstall it")
+    content = torch.load(paths[0], map_location="cpu", weights_only=True)
+    return {name: tensor.float() for name, tensor in content["model_state"].items()}
+
+
+def _averaged(layer: Tensor, mask: Tensor, stride: int) -> Tensor:
+    padding = -layer.shape[1] % stride
+    sums = F.pad(layer * mask, (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(2)
+    counts = F.pad(mask, (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(2)
+    return sums / counts.clamp_min(1.0)
+
+
+def _partial_starts(frames: int) -> list[int]:
+    starts = list(range(0, max(1, frames - PARTIAL_FRAMES + PARTIAL_STEP + 1), PARTIAL_STEP))
+    covered = (frames - 1 - starts[-1]) / PARTIAL_FRAMES
+    if covered < MINIMUM_COVERAGE and len(starts) > 1:
+        starts.pop()
+    return starts

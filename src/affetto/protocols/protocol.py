@@ -1,0 +1,320 @@
+"""Reads a protocol, applies it to a manifest, and proves that no speaker is in two parts.
+
+A protocol is one YAML file. A published split lists the speakers (or sessions) of every fold; a rule makes
+the folds for any manifest. Lists are one string of ids, where ``1001-1018`` stands for all ids between:
+
+    test: "1048 1069 1071 1074 1076-1079"
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
+
+from affetto.config import Settings, build
+from affetto.corpora.labels import LABEL_MAPS, apply_map
+from affetto.corpora.manifest import Manifest, some
+from affetto.errors import ConfigError, ProtocolError, unknown
+
+PARTS = ("train", "dev", "test")
+
+
+class Fold(NamedTuple):
+    """Who is where in one fold.
+
+    Attributes:
+        number: 1 for the first fold.
+        train: keys of the rows to learn from.
+        dev: keys of the rows to choose on (epochs, settings, calibration).
+        test: keys of the rows to score, once.
+    """
+
+    number: int
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def _expand(value: Any) -> Any:
+    """Turns ``"1001 1004 1076-1079"`` into the ids it stands for."""
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if not isinstance(value, str):
+        raise ValueError('ids are text: write them in quotes, as in "03 08 1076-1079"')
+    ids: list[str] = []
+    for word in value.split():
+        if between := re.fullmatch(r"(\d+)-(\d+)", word):
+            first, last = between.groups()
+            ids += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        else:
+            ids.append(word)
+    return tuple(ids)
+
+
+Ids = Annotated[tuple[str, ...], BeforeValidator(_expand)]
+
+
+class Lists(Settings):
+    """Units of one fold; whoever is in neither dev nor test is train."""
+
+    test: Ids
+    dev: Ids
+
+
+class Rule(Settings):
+    """How to make folds for any manifest.
+
+    Attributes:
+        kind: ``speaker-kfold`` deals speakers to folds, even in gender; ``leave-one-speaker-out`` makes each
+            speaker a fold; ``leave-one-corpus-out`` tests on one corpus and takes dev from speakers of the
+            others; ``random-by-clip`` deals clips, even in emotion, so that speakers are shared.
+        folds: how many, for the rules that deal.
+        dev_share: for ``leave-one-corpus-out``, the share of the other corpora's speakers that is dev.
+        seed: which deal.
+    """
+
+    kind: Literal["speaker-kfold", "leave-one-speaker-out", "leave-one-corpus-out", "random-by-clip"]
+    folds: int = Field(5, ge=3)
+    dev_share: float = Field(0.2, gt=0, lt=1)
+    seed: int = 0
+
+
+class Published(Settings):
+    """A figure that somebody published.
+
+    Attributes:
+        system: what was measured.
+        metric: ``uar``, ``war``, ``macro_f1``, or another in words.
+        value: a fraction of 1.
+        source: where it is printed.
+        caveat: what to know before comparing.
+        comparable: False for a figure that is to be shown apart, since it measures something else.
+    """
+
+    system: str
+    metric: str
+    value: float = Field(ge=0, le=1)
+    source: str
+    caveat: str = ""
+    comparable: bool = True
+
+
+class Protocol(Settings):
+    """Who is train, dev and test, on which labels; see the module's text for the file.
+
+    Attributes:
+        name: the protocol's own name.
+        description: one line.
+        corpus: whose manifest it is for; None for any.
+        labels: the classes in order; empty for all that the manifest has.
+        label_map: a name of :data:`affetto.corpora.labels.LABEL_MAPS`; None to leave labels as they are.
+        label_source: where the labels come from.
+        unit: what the fold lists name.
+        units: every speaker or session that the manifest must have, and no other.
+        folds_listed: the published split (``folds:`` in the file).
+        rule: how to make folds, where there is no list.
+        dev_rule: where dev comes from, in words.
+        exclude: keys to leave out.
+        average: ``mean`` of the folds' scores, or one score over ``pooled`` predictions.
+        metrics: what the publications report.
+        published: figures of others.
+        caveats: what a reader of any number has to know.
+        speaker_dependent: whether speakers are in several parts, on purpose.
+    """
+
+    name: str
+    description: str
+    corpus: str | None = None
+    labels: tuple[str, ...] = ()
+    label_map: str | None = None
+    label_source: str
+    unit: Literal["speaker", "session", "corpus", "clip"] = "speaker"
+    units: Ids = ()
+    folds_listed: tuple[Lists, ...] = Field((), alias="folds")
+    rule: Rule | None = None
+    dev_rule: str
+    exclude: Ids = ()
+    average: Literal["mean", "pooled"] = "mean"
+    metrics: tuple[str, ...] = ("uar", "war", "macro_f1")
+    published: tuple[Published, ...] = ()
+    caveats: tuple[str, ...] = ()
+    speaker_dependent: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Protocol":
+        if (self.rule is None) == (not self.folds_listed):
+            raise ValueError("needs either folds or a rule")
+        if self.label_map is not None and self.label_map not in LABEL_MAPS:
+            raise ValueError(unknown("label map", self.label_map, LABEL_MAPS))
+        if self.label_map and set(self.labels) != set(LABEL_MAPS[self.label_map].values()):
+            raise ValueError(f"labels and label_map {self.label_map} name different classes")
+        for number, fold in enumerate(self.folds_listed, 1):
+            for part, ids in (("dev", fold.dev), ("test", fold.test)):
+                if not ids or (strange := set(ids).difference(self.units)):
+                    raise ValueError(f"fold {number}: {part} names {some(strange) if ids else 'nobody'}")
+            if both := set(fold.dev).intersection(fold.test):
+                raise ValueError(f"fold {number}: {some(both)} in dev and in test")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """Hash over everything that the protocol says."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def describe(self) -> str:
+        """Returns what the protocol says, as plain text; figures that measure something else stand apart."""
+        folds = (
+            f"by rule: {self.rule.kind}" if self.rule else f"{len(self.folds_listed)}, listed by {self.unit}"
+        )
+        lines = [
+            f"{self.name}: {self.description}",
+            f"labels: {', '.join(self.labels) or 'all that the manifest has'} ({self.label_source})",
+            f"folds: {folds}; scores: {'mean of folds' if self.average == 'mean' else 'pooled predictions'}",
+            f"dev: {self.dev_rule}",
+            *([f"left out: {', '.join(self.exclude)}"] if self.exclude else []),
+            *(f"caveat: {caveat}" for caveat in self.caveats),
+        ]
+        for comparable, head in (
+            (True, "published:"),
+            (False, "published, of something else (do not compare):"),
+        ):
+            figures = [figure for figure in self.published if figure.comparable == comparable]
+            lines += [head] if figures else []
+            for figure in figures:
+                caveat = f"; {figure.caveat}" if figure.caveat else ""
+                share = f"{100 * figure.value:5.1f} % {figure.metric}"
+                lines.append(f"  {share}  {figure.system} ({figure.source}{caveat})")
+        return "\n".join(lines)
+
+    def select(self, manifest: Manifest) -> Manifest:
+        """Returns the rows that take part, with their labels mapped; applying it twice changes nothing.
+
+        Rows of another corpus, without a class of the protocol, or excluded by key are left out.
+        ``leave-one-corpus-out`` keeps the classes that all corpora have.
+
+        Raises:
+            ProtocolError: when no row of the corpus or of a class is left.
+        """
+        table = manifest.table
+        keep = ~table["key"].isin(self.exclude)
+        if self.corpus is not None:
+            if self.corpus not in manifest.corpora and manifest.corpora != [""]:
+                raise ProtocolError(
+                    f"{self.name} is for {self.corpus}; this manifest holds {some(manifest.corpora)}"
+                )
+            keep &= table["corpus"].isna() | (table["corpus"] == self.corpus)
+        emotions = [self._label(emotion) for emotion in table["emotion"]]
+        table = table.assign(emotion=pd_object(emotions))
+        keep &= table["emotion"].notna()
+        if self.rule is not None and self.rule.kind == "leave-one-corpus-out":
+            by_corpus = [set(group) for _, group in table[keep].groupby("corpus")["emotion"]]
+            keep &= table["emotion"].isin(set.intersection(*by_corpus) if by_corpus else set())
+        selected = replace(manifest, table=table[keep])
+        if missing := set(self.labels or selected.labels or ["any emotion"]).difference(selected.labels):
+            raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
+        return selected
+
+    def folds(self, manifest: Manifest) -> list[Fold]:
+        """Splits the rows that take part, and proves that no speaker is in two parts.
+
+        Raises:
+            ProtocolError: names speakers (or sessions) that the manifest lacks, that the protocol does not
+                know, or that would be in two parts; rows without a speaker; a part without rows.
+        """
+        selected = self.select(manifest)
+        table = selected.table
+        need = ["speaker"] if self.unit == "clip" else list(dict.fromkeys(["speaker", self.unit]))
+        for name in need:
+            if empty := [key for key, value in zip(selected.keys, table[name], strict=True) if value is None]:
+                raise ProtocolError(f"{self.name}: {len(empty)} rows have no {name}: {some(empty)}")
+        if self.rule is not None:
+            from affetto.protocols.rules import deal
+
+            parts = deal(self.name, self.rule, table)
+        else:
+            self._check_units(table)
+            parts = [
+                [
+                    "test" if unit in fold.test else "dev" if unit in fold.dev else "train"
+                    for unit in table[self.unit]
+                ]
+                for fold in self.folds_listed
+            ]
+        return [self._fold(number, selected, part) for number, part in enumerate(parts, 1)]
+
+    def _label(self, emotion: str | None) -> str | None:
+        if self.label_map is not None:
+            mapped = apply_map(emotion, self.label_map)
+            return mapped if mapped is not None else emotion if emotion in self.labels else None
+        return emotion if not self.labels or emotion in self.labels else None
+
+    def _check_units(self, table: Any) -> None:
+        there = set(table[self.unit])
+        if missing := set(self.units) - there:
+            raise ProtocolError(f"{self.name} needs {self.unit} {some(missing)}, which this manifest lacks")
+        if extra := there - set(self.units):
+            raise ProtocolError(f"{self.name} does not know {self.unit} {some(extra)} of this manifest")
+
+    def _fold(self, number: int, manifest: Manifest, parts: Sequence[str]) -> Fold:
+        keys: dict[str, list[str]] = {name: [] for name in PARTS}
+        speakers: dict[str, set[tuple[str | None, str]]] = {name: set() for name in PARTS}
+        columns = (manifest.table[name] for name in ("corpus", "speaker"))
+        for key, corpus, speaker, part in zip(manifest.keys, *columns, parts, strict=True):
+            keys[part].append(key)
+            speakers[part].add((corpus, speaker))
+        if empty := [name for name in PARTS if not keys[name]]:
+            raise ProtocolError(f"{self.name}: fold {number} has nobody in {' and '.join(empty)}")
+        if not self.speaker_dependent:
+            for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+                if both := speakers[one] & speakers[other]:
+                    names = some(speaker for _, speaker in both)
+                    raise ProtocolError(
+                        f"{self.name}: fold {number} has speaker {names} in {one} and in {other}"
+                    )
+        return Fold(number, *(tuple(keys[name]) for name in PARTS))
+
+
+def pd_object(values: Iterable[str | None]) -> Any:
+    """Returns a column of text that keeps None."""
+    import pandas as pd
+
+    return pd.Series(list(values), dtype=object)
+
+
+def list_protocols() -> list[str]:
+    """Returns the names of the protocols that come with affetto, sorted."""
+    return sorted(
+        Path(file.name).stem for file in files(__package__).iterdir() if file.name.endswith(".yaml")
+    )
+
+
+def load_protocol(name: str | Path) -> Protocol:
+    """Reads a protocol by its name, or from a YAML file of your own.
+
+    Raises:
+        ProtocolError: for a name that does not exist, or a file that is not a protocol.
+    """
+    if str(name) in list_protocols():
+        text = files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).suffix in (".yaml", ".yml"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ProtocolError(f"cannot read the protocol {name}: {error.strerror}") from error
+    else:
+        raise ProtocolError(f"{unknown('protocol', name, list_protocols())} (or name a .yaml file)")
+    try:
+        values = yaml.safe_load(text)
+        if not isinstance(values, dict):
+            raise ConfigError("a mapping of settings is needed")
+        return build(Protocol, values)
+    except (ConfigError, yaml.YAMLError) as error:
+        raise ProtocolError(f"{name} is not a protocol: {error}") from error

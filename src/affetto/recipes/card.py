@@ -1,0 +1,39 @@
+"""The model card that lies beside a recogniser's weights."""
+
+from typing import Any
+
+
+def model_card(config: dict[str, Any]) -> str:
+    """Returns the README of a recogniser folder, drawn from its ``config.json``."""
+    labels = ", ".join(config["labels"])
+    stamp = "\n**speaker-dependent**: trained on speakers that it was also tested on.\n" if config["speaker_dependent"] else ""
+    elsewhere = (
+        "The encoder's weights come from elsewhere; which speakers they saw is unknown."
+        if config["weights_from_elsewhere"]
+        else "Trained from scratch."
+    )
+    return f"""---
+library_name: affetto
+pipeline_tag: audio-classification
+tags: [speech-emotion-recognition]
+---
+
+# Speech emotion recogniser ({config["encoder"]})
+{stamp}
+- Classes: {labels}
+- Protocol: `{config["protocol"]}`; UAR on its dev speakers {100 * config["dev_uar"]:.1f} %
+- Speakers heard with labels: {len(config["speakers_seen"]["with_labels"])} (listed in `config.json`)
+- {elsewhere}
+- Manifest hash: `{config["manifest_sha256"]}`
+- Made by affetto {config["affetto_version"]}
+
+```python
+from affetto import Recogniser
+
+recogniser = Recogniser.from_pretrained("PATH/OF/THIS/FOLDER")
+print(recogniser.predict("recording.wav"))
+```
+
+It tells which of its classes acted or spoken speech sounds like to the raters of its corpus. It does not tell
+what a person feels, and says nothing about languages, microphones or ages that its corpus lacks.
+"""

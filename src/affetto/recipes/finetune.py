@@ -1,0 +1,242 @@
+"""``finetune``: trains a recogniser under a protocol, fold by fold and seed by seed."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from affetto import __version__
+from affetto.corpora.manifest import Manifest
+from affetto.errors import RunError
+from affetto.models.checkpoint import save_weights
+from affetto.models.classifier import EmotionClassifier
+from affetto.progress import progress
+from affetto.protocols.protocol import Fold, load_protocol
+from affetto.recipes.card import model_card
+from affetto.recipes.enrol import ALL, SIZES, SKEWED_SIZE, Draw, all_others, draws, enrolled_probabilities
+from affetto.recipes.fold import Fitted, fit_fold, labelled_part
+from affetto.recipes.material import Material
+from affetto.recipes.methods import FinetuneSettings
+from affetto.runs import RunFolder, atomic_write, write_json
+from affetto.training import make_accelerator
+
+PREDICTIONS = "predictions.parquet"
+ENROLLED = "enrolled.parquet"
+META = "meta.json"
+RECOGNISER = "recogniser"
+
+
+def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: str | Path) -> RunFolder:
+    """Trains a recogniser a fold and seed, predicts dev and test, and keeps the best as ``OUT/recogniser``.
+
+    What is finished stays: the same call again goes on where it stopped, and does nothing when all is done.
+    Under ``torchrun`` several processes share every batch.
+
+    Args:
+        manifest: the utterances, or the file that lists them.
+        settings: from :func:`~affetto.recipes.methods.finetune_settings`.
+        out: the run folder.
+
+    Returns:
+        The run folder: ``predictions.parquet``, ``enrolled.parquet`` where enrolment was measured,
+        ``meta.json`` for the guard against leaks, a folder a seed and fold, and ``recogniser``.
+
+    Raises:
+        ProtocolError: when the protocol does not fit the manifest.
+        RunError: when the folder is in use or holds other settings.
+    """
+    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    run = RunFolder(out)
+    accelerator = make_accelerator(settings.train)
+    if not accelerator.is_main_process:
+        _work(manifest, settings, run, accelerator)
+        return run
+    with run.locked():
+        facts = {"manifest_sha256": manifest.sha256, "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora]}
+        if run.start(settings, **facts):
+            _work(manifest, settings, run, accelerator)
+    return run
+
+
+def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder, accelerator: Accelerator) -> None:
+    protocol = load_protocol(settings.protocol)
+    material = Material(manifest, protocol)
+    folds = protocol.folds(material.manifest)
+    pairs = [(seed, fold) for seed in settings.seeds for fold in folds]
+    for seed, fold in progress(pairs, settings.encoder):
+        folder = RunFolder(run / f"seed-{seed}" / f"fold-{fold.number}")
+        if not folder.done:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            _one(material, fold, settings, seed, folder, accelerator, manifest.sha256)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _gather(run, material, folds, settings, manifest.sha256)
+    accelerator.wait_for_everyone()
+
+
+def _one(
+    material: Material,
+    fold: Fold,
+    settings: FinetuneSettings,
+    seed: int,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    manifest_sha256: str,
+) -> None:
+    train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
+    fitted = fit_fold(material, train, dev, settings, seed, folder, accelerator)
+    if not accelerator.is_main_process:
+        return
+    used = labelled_part(train, material.truth, settings.label_fraction, seed)
+    parts = np.array([""] * len(material.truth), dtype=object)
+    parts[train], parts[dev], parts[test] = "train", "dev", "test"
+    with torch.no_grad():
+        probabilities = fitted.classifier.probabilities(fitted.vectors).double().numpy()
+    rows = np.concatenate([dev, test])
+    table = predictions_table(material, rows, probabilities[rows], parts[rows], fold.number, seed, settings.encoder)
+    _write(table, folder / PREDICTIONS)
+    if fitted.classifier.enrolment is not None:
+        _write(_enrolled(material, fitted, test, fold.number, seed, settings.encoder), folder / ENROLLED)
+    info = {
+        "choices": fitted.choices,
+        "chosen_on": "dev",
+        "trained_on": sorted(set(material.speakers[used].tolist())),
+        "dev": sorted(set(material.speakers[dev].tolist())),
+        "test": sorted(set(material.speakers[test].tolist())),
+    }
+    write_json(folder / META, info)
+    config = recogniser_config(fitted.classifier, material, settings, info, manifest_sha256)
+    save_recogniser(folder / RECOGNISER, fitted.classifier, config)
+    (folder / "state.pt").unlink(missing_ok=True)
+    folder.finish()
+
+
+def predictions_table(
+    material: Material,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    parts: NDArray[Any] | str,
+    fold: int,
+    seed: int,
+    method: str,
+) -> pd.DataFrame:
+    """Returns the predictions table of some rows: what ``evaluation`` reads."""
+    kept = ["key", "file", "start", "end", "gender", "corpus"]
+    source = material.manifest.table.iloc[rows]
+    table = source[[name for name in kept if name in source]].reset_index(drop=True)
+    labels = np.array(material.labels, dtype=object)
+    table["speaker"] = material.speakers[rows].astype(object)
+    table["part"], table["fold"], table["seed"], table["method"] = parts, fold, seed, method
+    table["truth"] = labels[material.truth[rows]]
+    table["label"] = labels[probabilities.argmax(1)]
+    table["confidence"] = probabilities.max(1)
+    for number, label in enumerate(material.labels):
+        table[f"p_{label}"] = probabilities[:, number]
+    votes = [name for name in source if str(name).startswith("votes_")]
+    return pd.concat([table, source[votes].reset_index(drop=True)], axis=1) if votes else table
+
+
+def _enrolled(
+    material: Material, fitted: Fitted, test: NDArray[np.int64], fold: int, seed: int, method: str
+) -> pd.DataFrame:
+    """Predicts test under every number and mix of enrolment utterances that is measured."""
+    with torch.no_grad():
+        plain = fitted.classifier.probabilities(fitted.vectors[torch.from_numpy(test)]).double().numpy()
+    base = predictions_table(material, test, plain, "test", fold, seed, method)
+    tables = [base.assign(enrolment="0", mix="random")]
+    mixes: list[tuple[str, int | None, int]] = [("random", None, size) for size in SIZES]
+    mixes += [(f"{label} only", number, SKEWED_SIZE) for number, label in enumerate(material.labels)]
+    chosen: list[tuple[str, str, list[Draw]]] = []
+    for mix, emotion, size in mixes:
+        generator = np.random.default_rng([seed, fold, size, 0 if emotion is None else emotion + 1])
+        drawn = list(draws(test, material.speakers, material.truth, size, generator, emotion))
+        chosen.append((mix, str(size), drawn))
+    chosen.append(("random", ALL, list(all_others(test, material.speakers))))
+    for mix, count, drawn in chosen:
+        by_row = enrolled_probabilities(fitted.classifier, fitted.vectors, drawn)
+        if not by_row:
+            continue
+        rows = np.array(sorted(by_row), np.int64)
+        values = np.stack([by_row[row] for row in rows.tolist()])
+        table = predictions_table(material, rows, values, "test", fold, seed, method)
+        tables.append(table.assign(enrolment=count, mix=mix))
+    return pd.concat(tables, ignore_index=True)
+
+
+def recogniser_config(
+    classifier: EmotionClassifier,
+    material: Material,
+    settings: FinetuneSettings,
+    info: dict[str, Any],
+    manifest_sha256: str,
+) -> dict[str, Any]:
+    """Returns what ``config.json`` of a recogniser holds."""
+    return {
+        "class": "EmotionClassifier",
+        "affetto_version": __version__,
+        "classifier": classifier.settings.model_dump(mode="json"),
+        "front_end": classifier.front_end.model_dump(mode="json"),
+        "labels": material.labels,
+        "id2label": {str(number): label for number, label in enumerate(material.labels)},
+        "protocol": material.protocol.name,
+        "protocol_sha256": material.protocol.sha256,
+        "speaker_dependent": material.protocol.speaker_dependent,
+        "manifest_sha256": manifest_sha256,
+        "encoder": settings.encoder,
+        "weights_from_elsewhere": settings.published_weights,
+        "speakers_seen": {"with_labels": info["trained_on"], "chosen_on": info["dev"]},
+        "dev_uar": info["choices"]["dev_uar"],
+    }
+
+
+def save_recogniser(folder: Path, classifier: EmotionClassifier, config: dict[str, Any]) -> None:
+    """Writes a recogniser folder: weights, config, model card."""
+    save_weights(folder, classifier, config)
+    (folder / "README.md").write_text(model_card(config), encoding="utf-8")
+
+
+def _gather(
+    run: RunFolder, material: Material, folds: list[Fold], settings: FinetuneSettings, manifest_sha256: str
+) -> None:
+    """Joins the folds' tables, describes the run for the guard, and keeps the recogniser that dev likes best."""
+    folders = {(seed, fold.number): run / f"seed-{seed}" / f"fold-{fold.number}" for seed in settings.seeds for fold in folds}
+    for name in (PREDICTIONS, ENROLLED):
+        files = [folder / name for folder in folders.values() if (folder / name).exists()]
+        if files:
+            _write(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), run / name)
+    infos = {key: pd.read_json(folder / META, typ="series") for key, folder in folders.items()}
+    first = settings.seeds[0]
+    meta = {
+        "chosen_on": "dev",
+        "protocol": settings.protocol,
+        "method": settings.encoder,
+        "manifest_sha256": manifest_sha256,
+        "label_fraction": settings.label_fraction,
+        "seeds": list(settings.seeds),
+        "speaker_dependent": material.protocol.speaker_dependent,
+        "speakers_seen_with_labels": {str(fold.number): infos[first, fold.number]["trained_on"] for fold in folds},
+        "weights_from_elsewhere": settings.published_weights,
+        "unreadable": material.unreadable,
+        "choices": {f"seed-{seed}/fold-{fold}": info["choices"] for (seed, fold), info in infos.items()},
+    }
+    write_json(run / META, meta)
+    best = max(folders, key=lambda key: infos[key]["choices"]["dev_uar"])
+    target = run / RECOGNISER
+    partial = target.with_name(f".{RECOGNISER}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folders[best] / RECOGNISER, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    if not (run / PREDICTIONS).exists():
+        raise RunError(f"{run.path} holds no predictions; remove it and run finetune again")
+    run.finish()
+
+
+def _write(table: pd.DataFrame, file: Path) -> None:
+    with atomic_write(file) as temporary:
+        table.to_parquet(temporary, index=False)

@@ -1,0 +1,222 @@
+"""Fits a recogniser on one fold with one seed: train learns, dev chooses, test waits."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+from torch import Tensor
+
+from affetto.data import FeatureCache, LengthBuckets, Loader
+from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.models.embedders import Network, build_embedder, load_published
+from affetto.models.heads import KernelHead, LinearHead, Standardise
+from affetto.objectives.classify import Classify
+from affetto.recipes.enrol import _all_classes, _uar, fit_enrolment, fit_temperature
+from affetto.recipes.material import Material
+from affetto.recipes.methods import FinetuneSettings
+from affetto.runs import RunFolder
+from affetto.training import fit, seed_everything
+
+LOGISTIC_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
+SVM_STRENGTHS = (1.0, 3.0, 10.0)
+
+
+class Fitted:
+    """What fitting a fold leaves: the classifier, the vectors of every utterance, what dev chose."""
+
+    def __init__(self, classifier: EmotionClassifier, vectors: Tensor, choices: dict[str, Any]) -> None:
+        self.classifier, self.vectors, self.choices = classifier, vectors, choices
+
+
+def fit_fold(
+    material: Material,
+    train: NDArray[np.int64],
+    dev: NDArray[np.int64],
+    settings: FinetuneSettings,
+    seed: int,
+    run: RunFolder,
+    accelerator: Accelerator,
+) -> Fitted:
+    """Fits a recogniser on training rows, with every choice made on dev rows.
+
+    Args:
+        material: the utterances.
+        train: training rows.
+        dev: dev rows; of other speakers.
+        settings: what to fit.
+        seed: of everything random.
+        run: folder for checkpoints and metrics.
+        accelerator: device and processes.
+    """
+    seed_everything(seed, accelerator.process_index)
+    train = labelled_part(train, material.truth, settings.label_fraction, seed)
+    speakers_enough = len(np.unique(material.speakers[train])) > 1
+    rank = settings.rank if settings.enrolment and speakers_enough else 0
+    fitter = _fit_network if settings.head == "network" else _fit_classical
+    fitted = fitter(material, train, dev, settings, seed, rank, run, accelerator)
+    classifier, vectors = fitted.classifier, fitted.vectors
+    classifier.eval()
+    with torch.no_grad():
+        scores = classifier.scores(vectors[torch.from_numpy(dev)])
+        classifier.temperature.fill_(fit_temperature(scores, material.truth[dev]))
+        fitted.choices["temperature"] = float(classifier.temperature)
+        if classifier.enrolment is not None:
+            fitted.choices["enrolment"] = fit_enrolment(
+                classifier, vectors, material.truth, material.speakers, train, dev, seed
+            )
+    return fitted
+
+
+def labelled_part(
+    rows: NDArray[np.int64], truth: NDArray[np.int64], fraction: float, seed: int
+) -> NDArray[np.int64]:
+    """Draws a share of the rows, class by class, at least one of each; all of them for a fraction of 1."""
+    if fraction == 1.0:
+        return rows
+    generator = np.random.default_rng([seed, 11])
+    kept = []
+    for label in np.unique(truth[rows]):
+        own = generator.permutation(rows[truth[rows] == label])
+        kept.append(own[: max(1, round(fraction * len(own)))])
+    return np.sort(np.concatenate(kept))
+
+
+def _fit_network(
+    material: Material,
+    train: NDArray[np.int64],
+    dev: NDArray[np.int64],
+    settings: FinetuneSettings,
+    seed: int,
+    rank: int,
+    run: RunFolder,
+    accelerator: Accelerator,
+) -> Fitted:
+    shape = ClassifierSettings(
+        embedder=settings.embedder, labels=tuple(material.labels), dropout=settings.dropout, rank=rank
+    )
+    classifier = EmotionClassifier(shape)
+    network = classifier.embedder
+    assert isinstance(network, Network)
+    if settings.published_weights:
+        load_published(network)
+    frames: FeatureCache | None = None
+    stores: list[Any] = [material.waveforms]
+    if not settings.train_encoder:
+        network.encoder.requires_grad_(False)
+        frames = material.frames(network.encoder)
+        stores = [frames, *(material.frames(network.encoder, speed) for speed in _speeds(settings))]
+    objective = Classify(classifier, settings.loss, settings.augment, _class_weights(material, train, settings))
+    if classifier.enrolment is not None:
+        classifier.enrolment.requires_grad_(False)
+    buckets = LengthBuckets(
+        stores[0].lengths[train],
+        settings.train.batch_size,
+        seed=seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = Loader(buckets, stores, train, {"target": material.targets(settings.loss.vote_share)})
+
+    def dev_uar(epoch: int) -> float:
+        vectors = material.embed(classifier, dev, frames)
+        with torch.no_grad():
+            return _uar(material.truth[dev], classifier.scores(vectors).argmax(1).numpy())
+
+    history = fit(objective, loader, settings.train, run, dev_uar, accelerator)
+    best = max(history, key=lambda row: row["score"])
+    everyone = np.arange(len(material.truth))
+    classifier.cpu()
+    vectors = material.embed(classifier, everyone, frames)
+    return Fitted(classifier, vectors, {"epoch": best["epoch"], "dev_uar": best["score"]})
+
+
+def _speeds(settings: FinetuneSettings) -> list[float]:
+    """Returns the speeds of the further views, spread evenly on a logarithmic scale, without 1 itself."""
+    if settings.views == 1 or settings.augment.speed is None:
+        return []
+    low, high = (math.log(value) for value in settings.augment.speed)
+    steps = np.linspace(low, high, settings.views - 1) if settings.views > 2 else np.array([high])
+    return [round(float(np.exp(step)), 4) for step in steps]
+
+
+def _class_weights(material: Material, train: NDArray[np.int64], settings: FinetuneSettings) -> Tensor | None:
+    if not settings.loss.class_weights:
+        return None
+    counts = np.bincount(material.truth[train], minlength=len(material.labels))
+    return torch.from_numpy(len(train) / (len(counts) * np.maximum(counts, 1))).float()
+
+
+def _fit_classical(
+    material: Material,
+    train: NDArray[np.int64],
+    dev: NDArray[np.int64],
+    settings: FinetuneSettings,
+    seed: int,
+    rank: int,
+    run: RunFolder,
+    accelerator: Accelerator,
+) -> Fitted:
+    embedder = build_embedder(settings.embedder)
+    if settings.published_weights:
+        load_published(embedder)
+    vectors = material.vectors(embedder.eval())
+    standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
+    values = standard(vectors).double().numpy()
+    weights = "balanced" if settings.loss.class_weights else None
+    truth, classes = material.truth, len(material.labels)
+    best: dict[str, Any] = {"dev_uar": -1.0}
+    head: LinearHead | KernelHead | None = None
+    if settings.head == "logistic":
+        for strength in LOGISTIC_STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=300, class_weight=weights)
+            weight, bias = _all_classes(model.fit(values[train], truth[train]), classes)
+            score = _uar(truth[dev], (values[dev] @ weight.T + bias).argmax(1))
+            if score > best["dev_uar"]:
+                best = {"dev_uar": score, "strength": strength}
+                head = LinearHead(values.shape[1], classes)
+                head.assign(weight, bias)
+    else:
+        gamma = 1.0 / (values.shape[1] * values[train].var())
+        inside, across = _kernel(values[train], values[train], gamma), _kernel(values[dev], values[train], gamma)
+        for strength in SVM_STRENGTHS:
+            coefficients, bias = np.zeros((classes, len(train))), np.full(classes, -20.0)
+            for label in np.unique(truth[train]):
+                machine = SVC(C=strength, kernel="precomputed", class_weight=weights)
+                machine.fit(inside, truth[train] == label)
+                coefficients[label, machine.support_] = machine.dual_coef_[0]
+                bias[label] = machine.intercept_[0]
+            score = _uar(truth[dev], (across @ coefficients.T + bias).argmax(1))
+            if score > best["dev_uar"]:
+                best = {"dev_uar": score, "strength": strength}
+                used = np.flatnonzero(np.abs(coefficients).sum(0))
+                head = KernelHead(values.shape[1], classes, len(used))
+                head.support.copy_(torch.from_numpy(values[train[used]]))
+                head.coefficients.copy_(torch.from_numpy(coefficients[:, used]))
+                head.bias.copy_(torch.from_numpy(bias))
+                head.gamma.fill_(gamma)
+    assert head is not None
+    shape = ClassifierSettings(
+        embedder=settings.embedder,
+        labels=tuple(material.labels),
+        head="kernel" if isinstance(head, KernelHead) else "linear",
+        support=len(head.support) if isinstance(head, KernelHead) else 0,
+        standardise=True,
+        dropout=0.0,
+        rank=rank,
+    )
+    classifier = EmotionClassifier(shape)
+    classifier.embedder.load_state_dict(embedder.state_dict())
+    classifier.standardise.load_state_dict(standard.state_dict())
+    classifier.head.load_state_dict(head.state_dict())
+    run.log(**best)
+    return Fitted(classifier, vectors, best)
+
+
+def _kernel(left: NDArray[np.float64], right: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
+    squares = (left**2).sum(1)[:, None] - 2 * left @ right.T + (right**2).sum(1)[None]
+    return np.exp(-gamma * np.maximum(squares, 0))  # type: ignore[no-any-return]

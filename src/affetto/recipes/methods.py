@@ -1,0 +1,129 @@
+"""What ``finetune`` can train, by name, and the settings that each name stands for."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from affetto.augment import AugmentConfig
+from affetto.config import Settings, load, merge, read
+from affetto.errors import ConfigError, unknown
+from affetto.models.embedders import EmbedderSettings, NetworkSettings
+from affetto.objectives.classify import ClassifySettings
+from affetto.training import TrainSettings
+
+
+class FinetuneSettings(Settings):
+    """Everything that ``finetune`` can be told.
+
+    Attributes:
+        protocol: who is train, dev and test: a name of ``affetto protocols``, or a YAML file.
+        encoder: a name of :data:`METHODS`; it decides the defaults of what follows.
+        frozen: the probe: published weights stay, a weighted sum of layers, their mean and one linear layer learn.
+        head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors.
+        embedder: what turns an utterance into a vector.
+        train_encoder: whether the encoder learns too; where it does not, its frames are cached once.
+        published_weights: whether the encoder starts from its published weights.
+        train: the loop.
+        augment: what is done to training utterances.
+        views: how many versions of each training utterance are cached for a fixed encoder: itself, and versions
+            of other speed within ``augment.speed``.
+        loss: targets and their weights.
+        dropout: share of the embedding hidden in training.
+        enrolment: whether the recogniser can adapt to a speaker from unlabelled utterances.
+        rank: dimensions in which a speaker's offset is estimated.
+        label_fraction: share of the training utterances whose labels are used, drawn within speaker and class.
+        seeds: each trains anew.
+    """
+
+    protocol: str
+    encoder: str = "cnn"
+    frozen: bool = False
+    head: Literal["network", "logistic", "svm"] = "network"
+    embedder: EmbedderSettings = NetworkSettings()
+    train_encoder: bool = True
+    published_weights: bool = False
+    train: TrainSettings = TrainSettings()
+    augment: AugmentConfig = AugmentConfig()
+    views: int = Field(1, ge=1, le=8)
+    loss: ClassifySettings = ClassifySettings()
+    dropout: float = Field(0.3, ge=0, lt=1)
+    enrolment: bool = True
+    rank: int = Field(400, ge=2)
+    label_fraction: float = Field(1.0, gt=0, le=1)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+
+_WAVEFORM_AUGMENT = {
+    "gain_db": 6.0,
+    "noise_probability": 0.3,
+    "noise_snr_db": [10, 35],
+    "speed": [0.87, 1.15],
+    "time_masks": 2,
+    "time_mask_frames": 25,
+    "frequency_masks": 2,
+    "frequency_mask_bins": 14,
+}
+_FRAME_AUGMENT = {"time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
+
+METHODS: dict[str, dict[str, Any]] = {
+    "cnn": {
+        "embedder": {"name": "network", "encoder": {"name": "cnn"}},
+        "train": {"epochs": 40, "learning_rate": 2e-3},
+        "augment": _WAVEFORM_AUGMENT,
+    },
+    "ge2e": {
+        "embedder": {"name": "network", "encoder": {"name": "ge2e"}, "layers": "all", "context": 2},
+        "published_weights": True,
+        "train": {"epochs": 8, "learning_rate": 5e-4},
+        "augment": {**_WAVEFORM_AUGMENT, "mixup": 0.0},
+    },
+    "ge2e-spectrum": {
+        "embedder": {"name": "network", "encoder": {"name": "ge2e-spectrum"}, "layers": "all", "context": 2},
+        "published_weights": True,
+        "train_encoder": False,
+        "train": {"epochs": 14, "learning_rate": 1e-3},
+        "augment": _FRAME_AUGMENT,
+    },
+    "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
+    "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic", "published_weights": True},
+    "ge2e-statistics": {
+        "embedder": {"name": "joined", "parts": [{"name": "statistics"}, {"name": "functionals"}]},
+        "head": "logistic",
+        "published_weights": True,
+    },
+}
+"""The encoders, and what each changes of the defaults of :class:`FinetuneSettings`."""
+
+_PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
+
+
+def finetune_settings(file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any) -> FinetuneSettings:
+    """Composes settings: the encoder's defaults, then the file, then what was given, then the overrides.
+
+    Args:
+        file: a YAML file of settings.
+        overrides: ``"train.epochs=3"`` each.
+        given: settings by name; those that are None count as not given.
+
+    Raises:
+        ConfigError: for an unknown encoder or setting, or a combination that cannot be.
+    """
+    asked = merge(read(file) if file else {}, {name: value for name, value in given.items() if value is not None})
+    encoder = asked.get("encoder", "cnn")
+    if encoder not in METHODS:
+        raise ConfigError(unknown("encoder", encoder, METHODS))
+    base = merge({"encoder": encoder}, METHODS[encoder])
+    if asked.get("frozen"):
+        if base["embedder"]["name"] != "network" or encoder == "ge2e-spectrum":
+            raise ConfigError(f"--frozen probes the layers of an encoder: cnn or ge2e, not {encoder}")
+        base["embedder"] = {**base["embedder"], **_PROBE}
+        base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
+        base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
+    if asked.get("head", "network") != "network" and base["embedder"]["name"] == "network":
+        # A classical head needs fixed vectors: the statistics of the encoder's layers.
+        base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
+    settings = load(FinetuneSettings, merge(base, asked), overrides)
+    if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
+        raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
+    return settings

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from affetto.cli.manifest import app
+from affetto.corpora import toy
+from affetto.corpora.manifest import Manifest
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    toy.write(tmp_path / "audio", speakers=2, sentences=1, takes=1).write(tmp_path / "m.csv")
+    return tmp_path / "m.csv"
+
+
+def test_describe_prints_the_corpus(path: Path) -> None:
+    result = CliRunner().invoke(app, ["describe", str(path)])
+    assert result.exit_code == 0
+    assert "10 utterances" in result.output
+    assert ["anger", "1", "1", "2"] in [line.split() for line in result.output.splitlines()]
+
+
+def test_validate_is_silent_about_good_rows_and_names_bad_ones(path: Path) -> None:
+    good = CliRunner().invoke(app, ["validate", str(path)])
+    assert (good.exit_code, good.output.strip()) == (0, "10 rows, 0 problems")
+    folder = path.parent / "audio" / "f01"
+    (folder / "f01_s01_anger_t01.flac").write_bytes(b"")
+    soundfile.write(folder / "f01_s01_fear_t01.flac", np.zeros(16000), 16000)
+    bad = CliRunner().invoke(app, ["validate", str(path)])
+    assert bad.exit_code == 1
+    assert "unreadable: f01_s01_anger_t01" in bad.output
+    assert "silent: f01_s01_fear_t01" in bad.output
+    assert "10 rows, 2 problems" in bad.output
+
+
+def test_validate_takes_another_root(path: Path) -> None:
+    (path.parent / "audio").rename(path.parent / "moved")
+    assert CliRunner().invoke(app, ["validate", str(path)]).exit_code == 1
+    assert (
+        CliRunner().invoke(app, ["validate", str(path), "--root", str(path.parent / "moved")]).exit_code == 0
+    )
+
+
+def test_join_puts_corpora_together(path: Path) -> None:
+    table = Manifest.read(path).table
+    other = path.parent / "other.csv"
+    Manifest(table.assign(corpus="twin"), {"twin": path.parent / "audio"}).write(other)
+    joined = path.parent / "both.parquet"
+    result = CliRunner().invoke(app, ["join", str(path), str(other), "-o", str(joined)])
+    assert "20 utterances of toy, twin" in result.output
+    assert Manifest.read(joined).speakers == ["toy/f01", "toy/m01", "twin/f01", "twin/m01"]
+    assert all(file.exists() for file in Manifest.read(joined).paths)
