@@ -6,6 +6,7 @@ import typer
 
 from affetto import __version__
 from affetto.cli import manifest
+from affetto.cli.evaluate import evaluate, experiment
 from affetto.cli.finetune import finetune
 from affetto.cli.protocols import protocols
 from affetto.cli.scan import scan
@@ -37,3 +38,5 @@ app.command()(scan)
 app.add_typer(manifest.app, name="manifest")
 app.command()(protocols)
 app.command()(finetune)
+app.command()(evaluate)
+app.command()(experiment)

@@ -1,0 +1,100 @@
+"""``evaluate``: scores the test part of a run, once, beside the published figures of its protocol."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from affetto.errors import ManifestError, RunError, unknown
+from affetto.evaluation.enrolment import enrolment_curve, normal_count
+from affetto.evaluation.predictions import read_predictions
+from affetto.evaluation.report import Report, summarise
+from affetto.protocols.protocol import load_protocol
+
+PREDICTIONS = "predictions.parquet"
+ENROLLED = "enrolled.parquet"
+META = "meta.json"
+
+
+def evaluate(
+    run: str | Path,
+    against: str | Path | None = None,
+    *,
+    enrolment: int | str = 0,
+    mix: str = "random",
+    name: str | None = None,
+) -> Report:
+    """Scores a finished run of ``finetune``.
+
+    Args:
+        run: the run folder.
+        against: another run on the same protocol, for a paired test.
+        enrolment: score the predictions under so many enrolment utterances a speaker, or "all" others; then the
+            default comparison is with none, on the utterances that both score.
+        mix: which utterances were enrolled: "random", or "EMOTION only".
+        name: what to call the run; None for its encoder.
+
+    Raises:
+        RunError: when the folder holds no finished run.
+        LeakError: when a test speaker was seen with labels, or anything was chosen on test.
+    """
+    folder = Path(run)
+    meta = read_meta(folder)
+    protocol = load_protocol(meta["protocol"]).model_dump()
+    name = name or str(meta["method"])
+    plain = read_predictions(folder / PREDICTIONS)
+    curve = None
+    table, other, other_name = plain, None, None
+    if (folder / ENROLLED).exists():
+        enrolled = read_predictions(folder / ENROLLED)
+        labels = [str(column).removeprefix("p_") for column in plain if str(column).startswith("p_")]
+        curve = enrolment_curve(enrolled, average=protocol["average"], labels=labels)
+        if normal_count(enrolment) != 0:
+            table, other = _enrolled(enrolled, enrolment, mix), _enrolled(enrolled, 0, "random")
+            other_name = f"{name}, no enrolment"
+            name = name if mix == "random" else f"{name}, {mix}"
+            other = other.drop(columns="enrolment")
+    elif normal_count(enrolment) != 0:
+        raise RunError(f"{folder} was made without enrolment; run finetune with --enrolment")
+    if against is not None:
+        other_folder = Path(against)
+        other, other_name = read_predictions(other_folder / PREDICTIONS), str(read_meta(other_folder)["method"])
+    return summarise(
+        table,
+        protocol,
+        _for_guard(meta),
+        method=name,
+        against=other,
+        against_name=other_name,
+        only_shared=normal_count(enrolment) != 0,
+        curve=curve,
+    )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Reads what a run says about itself.
+
+    Raises:
+        RunError: when the folder holds no finished run.
+    """
+    if not (folder / "DONE").exists():
+        raise RunError(f"{folder} holds no finished run; run affetto finetune with -o {folder} (again) first")
+    content: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+    return content
+
+
+def _enrolled(table: pd.DataFrame, enrolment: int | str, mix: str) -> pd.DataFrame:
+    counts = [normal_count(value) for value in table["enrolment"]]
+    chosen = table[(pd.Series(counts, index=table.index) == normal_count(enrolment)) & (table["mix"] == mix)]
+    if chosen.empty:
+        there = sorted({f"{count} {kind}" for count, kind in zip(counts, table["mix"], strict=True)})
+        raise ManifestError(unknown("enrolment", f"{enrolment} {mix}", there))
+    return chosen.drop(columns="mix").reset_index(drop=True)
+
+
+def _for_guard(meta: dict[str, Any]) -> dict[str, Any]:
+    guarded = dict(meta)
+    if meta.get("weights_from_elsewhere"):
+        guarded["speakers_seen_without_labels"] = "unknown"
+    return guarded
