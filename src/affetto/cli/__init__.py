@@ -6,6 +6,7 @@ import typer
 
 from affetto import __version__
 from affetto.cli import manifest
+from affetto.cli.demo import demo
 from affetto.cli.evaluate import evaluate, experiment
 from affetto.cli.finetune import finetune
 from affetto.cli.protocols import protocols
@@ -29,7 +30,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -40,3 +43,4 @@ app.command()(protocols)
 app.command()(finetune)
 app.command()(evaluate)
 app.command()(experiment)
+app.command()(demo)

@@ -12,7 +12,9 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")],
     encoder: Annotated[
         str | None,
-        typer.Option(help="cnn, ge2e, ge2e-spectrum, functionals, d-vector or ge2e-statistics.", show_default="cnn"),
+        typer.Option(
+            help="cnn, ge2e, ge2e-spectrum, functionals, d-vector or ge2e-statistics.", show_default="cnn"
+        ),
     ] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Probe: the encoder stays as it is; one linear layer learns.")
@@ -27,7 +29,9 @@ def finetune(
     enrolment: Annotated[
         bool | None, typer.Option("--enrolment/--no-enrolment", help="Learn to adapt to enrolled speakers.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3 augment.gain_db=0.")

@@ -107,9 +107,10 @@ class EmotionClassifier(nn.Module):
         scores = self.scores(vectors) / self.temperature
         if offsets is None:
             return scores.softmax(1)
-        adapted = self.adaptable(vectors) - offsets
+        projected = self.adaptable(vectors)
         assert self.enrolment is not None
-        return (self.enrolment.combine(scores.log_softmax(1), adapted) / self.enrolled_temperature).softmax(1)
+        joined = self.enrolment.combine(scores.log_softmax(1), projected, offsets)
+        return (joined / self.enrolled_temperature).softmax(1)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Scores ``features (B, T, F)``: ``(B, K)``."""

@@ -4,7 +4,10 @@ A vector is taken as ``common mean + speaker offset + class offset + rest``. Sub
 speaker's utterances would remove the emotion with the speaker when the utterances are all angry; so each
 utterance first gives back the class offset that the recogniser expects of it, and the mean of what remains is
 shrunk towards zero as far as the spread within and between training speakers says (the posterior mean under
-normal distributions with diagonal covariance). Doubt about the classes counts as spread too, times ``caution``.
+normal distributions with diagonal covariance).
+
+The classifier then sees the vector without the offset, and the offset itself beside it: learned from simulated
+enrolments of training speakers, some of them skewed, it finds out how far each part of an offset is to be trusted.
 """
 
 import torch
@@ -28,14 +31,13 @@ class SpeakerOffset(nn.Module):
         super().__init__()
         self.rounds = rounds
         self.standardise = Standardise(dim)
-        self.head = LinearHead(rank, classes)
+        self.head = LinearHead(2 * rank, classes)
         for name, value in {
             "projection": torch.zeros(rank, dim),
             "common": torch.zeros(rank),
             "class_offsets": torch.zeros(classes, rank),
             "between": torch.ones(rank),
             "within": torch.ones(rank),
-            "caution": torch.ones(()),
             "trust": torch.ones(()),
         }.items():
             self.register_buffer(name, value)
@@ -44,7 +46,6 @@ class SpeakerOffset(nn.Module):
         self.class_offsets: Tensor
         self.between: Tensor
         self.within: Tensor
-        self.caution: Tensor
         self.trust: Tensor
 
     def fit(self, vectors: Tensor, labels: Tensor, speakers: Tensor) -> "SpeakerOffset":
@@ -95,14 +96,27 @@ class SpeakerOffset(nn.Module):
         offset = torch.zeros_like(self.common)
         if not len(projected):
             return offset
+        shrinkage = self.between / (self.between + self.within / len(projected))
         for step in range(self.rounds + 1):
-            guesses = (self.combine(scores, projected - offset) if step else scores).softmax(1)
-            expected = guesses @ self.class_offsets
-            doubt = (guesses @ self.class_offsets.square() - expected.square()).mean(0).clamp_min(0)
-            noise = self.within / len(projected) + self.caution * doubt
-            offset = self.between / (self.between + noise) * (projected - expected).mean(0)
+            guesses = (self.combine(scores, projected, offset) if step else scores).softmax(1)
+            offset = shrinkage * (projected - guesses @ self.class_offsets).mean(0)
         return offset
 
-    def combine(self, scores: Tensor, adapted: Tensor) -> Tensor:
-        """Joins scores without enrolment ``(B, K)`` and what the adapted vectors ``(B, R)`` say."""
-        return self.trust * scores + self.head(adapted)
+    def combine(self, scores: Tensor, projected: Tensor, offsets: Tensor) -> Tensor:
+        """Joins scores without enrolment and what the vectors say once their speakers' offsets are known.
+
+        Args:
+            scores: log-probabilities without enrolment, ``(B, K)``.
+            projected: from :meth:`project`, ``(B, R)``.
+            offsets: ``(B, R)`` or ``(R,)``.
+
+        Returns:
+            Scores, ``(B, K)``.
+        """
+        return self.trust * scores + self.head(adapted(projected, offsets))
+
+
+def adapted(projected: Tensor, offsets: Tensor) -> Tensor:
+    """Returns vectors without their offsets, and the offsets beside them: ``(B, 2 R)``."""
+    offsets = offsets.expand_as(projected)
+    return torch.cat([projected - offsets, offsets], dim=1)

@@ -11,15 +11,17 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from torch import Tensor
 
 from affetto.models.classifier import EmotionClassifier
+from affetto.models.enrolment import adapted
 
 SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, beside none and all others of the speaker."""
 
 SKEWED_SIZE = 10
 ALL = "all"
-_STRENGTHS = (0.001, 0.003, 0.01)
-_TRUSTS = (0.25, 0.5, 1.0, 2.0)
+_STRENGTHS = (0.001, 0.003)
+_TRUSTS = (0.25, 0.5, 0.75, 1.0)
 _ROUNDS = 2
+_REPEATS = 4  # simulated enrolments of each speaker, size and mix
 _SCORED = 12  # utterances scored in one simulated enrolment
 
 
@@ -112,7 +114,9 @@ def fit_enrolment(
         # First with guesses as they are, then with guesses refined by the regression of the first round.
         for refined in range(_ROUNDS):
             offset.rounds = 3 if refined else 0
-            inputs, labels, _ = _simulate(offset, adaptable, guesses, truth, speakers, train, generator, _SCORED)
+            inputs, labels, _ = _simulate(
+                offset, adaptable, guesses, truth, speakers, train, generator, _SCORED
+            )
             regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), labels)
             offset.head.assign(*_all_classes(regression, len(offset.class_offsets)))
         for trust in _TRUSTS:
@@ -120,8 +124,8 @@ def fit_enrolment(
             inputs, labels, scores = _simulate(
                 offset, adaptable, own, truth, speakers, dev, np.random.default_rng([seed, 8]), None
             )
-            joined = offset.combine(scores, inputs)
-            score = float(_uar(labels, joined.argmax(1).numpy()))
+            joined = offset.trust * scores + offset.head(inputs)
+            score = _uar(labels, joined.argmax(1).numpy())
             if score > best["dev_uar"]:
                 best = {"dev_uar": score, "strength": strength, "trust": trust}
                 chosen = {name: tensor.clone() for name, tensor in offset.state_dict().items()}
@@ -129,7 +133,8 @@ def fit_enrolment(
     inputs, labels, scores = _simulate(
         offset, adaptable, own, truth, speakers, dev, np.random.default_rng([seed, 8]), None
     )
-    classifier.enrolled_temperature.fill_(fit_temperature(offset.combine(scores, inputs), labels))
+    joined = offset.trust * scores + offset.head(inputs)
+    classifier.enrolled_temperature.fill_(fit_temperature(joined, labels))
     return best
 
 
@@ -181,14 +186,14 @@ def _simulate(
     """Enrols every speaker several times; returns adapted vectors, labels and scores of those scored."""
     classes = int(truth.max()) + 1
     parts: list[tuple[Tensor, NDArray[np.int64], Tensor]] = []
-    for size in SIZES:
+    for size in SIZES * _REPEATS:
         for emotion in (None, None, int(generator.integers(classes))):
             for draw in draws(rows, speakers, truth, size, generator, emotion):
                 enrolled = torch.from_numpy(draw.enrolled)
                 shift = offset.estimate(adaptable[enrolled], scores[enrolled])
                 kept = generator.permutation(draw.scored)[:scored]
                 index = torch.from_numpy(kept)
-                parts.append((adaptable[index] - shift, truth[kept], scores[index]))
+                parts.append((adapted(adaptable[index], shift), truth[kept], scores[index]))
     inputs, labels, own = zip(*parts, strict=True)
     return torch.cat(inputs), np.concatenate(labels), torch.cat(own)
 

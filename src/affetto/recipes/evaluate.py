@@ -30,8 +30,8 @@ def evaluate(
     Args:
         run: the run folder.
         against: another run on the same protocol, for a paired test.
-        enrolment: score the predictions under so many enrolment utterances a speaker, or "all" others; then the
-            default comparison is with none, on the utterances that both score.
+        enrolment: score the predictions under so many enrolment utterances a speaker, or "all" others; the
+            comparison then is with none, on the utterances that both score.
         mix: which utterances were enrolled: "random", or "EMOTION only".
         name: what to call the run; None for its encoder.
 
@@ -59,7 +59,10 @@ def evaluate(
         raise RunError(f"{folder} was made without enrolment; run finetune with --enrolment")
     if against is not None:
         other_folder = Path(against)
-        other, other_name = read_predictions(other_folder / PREDICTIONS), str(read_meta(other_folder)["method"])
+        other, other_name = (
+            read_predictions(other_folder / PREDICTIONS),
+            str(read_meta(other_folder)["method"]),
+        )
     return summarise(
         table,
         protocol,

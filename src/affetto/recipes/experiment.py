@@ -28,7 +28,7 @@ class Row(Settings):
     """
 
     method: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     against: str | None = None
     enrolment: tuple[int | str, ...] = ()
     skewed: bool = False
@@ -46,7 +46,7 @@ class Experiment(Settings):
     """
 
     title: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     rows: tuple[Row, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
     skewed_size: int = 10
