@@ -171,11 +171,11 @@ def test_a_batch_holds_the_rows_and_their_columns(folder: Folder, tmp_path: Path
     columns = {"label": torch.arange(6) * 10, "target": torch.eye(6)}
     batch = collate(cache, np.array([2, 0, 3]), columns).to("cpu")
     assert len(batch) == 3
-    assert batch.waveforms.shape == (3, 16_000)
-    assert batch.waveforms.dtype == torch.float32
+    assert batch.values.shape == (3, 16_000)
+    assert batch.values.dtype == torch.float32
     assert batch.lengths.tolist() == [16_000, 8000, 0]
-    np.testing.assert_array_equal(batch.waveforms[1, :8000], cache[0])
-    assert not batch.waveforms[1, 8000:].any()
+    np.testing.assert_array_equal(batch.values[1, :8000], cache[0])
+    assert not batch.values[1, 8000:].any()
     assert batch.columns["label"].tolist() == [20, 0, 30]
     torch.testing.assert_close(batch.columns["target"], torch.eye(6)[[2, 0, 3]])
     assert collate(cache, np.array([3])).waveforms.shape == (1, 1)

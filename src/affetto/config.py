@@ -5,8 +5,9 @@ several into one. A key that no model knows is an error that names the nearest o
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -51,10 +52,19 @@ def load(
     Raises:
         ConfigError: for a key that does not exist or a value that does not fit.
     """
-    changed = merge({}, values or {})
-    for override in overrides:
-        _apply(changed, override)
-    return build(model, changed)
+    return build(model, override(values or {}, overrides))
+
+
+def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the values with dotted overrides, ``"a.b=value"`` each, laid over them.
+
+    Raises:
+        ConfigError: for an override that does not look like this.
+    """
+    changed = dict(values)
+    for text in overrides:
+        _apply(changed, text)
+    return changed
 
 
 def merge(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,33 +97,49 @@ def dump(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
+def _apply(values: dict[str, Any], text: str) -> None:
+    path, equals, value_text = text.partition("=")
     if not equals or not path:
-        raise ConfigError(f"got the override {override!r}; it must look like train.epochs=3")
+        raise ConfigError(f"got the override {text!r}; it must look like train.epochs=3")
     node = values
     *parents, last = path.strip().split(".")
     for name in parents:
         child = node.get(name)
         node[name] = child = dict(child) if isinstance(child, Mapping) else {}
         node = child
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(value_text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"got the override {text!r}; its value is no YAML: {error}") from error
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; a person means a number
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     node[last] = value
 
 
 def _explain(model: type[BaseModel], detail: Any) -> str:
-    location = [str(part) for part in detail["loc"]]
-    path = ".".join(location)
+    """Words one complaint of pydantic, whose locations hold the tags of unions beside the keys."""
+    *groups, last = detail["loc"] or ("",)
+    shown: list[str] = []
+    candidates = [model]
+    for part in groups:
+        if isinstance(part, int):  # a place in a tuple
+            shown.append(str(part))
+        elif len(candidates) > 1:  # one of several groups: next comes its tag, which nobody writes
+            candidates = [group for group in candidates if group.model_fields["name"].default == part]
+        else:
+            shown.append(part)
+            fields = candidates[0].model_fields if candidates else {}
+            candidates = _inside(fields[part].annotation) if part in fields else []
+    path = ".".join([*shown, str(last)])
     if detail["type"] != "extra_forbidden":
         return f"{path}: got {detail['input']!r}; {detail['msg']}"
-    owner: type[BaseModel] = model
-    for name in location[:-1]:
-        annotation = owner.model_fields[name].annotation if name in owner.model_fields else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            owner = annotation
-    return unknown("setting", path, [".".join([*location[:-1], name]) for name in owner.model_fields])
+    names = candidates[0].model_fields if candidates else ()
+    return unknown("setting", path, [".".join([*shown, name]) for name in names])
+
+
+def _inside(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the settings models that an annotation holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _inside(inner)]

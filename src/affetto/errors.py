@@ -1,14 +1,14 @@
 """The exception tree, and one helper that words an unknown name.
 
-    AffettoError
-    ├── AudioError            a recording cannot be read or used
-    ├── ManifestError         a table of utterances is not what it should be
-    ├── ProtocolError         a protocol and a manifest do not fit
-    ├── LeakError             a test speaker was seen, or a choice was made on test
-    ├── ConfigError           a setting is unknown or out of range
-    ├── CheckpointError       a folder of weights is damaged, partial, or of another kind
-    ├── RunError              a run folder cannot be used
-    └── MissingPackageError   an optional package is needed; the message holds the install line
+AffettoError
+├── AudioError            a recording cannot be read or used
+├── ManifestError         a table of utterances is not what it should be
+├── ProtocolError         a protocol and a manifest do not fit
+├── LeakError             a test speaker was seen, or a choice was made on test
+├── ConfigError           a setting is unknown or out of range
+├── CheckpointError       a folder of weights is damaged, partial, or of another kind
+├── RunError              a run folder cannot be used
+└── MissingPackageError   an optional package is needed; the message holds the install line
 """
 
 from collections.abc import Iterable

@@ -4,8 +4,8 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from affetto.config import Settings, dump
 from affetto.errors import RunError
 
+METRICS = "metrics.jsonl"
 PACKAGES = ("affetto", "torch", "numpy", "pandas", "scikit-learn", "scipy", "soundfile", "soxr", "accelerate")
 
 
@@ -21,16 +22,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and puts it in place only when the block succeeds.
 
     A crash, a kill or a full disk leaves the old file, or none, and never half of one.
+
+    Raises:
+        RunError: when the file cannot be written, e.g. on a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong has been said already
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot write {path}: {error.strerror or error}; make room there, or name another folder"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -101,7 +114,9 @@ class RunFolder:
                 "name another folder with -o, or remove this one"
             )
         if not written.exists() and self.path.exists() and any(self.path.iterdir()):
-            raise RunError(f"{self.path} holds files that no run of affetto wrote; name another folder with -o")
+            raise RunError(
+                f"{self.path} holds files that no run of affetto wrote; name another folder with -o"
+            )
         if self.done:
             self._same_facts(facts)
             return False
@@ -122,9 +137,21 @@ class RunFolder:
                 )
 
     def log(self, **values: Any) -> None:
-        """Appends one line to ``metrics.jsonl``."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(values) + "\n")
+        """Appends one line to ``metrics.jsonl``.
+
+        Raises:
+            RunError: when it cannot be written, e.g. on a full disk.
+        """
+        file = self.path / METRICS
+        try:
+            with open(file, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise _unwritable(file, error) from error
+
+    def rewrite_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Puts rows in place of what ``metrics.jsonl`` holds; a resumed run drops what it will do again."""
+        write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
     def finish(self) -> None:
         """Leaves the DONE mark; call it last."""
@@ -143,5 +170,7 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise RunError(f"another process is writing {self.path}; wait for it, or name another folder") from error
+                raise RunError(
+                    f"another process is writing {self.path}; wait for it, or name another folder"
+                ) from error
             yield

@@ -4,6 +4,7 @@ What it saves resumes exactly: weights, optimiser, schedule, sampler and the ran
 """
 
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from pydantic import Field
 from torch import nn
 
@@ -41,7 +42,7 @@ class TrainSettings(Settings):
         clip: largest norm of the gradient; 0 for none.
         precision: ``"auto"`` takes bfloat16 where the device computes it fast, else full precision.
         patience: epochs without a better score after which training stops; 0 to go on to the end.
-        checkpoint_steps: optimiser steps between two checkpoints within an epoch; there is one after every epoch.
+        checkpoint_steps: optimiser steps between two checkpoints within an epoch; every epoch ends with one.
     """
 
     epochs: int = Field(30, ge=1)
@@ -64,22 +65,38 @@ class Batches(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
-    def state_dict(self) -> dict[str, int]: ...
+    def state_dict(self) -> dict[str, int]:
+        """Returns where the iteration stands."""
 
-    def load_state_dict(self, state: dict[str, int]) -> None: ...
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from where :meth:`state_dict` was taken."""
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Prepares the device and, under ``torchrun``, the group of processes."""
+    """Prepares the device and, under ``torchrun``, the group of processes.
+
+    Raises:
+        ConfigError: when the device lacks the precision, or the processes did not find each other.
+    """
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "full"
-    return Accelerator(
-        mixed_precision="no" if precision == "full" else precision,
-        gradient_accumulation_steps=settings.accumulation,
-        cpu=not torch.cuda.is_available(),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
+    try:
+        accelerator = Accelerator(
+            mixed_precision="no" if precision == "full" else precision,
+            gradient_accumulation_steps=settings.accumulation,
+            cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise ConfigError(f"train.precision={settings.precision} cannot be used here: {error}") from error
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != wanted:
+        raise ConfigError(
+            f"{wanted} processes were started and {accelerator.num_processes} found each other; "
+            "start them with torchrun"
+        )
+    return accelerator
 
 
 def seed_everything(seed: int, process: int = 0) -> None:
@@ -130,15 +147,22 @@ def fit(
         for batch in progress(batches, described, total=remaining):
             batch = batch.to(accelerator.device)
             last = loop.batch + 1 == len(batches)
-            accelerator.gradient_state._set_sync_gradients(last or (loop.batch + 1) % settings.accumulation == 0)
+            accelerator.gradient_state._set_sync_gradients(
+                last or (loop.batch + 1) % settings.accumulation == 0
+            )
             for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * _rate(loop.step, steps, settings)
+                group["lr"] = settings.learning_rate * rate(loop.step, steps, settings)
             with accelerator.autocast():
                 losses = model(batch)
             total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+            # Accelerate divides by the full number of batches in a step; the last step may have fewer.
+            first = loop.batch - loop.batch % settings.accumulation
+            total = total * (settings.accumulation / min(settings.accumulation, len(batches) - first))
             if not torch.isfinite(total):
                 values = {name: float(loss) for name, loss in losses.items()}
-                raise ConfigError(f"the loss is not a number in {described}: {values}; lower train.learning_rate")
+                raise ConfigError(
+                    f"the loss is not a number in {described}: {values}; lower train.learning_rate"
+                )
             _backward(accelerator, model, total)
             loop.add(losses)
             seen += len(batch.lengths)
@@ -154,6 +178,7 @@ def fit(
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
     loop.restore_best()
     accelerator.wait_for_everyone()
+    accelerator.free_memory(model, prepared)  # else it would keep the networks of every fold
     return loop.history
 
 
@@ -187,13 +212,25 @@ class _Loop:
     def close_epoch(self, speed: float, on_epoch: Callable[[int], float | None]) -> None:
         epoch = self.epoch + 1
         self.objective.eval()
-        score = on_epoch(epoch)
+        # Every process goes by the score of the first, so that all of them stop at the same epoch.
+        score: float | None = broadcast_object_list([on_epoch(epoch)])[0]
         self.objective.train()
-        row: dict[str, Any] = {name: value / max(1, self.batch) for name, value in self.sums.items()}
-        row = {"epoch": epoch, **row, "score": score, "utterances_per_second": round(speed, 1)}
+        sums = gather_object([self.sums])
+        row: dict[str, Any] = {
+            name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums
+        }
+        row = {
+            "epoch": epoch,
+            **row,
+            "score": score,
+            "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
+            "utterances_per_second": round(speed, 1),
+        }
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
-            state = {name: tensor.detach().cpu().clone() for name, tensor in self.objective.state_dict().items()}
+            state = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.objective.state_dict().items()
+            }
             self.best = {"score": score, "epoch": epoch, "weights": state}
         if score is not None and self.best is not None and self.settings.patience:
             self.stopped = epoch - self.best["epoch"] >= self.settings.patience
@@ -204,7 +241,7 @@ class _Loop:
 
     def save(self) -> None:
         """Writes everything that the next step depends on, atomically, from the main process."""
-        states = gather_object([_random_state()])
+        states, sums = gather_object([_random_state()]), gather_object([self.sums])
         if self.accelerator.is_main_process:
             content = {
                 "objective": self.objective.state_dict(),
@@ -212,19 +249,30 @@ class _Loop:
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
                 "batches": self.batches.state_dict(),
                 "random": states,
-                "place": {"epoch": self.epoch, "batch": self.batch, "step": self.step, "stopped": self.stopped},
-                "sums": self.sums,
+                "place": {
+                    "epoch": self.epoch,
+                    "batch": self.batch,
+                    "step": self.step,
+                    "stopped": self.stopped,
+                },
+                "sums": sums,
                 "history": self.history,
                 "best": self.best,
             }
-            with atomic_write(self.file) as temporary:
-                torch.save(content, temporary)
+            # Through a file of Python's, whose errors say what is wrong; torch's own hides a full disk.
+            with atomic_write(self.file) as temporary, open(temporary, "wb") as handle:
+                torch.save(content, handle)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
         """Goes back to the last checkpoint, if there is one."""
-        if not self.file.exists():
-            return
+        if self.file.exists():
+            self._load()
+        if self.accelerator.is_main_process:
+            self.run.rewrite_log(self.history)
+        self.accelerator.wait_for_everyone()
+
+    def _load(self) -> None:
         try:
             content = torch.load(self.file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen kinds for a damaged file
@@ -242,7 +290,7 @@ class _Loop:
         self.batches.load_state_dict(content["batches"])
         place = content["place"]
         self.epoch, self.batch, self.step = place["epoch"], place["batch"], place["step"]
-        self.stopped, self.sums = place["stopped"], content["sums"]
+        self.stopped, self.sums = place["stopped"], content["sums"][self.accelerator.process_index]
         self.history, self.best = content["history"], content["best"]
         _set_random_state(states[self.accelerator.process_index])
 
@@ -268,7 +316,7 @@ def _groups(objective: nn.Module, settings: TrainSettings) -> list[dict[str, Any
     ]
 
 
-def _rate(step: int, steps: int, settings: TrainSettings) -> float:
+def rate(step: int, steps: int, settings: TrainSettings) -> float:
     """Factor on the learning rate at a step: the warm-up, then the schedule."""
     warmup = round(settings.warmup * steps)
     if step < warmup:

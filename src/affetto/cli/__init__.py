@@ -9,6 +9,7 @@ from affetto.cli import manifest
 from affetto.cli.demo import demo
 from affetto.cli.evaluate import evaluate, experiment
 from affetto.cli.finetune import finetune
+from affetto.cli.predict import predict
 from affetto.cli.protocols import protocols
 from affetto.cli.scan import scan
 
@@ -42,5 +43,6 @@ app.add_typer(manifest.app, name="manifest")
 app.command()(protocols)
 app.command()(finetune)
 app.command()(evaluate)
+app.command()(predict)
 app.command()(experiment)
 app.command()(demo)

@@ -15,7 +15,7 @@ def demo(
 
     typer.echo("toy corpus: 12 synthetic speakers, 5 emotions; test speakers are never heard in training")
     made = run_demo(out)
-    for report in (made.baseline, made.scores):
+    for report in made.scores:
         score = report.scores["uar"]
         interval = f"[{100 * (score.low or 0):.1f}, {100 * (score.high or 0):.1f}]"
         typer.echo(

@@ -12,7 +12,7 @@ from torch import Tensor
 from affetto.data.caches import WaveformCache
 from affetto.errors import ConfigError
 
-_TENSORS = ("waveforms", "lengths", "index")
+_TENSORS = ("values", "lengths", "index")
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,14 @@ class Batch:
     """Utterances that go through a network together.
 
     Attributes:
-        waveforms: samples, ``(B, S)`` float32, zero past the end of each.
-        lengths: samples in each, ``(B,)`` int64.
+        values: samples, ``(B, S)``, or frames of a frozen encoder, ``(B, T, D)``; float32, zero past each
+            end.
+        lengths: samples or frames in each, ``(B,)`` int64.
         index: row numbers in the manifest, ``(B,)`` int64.
         columns: what else is known about each, by name: ``label`` ``(B,)``, ``target`` ``(B, K)``, ...
     """
 
-    waveforms: Tensor
+    values: Tensor
     lengths: Tensor
     index: Tensor
     columns: dict[str, Tensor]

@@ -23,7 +23,7 @@ class Loader:
 
     Args:
         buckets: which utterances go together, as places in ``rows``.
-        stores: versions of the corpus; each utterance of each epoch comes from one of them, at random.
+        stores: versions of the corpus; each batch of each epoch comes from one of them, at random.
         rows: row numbers of the utterances that take part, ``(M,)``.
         columns: values of all rows by name, each ``(N, ...)``.
     """

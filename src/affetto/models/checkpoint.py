@@ -1,4 +1,4 @@
-"""Folders of weights: ``model.safetensors`` beside a ``config.json``; nothing is pickled, loading is strict."""
+"""Folders of weights: ``model.safetensors`` beside ``config.json``; nothing is pickled, loading is strict."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def load_weights(folder: Path, module: nn.Module) -> None:
         tensors = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{file} is no readable safetensors file ({error}); a pickle is never loaded, copy the folder anew"
+            f"{file} is no safetensors file ({error}); pickles are never loaded; copy the folder anew"
         ) from error
     wanted = module.state_dict()
     missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())

@@ -7,7 +7,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from affetto.config import Settings
-from affetto.models.embedders import EmbedderSettings, Network, NetworkSettings, build_embedder, frame_statistics
+from affetto.models.embedders import (
+    EmbedderSettings,
+    Network,
+    NetworkSettings,
+    build_embedder,
+    frame_statistics,
+)
 from affetto.models.encoder import Frames
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LinearHead, Standardise
@@ -38,8 +44,8 @@ class ClassifierSettings(Settings):
 class EmotionClassifier(nn.Module):
     """Scores the emotions of utterances.
 
-    An utterance becomes one vector that holds all that scoring needs: the embedding and, where speakers can be
-    enrolled and the embedding itself was trained, the statistics of the encoder's frames, in which a
+    An utterance becomes one vector that holds all that scoring needs: the embedding and, where speakers can
+    be enrolled and the embedding itself was trained, the statistics of the encoder's frames, in which a
     speaker's offset is estimated (an embedding trained on some speakers tells too little about others).
     """
 
@@ -55,9 +61,11 @@ class EmotionClassifier(nn.Module):
             if settings.head == "kernel"
             else LinearHead(dim, classes, settings.dropout)
         )
-        network = isinstance(self.embedder, Network)
-        self.statistics_dim = self.embedder.statistics_dim if settings.rank and network else 0
-        self.enrolment = SpeakerOffset(self.statistics_dim or dim, settings.rank, classes) if settings.rank else None
+        network = self.embedder if isinstance(self.embedder, Network) else None
+        self.statistics_dim = network.statistics_dim if settings.rank and network else 0
+        self.enrolment = (
+            SpeakerOffset(self.statistics_dim or dim, settings.rank, classes) if settings.rank else None
+        )
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("enrolled_temperature", torch.ones(()))
         self.temperature: Tensor
@@ -75,7 +83,7 @@ class EmotionClassifier(nn.Module):
         return torch.as_tensor(self.embedder(features, lengths))
 
     def embed_frames(self, frames: Frames) -> Tensor:
-        """Turns an encoder's frames into vectors ``(B, D)``: what remains to be done once frames are cached."""
+        """Turns an encoder's frames into vectors ``(B, D)``: what remains to do once frames are cached."""
         if not isinstance(self.embedder, Network):
             raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
         pooled = self.embedder.pool(frames)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
+from affetto.errors import ConfigError
 from affetto.features import STATISTICS, FrontEnd, functionals
 from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.context import Context
@@ -48,6 +49,7 @@ class NetworkSettings(Settings):
         context: residual blocks over time between encoder and pooling.
         width: their width; without blocks nothing is projected.
         pooling: ``"mean"``, ``"statistics"`` or ``"attentive"``.
+        dropout: share of the encoder's frames that is hidden from the blocks in training.
         norm: whether the pooled vector passes a layer norm.
     """
 
@@ -57,6 +59,7 @@ class NetworkSettings(Settings):
     context: int = Field(0, ge=0)
     width: int = Field(192, ge=8)
     pooling: Literal["mean", "statistics", "attentive"] = "attentive"
+    dropout: float = Field(0.1, ge=0, lt=1)
     norm: bool = True
 
 
@@ -116,11 +119,18 @@ class Network(Embedder):
         dims = self.encoder.layer_dims
         width = {"weighted": dims[0], "last": dims[-1], "all": sum(dims)}[settings.layers]
         if settings.layers == "weighted":
+            if settings.context:
+                raise ConfigError("a weighted sum of layers is for probes, without context; use layers: all")
             if len(set(dims)) > 1:
-                raise ValueError(f"layers of widths {dims} cannot be summed; use layers: all")
+                raise ConfigError(f"layers of widths {dims} cannot be summed; use layers: all")
             self.layer_weights = nn.Parameter(torch.zeros(len(dims)))
         if settings.context:
-            self.input_norm = nn.LayerNorm(width)
+            chosen = range(len(dims)) if settings.layers == "all" else [len(dims) - 1]
+            self.input_norms = nn.ModuleList(
+                nn.Identity() if layer in self.encoder.level_layers else nn.LayerNorm(dims[layer])
+                for layer in chosen
+            )
+            self.input_dropout = nn.Dropout(settings.dropout)
             self.input = nn.Linear(width, settings.width)
             self.output_norm = nn.LayerNorm(settings.width)
             self.blocks = nn.ModuleList(Context(settings.width) for _ in range(settings.context))
@@ -140,15 +150,19 @@ class Network(Embedder):
 
     def pool(self, frames: Frames) -> Tensor:
         """Turns the encoder's frames into ``(B, D)``: what remains to be computed once frames are cached."""
-        layers = frames.all_layers
+        layers = frames.all_layers if self.settings.layers != "last" else (frames.values,)
+        if self.settings.context:
+            layers = tuple(norm(layer) for norm, layer in zip(self.input_norms, layers, strict=True))
         if self.settings.layers == "weighted":
             weights = self.layer_weights.softmax(0)
-            values = torch.stack([weight * layer for weight, layer in zip(weights, layers, strict=True)]).sum(0)
+            values = torch.stack([weight * layer for weight, layer in zip(weights, layers, strict=True)]).sum(
+                0
+            )
         else:
-            values = torch.cat(layers, dim=-1) if self.settings.layers == "all" else frames.values
+            values = torch.cat(layers, dim=-1)
         if self.settings.context:
             mask = frame_mask(frames.lengths, values.shape[1])
-            values = F.gelu(self.output_norm(self.input(self.input_norm(values)))) * mask
+            values = F.gelu(self.output_norm(self.input(self.input_dropout(values)))) * mask
             for block in self.blocks:
                 values = block(values, mask)
         return torch.as_tensor(self.norm(self.pooling(values, frames.lengths)))

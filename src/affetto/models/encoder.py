@@ -35,12 +35,14 @@ class Encoder(nn.Module):
         dim: ``D``, width of the last layer.
         layer_dims: width of each layer of ``Frames.all_layers``.
         hop_seconds: step between the frames that come out.
+        level_layers: numbers of layers whose level carries loudness, so that no norm may touch them.
     """
 
     front_end: FrontEnd
     dim: int
     layer_dims: tuple[int, ...]
     hop_seconds: float
+    level_layers: tuple[int, ...] = ()
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes ``features (B, T, F)`` with valid ``lengths (B,)``."""

@@ -6,8 +6,9 @@ utterance first gives back the class offset that the recogniser expects of it, a
 shrunk towards zero as far as the spread within and between training speakers says (the posterior mean under
 normal distributions with diagonal covariance).
 
-The classifier then sees the vector without the offset, and the offset itself beside it: learned from simulated
-enrolments of training speakers, some of them skewed, it finds out how far each part of an offset is to be trusted.
+The classifier then sees the vector without the offset, and the offset itself beside it: learned from
+simulated enrolments of training speakers, some of them skewed, it finds out how far each part of an offset is
+to be trusted.
 """
 
 import torch
@@ -80,7 +81,7 @@ class SpeakerOffset(nn.Module):
 
     def project(self, vectors: Tensor) -> Tensor:
         """Brings ``vectors (B, D)`` into the space of offsets, ``(B, R)``."""
-        return self.standardise(vectors) @ self.projection.T - self.common
+        return torch.as_tensor(self.standardise(vectors) @ self.projection.T - self.common)
 
     @torch.no_grad()
     def estimate(self, projected: Tensor, scores: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ class SpeakerOffset(nn.Module):
         Returns:
             Scores, ``(B, K)``.
         """
-        return self.trust * scores + self.head(adapted(projected, offsets))
+        return torch.as_tensor(self.trust * scores + self.head(adapted(projected, offsets)))
 
 
 def adapted(projected: Tensor, offsets: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from affetto.features import FrontEnd
 from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask, normalise_logmel
 
 FRONT_END = FrontEnd(kind="mel", bins=40, window_seconds=0.025, hop_seconds=0.010, level_db=-30.0)
-"""What the weights were trained on: power in 40 mel bands, not its logarithm; quiet speech raised to -30 dB."""
+"""What the weights were trained on: power in 40 mel bands, not its log; quiet speech raised to -30 dB."""
 
 PARTIAL_FRAMES = 160
 PARTIAL_STEP = 77  # 1.3 partial windows a second
@@ -129,6 +129,7 @@ class Ge2eSpectrum(Encoder):
         self.hop_seconds = self.speaker.hop_seconds
         self.dim = settings.stride * settings.bins
         self.layer_dims = (*self.speaker.layer_dims, self.dim)
+        self.level_layers = (3,)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; ``T' = ceil(T / stride)``."""
@@ -137,16 +138,17 @@ class Ge2eSpectrum(Encoder):
         mel, frames = self.spectrum(waveforms, lengths)
         mel = normalise_logmel(mel) * frame_mask(frames, mel.shape[1])
         stride = self.settings.stride
-        stacked = F.pad(mel, (0, 0, 0, -mel.shape[1] % stride)).unflatten(1, (-1, stride)).flatten(2)
+        stacked = _grouped(mel, stride).flatten(2)
         return Frames(stacked, heard.lengths, (*heard.all_layers, stacked))
 
 
 class DVector(Embedder):
     """The speaker embedding (d-vector) of an utterance, as Resemblyzer computes it, ``D = 256``.
 
-    Windows of 1.6 s, 0.77 s apart, go through the network together; a last window that is covered by less than
-    three quarters is left out unless it is the only one. Each window's last state is projected, rectified and
-    normalised, and so is their mean. Resemblyzer also shortens long pauses first; this does not.
+    Windows of 1.6 s, 0.77 s apart, go through the network together; a last window that is covered by less
+    than three quarters is left out unless it is the only one. Each window's last state is projected,
+    rectified and normalised, and so is their mean. Resemblyzer also shortens long pauses first; this does
+    not.
     """
 
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
@@ -161,7 +163,9 @@ class DVector(Embedder):
         need = max(row[-1] for row in starts) + PARTIAL_FRAMES
         features = F.pad(features, (0, 0, 0, max(0, need - features.shape[1])))
         features = features * frame_mask(lengths, features.shape[1])
-        owners = torch.tensor([row for row, first in enumerate(starts) for _ in first], device=features.device)
+        owners = torch.tensor(
+            [row for row, first in enumerate(starts) for _ in first], device=features.device
+        )
         first = torch.tensor([start for row in starts for start in row], device=features.device)
         positions = first[:, None] + torch.arange(PARTIAL_FRAMES, device=features.device)
         windows = features[owners[:, None], positions]
@@ -183,15 +187,21 @@ def published_weights() -> dict[str, Tensor]:
     paths = [Path(str(file.locate())) for file in files if file.name == "pretrained.pt"]
     if not paths or not paths[0].is_file():
         raise CheckpointError("the installed Resemblyzer holds no pretrained.pt; reinstall it")
-    content = torch.load(paths[0], map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(paths[0], map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for what is no file of tensors
+        raise CheckpointError(f"{paths[0]} cannot be read: {error}; reinstall Resemblyzer") from error
     return {name: tensor.float() for name, tensor in content["model_state"].items()}
 
 
 def _averaged(layer: Tensor, mask: Tensor, stride: int) -> Tensor:
-    padding = -layer.shape[1] % stride
-    sums = F.pad(layer * mask, (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(2)
-    counts = F.pad(mask, (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(2)
-    return sums / counts.clamp_min(1.0)
+    return _grouped(layer * mask, stride).sum(2) / _grouped(mask, stride).sum(2).clamp_min(1.0)
+
+
+def _grouped(frames: Tensor, stride: int) -> Tensor:
+    """Cuts ``frames (B, T, D)`` into groups, the last one padded: ``(B, T', stride, D)``."""
+    batch, count, dim = frames.shape
+    return F.pad(frames, (0, 0, 0, -count % stride)).reshape(batch, -1, stride, dim)
 
 
 def _partial_starts(frames: int) -> list[int]:

@@ -51,7 +51,7 @@ class AttentiveStatistics(nn.Module):
 
 
 def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Returns mean and standard deviation of ``frames (B, T, D)`` over valid ``lengths (B,)``: ``(B, 2 D)``."""
+    """Returns mean and deviation of ``frames (B, T, D)`` over valid ``lengths (B,)``: ``(B, 2 D)``."""
     mask = frame_mask(lengths, frames.shape[1])
     return _weighted(frames, mask / mask.sum(1, keepdim=True).clamp_min(1.0))
 

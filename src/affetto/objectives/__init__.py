@@ -1,0 +1,1 @@
+"""Objectives: one paper a file, behind the contract of ``objective.py``."""

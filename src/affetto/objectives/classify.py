@@ -11,7 +11,7 @@ from affetto.data import Batch
 from affetto.models.classifier import EmotionClassifier
 from affetto.models.embedders import Network
 from affetto.models.encoder import Frames
-from affetto.objectives.objective import Objective
+from affetto.objectives.objective import Objective, mean_over_processes
 
 
 class ClassifySettings(Settings):
@@ -19,7 +19,8 @@ class ClassifySettings(Settings):
 
     Attributes:
         label_smoothing: share of a target that is spread evenly over the classes.
-        vote_share: share of a target that raters' votes decide where an utterance has any; the rest is the label.
+        vote_share: share of a target that raters' votes decide where an utterance has any; the label has the
+            rest.
         class_weights: whether rare classes weigh more, by the inverse of their frequency.
     """
 
@@ -58,20 +59,23 @@ class Classify(Objective):
         self.class_weights: Tensor
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns ``{"classification": loss}``; mixing and masking happen in training mode only."""
+        """Returns ``{"classification": loss}``, the weighted mean over the batch of all processes.
+
+        Augmentation, masking and mixing happen in training mode only.
+        """
         targets = batch.columns["target"]
         smoothing = self.settings.label_smoothing
         targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
         scores, targets = self._scores(batch, targets)
         losses = -(targets * self.class_weights * F.log_softmax(scores.float(), dim=1)).sum(1)
         weights = (targets * self.class_weights).sum(1)
-        return {"classification": losses.sum() / weights.sum().clamp_min(1e-6)}
+        return {"classification": mean_over_processes(losses.sum(), weights.sum())}
 
     def _scores(self, batch: Batch, targets: Tensor) -> tuple[Tensor, Tensor]:
         generator = torch.Generator(device="cpu")
         # Drawn from the global state, which checkpoints keep, so that a resumed run draws the same.
         generator.manual_seed(int(torch.randint(2**31, ()).item()))
-        values, lengths = batch.waveforms, batch.lengths
+        values, lengths = batch.values, batch.lengths
         network = self.classifier.embedder
         if values.ndim == 3:
             if not isinstance(network, Network):
@@ -79,13 +83,12 @@ class Classify(Objective):
             if self.training:
                 values = spec_augment(values, lengths, self.augment, generator)
                 values, lengths, targets = mixup(values, lengths, targets, self.augment.mixup, generator)
-            layers = tuple(values.split(list(network.encoder.layer_dims), dim=2))
-            embeddings = network.pool(Frames(layers[-1], lengths, layers))
-            return self.classifier.scores(self.classifier.standardise(embeddings)), targets
+            layers = tuple(torch.split(values, list(network.encoder.layer_dims), dim=2))
+            return self.classifier.scores(network.pool(Frames(layers[-1], lengths, layers))), targets
         if self.training:
             values, lengths = augment_waveforms(values, lengths, self.augment, generator)
             values, lengths, targets = mixup(values, lengths, targets, self.augment.mixup, generator)
         features, frames = self.classifier.front_end(values, lengths)
-        if self.training:
+        if self.training and self.classifier.front_end.kind != "waveform":
             features = spec_augment(features, frames, self.augment, generator)
         return self.classifier(features, frames), targets

@@ -6,7 +6,11 @@ from typing import Any
 def model_card(config: dict[str, Any]) -> str:
     """Returns the README of a recogniser folder, drawn from its ``config.json``."""
     labels = ", ".join(config["labels"])
-    stamp = "\n**speaker-dependent**: trained on speakers that it was also tested on.\n" if config["speaker_dependent"] else ""
+    stamp = (
+        "\n**speaker-dependent**: trained on speakers that it was also tested on.\n"
+        if config["speaker_dependent"]
+        else ""
+    )
     elsewhere = (
         "The encoder's weights come from elsewhere; which speakers they saw is unknown."
         if config["weights_from_elsewhere"]

@@ -12,20 +12,31 @@ from affetto.recipes.methods import finetune_settings
 
 PROTOCOL = "speaker-kfold"
 
+# A network that 240 training clips can fill, and that two cores train in a minute and a half.
+SMALL_CNN = (
+    "embedder.encoder.width=64",
+    "embedder.encoder.blocks=2",
+    "train.batch_size=8",
+    "train.epochs=12",
+    "augment.noise_probability=0",
+    "augment.speed=null",
+    "enrolment=false",
+)
+
 
 class Demo(NamedTuple):
-    """What the demo leaves: its manifest, a report, a recogniser, and a recording to try it on."""
+    """What the demo leaves: the report and the recogniser it names, a recording to try, and both scores."""
 
-    manifest: Path
     report: Path
     recogniser: Path
     recording: Path
-    scores: Report
-    baseline: Report
+    scores: tuple[Report, Report]
 
 
 def demo(out: str | Path) -> Demo:
-    """Makes the toy corpus, trains a baseline and the ``cnn`` under ``speaker-kfold``, and scores both.
+    """Makes the toy corpus, trains ``cnn`` and ``functionals`` under ``speaker-kfold``, and scores both.
+
+    The report and the recogniser are those of ``functionals``, the better one where clips are so few.
 
     Args:
         out: folder for everything; what is finished there is not done again.
@@ -35,19 +46,10 @@ def demo(out: str | Path) -> Demo:
     if not listed.exists():
         scan("toy", folder / "toy").write(listed)
     manifest = Manifest.read(listed)
-    baseline = finetune(
-        manifest, finetune_settings(protocol=PROTOCOL, encoder="functionals"), folder / "functionals"
-    )
-    # Enough epochs to beat the baseline on two cores within the time of a coffee.
-    quick = finetune_settings(overrides=("train.epochs=12",), protocol=PROTOCOL, encoder="cnn")
-    run = finetune(manifest, quick, folder / "cnn")
-    report = evaluate(run.path, baseline.path)
-    report.write(run / "report")
-    return Demo(
-        listed,
-        run / "report" / "report.html",
-        run / "recogniser",
-        manifest.paths[0],
-        report,
-        evaluate(baseline.path),
-    )
+    main = finetune(manifest, finetune_settings(protocol=PROTOCOL, encoder="functionals"), folder / "functionals")
+    small = finetune_settings(overrides=SMALL_CNN, protocol=PROTOCOL, encoder="cnn")
+    other = finetune(manifest, small, folder / "cnn")
+    report = evaluate(main.path, other.path)
+    report.write(main / "report")
+    scores = (evaluate(other.path), report)
+    return Demo(main / "report" / "report.html", main / "recogniser", manifest.paths[0], scores)

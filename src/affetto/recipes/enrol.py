@@ -59,6 +59,15 @@ def draws(
             yield Draw(enrolled, scored)
 
 
+def can_enrol(train: NDArray[np.str_], dev: NDArray[np.str_]) -> bool:
+    """Whether the speakers of training and dev utterances, ``(N,)`` and ``(M,)``, can fit an enrolment.
+
+    There must be two training speakers, and in either part one with more utterances than the fewest enrolled.
+    """
+    counts = [np.unique(part, return_counts=True)[1] for part in (train, dev)]
+    return len(counts[0]) > 1 and all(count.max(initial=0) > min(SIZES) for count in counts)
+
+
 def fit_enrolment(
     classifier: EmotionClassifier,
     vectors: Tensor,
@@ -73,8 +82,8 @@ def fit_enrolment(
     Training speakers play the part of new ones: some of their utterances, at random or of one emotion only,
     give an offset, and a logistic regression learns to tell the emotion of their others without it. Their
     classes are guessed by a model that never saw them, since the recogniser knows its own training
-    utterances too well. How strong the regression is held down and how much it counts beside the scores without
-    enrolment is chosen on dev speakers in the same way.
+    utterances too well. How strong the regression is held down and how much it counts beside the scores
+    without enrolment is chosen on dev speakers in the same way.
 
     Args:
         classifier: fitted otherwise, made with a rank.
@@ -96,17 +105,18 @@ def fit_enrolment(
     offset.fit(part[torch.from_numpy(train)], torch.from_numpy(truth[train]), numbers)
     adaptable = classifier.adaptable(vectors)
     groups = min(5, len(np.unique(speakers[train])))
-    guesses = torch.zeros(len(vectors), len(offset.class_offsets))
-    guesses[torch.from_numpy(train)] = torch.from_numpy(
-        cross_val_predict(
-            LogisticRegression(C=0.01, max_iter=200),
-            adaptable[torch.from_numpy(train)].numpy(),
-            truth[train],
-            groups=speakers[train],
-            cv=GroupKFold(groups),
-            method="predict_log_proba",
-        )
-    ).float()
+    # A class that no training utterance has is never guessed.
+    guesses = torch.full((len(vectors), len(offset.class_offsets)), -1e4)
+    guessed = cross_val_predict(
+        LogisticRegression(C=0.01, max_iter=200),
+        adaptable[torch.from_numpy(train)].numpy(),
+        truth[train],
+        groups=speakers[train],
+        cv=GroupKFold(groups),
+        method="predict_log_proba",
+    )
+    places = np.ix_(train, np.unique(truth[train]))
+    guesses[places] = torch.from_numpy(np.maximum(guessed, -1e4)).float()
     own = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
     best: dict[str, float] = {"dev_uar": -1.0}
     chosen: dict[str, Tensor] = {}
@@ -118,14 +128,14 @@ def fit_enrolment(
                 offset, adaptable, guesses, truth, speakers, train, generator, _SCORED
             )
             regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), labels)
-            offset.head.assign(*_all_classes(regression, len(offset.class_offsets)))
+            offset.head.assign(*all_classes(regression, len(offset.class_offsets)))
         for trust in _TRUSTS:
             offset.trust.fill_(trust)
             inputs, labels, scores = _simulate(
                 offset, adaptable, own, truth, speakers, dev, np.random.default_rng([seed, 8]), None
             )
             joined = offset.trust * scores + offset.head(inputs)
-            score = _uar(labels, joined.argmax(1).numpy())
+            score = uar(labels, joined.argmax(1).numpy())
             if score > best["dev_uar"]:
                 best = {"dev_uar": score, "strength": strength, "trust": trust}
                 chosen = {name: tensor.clone() for name, tensor in offset.state_dict().items()}
@@ -161,7 +171,7 @@ def all_others(rows: NDArray[np.int64], speakers: NDArray[np.str_]) -> Iterator[
 
 
 def fit_temperature(scores: Tensor, labels: NDArray[np.int64]) -> float:
-    """Returns the temperature under which ``scores (N, K)`` explain ``labels (N,)`` best (Guo et al. 2017)."""
+    """Returns the temperature at which ``scores (N, K)`` explain ``labels (N,)`` best (Guo et al. 2017)."""
     from scipy.optimize import minimize_scalar
 
     target = torch.from_numpy(labels)
@@ -198,8 +208,10 @@ def _simulate(
     return torch.cat(inputs), np.concatenate(labels), torch.cat(own)
 
 
-def _all_classes(regression: LogisticRegression, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns weights and bias with a row for every class, also where a class was missing or there were two."""
+def all_classes(
+    regression: LogisticRegression, classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns weights and bias with a row for every class, even if some were missing or there were two."""
     weight, bias = np.atleast_2d(regression.coef_), np.atleast_1d(regression.intercept_)
     if len(weight) == 1 and len(regression.classes_) == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -209,5 +221,6 @@ def _all_classes(regression: LogisticRegression, classes: int) -> tuple[NDArray[
     return full, offset
 
 
-def _uar(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+def uar(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Returns the recall of ``labels (N,)`` by ``predicted (N,)``, averaged over the classes that occur."""
     return float(np.mean([np.mean(predicted[labels == label] == label) for label in np.unique(labels)]))

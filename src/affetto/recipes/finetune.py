@@ -1,6 +1,8 @@
 """``finetune``: trains a recogniser under a protocol, fold by fold and seed by seed."""
 
+import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from affetto import __version__
@@ -22,8 +25,8 @@ from affetto.recipes.enrol import ALL, SIZES, SKEWED_SIZE, Draw, all_others, dra
 from affetto.recipes.fold import Fitted, fit_fold, labelled_part
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
-from affetto.runs import RunFolder, atomic_write, write_json
-from affetto.training import make_accelerator
+from affetto.runs import RunFolder, atomic_write, write_json, write_text
+from affetto.training import STATE, make_accelerator
 
 PREDICTIONS = "predictions.parquet"
 ENROLLED = "enrolled.parquet"
@@ -53,12 +56,14 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
-    if not accelerator.is_main_process:
-        _work(manifest, settings, run, accelerator)
-        return run
-    with run.locked():
-        facts = {"manifest_sha256": manifest.sha256, "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora]}
-        if run.start(settings, **facts):
+    main = accelerator.is_main_process
+    with run.locked() if main else nullcontext():
+        facts = {
+            "manifest_sha256": manifest.sha256,
+            "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora],
+        }
+        # The first process decides for all, or the others would wait for it forever in a finished folder.
+        if broadcast_object_list([main and run.start(settings, **facts)])[0]:
             _work(manifest, settings, run, accelerator)
     return run
 
@@ -98,7 +103,9 @@ def _one(
     with torch.no_grad():
         probabilities = fitted.classifier.probabilities(fitted.vectors).double().numpy()
     rows = np.concatenate([dev, test])
-    table = predictions_table(material, rows, probabilities[rows], parts[rows], fold.number, seed, settings.encoder)
+    table = predictions_table(
+        material, rows, probabilities[rows], parts[rows], fold.number, seed, settings.encoder
+    )
     _write(table, folder / PREDICTIONS)
     if fitted.classifier.enrolment is not None:
         _write(_enrolled(material, fitted, test, fold.number, seed, settings.encoder), folder / ENROLLED)
@@ -112,8 +119,8 @@ def _one(
     write_json(folder / META, info)
     config = recogniser_config(fitted.classifier, material, settings, info, manifest_sha256)
     save_recogniser(folder / RECOGNISER, fitted.classifier, config)
-    (folder / "state.pt").unlink(missing_ok=True)
     folder.finish()
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def predictions_table(
@@ -197,19 +204,23 @@ def recogniser_config(
 def save_recogniser(folder: Path, classifier: EmotionClassifier, config: dict[str, Any]) -> None:
     """Writes a recogniser folder: weights, config, model card."""
     save_weights(folder, classifier, config)
-    (folder / "README.md").write_text(model_card(config), encoding="utf-8")
+    write_text(folder / "README.md", model_card(config))
 
 
 def _gather(
     run: RunFolder, material: Material, folds: list[Fold], settings: FinetuneSettings, manifest_sha256: str
 ) -> None:
-    """Joins the folds' tables, describes the run for the guard, and keeps the recogniser that dev likes best."""
-    folders = {(seed, fold.number): run / f"seed-{seed}" / f"fold-{fold.number}" for seed in settings.seeds for fold in folds}
+    """Joins the folds' tables, describes the run for the guard, and keeps the recogniser best on dev."""
+    folders = {
+        (seed, fold.number): run / f"seed-{seed}" / f"fold-{fold.number}"
+        for seed in settings.seeds
+        for fold in folds
+    }
     for name in (PREDICTIONS, ENROLLED):
         files = [folder / name for folder in folders.values() if (folder / name).exists()]
         if files:
             _write(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), run / name)
-    infos = {key: pd.read_json(folder / META, typ="series") for key, folder in folders.items()}
+    infos = {key: json.loads((folder / META).read_text(encoding="utf-8")) for key, folder in folders.items()}
     first = settings.seeds[0]
     meta = {
         "chosen_on": "dev",
@@ -219,7 +230,9 @@ def _gather(
         "label_fraction": settings.label_fraction,
         "seeds": list(settings.seeds),
         "speaker_dependent": material.protocol.speaker_dependent,
-        "speakers_seen_with_labels": {str(fold.number): infos[first, fold.number]["trained_on"] for fold in folds},
+        "speakers_seen_with_labels": {
+            str(fold.number): infos[first, fold.number]["trained_on"] for fold in folds
+        },
         "weights_from_elsewhere": settings.published_weights,
         "unreadable": material.unreadable,
         "choices": {f"seed-{seed}/fold-{fold}": info["choices"] for (seed, fold), info in infos.items()},

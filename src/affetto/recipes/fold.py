@@ -16,7 +16,7 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import Network, build_embedder, load_published
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.classify import Classify
-from affetto.recipes.enrol import _all_classes, _uar, fit_enrolment, fit_temperature
+from affetto.recipes.enrol import all_classes, can_enrol, fit_enrolment, fit_temperature, uar
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
 from affetto.runs import RunFolder
@@ -55,8 +55,8 @@ def fit_fold(
     """
     seed_everything(seed, accelerator.process_index)
     train = labelled_part(train, material.truth, settings.label_fraction, seed)
-    speakers_enough = len(np.unique(material.speakers[train])) > 1
-    rank = settings.rank if settings.enrolment and speakers_enough else 0
+    enough = can_enrol(material.speakers[train], material.speakers[dev])
+    rank = settings.rank if settings.enrolment and enough else 0
     fitter = _fit_network if settings.head == "network" else _fit_classical
     fitted = fitter(material, train, dev, settings, seed, rank, run, accelerator)
     classifier, vectors = fitted.classifier, fitted.vectors
@@ -110,7 +110,9 @@ def _fit_network(
         network.encoder.requires_grad_(False)
         frames = material.frames(network.encoder)
         stores = [frames, *(material.frames(network.encoder, speed) for speed in _speeds(settings))]
-    objective = Classify(classifier, settings.loss, settings.augment, _class_weights(material, train, settings))
+    objective = Classify(
+        classifier, settings.loss, settings.augment, _class_weights(material, train, settings)
+    )
     if classifier.enrolment is not None:
         classifier.enrolment.requires_grad_(False)
     buckets = LengthBuckets(
@@ -125,7 +127,8 @@ def _fit_network(
     def dev_uar(epoch: int) -> float:
         vectors = material.embed(classifier, dev, frames)
         with torch.no_grad():
-            return _uar(material.truth[dev], classifier.scores(vectors).argmax(1).numpy())
+            scores = classifier.scores(vectors.to(accelerator.device))
+        return uar(material.truth[dev], scores.argmax(1).cpu().numpy())
 
     history = fit(objective, loader, settings.train, run, dev_uar, accelerator)
     best = max(history, key=lambda row: row["score"])
@@ -174,15 +177,18 @@ def _fit_classical(
     if settings.head == "logistic":
         for strength in LOGISTIC_STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=300, class_weight=weights)
-            weight, bias = _all_classes(model.fit(values[train], truth[train]), classes)
-            score = _uar(truth[dev], (values[dev] @ weight.T + bias).argmax(1))
+            weight, bias = all_classes(model.fit(values[train], truth[train]), classes)
+            score = uar(truth[dev], (values[dev] @ weight.T + bias).argmax(1))
             if score > best["dev_uar"]:
                 best = {"dev_uar": score, "strength": strength}
                 head = LinearHead(values.shape[1], classes)
                 head.assign(weight, bias)
     else:
         gamma = 1.0 / (values.shape[1] * values[train].var())
-        inside, across = _kernel(values[train], values[train], gamma), _kernel(values[dev], values[train], gamma)
+        inside, across = (
+            _kernel(values[train], values[train], gamma),
+            _kernel(values[dev], values[train], gamma),
+        )
         for strength in SVM_STRENGTHS:
             coefficients, bias = np.zeros((classes, len(train))), np.full(classes, -20.0)
             for label in np.unique(truth[train]):
@@ -190,7 +196,7 @@ def _fit_classical(
                 machine.fit(inside, truth[train] == label)
                 coefficients[label, machine.support_] = machine.dual_coef_[0]
                 bias[label] = machine.intercept_[0]
-            score = _uar(truth[dev], (across @ coefficients.T + bias).argmax(1))
+            score = uar(truth[dev], (across @ coefficients.T + bias).argmax(1))
             if score > best["dev_uar"]:
                 best = {"dev_uar": score, "strength": strength}
                 used = np.flatnonzero(np.abs(coefficients).sum(0))

@@ -46,7 +46,9 @@ class Material:
             readable = [key for key in selected.keys if key not in self.unreadable]
             if not readable:
                 first = next(iter(self.unreadable.values()))
-                raise ManifestError(f"none of the {len(selected)} recordings can be decoded; the first: {first}")
+                raise ManifestError(
+                    f"none of the {len(selected)} recordings can be decoded; the first: {first}"
+                )
             selected = selected.where(readable)
             waveforms = WaveformCache.open(selected)
         self.manifest, self.protocol, self.waveforms = selected, protocol, waveforms
@@ -56,7 +58,10 @@ class Material:
         corpora = table["corpus"].astype(str)
         several = corpora.nunique() > 1
         self.speakers: NDArray[np.str_] = np.array(
-            [f"{corpus}/{name}" if several else str(name) for corpus, name in zip(corpora, table["speaker"], strict=True)]
+            [
+                f"{corpus}/{name}" if several else str(name)
+                for corpus, name in zip(corpora, table["speaker"], strict=True)
+            ]
         )
         self._row = {key: row for row, key in enumerate(selected.keys)}
 
@@ -66,13 +71,14 @@ class Material:
 
     @cached_property
     def votes(self) -> Tensor | None:
-        """Share of raters' votes each class got, ``(N, K)``; rows without votes are zero; None without any."""
+        """Share of raters' votes by class, ``(N, K)``; zero for rows without votes; None without any."""
         table = self.manifest.table
         names = [f"votes_{label}" for label in self.labels]
         if not any(name in table for name in names):
             return None
         counts = np.stack(
-            [table[name].to_numpy(np.float64) if name in table else np.zeros(len(table)) for name in names], axis=1
+            [table[name].to_numpy(np.float64) if name in table else np.zeros(len(table)) for name in names],
+            axis=1,
         )
         counts = np.nan_to_num(counts)
         return torch.from_numpy(counts / np.maximum(counts.sum(1, keepdims=True), 1e-9)).float()
@@ -111,22 +117,27 @@ class Material:
         cache = self._cached([*_description(embedder), "vectors"], embedder, embed, "embed")
         return torch.from_numpy(np.array(cache.values))
 
-    def embed(self, classifier: EmotionClassifier, rows: NDArray[np.int64], frames: FeatureCache | None) -> Tensor:
-        """Returns a classifier's vectors of some rows, ``(len(rows), D)``, from cached frames where there are any."""
+    def embed(
+        self, classifier: EmotionClassifier, rows: NDArray[np.int64], frames: FeatureCache | None
+    ) -> Tensor:
+        """Returns a classifier's vectors of some rows, ``(len(rows), D)``, from cached frames if given."""
         order = np.argsort(self.waveforms.lengths[rows], kind="stable")
         out = torch.zeros(len(rows), classifier.dim)
-        mode = classifier.training
+        device, mode = classifier.temperature.device, classifier.training
         classifier.eval()
         with torch.no_grad():
             for part in self._together(self.waveforms.lengths[rows][order]):
                 chosen = order[part]
                 if frames is None:
                     waveforms, lengths = self.waveforms.stack(rows[chosen])
-                    vectors = classifier.embed(*classifier.front_end(waveforms, lengths))
+                    features = classifier.front_end(waveforms.to(device), lengths.to(device))
+                    vectors = classifier.embed(*features)
                 else:
                     values, lengths = frames.stack(rows[chosen])
-                    vectors = classifier.embed_frames(split_layers(classifier, values, lengths))
-                out[torch.from_numpy(chosen)] = vectors
+                    vectors = classifier.embed_frames(
+                        split_layers(classifier, values.to(device), lengths.to(device))
+                    )
+                out[torch.from_numpy(chosen)] = vectors.cpu()
         classifier.train(mode)
         return out
 
@@ -138,8 +149,12 @@ class Material:
                 yield slice(begin, end)
                 begin = end
 
-    def _cached(self, description: list[object], module: nn.Module, compute: object, doing: str) -> FeatureCache:
-        sha = hashlib.sha256(json.dumps([self.waveforms.folder.name, *map(str, description)]).encode()).hexdigest()
+    def _cached(
+        self, description: list[object], module: nn.Module, compute: object, doing: str
+    ) -> FeatureCache:
+        sha = hashlib.sha256(
+            json.dumps([self.waveforms.folder.name, *map(str, description)]).encode()
+        ).hexdigest()
 
         def produce() -> Iterator[NDArray[np.float32]]:
             # Rows are computed by length and handed over in order, a stretch of the corpus at a time.
@@ -166,7 +181,7 @@ def split_layers(classifier: EmotionClassifier, values: Tensor, lengths: Tensor)
     """Turns cached frames ``(B, T, sum(D_i))`` back into the layers of the classifier's encoder."""
     encoder = classifier.embedder.get_submodule("encoder")
     assert isinstance(encoder, Encoder)
-    layers = tuple(values.split(list(encoder.layer_dims), dim=2))
+    layers = tuple(torch.split(values, list(encoder.layer_dims), dim=2))
     return Frames(layers[-1], lengths, layers)
 
 
@@ -175,4 +190,7 @@ def _description(module: Encoder | Embedder) -> list[str]:
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return [str(module), module.front_end.sha256, digest.hexdigest()]
+    # What has no weights of its own, such as a stride, shows in settings and front ends only.
+    parts = [part for part in module.modules() if isinstance(part, Encoder | Embedder)]
+    settings = [repr(getattr(part, "settings", None)) for part in parts]
+    return [str(module), *settings, *(part.front_end.sha256 for part in parts), digest.hexdigest()]

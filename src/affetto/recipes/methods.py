@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from affetto.augment import AugmentConfig
-from affetto.config import Settings, load, merge, read
+from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, unknown
 from affetto.models.embedders import EmbedderSettings, NetworkSettings
 from affetto.objectives.classify import ClassifySettings
@@ -19,20 +19,21 @@ class FinetuneSettings(Settings):
     Attributes:
         protocol: who is train, dev and test: a name of ``affetto protocols``, or a YAML file.
         encoder: a name of :data:`METHODS`; it decides the defaults of what follows.
-        frozen: the probe: published weights stay, a weighted sum of layers, their mean and one linear layer learn.
+        frozen: the probe: published weights stay; a weighted sum of layers and one linear layer on its mean
+            learn.
         head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors.
         embedder: what turns an utterance into a vector.
         train_encoder: whether the encoder learns too; where it does not, its frames are cached once.
         published_weights: whether the encoder starts from its published weights.
         train: the loop.
         augment: what is done to training utterances.
-        views: how many versions of each training utterance are cached for a fixed encoder: itself, and versions
-            of other speed within ``augment.speed``.
+        views: how many versions of each training utterance are cached for a fixed encoder: itself, and
+            versions of other speed within ``augment.speed``.
         loss: targets and their weights.
         dropout: share of the embedding hidden in training.
         enrolment: whether the recogniser can adapt to a speaker from unlabelled utterances.
         rank: dimensions in which a speaker's offset is estimated.
-        label_fraction: share of the training utterances whose labels are used, drawn within speaker and class.
+        label_fraction: share of the training utterances whose labels are used, drawn within each class.
         seeds: each trains anew.
     """
 
@@ -98,7 +99,9 @@ METHODS: dict[str, dict[str, Any]] = {
 _PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
 
 
-def finetune_settings(file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any) -> FinetuneSettings:
+def finetune_settings(
+    file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any
+) -> FinetuneSettings:
     """Composes settings: the encoder's defaults, then the file, then what was given, then the overrides.
 
     Args:
@@ -109,7 +112,10 @@ def finetune_settings(file: Path | None = None, overrides: tuple[str, ...] = (),
     Raises:
         ConfigError: for an unknown encoder or setting, or a combination that cannot be.
     """
-    asked = merge(read(file) if file else {}, {name: value for name, value in given.items() if value is not None})
+    asked = merge(
+        read(file) if file else {}, {name: value for name, value in given.items() if value is not None}
+    )
+    asked = override(asked, overrides)
     encoder = asked.get("encoder", "cnn")
     if encoder not in METHODS:
         raise ConfigError(unknown("encoder", encoder, METHODS))
@@ -123,7 +129,7 @@ def finetune_settings(file: Path | None = None, overrides: tuple[str, ...] = (),
     if asked.get("head", "network") != "network" and base["embedder"]["name"] == "network":
         # A classical head needs fixed vectors: the statistics of the encoder's layers.
         base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
-    settings = load(FinetuneSettings, merge(base, asked), overrides)
+    settings = build(FinetuneSettings, merge(base, asked))
     if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
         raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
     return settings

@@ -1,0 +1,69 @@
+"""``affetto predict``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Recogniser folder, or its id on the Hugging Face hub.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help=".csv, .jsonl or .parquet; - for CSV on standard output.")
+    ] = "-",
+    window: Annotated[
+        float | None, typer.Option(help="A row every window of so many seconds: a timeline.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next.", show_default="half a window")
+    ] = None,
+    enrol: Annotated[
+        list[Path] | None,
+        typer.Option(help="Unlabelled utterances of the one speaker: file or folder; repeat."),
+    ] = None,
+    enrol_by_speaker: Annotated[
+        int | None,
+        typer.Option(min=1, help="Enrol so many utterances of each speaker of a manifest; not scored."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Predict emotions: one row a recording, or one a window.
+
+    The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
+    read; their rows say why.
+    """
+    from affetto.inference import Recogniser
+    from affetto.inference import predict as run_predict
+
+    recogniser = Recogniser.from_pretrained(model, device=device)
+    if recogniser.speaker_dependent:
+        typer.echo(
+            "note: speaker-dependent: this recogniser was measured on speakers it was trained on", err=True
+        )
+    outcome = run_predict(
+        recogniser,
+        sources,
+        output,
+        root=root,
+        window=window,
+        hop=hop,
+        enrol=enrol or None,
+        enrol_by_speaker=enrol_by_speaker,
+    )
+    if outcome.finished:
+        typer.echo(f"{output} is there already, and nothing was done; remove it to predict anew", err=True)
+    else:
+        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
+        typer.echo(
+            f"{output}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read", err=True
+        )
+    if outcome.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,173 @@
+"""Keeps every core busy in memory that does not grow: decode ahead, sort by length, score in threads.
+
+Decoding, resampling and the network all work outside the interpreter's lock, so that threads are enough. A
+chunk of pieces is sorted by length and packed into batches of about equal seconds; while its batches are
+scored, the next chunk is decoded. What comes out has the order of what went in.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from affetto.audio import SAMPLE_RATE
+from affetto.inference.sources import Clip, Piece, cut, decoded
+
+CHUNK_PIECES = 512
+"""Pieces that are sorted by length together."""
+
+CHUNK_SECONDS = 1200.0
+"""Seconds of sound that a chunk holds at most (and one piece more)."""
+
+BATCH_SECONDS = 48.0
+"""Seconds of sound, padding included, that go through the network at once (at least one piece)."""
+
+_CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
+_TASKS_AHEAD = 8
+_MOST_WORKERS = 8
+
+Compute = Callable[[list[Piece]], Tensor]
+"""Turns pieces that go together into one row each, ``(B, ...)``."""
+
+Item = TypeVar("Item")
+
+
+def in_order(
+    everything: Iterable[Clip],
+    compute: Compute,
+    window: float | None = None,
+    hop: float | None = None,
+    workers: int | None = None,
+) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
+    """Computes something of every piece of every clip.
+
+    Args:
+        everything: the clips; looked at as they are needed.
+        compute: called from several threads.
+        window: length of a piece in seconds; see :func:`~affetto.inference.sources.cut`.
+        hop: seconds from one window to the next.
+        workers: threads; None for one a core, at most 8.
+
+    Yields:
+        Each piece, its samples gone, with its row; None for one with a fault.
+    """
+    with _threads(workers) as pool:
+        waiting: deque[tuple[list[Piece], list[tuple[list[int], Future[NDArray[np.float32]]]]]] = deque()
+        for chunk in _chunks(_pieces(everything, pool, window, hop)):
+            jobs = [
+                (batch, pool.submit(_run, compute, [chunk[place] for place in batch]))
+                for batch in batches(chunk)
+            ]
+            # The tasks alone hold the samples from here on, and let go of them one by one.
+            waiting.append(([replace(piece, samples=None) for piece in chunk], jobs))
+            del chunk, jobs
+            if len(waiting) > 1:
+                yield from _finished(*waiting.popleft())
+        while waiting:
+            yield from _finished(*waiting.popleft())
+
+
+def batches(pieces: list[Piece]) -> Iterator[list[int]]:
+    """Yields the places of pieces that go together: of similar length, about equal seconds with padding."""
+    lengths = [0 if piece.samples is None else len(piece.samples) for piece in pieces]
+    order = sorted((place for place, length in enumerate(lengths) if length), key=lengths.__getitem__)
+    batch: list[int] = []
+    for place in order:
+        if batch and (len(batch) + 1) * lengths[place] > BATCH_SECONDS * SAMPLE_RATE:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def stacked(pieces: list[Piece]) -> tuple[Tensor, Tensor]:
+    """Returns the waveforms of pieces, ``(B, S)``, zero past their ends, and their lengths, ``(B,)``."""
+    samples = [piece.samples for piece in pieces if piece.samples is not None]
+    lengths = torch.tensor([len(each) for each in samples])
+    waveforms = np.zeros((len(samples), int(lengths.max())), np.float32)
+    for row, each in zip(waveforms, samples, strict=True):
+        row[: len(each)] = each
+    return torch.from_numpy(waveforms), lengths
+
+
+@contextmanager
+def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose operations do not split further; nothing waits for tasks that nobody will read."""
+    count = workers or min(
+        _MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    )
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _pieces(
+    everything: Iterable[Clip], pool: ThreadPoolExecutor, window: float | None, hop: float | None
+) -> Iterator[Piece]:
+    for some, future in _ahead(everything, pool):
+        results = future.result()
+        del future
+        results.reverse()
+        for clip in some:
+            yield from cut(clip, results.pop(), window, hop)
+
+
+def _ahead(
+    everything: Iterable[Clip], pool: ThreadPoolExecutor
+) -> Iterator[tuple[list[Clip], Future[list[NDArray[np.float32] | str | None]]]]:
+    """Yields a few clips at a time, with their decoded samples; the next are being decoded meanwhile."""
+    iterator = iter(everything)
+    waiting: deque[tuple[list[Clip], Future[list[NDArray[np.float32] | str | None]]]] = deque()
+    while True:
+        while len(waiting) < _TASKS_AHEAD and (some := list(islice(iterator, _CLIPS_TOGETHER))):
+            waiting.append((some, pool.submit(_decode, some)))
+        if not waiting:
+            return
+        yield waiting.popleft()
+
+
+def _decode(some: list[Clip]) -> list[NDArray[np.float32] | str | None]:
+    return [decoded(clip) for clip in some]
+
+
+def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    chunk: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        chunk.append(piece)
+        size += 0 if piece.samples is None else len(piece.samples)
+        if len(chunk) >= CHUNK_PIECES or size >= CHUNK_SECONDS * SAMPLE_RATE:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _run(compute: Compute, pieces: list[Piece]) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = compute(pieces).cpu().numpy()
+    pieces.clear()
+    return rows
+
+
+def _finished(
+    pieces: list[Piece], jobs: list[tuple[list[int], Future[NDArray[np.float32]]]]
+) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
+    rows: dict[int, NDArray[np.float32]] = {}
+    for batch, future in jobs:
+        rows.update(zip(batch, future.result(), strict=True))
+    for place, piece in enumerate(pieces):
+        yield piece, rows.get(place)

@@ -1,0 +1,361 @@
+"""The recogniser: emotions of recordings, over time, and adapted to a speaker."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from affetto.audio import SAMPLE_RATE
+from affetto.errors import AudioError, ConfigError
+from affetto.inference.enrolment import Draw, Enrolment, Enrolments, enrolment_of, marked, vectors_of
+from affetto.inference.folder import find, load
+from affetto.inference.pipeline import in_order, stacked
+from affetto.inference.rows import Predicted, Row, Score, columns, mean, ranked, rows_of
+from affetto.inference.sources import Clip, Piece, Source, clips, cut, decoded, is_recording
+from affetto.models.classifier import EmotionClassifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Recogniser:
+    """Recognises emotions in speech.
+
+    A recording longer than a minute is no utterance: it is scored in parts of 30 s, and the mean of their
+    probabilities, each counted by its length, is given. :meth:`timeline` shows how they change.
+
+    Args:
+        classifier: the network.
+        config: what its ``config.json`` holds.
+        device: where the network runs.
+    """
+
+    def __init__(self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "cpu") -> None:
+        self.classifier = classifier.to(device).eval()
+        self.config = dict(config)
+        self.device = torch.device(device)
+        self.labels = list(classifier.settings.labels)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, device: str = "cpu", revision: str | None = None
+    ) -> "Recogniser":
+        """Loads a recogniser; strictly, and never a pickle.
+
+        Args:
+            name: the folder that ``finetune`` wrote, or an id on the Hugging Face hub.
+            device: where the network runs, e.g. ``"cuda"``.
+            revision: branch, tag or commit on the hub.
+
+        Raises:
+            CheckpointError: where it is not found, damaged, partial, or of another kind.
+        """
+        return cls(*load(find(name, revision)), device)
+
+    @property
+    def speaker_dependent(self) -> bool:
+        """Whether it was measured on speakers that it was trained on."""
+        return bool(self.config.get("speaker_dependent", False))
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the network's description and weights."""
+        digest = hashlib.sha256(self.classifier.settings.model_dump_json().encode())
+        for name, tensor in sorted(self.classifier.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def columns(self, enrolled: bool = False) -> list[str]:
+        """Returns the columns of its tables; two more where speakers are enrolled."""
+        return columns(self.labels, enrolled)
+
+    def from_audio(
+        self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
+    ) -> list[Score]:
+        """Scores an array.
+
+        Args:
+            samples: ``(S,)``, ``(channels, S)`` or ``(S, channels)``; floats in ±1 or integers.
+            rate: samples per second.
+            enrolment: of its speaker.
+
+        Returns:
+            Every class with its probability, the likeliest first.
+
+        Raises:
+            AudioError: for an array without samples, with NaN, or of another shape.
+        """
+        return self._single(Clip("the array", (np.asarray(samples), rate)), enrolment)
+
+    def from_file(
+        self,
+        source: str | Path | bytes | BinaryIO,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        enrolment: Enrolment | None = None,
+    ) -> list[Score]:
+        """Scores a recording, or a part of it; see :func:`affetto.audio.decode` for the errors.
+
+        Args:
+            source: a path, the bytes of a file, or an open binary file.
+            start: first second of the part.
+            end: second at which it stops.
+            enrolment: of its speaker.
+
+        Returns:
+            Every class with its probability, the likeliest first.
+        """
+        if isinstance(source, str | Path):
+            return self._single(Clip(str(source), Path(source), start, end), enrolment)
+        clip = next(clips(source))
+        return self._single(replace(clip, start=start, end=end), enrolment)
+
+    def files(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        root: str | Path | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+        enrolment: Enrolments | int | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Row]:
+        """Predicts any number of recordings, in memory that does not grow with them.
+
+        Args:
+            sources: recordings, folders, manifests.
+            root: the folder that a manifest's file names are relative to.
+            window: seconds of a window, for a row each; None for one row a recording.
+            hop: seconds from one window to the next; half a window when None.
+            enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker
+                of a manifest. Utterances that were enrolled get a row without a label.
+            workers: threads; None for one a core.
+
+        Yields:
+            Rows in the order of the sources, as :meth:`columns` has them. For a recording that cannot be read
+            the label is missing, and ``error`` says why.
+        """
+        if isinstance(enrolment, int):  # the sources are gone through twice
+            sources = list(sources) if isinstance(sources, Iterator) else sources
+            enrolment = self.enrol_speakers(sources, enrolment, root=root)
+        for predicted in self.predicted(clips(sources, root), window, hop, enrolment, workers):
+            yield from predicted.rows
+
+    def predict(
+        self,
+        source: Source | NDArray[Any] | Iterable[Source],
+        rate: int | None = None,
+        *,
+        root: str | Path | None = None,
+        enrolment: Enrolments | int | None = None,
+    ) -> "list[Score] | pd.DataFrame":
+        """Predicts whatever it is given.
+
+        Args:
+            source: a path, bytes, an open file, an array, a folder, a manifest or its path, or several.
+            rate: samples per second of an array.
+            root: the folder that a manifest's file names are relative to.
+            enrolment: see :meth:`files`.
+
+        Returns:
+            For one recording every class with its probability, the likeliest first; for several a table as
+            :meth:`files` gives it.
+
+        Raises:
+            AudioError: for a single recording that cannot be read; among several its row has an ``error``.
+        """
+        if hasattr(source, "shape"):
+            if rate is None:
+                raise ConfigError("an array needs its rate: predict(array, rate)")
+            source = (np.asarray(source), rate)
+        if is_recording(source):
+            return self._single(next(clips(source, root)), enrolment)
+        import pandas as pd
+
+        rows = self.files(source, root=root, enrolment=enrolment)
+        return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
+
+    def timeline(
+        self,
+        source: Source,
+        window: float = 2.0,
+        hop: float = 1.0,
+        *,
+        enrolment: Enrolment | None = None,
+    ) -> "pd.DataFrame":
+        """Follows a recording through time; an hour takes no more memory than a minute.
+
+        Args:
+            source: one recording.
+            window: seconds of a window; the last is what remains.
+            hop: seconds from one window to the next.
+            enrolment: of its speaker.
+
+        Returns:
+            A row a window, as :meth:`files` has them; :func:`affetto.plots.timeline` draws it.
+
+        Raises:
+            AudioError: when it cannot be read to its end.
+        """
+        import pandas as pd
+
+        if not is_recording(source):
+            raise ConfigError(
+                "a timeline follows one recording; predict() takes several, files(window=...) both"
+            )
+        rows = list(self.files(source, window=window, hop=hop, enrolment=enrolment))
+        if rows[-1]["error"]:
+            raise AudioError(rows[-1]["error"])
+        return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
+
+    def embed(self, sources: Source | Iterable[Source], *, root: str | Path | None = None) -> Tensor:
+        """Returns the vectors of recordings, ``(N, D)``, from which a speaker can be enrolled.
+
+        Raises:
+            AudioError: for the first that cannot be read.
+        """
+        return self._readable(clips(sources, root))[1]
+
+    def enrol(
+        self, sources: Source | Iterable[Source] | Tensor, *, root: str | Path | None = None
+    ) -> Enrolment:
+        """Learns how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
+
+        Args:
+            sources: utterances of one speaker, or their vectors ``(N, D)`` from :meth:`embed`.
+            root: the folder that a manifest's file names are relative to.
+
+        Returns:
+            What the argument ``enrolment`` of the other methods takes.
+
+        Raises:
+            AudioError: for an utterance that cannot be read.
+            ConfigError: when the recogniser was made without enrolment.
+        """
+        self._must_adapt()
+        if isinstance(sources, Tensor):
+            return Enrolment(self._offset(sources), len(sources))
+        used, vectors = self._readable(clips(sources, root))
+        return Enrolment(self._offset(vectors), len(used), frozenset(clip.key for clip in used))
+
+    def enrol_speakers(
+        self, sources: Source | Iterable[Source], utterances: int, *, root: str | Path | None = None
+    ) -> dict[str, Enrolment]:
+        """Enrols every speaker of a manifest from that many utterances, drawn the same way every time.
+
+        An utterance that cannot be read is replaced by another of that speaker. Whoever would have none left
+        to score is not enrolled.
+
+        Args:
+            sources: manifests with speakers.
+            utterances: how many of each speaker.
+            root: the folder that file names are relative to.
+
+        Returns:
+            Enrolments by ``corpus/speaker``.
+
+        Raises:
+            ConfigError: when no speaker is named, or the recogniser was made without enrolment.
+        """
+        self._must_adapt()
+        draw = Draw(clips(sources, root), utterances)
+        while wanted := draw.wanted():
+            for clip, vectors, _ in vectors_of(in_order(wanted, self._vectors)):
+                draw.take(clip, vectors)
+        return {
+            speaker: Enrolment(self._offset(torch.from_numpy(np.stack(vectors))), utterances, used)
+            for speaker, vectors, used in draw.complete()
+        }
+
+    def predicted(
+        self,
+        everything: Iterable[Clip],
+        window: float | None = None,
+        hop: float | None = None,
+        enrolment: Enrolments | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Predicted]:
+        """Yields rows clip by clip: what :meth:`files` and the writing of tables share."""
+        if window is None and hop is not None:
+            raise ConfigError(f"got a hop of {hop} s without a window; name both")
+        if window is not None:
+            hop = window / 2 if hop is None else hop
+            if not 0 < hop <= window:
+                raise ConfigError(
+                    f"got windows of {window} s every {hop} s; the hop must be above 0 and at most a window"
+                )
+        if enrolment is not None:
+            self._must_adapt()
+        results = in_order(
+            marked(everything, enrolment),
+            lambda pieces: self._probabilities(pieces, enrolment),
+            window,
+            hop,
+            workers,
+        )
+        return rows_of(results, self.labels, window is not None, enrolment)
+
+    def _single(self, clip: Clip, enrolment: object) -> list[Score]:
+        if not isinstance(enrolment, Enrolment | None):
+            raise ConfigError("one recording needs the enrolment of its speaker, as enrol() gives it")
+        if enrolment is not None:
+            self._must_adapt()
+        parts = []
+        for piece in cut(clip, decoded(clip)):
+            if piece.samples is None:
+                raise AudioError(piece.fault)
+            row = self._probabilities([piece], enrolment)[0].cpu().numpy()
+            parts.append((replace(piece, samples=None), row))
+        return ranked(mean(parts), self.labels)
+
+    def _vectors(self, pieces: list[Piece]) -> Tensor:
+        """Returns ``(B, D)``; called from several threads."""
+        with torch.inference_mode():
+            waveforms, lengths = (each.to(self.device) for each in stacked(pieces))
+            return self.classifier.embed(*self.classifier.front_end(waveforms, lengths))
+
+    def _probabilities(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
+        """Returns ``(B, K)``; called from several threads."""
+        vectors = self._vectors(pieces)
+        with torch.inference_mode():
+            own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
+            rows = [row for row, each in enumerate(own) if each is not None]
+            if not rows:
+                return self.classifier.probabilities(vectors)
+            offsets = torch.stack([each.offset for each in own if each is not None]).to(self.device)
+            adapted = self.classifier.probabilities(vectors[rows], offsets)
+            if len(rows) == len(own):
+                return adapted
+            return self.classifier.probabilities(vectors).index_copy(
+                0, torch.tensor(rows, device=self.device), adapted
+            )
+
+    def _offset(self, vectors: Tensor) -> Tensor:
+        with torch.inference_mode():
+            offset = self.classifier.offset(vectors.to(self.device))
+        return offset.cpu().clone()
+
+    def _readable(self, everything: Iterable[Clip]) -> tuple[list[Clip], Tensor]:
+        """Returns clips, and the vectors ``(N, D)`` of their pieces; the first fault is an error."""
+        found: list[Clip] = []
+        vectors: list[NDArray[np.float32]] = []
+        for clip, own, fault in vectors_of(in_order(everything, self._vectors)):
+            if fault:
+                raise AudioError(fault)
+            found.append(clip)
+            vectors += own
+        if not vectors:
+            raise ConfigError("got no recording at all; name files, folders or manifests")
+        return found, torch.from_numpy(np.stack(vectors))
+
+    def _must_adapt(self) -> None:
+        if self.classifier.enrolment is None:
+            raise ConfigError("this recogniser was made without enrolment; finetune it with enrolment=true")

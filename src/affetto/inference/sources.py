@@ -1,0 +1,249 @@
+"""What may be predicted, and how it becomes pieces of sound that go through a network one by one."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
+from affetto.corpora.manifest import AUDIO, FORMATS, Manifest
+from affetto.errors import AudioError, ConfigError, ManifestError
+
+LONG_SECONDS = 60.0
+"""A recording longer than this is never decoded whole, and no utterance: it is scored part by part."""
+
+PART_SECONDS = 30.0
+"""Length of those parts; the score of the recording is their mean, each counted by its length."""
+
+_SURELY_SHORT = 1 << 16  # bytes: too few for a recording whose decoded samples would be a burden
+
+Sound = Path | bytes | tuple[NDArray[Any], float]
+Source = str | Path | bytes | BinaryIO | tuple[NDArray[Any], float] | Manifest
+"""A recording (path, bytes, open binary file, array with its rate), a folder, a manifest or its path."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A recording to predict, or a part of one.
+
+    Attributes:
+        file: what its rows call it: a path as it was given, or the manifest's name for it.
+        sound: where the samples come from.
+        start: first second of the part; None for the beginning.
+        end: second at which the part stops; None for the end.
+        speaker: who speaks, as ``corpus/speaker``; None where that is not known.
+        fault: why it cannot be read, where that is known beforehand.
+        enrolled: whether its speaker was enrolled with it, so that it is not scored.
+    """
+
+    file: str
+    sound: Sound
+    start: float | None = None
+    end: float | None = None
+    speaker: str | None = None
+    fault: str = ""
+    enrolled: bool = False
+
+    @property
+    def key(self) -> tuple[str, float | None, float | None]:
+        """Tells one clip from another, however its path was written."""
+        place = os.path.abspath(self.sound) if isinstance(self.sound, Path) else self.file
+        return place, self.start, self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a clip that goes through the network at once, or the reason why there is none.
+
+    Attributes:
+        clip: what it belongs to.
+        start: where it begins in the recording, in seconds.
+        end: where it ends.
+        samples: mono, 16 kHz, ``(S,)``; None once they are done with, and where there is a fault.
+        fault: why the clip, or what is left of it, cannot be read.
+        last: whether no further piece of this clip follows.
+    """
+
+    clip: Clip
+    start: float
+    end: float
+    samples: NDArray[np.float32] | None
+    fault: str = ""
+    last: bool = True
+
+
+def is_recording(source: object) -> bool:
+    """Whether a source stands for one recording, and not for several."""
+    if isinstance(source, str | Path):
+        return not (Path(source).is_dir() or Path(source).suffix.lower() in FORMATS)
+    if isinstance(source, Manifest):  # has a method read, but is no open file
+        return False
+    return isinstance(source, bytes) or _is_array(source) or hasattr(source, "read")
+
+
+def clips(sources: Source | Iterable[Source], root: str | Path | None = None) -> Iterator[Clip]:
+    """Yields what sources stand for, one recording after another, in an order that does not change.
+
+    Folders are searched for the suffixes of :data:`~affetto.corpora.manifest.AUDIO`, hidden ones passed over.
+
+    Args:
+        sources: one source or several.
+        root: the folder that a manifest's file names are relative to.
+
+    Raises:
+        AudioError: for a folder without a recording.
+        ManifestError: for a manifest that cannot be read.
+        ConfigError: for what is no source.
+    """
+    several = not (is_recording(sources) or isinstance(sources, str | Path | Manifest))
+    if several and not isinstance(sources, Iterable):
+        raise _refused(sources)
+    everything: Iterable[Any] = sources if several else [sources]  # type: ignore[assignment]
+    for number, source in enumerate(everything):
+        if isinstance(source, Manifest):
+            yield from _of_manifest(source)
+        elif isinstance(source, str | Path):
+            path = Path(source)
+            if path.is_dir():
+                yield from _of_folder(path)
+            elif path.suffix.lower() in FORMATS:
+                yield from _of_manifest(Manifest.read(path, root))
+            else:
+                yield Clip(str(source), path)
+        elif is_recording(source):
+            name = str(getattr(source, "name", f"recording {number}"))
+            yield Clip(name, source.read() if hasattr(source, "read") else source)
+        else:
+            raise _refused(source)
+
+
+def decoded(clip: Clip) -> NDArray[np.float32] | str | None:
+    """Decodes a clip.
+
+    Returns:
+        Samples, ``(S,)``; None where they are too many to be held whole; a text where there is nothing to
+        score, which says why it cannot be read (empty for a clip that was enrolled).
+    """
+    if clip.fault or clip.enrolled:
+        return clip.fault
+    try:
+        if isinstance(clip.sound, tuple):
+            return prepare(clip.sound[0], int(clip.sound[1]))
+        if clip.start is None and clip.end is None and _is_long(clip.sound):
+            return None
+        return decode(clip.sound, clip.start, clip.end)
+    except AudioError as error:
+        return str(error)
+
+
+def cut(
+    clip: Clip,
+    samples: NDArray[np.float32] | str | None,
+    window: float | None = None,
+    hop: float | None = None,
+) -> Iterator[Piece]:
+    """Cuts a clip into pieces.
+
+    Args:
+        clip: what to cut.
+        samples: what :func:`decoded` says of it; where that is None, the recording is decoded bit by bit.
+        window: length of a piece in seconds; None for the whole clip, or parts of a long one.
+        hop: seconds from one window to the next.
+    """
+    if isinstance(samples, str):
+        yield Piece(clip, clip.start or 0.0, clip.start or 0.0, None, samples)
+        return
+    if window is None:
+        long = samples is None or len(samples) > LONG_SECONDS * SAMPLE_RATE
+        window = hop = PART_SECONDS if long else LONG_SECONDS
+    step = window if hop is None else hop
+    held: Piece | None = None
+    try:
+        for start, part in _stretches(clip, samples, window, step):
+            if held:
+                yield held
+            begin = (clip.start or 0.0) + start
+            held = Piece(clip, begin, begin + len(part) / SAMPLE_RATE, part, last=False)
+    except AudioError as error:  # the end of a long recording may turn out to be missing
+        if held:
+            yield held
+        reached = held.end if held else 0.0
+        yield Piece(clip, reached, reached, None, str(error))
+        return
+    assert held is not None  # audio never gives a recording without samples
+    yield Piece(clip, held.start, held.end, held.samples)
+
+
+def _stretches(
+    clip: Clip, samples: NDArray[np.float32] | None, window: float, hop: float
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Windows as :func:`affetto.audio.blocks` has them, of what was decoded or of what is still to be."""
+    if samples is None:
+        assert not isinstance(clip.sound, tuple)
+        yield from blocks(clip.sound, window, window - hop)
+        return
+    size, step = round(window * SAMPLE_RATE), round(hop * SAMPLE_RATE)
+    position = covered = 0
+    while position + size <= len(samples):
+        yield position / SAMPLE_RATE, samples[position : position + size]
+        covered, position = position + size, position + step
+    if len(samples) > covered:
+        yield position / SAMPLE_RATE, samples[position:]
+
+
+def _is_long(sound: Path | bytes) -> bool:
+    size = len(sound) if isinstance(sound, bytes) else sound.stat().st_size if sound.is_file() else 0
+    return size > _SURELY_SHORT and read_info(sound).duration_seconds > LONG_SECONDS
+
+
+def _of_folder(folder: Path) -> Iterator[Clip]:
+    """Walks a folder without holding the list of all its files."""
+    found = False
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO:
+                found = True
+                path = os.path.join(parent, name)
+                yield Clip(path, Path(path))
+    if not found:
+        raise AudioError(f"{folder}: found no recording below this folder; name a file, or another folder")
+
+
+def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
+    table = manifest.table
+    columns: list[Sequence[Any]] = [
+        table[name].tolist() for name in ("file", "start", "end", "corpus", "speaker")
+    ]
+    for row, (file, start, end, corpus, speaker) in enumerate(zip(*columns, strict=True)):
+        path, fault = Path(file), ""
+        try:
+            path = manifest.path(row)
+        except ManifestError as error:
+            fault = str(error)
+        who = None if speaker is None else f"{corpus or ''}/{speaker}"
+        yield Clip(file, path, _given(start), _given(end), who, fault)
+
+
+def _given(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _is_array(source: object) -> bool:
+    return (
+        isinstance(source, tuple)
+        and len(source) == 2
+        and hasattr(source[0], "shape")
+        and isinstance(source[1], int | float | np.integer | np.floating)
+    )
+
+
+def _refused(source: object) -> ConfigError:
+    return ConfigError(
+        f"got {type(source).__name__}; a path, bytes, an open file, (array, rate), a folder, a manifest, "
+        "or a list of these is needed"
+    )
