@@ -81,6 +81,8 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "full"
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("train.precision=fp16 cannot be used here: it needs a GPU; take auto, full or bf16")
     try:
         accelerator = Accelerator(
             mixed_precision="no" if precision == "full" else precision,
@@ -159,7 +161,7 @@ def fit(
             first = loop.batch - loop.batch % settings.accumulation
             total = total * (settings.accumulation / min(settings.accumulation, len(batches) - first))
             if not torch.isfinite(total):
-                values = {name: float(loss) for name, loss in losses.items()}
+                values = {name: float(loss.detach()) for name, loss in losses.items()}
                 raise ConfigError(
                     f"the loss is not a number in {described}: {values}; lower train.learning_rate"
                 )

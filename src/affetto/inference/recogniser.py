@@ -13,11 +13,12 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
-from affetto.inference.enrolment import Draw, Enrolment, Enrolments, enrolment_of, marked, vectors_of
+from affetto.inference.enrolment import Draw, Enrolment, Enrolments, marked, vectors_of
 from affetto.inference.folder import find, load
-from affetto.inference.pipeline import in_order, stacked
+from affetto.inference.pipeline import in_order
 from affetto.inference.rows import Predicted, Row, Score, columns, mean, ranked, rows_of
-from affetto.inference.sources import Clip, Piece, Source, clips, cut, decoded, is_recording
+from affetto.inference.scorer import Scorer
+from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
 from affetto.models.classifier import EmotionClassifier
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class Recogniser:
     """
 
     def __init__(self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "cpu") -> None:
-        self.classifier = classifier.to(device).eval()
+        self._scorer = Scorer(classifier, device)
+        self.classifier = self._scorer.classifier
         self.config = dict(config)
-        self.device = torch.device(device)
         self.labels = list(classifier.settings.labels)
 
     @classmethod
@@ -222,7 +223,7 @@ class Recogniser:
         Raises:
             AudioError: for the first that cannot be read.
         """
-        return self._readable(clips(sources, root))[1]
+        return self._scorer.readable(clips(sources, root))[1]
 
     def enrol(
         self, sources: Source | Iterable[Source] | Tensor, *, root: str | Path | None = None
@@ -240,11 +241,11 @@ class Recogniser:
             AudioError: for an utterance that cannot be read.
             ConfigError: when the recogniser was made without enrolment.
         """
-        self._must_adapt()
+        self._scorer.must_adapt()
         if isinstance(sources, Tensor):
-            return Enrolment(self._offset(sources), len(sources))
-        used, vectors = self._readable(clips(sources, root))
-        return Enrolment(self._offset(vectors), len(used), frozenset(clip.key for clip in used))
+            return Enrolment(self._scorer.offset(sources), len(sources))
+        used, vectors = self._scorer.readable(clips(sources, root))
+        return Enrolment(self._scorer.offset(vectors), len(used), frozenset(clip.key for clip in used))
 
     def enrol_speakers(
         self, sources: Source | Iterable[Source], utterances: int, *, root: str | Path | None = None
@@ -265,13 +266,13 @@ class Recogniser:
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.
         """
-        self._must_adapt()
+        self._scorer.must_adapt()
         draw = Draw(clips(sources, root), utterances)
         while wanted := draw.wanted():
-            for clip, vectors, _ in vectors_of(in_order(wanted, self._vectors)):
+            for clip, vectors, _ in vectors_of(in_order(wanted, self._scorer.vectors)):
                 draw.take(clip, vectors)
         return {
-            speaker: Enrolment(self._offset(torch.from_numpy(np.stack(vectors))), utterances, used)
+            speaker: Enrolment(self._scorer.offset(torch.from_numpy(np.stack(vectors))), utterances, used)
             for speaker, vectors, used in draw.complete()
         }
 
@@ -293,10 +294,10 @@ class Recogniser:
                     f"got windows of {window} s every {hop} s; the hop must be above 0 and at most a window"
                 )
         if enrolment is not None:
-            self._must_adapt()
+            self._scorer.must_adapt()
         results = in_order(
             marked(everything, enrolment),
-            lambda pieces: self._probabilities(pieces, enrolment),
+            lambda pieces: self._scorer.probabilities(pieces, enrolment),
             window,
             hop,
             workers,
@@ -307,55 +308,11 @@ class Recogniser:
         if not isinstance(enrolment, Enrolment | None):
             raise ConfigError("one recording needs the enrolment of its speaker, as enrol() gives it")
         if enrolment is not None:
-            self._must_adapt()
+            self._scorer.must_adapt()
         parts = []
         for piece in cut(clip, decoded(clip)):
             if piece.samples is None:
                 raise AudioError(piece.fault)
-            row = self._probabilities([piece], enrolment)[0].cpu().numpy()
+            row = self._scorer.probabilities([piece], enrolment)[0].cpu().numpy()
             parts.append((replace(piece, samples=None), row))
         return ranked(mean(parts), self.labels)
-
-    def _vectors(self, pieces: list[Piece]) -> Tensor:
-        """Returns ``(B, D)``; called from several threads."""
-        with torch.inference_mode():
-            waveforms, lengths = (each.to(self.device) for each in stacked(pieces))
-            return self.classifier.embed(*self.classifier.front_end(waveforms, lengths))
-
-    def _probabilities(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
-        """Returns ``(B, K)``; called from several threads."""
-        vectors = self._vectors(pieces)
-        with torch.inference_mode():
-            own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
-            rows = [row for row, each in enumerate(own) if each is not None]
-            if not rows:
-                return self.classifier.probabilities(vectors)
-            offsets = torch.stack([each.offset for each in own if each is not None]).to(self.device)
-            adapted = self.classifier.probabilities(vectors[rows], offsets)
-            if len(rows) == len(own):
-                return adapted
-            return self.classifier.probabilities(vectors).index_copy(
-                0, torch.tensor(rows, device=self.device), adapted
-            )
-
-    def _offset(self, vectors: Tensor) -> Tensor:
-        with torch.inference_mode():
-            offset = self.classifier.offset(vectors.to(self.device))
-        return offset.cpu().clone()
-
-    def _readable(self, everything: Iterable[Clip]) -> tuple[list[Clip], Tensor]:
-        """Returns clips, and the vectors ``(N, D)`` of their pieces; the first fault is an error."""
-        found: list[Clip] = []
-        vectors: list[NDArray[np.float32]] = []
-        for clip, own, fault in vectors_of(in_order(everything, self._vectors)):
-            if fault:
-                raise AudioError(fault)
-            found.append(clip)
-            vectors += own
-        if not vectors:
-            raise ConfigError("got no recording at all; name files, folders or manifests")
-        return found, torch.from_numpy(np.stack(vectors))
-
-    def _must_adapt(self) -> None:
-        if self.classifier.enrolment is None:
-            raise ConfigError("this recogniser was made without enrolment; finetune it with enrolment=true")

@@ -65,12 +65,12 @@ _WAVEFORM_AUGMENT = {
     "frequency_masks": 2,
     "frequency_mask_bins": 14,
 }
-_FRAME_AUGMENT = {"time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
+_FRAME_AUGMENT = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
 
 METHODS: dict[str, dict[str, Any]] = {
     "cnn": {
         "embedder": {"name": "network", "encoder": {"name": "cnn"}},
-        "train": {"epochs": 40, "learning_rate": 2e-3},
+        "train": {"epochs": 25, "learning_rate": 2e-3},
         "augment": _WAVEFORM_AUGMENT,
     },
     "ge2e": {
@@ -83,6 +83,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "embedder": {"name": "network", "encoder": {"name": "ge2e-spectrum"}, "layers": "all", "context": 2},
         "published_weights": True,
         "train_encoder": False,
+        "views": 3,
         "train": {"epochs": 14, "learning_rate": 1e-3},
         "augment": _FRAME_AUGMENT,
     },

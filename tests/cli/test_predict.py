@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from affetto.cli import app
+from affetto.corpora.manifest import Manifest
+from affetto.errors import AffettoError
+from affetto.models.checkpoint import save_weights
+from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.models.cnn import CnnSettings
+from affetto.models.embedders import NetworkSettings
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    embedder = NetworkSettings(encoder=CnnSettings(width=16, bins=16, blocks=1))
+    classifier = EmotionClassifier(ClassifierSettings(embedder=embedder, labels=("joy", "grief"), rank=4))
+    folder = tmp_path_factory.mktemp("model")
+    config = {"class": "EmotionClassifier", "classifier": classifier.settings.model_dump(mode="json")}
+    save_weights(folder, classifier, {**config, "speaker_dependent": True})
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "audio").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        samples = 0.1 * generator.normal(size=8000 + 4000 * number)
+        soundfile.write(tmp_path / "audio" / f"{number}.flac", samples, 16_000)
+    return tmp_path / "audio"
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["predict", *map(str, words)])
+    if isinstance(result.exception, AffettoError):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_files_folders_and_lists_become_one_table(model: Path, folder: Path, tmp_path: Path) -> None:
+    Manifest(pd.DataFrame({"file": ["1.flac", "2.flac"]}), {"": folder}).write(tmp_path / "list.csv")
+    out = tmp_path / "out.jsonl"
+    code, _, said = run(folder / "0.flac", folder, tmp_path / "list.csv", "-m", model, "-o", out)
+    assert code == 0
+    assert "9 recordings, 0 could not be read" in said
+    assert "speaker-dependent" in said
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [Path(row["file"]).stem for row in rows] == [*"0012345", "1", "2"]
+    assert set(rows[0]) == {"file", "start", "end", "label", "confidence", "p_joy", "p_grief", "error"}
+    code, _, said = run(folder, "-m", model, "-o", out)
+    assert code == 0
+    assert "nothing was done" in said
+
+
+def test_standard_output_is_csv_and_nothing_else(model: Path, folder: Path) -> None:
+    code, shown, _ = run(folder, "-m", model, "--window", "0.5", "--hop", "0.25")
+    assert code == 0
+    lines = shown.splitlines()
+    assert lines[0] == "file,start,end,label,confidence,p_joy,p_grief,error"
+    assert lines[1].startswith(f"{folder}/0.flac,0.0,0.5,")
+    assert len(lines) - 1 == sum(1 + number for number in range(6))
+
+
+def test_a_bad_file_is_a_row_and_the_exit_code_is_one(model: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "3.flac").write_bytes(b"")
+    for _ in range(2):  # the second time there is nothing left to do, and still something wrong
+        code, _, said = run(folder, "-m", model, "-o", tmp_path / "out.csv")
+        assert code == 1
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["error"].notna().tolist() == [False] * 3 + [True] + [False] * 2
+    assert said
+
+
+def test_enrolment_from_files_and_by_speaker(model: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for name in ("0.flac", "1.flac"):
+        (folder / name).rename(tmp_path / "own" / name)
+    run(
+        folder,
+        "-m",
+        model,
+        "-o",
+        tmp_path / "a.csv",
+        "--enrol",
+        tmp_path / "own",
+        "--enrol",
+        folder / "2.flac",
+    )
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert table["enrolled"].tolist() == [True, False, False, False]
+    assert table["enrolment"].tolist() == [3] * 4
+    speakers = pd.DataFrame({"file": [f"{number}.flac" for number in range(2, 6)], "speaker": list("xxxy")})
+    Manifest(speakers, {"": folder}).write(tmp_path / "list.csv")
+    run(tmp_path / "list.csv", "-m", model, "-o", tmp_path / "b.parquet", "--enrol-by-speaker", "2")
+    table = pd.read_parquet(tmp_path / "b.parquet")
+    assert table["enrolled"].sum() == 2
+    assert table["enrolment"].tolist() == [2, 2, 2, 0]
+    assert table["label"].notna().sum() == 2
+
+
+def test_a_full_standard_output_is_one_line_and_exit_code_two(model: Path, folder: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "affetto", "predict", str(folder), "-m", str(model)]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert "cannot write to standard output: No space left" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_missing_recogniser_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(AffettoError, match="no such folder"):
+        run(folder, "-m", tmp_path / "absent")
