@@ -178,7 +178,7 @@ def test_a_batch_holds_the_rows_and_their_columns(folder: Folder, tmp_path: Path
     assert not batch.values[1, 8000:].any()
     assert batch.columns["label"].tolist() == [20, 0, 30]
     torch.testing.assert_close(batch.columns["target"], torch.eye(6)[[2, 0, 3]])
-    assert collate(cache, np.array([3])).waveforms.shape == (1, 1)
+    assert collate(cache, np.array([3])).values.shape == (1, 1)
 
 
 @st.composite

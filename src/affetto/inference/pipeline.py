@@ -25,8 +25,8 @@ from affetto.inference.sources import Clip, Piece, cut, decoded
 CHUNK_PIECES = 512
 """Pieces that are sorted by length together."""
 
-CHUNK_SECONDS = 1200.0
-"""Seconds of sound that a chunk holds at most (and one piece more)."""
+CHUNK_SECONDS = 600.0
+"""Seconds of sound that a chunk holds at most, unless one piece is longer."""
 
 BATCH_SECONDS = 48.0
 """Seconds of sound, padding included, that go through the network at once (at least one piece)."""
@@ -145,14 +145,26 @@ def _decode(some: list[Clip]) -> list[NDArray[np.float32] | str | None]:
 
 
 def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Gathers pieces, their samples copied into one array a chunk.
+
+    What lives long lies apart from what comes and goes, and is given back whole: else the heap, full of holes,
+    grows with the number of files.
+    """
+    room = round(CHUNK_SECONDS * SAMPLE_RATE)
     chunk: list[Piece] = []
-    size = 0
+    slab, used = np.empty(0, np.float32), 0
     for piece in pieces:
-        chunk.append(piece)
-        size += 0 if piece.samples is None else len(piece.samples)
-        if len(chunk) >= CHUNK_PIECES or size >= CHUNK_SECONDS * SAMPLE_RATE:
+        length = 0 if piece.samples is None else len(piece.samples)
+        if chunk and (len(chunk) == CHUNK_PIECES or used + length > room):
             yield chunk
-            chunk, size = [], 0
+            chunk, used = [], 0
+        if not chunk:
+            slab = np.empty(max(room, length), np.float32)
+        if piece.samples is not None:
+            slab[used : used + length] = piece.samples
+            piece = replace(piece, samples=slab[used : used + length])
+        chunk.append(piece)
+        used += length
     if chunk:
         yield chunk
 

@@ -1,0 +1,227 @@
+"""Runs every block of README.md and docs/, and the examples, as they are written.
+
+Above a block may stand a comment: ``<!-- file: NAME -->`` writes the block to that file instead of running
+it, and ``<!-- not run: REASON -->`` leaves it; the commands of such a block must still exist. A command may end
+in ``# exit code N``. In a console block the lines below a command must be in its output; ``...`` stands for
+anything. Blocks marked ``text`` are pictures.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from affetto.cli import app
+from affetto.errors import AffettoError
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+RUN = ("python", "bash", "console")
+SHELL = re.compile(r"[|<>]|&&")
+SHIM = f'#!/bin/sh\nexec "{sys.executable}" -m affetto "$@"\n'
+
+
+class Block(NamedTuple):
+    kind: str
+    text: str
+    file: str | None
+    reason: str | None
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        mark = found["mark"] or ""
+        file = mark.removeprefix("file: ") if mark.startswith("file: ") else None
+        reason = mark.removeprefix("not run:").strip() if mark.startswith("not run:") else None
+        yield Block(found["kind"], found["text"], file, reason)
+
+
+class Command(NamedTuple):
+    line: str
+    exit_code: int
+    output: list[str]
+
+
+def commands(block: Block) -> list[Command]:
+    found: list[Command] = []
+    for line in block.text.splitlines():
+        if block.kind == "console" and not line.startswith("$ "):
+            found[-1].output.append(line)
+            continue
+        line, _, comment = line.removeprefix("$ ").partition(" # ")
+        code = re.search(r"exit code (\d)", comment)
+        if line.strip():
+            found.append(Command(line.strip(), int(code[1]) if code else 0, []))
+    return found
+
+
+def run(line: str) -> tuple[int, str]:
+    """Runs a line: a plain affetto command in this process, which is faster, anything else in a shell."""
+    words = shlex.split(line, comments=True)
+    if words[:1] == ["affetto"] and not SHELL.search(re.sub(r"'[^']*'", "", line)):
+        result = CliRunner().invoke(app, words[1:])
+        if isinstance(result.exception, AffettoError):  # as __main__ words it
+            return 2, f"{result.output}error: {result.exception}"
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def shows(output: str, expected: list[str]) -> bool:
+    parts = [re.escape(part.strip()) for line in expected for part in line.split("...")]
+    return re.search(".*".join(parts), output, re.DOTALL) is not None
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, from which a shell finds the command affetto."""
+    shim = tmp_path / "bin" / "affetto"
+    shim.parent.mkdir()
+    shim.write_text(SHIM)
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_runs_as_written(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        if block.file is not None:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+        elif block.reason is not None:
+            continue
+        elif block.kind == "python":
+            exec(compile(block.text, page.name, "exec"), names)
+        elif block.kind in RUN:
+            for command in commands(block):
+                code, output = run(command.line)
+                assert code == command.exit_code, f"{command.line}\n{output}"
+                assert shows(output, command.output), f"{command.line}\n{output}"
+        else:
+            assert block.kind == "text", f"a block of {page.name} is neither run nor explained: {block.text}"
+    capsys.readouterr()
+
+
+@cache
+def help_of(verb: tuple[str, ...]) -> str:
+    result = CliRunner().invoke(app, [*verb, "--help"])
+    assert result.exit_code == 0, f"there is no verb {' '.join(verb)}"
+    return result.output
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_block_that_is_not_run_says_why_and_names_what_exists(page: Path) -> None:
+    for block in blocks(page):
+        if block.reason is None:
+            continue
+        assert block.reason, f"a block of {page.name} does not say why it is not run"
+        for command in commands(block):
+            words = shlex.split(command.line)
+            for word in words:
+                assert not word.startswith("configs/") or (ROOT / word).exists(), command.line
+            if words[0] == "make":
+                targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+                assert words[1] in targets, command.line
+            elif words[0] == "pip":
+                assert words[1] == "install", command.line
+            else:
+                words = words[words.index("affetto") + 1 :]
+                verb = tuple(words[: 2 if words[0] == "manifest" else 1])
+                allowed = help_of(verb)
+                for option in (word for word in words if re.fullmatch(r"--?[a-z-]+", word)):
+                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", allowed), command.line
+
+
+def test_options_and_verbs_in_running_text_exist() -> None:
+    every = " ".join(help_of(verb) for verb in _verbs())
+    for page in PAGES:
+        prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
+        for option in re.findall(r"`(--[a-z-]+)", prose):
+            assert option in every, f"{page.name} names {option}"
+
+
+def _verbs() -> list[tuple[str, ...]]:
+    verbs = re.findall(r"^  ([a-z]+)  ", help_of(()).partition("Commands:")[2], re.MULTILINE)
+    inner = re.findall(r"^  ([a-z]+)  ", help_of(("manifest",)).partition("Commands:")[2], re.MULTILINE)
+    assert "finetune" in verbs
+    assert "join" in inner
+    return [(verb,) for verb in verbs] + [("manifest", verb) for verb in inner]
+
+
+def test_the_readme_names_every_verb() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for verb in _verbs():
+        assert " ".join(verb) in text, f"README.md does not name affetto {' '.join(verb)}"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def test_the_file_map_names_every_file_and_no_other() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## File map")[2]
+    mapped: list[str] = []
+    parent = ""
+    for line in re.findall(r"^( +\S+) .*", text.partition("```text")[2].partition("```")[0], re.MULTILINE):
+        name = line.strip()
+        if line.startswith("    "):
+            mapped.append(parent + name)
+        else:
+            parent = name
+            mapped.append(name)
+    source = ROOT / "src" / "affetto"
+    files = [
+        f"{path.relative_to(source).as_posix()}{'/' * path.is_dir()}"
+        for path in source.rglob("*")
+        if "__pycache__" not in path.parts and path.name not in ("__init__.py", "py.typed")
+    ]
+    missing = [name for name in files if not any(fnmatch(name, entry) for entry in mapped)]
+    gone = [entry for entry in mapped if not any(fnmatch(name, entry) for name in files)]
+    assert (missing, gone) == ([], [])
+
+
+def test_the_examples_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("affetto scan toy toy -o toy.csv --speakers 6 --takes 1")[0] == 0
+    own, several = (_example(name) for name in ("own_corpus", "predict_folder"))
+    own.main("toy", r"(?P<speaker>[fm]\d\d)_s\d\d_(?P<emotion>[a-z]+)_t", "runs/own")  # type: ignore[attr-defined]
+    assert (folder / "runs" / "own" / "report" / "report.html").exists()
+    shutil.rmtree(folder / "toy" / "f02")
+    (folder / "toy" / "broken.wav").write_text("no sound")
+    capsys.readouterr()
+    several.main("runs/own/svm/recogniser", "toy")  # type: ignore[attr-defined]
+    printed = capsys.readouterr().out
+    assert "not read: toy/broken.wav: " in printed
+    assert sum(int(number) for number in re.findall(r"^ *(\d+)  ", printed, re.MULTILINE)) == 100
+
+
+def _example(name: str) -> object:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
