@@ -1,6 +1,6 @@
 """How long ``affetto --help`` takes, as a multiple of starting Python and doing nothing.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import argparse

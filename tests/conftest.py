@@ -12,7 +12,7 @@ def corpora_root() -> Path:
     named = os.environ.get("AFFETTO_CORPORA")
     root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "corpora"
     if not (root / "crema-d").is_dir():
-        pytest.skip("no real recordings: set AFFETTO_CORPORA to a folder that holds crema-d, ravdess and emodb")
+        pytest.skip("no real recordings: set AFFETTO_CORPORA to a folder with crema-d, ravdess, emodb")
     return root
 
 

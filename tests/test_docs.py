@@ -1,7 +1,7 @@
 """Runs every block of README.md and docs/, and the examples, as they are written.
 
 Above a block may stand a comment: ``<!-- file: NAME -->`` writes the block to that file instead of running
-it, and ``<!-- not run: REASON -->`` leaves it; the commands of such a block must still exist. A command may end
+it, and ``<!-- not run: REASON -->`` leaves it; its commands must still exist. A command may end
 in ``# exit code N``. In a console block the lines below a command must be in its output; ``...`` stands for
 anything. Blocks marked ``text`` are pictures.
 """

@@ -18,9 +18,8 @@ def demo(
     for report in made.scores:
         score = report.scores["uar"]
         interval = f"[{100 * (score.low or 0):.1f}, {100 * (score.high or 0):.1f}]"
-        typer.echo(
-            f"{report.method:12s} UAR {100 * score.value:.1f} % {interval}  (chance {100 / len(report.labels):.0f} %)"
-        )
+        chance = f"chance {100 / len(report.labels):.0f} %"
+        typer.echo(f"{report.method:12s} UAR {100 * score.value:.1f} % {interval}  ({chance})")
     best = Recogniser.from_pretrained(made.recogniser).predict(made.recording)[0]
     typer.echo(f"{made.recording.name} sounds like {best['label']} ({100 * best['score']:.0f} %)")
     typer.echo(f"report:     {made.report}")

@@ -121,7 +121,7 @@ def _published(report: "Report", mark: str) -> list[Block]:
         right = [False, False, True, True, True, False, False]
         found.append(Table(heads, ours, f"{mark}Percent; ours with {_enrolled(report)}", right))
     if apart:
-        caption = "Not comparable with the scores above: another metric, or chosen another way (see the caveat)"
+        caption = "Not comparable with the scores above: another metric, or epochs chosen on test"
         heads = ["system", "metric", "published", "source", "caveat"]
         found.append(Table(heads, apart, caption, [False, False, True, False, False]))
     return found

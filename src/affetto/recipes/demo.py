@@ -46,8 +46,9 @@ def demo(out: str | Path) -> Demo:
     if not listed.exists():
         scan("toy", folder / "toy").write(listed)
     manifest = Manifest.read(listed)
-    main = finetune(manifest, finetune_settings(protocol=PROTOCOL, encoder="functionals"), folder / "functionals")
+    plain = finetune_settings(protocol=PROTOCOL, encoder="functionals")
     small = finetune_settings(overrides=SMALL_CNN, protocol=PROTOCOL, encoder="cnn")
+    main = finetune(manifest, plain, folder / "functionals")
     other = finetune(manifest, small, folder / "cnn")
     report = evaluate(main.path, other.path)
     report.write(main / "report")

@@ -1,7 +1,7 @@
 """Fits a recogniser on one fold with one seed: train learns, dev chooses, test waits."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,19 @@ class Fitted:
         self.classifier, self.vectors, self.choices = classifier, vectors, choices
 
 
+class Task(NamedTuple):
+    """What fitting one fold with one seed asks for; ``rank`` is 0 where no enrolment is to be fitted."""
+
+    material: Material
+    train: NDArray[np.int64]
+    dev: NDArray[np.int64]
+    settings: FinetuneSettings
+    seed: int
+    rank: int
+    run: RunFolder
+    accelerator: Accelerator
+
+
 def fit_fold(
     material: Material,
     train: NDArray[np.int64],
@@ -58,7 +71,7 @@ def fit_fold(
     enough = can_enrol(material.speakers[train], material.speakers[dev])
     rank = settings.rank if settings.enrolment and enough else 0
     fitter = _fit_network if settings.head == "network" else _fit_classical
-    fitted = fitter(material, train, dev, settings, seed, rank, run, accelerator)
+    fitted = fitter(Task(material, train, dev, settings, seed, rank, run, accelerator))
     classifier, vectors = fitted.classifier, fitted.vectors
     classifier.eval()
     with torch.no_grad():
@@ -86,18 +99,11 @@ def labelled_part(
     return np.sort(np.concatenate(kept))
 
 
-def _fit_network(
-    material: Material,
-    train: NDArray[np.int64],
-    dev: NDArray[np.int64],
-    settings: FinetuneSettings,
-    seed: int,
-    rank: int,
-    run: RunFolder,
-    accelerator: Accelerator,
-) -> Fitted:
+def _fit_network(task: Task) -> Fitted:
+    material, settings, accelerator = task.material, task.settings, task.accelerator
+    train, dev = task.train, task.dev
     shape = ClassifierSettings(
-        embedder=settings.embedder, labels=tuple(material.labels), dropout=settings.dropout, rank=rank
+        embedder=settings.embedder, labels=tuple(material.labels), dropout=settings.dropout, rank=task.rank
     )
     classifier = EmotionClassifier(shape)
     network = classifier.embedder
@@ -118,7 +124,7 @@ def _fit_network(
     buckets = LengthBuckets(
         stores[0].lengths[train],
         settings.train.batch_size,
-        seed=seed,
+        seed=task.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -130,7 +136,7 @@ def _fit_network(
             scores = classifier.scores(vectors.to(accelerator.device))
         return uar(material.truth[dev], scores.argmax(1).cpu().numpy())
 
-    history = fit(objective, loader, settings.train, run, dev_uar, accelerator)
+    history = fit(objective, loader, settings.train, task.run, dev_uar, accelerator)
     best = max(history, key=lambda row: row["score"])
     everyone = np.arange(len(material.truth))
     classifier.cpu()
@@ -154,16 +160,8 @@ def _class_weights(material: Material, train: NDArray[np.int64], settings: Finet
     return torch.from_numpy(len(train) / (len(counts) * np.maximum(counts, 1))).float()
 
 
-def _fit_classical(
-    material: Material,
-    train: NDArray[np.int64],
-    dev: NDArray[np.int64],
-    settings: FinetuneSettings,
-    seed: int,
-    rank: int,
-    run: RunFolder,
-    accelerator: Accelerator,
-) -> Fitted:
+def _fit_classical(task: Task) -> Fitted:
+    material, settings, train, dev = task.material, task.settings, task.train, task.dev
     embedder = build_embedder(settings.embedder)
     if settings.published_weights:
         load_published(embedder)
@@ -213,13 +211,13 @@ def _fit_classical(
         support=len(head.support) if isinstance(head, KernelHead) else 0,
         standardise=True,
         dropout=0.0,
-        rank=rank,
+        rank=task.rank,
     )
     classifier = EmotionClassifier(shape)
     classifier.embedder.load_state_dict(embedder.state_dict())
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())
-    run.log(**best)
+    task.run.log(**best)
     return Fitted(classifier, vectors, best)
 
 
