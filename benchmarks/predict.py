@@ -5,8 +5,8 @@
 
 Files of 1 to 3 s are cut from a few recordings (the toy corpus by default), written as FLAC and 16-bit WAV,
 and predicted by a child process, once few and once many. Its peak memory is what the system says of it; its
-wall time begins once the recogniser is loaded. The floor is the processor time of decoding, of features and of
-the network, each measured alone on a share of the same files, one thread, over the number of cores. The
+wall time begins once the recogniser is loaded. The floor is the processor time of decoding, of features and
+of the network, each measured alone on a share of the same files, one thread, over the number of cores. The
 default recogniser is the default ``cnn`` with fresh weights.
 """
 

@@ -10,9 +10,11 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of affetto finetune.")],
     against: Annotated[Path | None, typer.Option(help="Another run folder, for a paired test.")] = None,
     enrolment: Annotated[
-        str, typer.Option(help="Score with so many enrolment utterances a speaker: 0, 5, 10, 20 or all.")
+        str, typer.Option(help="Score with so many enrolment utterances a speaker: 0, 5, 10, 20, all.")
     ] = "0",
-    mix: Annotated[str, typer.Option(help="Which were enrolled: random, or e.g. 'anger only'.")] = "random",
+    mix: Annotated[
+        str, typer.Option(help="Which were enrolled: random, or (with --enrolment 10) 'anger only'.")
+    ] = "random",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the report; RUN/report by default.")
     ] = None,

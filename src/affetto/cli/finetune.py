@@ -1,5 +1,6 @@
 """``affetto finetune``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +9,15 @@ import typer
 
 def finetune(
     manifest: Annotated[Path, typer.Option(help="Table of utterances, from affetto scan.")],
-    protocol: Annotated[str, typer.Option(help="Who is train, dev and test: see affetto protocols.")],
+    protocol: Annotated[
+        str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")],
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="cnn, ge2e, ge2e-spectrum, functionals, d-vector or ge2e-statistics.", show_default="cnn"
+            help="cnn, functionals; with the Resemblyzer package ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
+            show_default="cnn",
         ),
     ] = None,
     frozen: Annotated[
@@ -27,7 +31,8 @@ def finetune(
         float | None, typer.Option(help="Share of the training labels to use.", show_default="1")
     ] = None,
     enrolment: Annotated[
-        bool | None, typer.Option("--enrolment/--no-enrolment", help="Learn to adapt to enrolled speakers.")
+        bool | None,
+        typer.Option("--enrolment/--no-enrolment", help="Learn to adapt to enrolled speakers (default)."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")
@@ -41,6 +46,7 @@ def finetune(
     from affetto.corpora.manifest import Manifest
     from affetto.recipes.finetune import finetune as run_finetune
     from affetto.recipes.methods import finetune_settings
+    from affetto.runs import RunFolder
 
     chosen = finetune_settings(
         config,
@@ -53,7 +59,15 @@ def finetune(
         enrolment=enrolment,
         seeds=list(range(seeds)),
     )
-    run = run_finetune(Manifest.read(manifest, root), chosen, out)
+    if chosen.encoder == "cnn" and (not chosen.train_encoder or chosen.head != "network"):
+        typer.echo("note: cnn has no weights of its own yet, so what is kept fixed is an untrained network")
+    listed = Manifest.read(manifest, root)
+    finished = RunFolder(out).done
+    run = run_finetune(listed, chosen, out)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
+        return
+    if finished:
+        typer.echo("finished before; nothing to do")
     typer.echo(f"run folder: {run.path}")
     typer.echo(f"score it:   affetto evaluate {run.path}")
     typer.echo(f"use it:     affetto predict YOUR_FILE.wav -m {run / 'recogniser'}")

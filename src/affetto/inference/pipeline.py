@@ -28,7 +28,7 @@ CHUNK_PIECES = 512
 CHUNK_SECONDS = 600.0
 """Seconds of sound that a chunk holds at most, unless one piece is longer."""
 
-BATCH_SECONDS = 48.0
+BATCH_SECONDS = 24.0
 """Seconds of sound, padding included, that go through the network at once (at least one piece)."""
 
 _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
@@ -147,8 +147,8 @@ def _decode(some: list[Clip]) -> list[NDArray[np.float32] | str | None]:
 def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Gathers pieces, their samples copied into one array a chunk.
 
-    What lives long lies apart from what comes and goes, and is given back whole: else the heap, full of holes,
-    grows with the number of files.
+    What lives long lies apart from what comes and goes, and is given back whole: else the heap grows full of
+    holes with the number of files.
     """
     room = round(CHUNK_SECONDS * SAMPLE_RATE)
     chunk: list[Piece] = []

@@ -77,4 +77,6 @@ class Scorer:
             ConfigError: when the recogniser was made without.
         """
         if self.classifier.enrolment is None:
-            raise ConfigError("this recogniser was made without enrolment; finetune it with enrolment=true")
+            raise ConfigError(
+                "this recogniser was made without enrolment; run finetune without --no-enrolment"
+            )

@@ -96,7 +96,9 @@ class EmotionClassifier(nn.Module):
     def adaptable(self, vectors: Tensor) -> Tensor:
         """Returns the part of vectors ``(B, D)`` that an offset is subtracted from, ``(B, R)``."""
         if self.enrolment is None:
-            raise ValueError("this recogniser was made without enrolment; finetune it with enrolment=true")
+            raise ValueError(
+                "this recogniser was made without enrolment; run finetune without --no-enrolment"
+            )
         return self.enrolment.project(vectors[:, self.embedder.dim :] if self.statistics_dim else vectors)
 
     def offset(self, vectors: Tensor) -> Tensor:

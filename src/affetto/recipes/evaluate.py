@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from affetto.errors import ManifestError, RunError, unknown
+from affetto.errors import ConfigError, ManifestError, RunError, unknown
 from affetto.evaluation.enrolment import enrolment_curve, normal_count
 from affetto.evaluation.predictions import read_predictions
 from affetto.evaluation.report import Report, summarise
-from affetto.protocols.protocol import load_protocol
 
 PREDICTIONS = "predictions.parquet"
 ENROLLED = "enrolled.parquet"
@@ -37,11 +36,16 @@ def evaluate(
 
     Raises:
         RunError: when the folder holds no finished run.
+        ConfigError: for a mix without a number.
         LeakError: when a test speaker was seen with labels, or anything was chosen on test.
     """
     folder = Path(run)
     meta = read_meta(folder)
-    protocol = load_protocol(meta["protocol"]).model_dump()
+    protocol = meta["protocol"]
+    if mix != "random" and normal_count(enrolment) == 0:
+        raise ConfigError(
+            f"got the mix {mix!r} without enrolment; say how many were enrolled, e.g. --enrolment 10"
+        )
     name = name or str(meta["method"])
     plain = read_predictions(folder / PREDICTIONS)
     curve = None
@@ -56,7 +60,7 @@ def evaluate(
             name = name if mix == "random" else f"{name}, {mix}"
             other = other.drop(columns="enrolment")
     elif normal_count(enrolment) != 0:
-        raise RunError(f"{folder} was made without enrolment; run finetune with --enrolment")
+        raise RunError(f"{folder} was made without enrolment; run finetune without --no-enrolment")
     if against is not None:
         other_folder = Path(against)
         other, other_name = (
@@ -92,7 +96,7 @@ def _enrolled(table: pd.DataFrame, enrolment: int | str, mix: str) -> pd.DataFra
     chosen = table[(pd.Series(counts, index=table.index) == normal_count(enrolment)) & (table["mix"] == mix)]
     if chosen.empty:
         there = sorted({f"{count} {kind}" for count, kind in zip(counts, table["mix"], strict=True)})
-        raise ManifestError(unknown("enrolment", f"{enrolment} {mix}", there))
+        raise ManifestError(unknown("enrolment (number and mix)", f"{enrolment} {mix}", there))
     return chosen.drop(columns="mix").reset_index(drop=True)
 
 

@@ -54,6 +54,7 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
         RunError: when the folder is in use or holds other settings.
     """
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    load_protocol(settings.protocol).folds(manifest)  # a protocol that does not fit leaves no folder behind
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
@@ -224,7 +225,7 @@ def _gather(
     first = settings.seeds[0]
     meta = {
         "chosen_on": "dev",
-        "protocol": settings.protocol,
+        "protocol": material.protocol.model_dump(mode="json"),
         "method": settings.encoder,
         "manifest_sha256": manifest_sha256,
         "label_fraction": settings.label_fraction,
