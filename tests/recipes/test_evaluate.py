@@ -5,7 +5,7 @@ import pytest
 
 from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
-from affetto.errors import ConfigError, LeakError, ManifestError, RunError
+from affetto.errors import ConfigError, LeakError, ManifestError, ProtocolError, RunError
 from affetto.evaluation.results import read_results
 from affetto.recipes.evaluate import evaluate
 from affetto.recipes.experiment import experiment
@@ -45,8 +45,21 @@ def test_enrolment_is_compared_with_none_on_the_utterances_that_both_score(run: 
 
 
 def test_an_enrolment_that_was_not_measured_is_refused_by_name(run: RunFolder) -> None:
-    with pytest.raises(ManifestError, match=r"unknown enrolment '7 random'; allowed: .*5 random"):
+    with pytest.raises(ManifestError, match=r"unknown enrolment \(number and mix\) '7 random'; .*5 random"):
         evaluate(run.path, enrolment=7)
+
+
+def test_a_mix_without_a_number_is_refused(run: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="--enrolment 10"):
+        evaluate(run.path, mix="anger only")
+
+
+def test_a_protocol_that_does_not_fit_leaves_no_folder(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError):
+        finetune(
+            manifest, finetune_settings(protocol="crema-d-6-evar", encoder="functionals"), tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unfinished_run_is_refused(run: RunFolder, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def finetune(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="cnn, functionals; with the Resemblyzer package ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
+            help="cnn, functionals; with Resemblyzer ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
             show_default="cnn",
         ),
     ] = None,
