@@ -491,7 +491,7 @@ def read(path: Path) -> pd.DataFrame:
 def test_the_table_on_disk_is_the_table_in_memory(recogniser: Recogniser, folder: Path, name: str) -> None:
     (folder / "03.flac").write_bytes(b"fLaC?")
     out = folder.parent / "new" / name
-    assert predict(recogniser, folder, out) == (12, 1, 0, False)
+    assert predict(recogniser, folder, out)[:4] == (12, 1, 0, False)
     expected = recogniser.predict(folder)
     assert isinstance(expected, pd.DataFrame)
     table = read(out)
@@ -501,7 +501,7 @@ def test_the_table_on_disk_is_the_table_in_memory(recogniser: Recogniser, folder
     assert "not audio" in table["error"][3]
     assert [path.name for path in out.parent.iterdir()] == [name]
     before = out.read_bytes()
-    assert predict(recogniser, folder, out) == (12, 1, 12, True)
+    assert predict(recogniser, folder, out)[:4] == (12, 1, 12, True)
     assert out.read_bytes() == before
 
 

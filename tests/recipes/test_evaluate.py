@@ -102,7 +102,8 @@ def test_an_experiment_writes_its_rows_and_does_nothing_twice(manifest: Manifest
 
 def test_an_experiment_that_refers_to_no_row_is_refused(manifest: Manifest, tmp_path: Path) -> None:
     file = tmp_path / "toy.yaml"
-    file.write_text("title: Toy\nsettings: {protocol: speaker-kfold}\nrows: [{method: svm, against: smv}]\n")
+    rows = "[{method: svm}, {method: other, against: smv}]"
+    file.write_text(f"title: Toy\nsettings: {{protocol: speaker-kfold}}\nrows: {rows}\n")
     with pytest.raises(ConfigError, match="did you mean 'svm'"):
         experiment(file, manifest, tmp_path, tmp_path)
 

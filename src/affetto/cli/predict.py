@@ -58,6 +58,10 @@ def predict(
         enrol=enrol or None,
         enrol_by_speaker=enrol_by_speaker,
     )
+    if outcome.enrolled is not None:
+        typer.echo(
+            f"{outcome.enrolled} speakers were enrolled; those with too few utterances were not", err=True
+        )
     if outcome.finished:
         typer.echo(f"{output} is there already, and nothing was done; remove it to predict anew", err=True)
     else:

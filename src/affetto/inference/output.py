@@ -3,13 +3,13 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from affetto.errors import AffettoError, ConfigError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
-from affetto.inference.recogniser import Recogniser
+from affetto.inference.recogniser import Recogniser, checked_hop
 from affetto.inference.rows import Predicted
 from affetto.inference.sources import Source, clips
 from affetto.inference.unfinished import UnfinishedTable, csv_line, encoded
@@ -27,12 +27,14 @@ class Outcome(NamedTuple):
         failed: how many of them could not be read.
         resumed: how many an earlier run had left there.
         finished: whether the output was complete before, so that nothing was done.
+        enrolled: how many speakers were enrolled by name; None where that was not asked for.
     """
 
     clips: int
     failed: int
     resumed: int = 0
     finished: bool = False
+    enrolled: int | None = None
 
 
 def predict(
@@ -72,6 +74,7 @@ def predict(
     """
     if enrol is not None and enrol_by_speaker is not None:
         raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
+    checked_hop(window, hop)  # a refused call leaves no part behind
     path = None if str(output) == STDOUT else Path(output)
     if path and path.suffix.lower() not in OUTPUTS:
         raise ConfigError(unknown("output format", path.suffix or path.name, [*OUTPUTS, STDOUT]))
@@ -101,7 +104,8 @@ def predict(
         for predicted in recogniser.predicted(table.rest(everything), window, hop, enrolment, workers):
             table.add(predicted)
     table.finish(recogniser.labels)
-    return Outcome(table.clips, table.failed, table.resumed)
+    enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None
+    return Outcome(table.clips, table.failed, table.resumed, enrolled=enrolled)
 
 
 def _to_stdout(results: Iterable[Predicted], names: list[str]) -> Outcome:

@@ -285,14 +285,7 @@ class Recogniser:
         workers: int | None = None,
     ) -> Iterator[Predicted]:
         """Yields rows clip by clip: what :meth:`files` and the writing of tables share."""
-        if window is None and hop is not None:
-            raise ConfigError(f"got a hop of {hop} s without a window; name both")
-        if window is not None:
-            hop = window / 2 if hop is None else hop
-            if not 0 < hop <= window:
-                raise ConfigError(
-                    f"got windows of {window} s every {hop} s; the hop must be above 0 and at most a window"
-                )
+        hop = checked_hop(window, hop)
         if enrolment is not None:
             self._scorer.must_adapt()
         results = in_order(
@@ -316,3 +309,21 @@ class Recogniser:
             row = self._scorer.probabilities([piece], enrolment)[0].cpu().numpy()
             parts.append((replace(piece, samples=None), row))
         return ranked(mean(parts), self.labels)
+
+
+def checked_hop(window: float | None, hop: float | None) -> float | None:
+    """Returns the hop between windows, half a window where none is given.
+
+    Raises:
+        ConfigError: for a hop without a window, or one that leaves gaps.
+    """
+    if window is None:
+        if hop is not None:
+            raise ConfigError(f"got a hop of {hop} s without a window; name both")
+        return None
+    hop = window / 2 if hop is None else hop
+    if not 0 < hop <= window:
+        raise ConfigError(
+            f"got windows of {window} s every {hop} s; the hop must be above 0 and at most a window"
+        )
+    return hop

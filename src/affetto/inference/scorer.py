@@ -23,8 +23,11 @@ class Scorer:
     """
 
     def __init__(self, classifier: EmotionClassifier, device: str) -> None:
-        self.device = torch.device(device)
-        self.classifier = classifier.to(self.device).eval()
+        try:
+            self.device = torch.device(device)
+            self.classifier = classifier.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+            raise ConfigError(f"cannot use the device {device!r}: {error}; cpu is always there") from error
 
     @torch.inference_mode()
     def vectors(self, pieces: list[Piece]) -> Tensor:

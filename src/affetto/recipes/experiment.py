@@ -22,7 +22,7 @@ class Row(Settings):
     Attributes:
         method: its name in the table.
         settings: of ``finetune``, beside those of the whole experiment.
-        against: the method that the paired difference is taken from.
+        against: the method, of an earlier row, that the paired difference is taken from.
         enrolment: numbers of enrolment utterances to score beside none.
         skewed: also score enrolment by utterances of one emotion only, each emotion in turn.
     """
@@ -73,21 +73,22 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     plan = build(Experiment, read(file))
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     names = [row.method for row in plan.rows]
-    for row in plan.rows:
-        if row.against is not None and row.against not in names:
-            raise ConfigError(unknown("method", row.against, names))
+    for place, row in enumerate(plan.rows):
+        if row.against is not None and row.against not in names[:place]:
+            raise ConfigError(unknown("earlier method", row.against, names[:place]))
     table = Path(out) / f"{file.stem}.json"
     folders = {row.method: Path(runs) / file.stem / _slug(row.method) for row in plan.rows}
     extra = {
         "command": f"affetto experiment {file.as_posix()} --manifest MANIFEST",
         "manifest_sha256": manifest.sha256,
     }
+    page = table.with_suffix(".md")
     for row in progress(plan.rows, file.stem):
         settings = finetune_settings(**{**plan.settings, **row.settings})
         finetune(manifest, settings, folders[row.method])
-    for row in plan.rows:
         write_results(table, _rows(row, folders, plan, extra))
-    return draw_results(table, title=plan.title, notes=plan.notes, columns=("macro_f1",), figure=True)
+        page = draw_results(table, title=plan.title, notes=plan.notes, columns=("macro_f1",), figure=True)
+    return page
 
 
 def _rows(row: Row, folders: dict[str, Path], plan: Experiment, extra: dict[str, Any]) -> list[Result]:
