@@ -115,7 +115,7 @@ def test_markdown_names_its_figures_and_keeps_its_tables_whole(tmp_path: Path) -
 
 def test_published_figures_stand_beside_ours_or_apart() -> None:
     report = summarise(predictions(), PROTOCOL, DEV, draws=50)
-    beside, apart = report.markdown().split("Not comparable with any score above")
+    beside, apart = report.markdown().split("Not comparable with the scores above")
     war = report.scores["war"].value
     gap = f"{100 * (war - 0.655):+.1f}".replace("-", "\N{MINUS SIGN}")
     assert f"| Linear &lt;probe> | WAR | 65.5 | {100 * war:.1f} | {gap} |" in beside
