@@ -220,20 +220,35 @@ def test_noise_and_silence_have_no_pitch() -> None:
     assert not track[track[:, -1] < VOICED, -2].any()
 
 
+def slow_pitch(waveform: NDArray[np.float32], frame: int) -> tuple[float, float]:
+    """Returns octave and strength of the highest peak of one frame's normalised cross-correlation.
+
+    At the full rate, lag by lag. (librosa's pyin would be the oracle, but its compiled code crashed in tests.)
+    """
+    middle, half = 160 * frame, 512
+    best = (0.0, 0.0)
+    for lag in range(32, 267):  # 500 to 60 Hz
+        left = waveform[middle - half : middle + half].astype(np.float64)
+        right = waveform[middle - half + lag : middle + half + lag].astype(np.float64)
+        strength = left @ right / math.sqrt(max(left @ left * (right @ right), 1e-12))
+        # Every multiple of a period fits as well; the shortest that is nearly as good is meant.
+        if strength > best[1] + 0.03:
+            best = (math.log2(16000 / lag), strength)
+    return best
+
+
 @pytest.mark.corpora
-def test_pitch_agrees_with_librosa_on_real_speech(corpora_root: Path) -> None:
-    ratios = []
-    for waveform in real(corpora_root, 1):
-        theirs, voiced, _ = librosa.pyin(
-            waveform, fmin=60, fmax=500, sr=16000, frame_length=1024, hop_length=160
-        )
+def test_pitch_agrees_with_a_slow_search_on_real_speech(corpora_root: Path) -> None:
+    octaves = []
+    for waveform in real(corpora_root, 4):
         track = alone(FrontEnd(bins=4, pitch=True), waveform)
-        both = voiced & (track[:, -1] >= VOICED)
-        ratios.append(np.abs(track[both, -2] / math.log(2) - np.log2(theirs[both])))
-    octaves = np.concatenate(ratios)
-    assert len(octaves) > 100
+        for frame in range(10, len(track) - 10, 3):
+            octave, strength = slow_pitch(waveform, frame)
+            if strength > 0.6 and track[frame, -1] >= VOICED:
+                octaves.append(abs(track[frame, -2] / math.log(2) - octave))
+    assert len(octaves) > 50
     assert np.median(octaves) < 0.03
-    assert np.mean(octaves > 0.2) < 0.1
+    assert np.mean(np.array(octaves) > 0.2) < 0.1
 
 
 def test_functionals_are_what_their_names_say() -> None:
