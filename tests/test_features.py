@@ -223,7 +223,7 @@ def test_noise_and_silence_have_no_pitch() -> None:
 def slow_pitch(waveform: NDArray[np.float32], frame: int) -> tuple[float, float]:
     """Returns octave and strength of the highest peak of one frame's normalised cross-correlation.
 
-    At the full rate, lag by lag. (librosa's pyin would be the oracle, but its compiled code crashed in tests.)
+    At the full rate, lag by lag. (librosa's pyin was the oracle until its compiled code crashed in a test.)
     """
     middle, half = 160 * frame, 512
     best = (0.0, 0.0)
