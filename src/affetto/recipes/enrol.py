@@ -1,7 +1,7 @@
 """Fits the enrolment of a recogniser on training speakers, and measures it on others."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from torch import Tensor
 
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.enrolment import adapted
+from affetto.models.enrolment import SpeakerOffset, adapted
 
 SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, beside none and all others of the speaker."""
@@ -120,6 +120,7 @@ def fit_enrolment(
     own = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
     best: dict[str, float] = {"dev_uar": -1.0}
     chosen: dict[str, Tensor] = {}
+    temperature = 1.0
     for strength in _STRENGTHS:
         # First with guesses as they are, then with guesses refined by the regression of the first round.
         for refined in range(_ROUNDS):
@@ -139,12 +140,9 @@ def fit_enrolment(
             if score > best["dev_uar"]:
                 best = {"dev_uar": score, "strength": strength, "trust": trust}
                 chosen = {name: tensor.clone() for name, tensor in offset.state_dict().items()}
+                temperature = fit_temperature(joined, labels)
     offset.load_state_dict(chosen)
-    inputs, labels, scores = _simulate(
-        offset, adaptable, own, truth, speakers, dev, np.random.default_rng([seed, 8]), None
-    )
-    joined = offset.trust * scores + offset.head(inputs)
-    classifier.enrolled_temperature.fill_(fit_temperature(joined, labels))
+    classifier.enrolled_temperature.fill_(temperature)
     return best
 
 
@@ -184,7 +182,7 @@ def fit_temperature(scores: Tensor, labels: NDArray[np.int64]) -> float:
 
 
 def _simulate(
-    offset: Any,
+    offset: SpeakerOffset,
     adaptable: Tensor,
     scores: Tensor,
     truth: NDArray[np.int64],

@@ -22,15 +22,13 @@ from affetto.progress import progress
 from affetto.protocols.protocol import Fold, load_protocol
 from affetto.recipes.card import model_card
 from affetto.recipes.enrol import ALL, SIZES, SKEWED_SIZE, Draw, all_others, draws, enrolled_probabilities
+from affetto.recipes.evaluate import ENROLLED, META, PREDICTIONS
 from affetto.recipes.fold import Fitted, fit_fold, labelled_part
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
 from affetto.runs import RunFolder, atomic_write, write_json, write_text
 from affetto.training import STATE, make_accelerator
 
-PREDICTIONS = "predictions.parquet"
-ENROLLED = "enrolled.parquet"
-META = "meta.json"
 RECOGNISER = "recogniser"
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from affetto.models.encoder import Embedder, Encoder, Frames
 from affetto.progress import progress
 from affetto.protocols.protocol import Protocol
 
+Compute = Callable[[Tensor, Tensor], list[NDArray[np.float32]]]
 TOGETHER_SECONDS = 160.0
 """Seconds of speech that go through a network at once where nothing is learned."""
 
@@ -150,7 +151,7 @@ class Material:
                 begin = end
 
     def _cached(
-        self, description: list[object], module: nn.Module, compute: object, doing: str
+        self, description: list[object], module: nn.Module, compute: Compute, doing: str
     ) -> FeatureCache:
         sha = hashlib.sha256(
             json.dumps([self.waveforms.folder.name, *map(str, description)]).encode()
@@ -168,7 +169,7 @@ class Material:
                     order = rows[np.argsort(self.waveforms.lengths[rows], kind="stable")]
                     done: dict[int, NDArray[np.float32]] = {}
                     for part in self._together(self.waveforms.lengths[order]):
-                        computed = compute(*self.waveforms.stack(order[part]))  # type: ignore[operator]
+                        computed = compute(*self.waveforms.stack(order[part]))
                         done.update(zip(order[part].tolist(), computed, strict=True))
                     for row in rows.tolist():
                         yield done.pop(row)
