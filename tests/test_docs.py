@@ -32,6 +32,7 @@ BLOCK = re.compile(
 )
 RUN = ("python", "bash", "console")
 SHELL = re.compile(r"[|<>]|&&")
+GROUPS = [str(group.name) for group in app.registered_groups]
 SHIM = f'#!/bin/sh\nexec "{sys.executable}" -m affetto "$@"\n'
 
 
@@ -148,7 +149,7 @@ def test_a_block_that_is_not_run_says_why_and_names_what_exists(page: Path) -> N
                 assert words[1] == "install", command.line
             else:
                 words = words[words.index("affetto") + 1 :]
-                verb = tuple(words[: 2 if words[0] == "manifest" else 1])
+                verb = tuple(words[: 2 if words[0] in GROUPS else 1])
                 allowed = help_of(verb)
                 for option in (word for word in words if re.fullmatch(r"--?[a-z-]+", word)):
                     assert re.search(rf"(?<![\w-]){option}(?![\w-])", allowed), command.line
@@ -163,11 +164,15 @@ def test_options_and_verbs_in_running_text_exist() -> None:
 
 
 def _verbs() -> list[tuple[str, ...]]:
-    verbs = re.findall(r"^  ([a-z]+)  ", help_of(()).partition("Commands:")[2], re.MULTILINE)
-    inner = re.findall(r"^  ([a-z]+)  ", help_of(("manifest",)).partition("Commands:")[2], re.MULTILINE)
-    assert "finetune" in verbs
-    assert "join" in inner
-    return [(verb,) for verb in verbs] + [("manifest", verb) for verb in inner]
+    verbs = [(verb,) for verb in _listed(())]
+    inner = [(group, verb) for group in GROUPS for verb in _listed((group,))]
+    assert ("finetune",) in verbs
+    assert ("manifest", "join") in inner
+    return verbs + inner
+
+
+def _listed(verb: tuple[str, ...]) -> list[str]:
+    return re.findall(r"^  ([a-z]+)  ", help_of(verb).partition("Commands:")[2], re.MULTILINE)
 
 
 def test_the_readme_names_every_verb() -> None:

@@ -35,6 +35,7 @@ FLOORS = {
 # Rooms whose files are one thing in several parts; in the others siblings know only the contract.
 OPEN_INSIDE = {"features", "data", "evaluation", "recipes", "inference", "cli", "serve"}
 CONTRACTS = {
+    "plots": {"style"},
     "corpora": {"manifest", "labels", "tabular", "checks"},
     "protocols": {"protocol", "rules"},
     "models": {"encoder", "context", "pooling", "heads", "enrolment"},

@@ -13,6 +13,7 @@ from synthetic import LABELS, predictions
 from affetto.errors import LeakError, ManifestError
 from affetto.evaluation import paired_difference, speaker_bootstrap, summarise
 from affetto.evaluation.layout import same_metric
+from affetto.evaluation.page import decimal
 
 DEV = {"chosen_on": "dev"}
 PROTOCOL: dict[str, Any] = {
@@ -111,6 +112,13 @@ def test_markdown_names_its_figures_and_keeps_its_tables_whole(tmp_path: Path) -
     assert r"a \| b" in text
     assert "Linear &lt;probe>" in text
     assert "All sentences are in every part." in text
+
+
+def test_figures_are_written_with_their_intervals() -> None:
+    assert decimal(0.384, 0.3649, 0.4) == "0.38 [0.36, 0.40]"
+    assert decimal(-0.128) == "\N{MINUS SIGN}0.13"
+    assert (decimal(-0.001), decimal(None), decimal(float("nan"))) == ("0.00", "", "")
+    assert decimal(0.5, None, None) == "0.50"
 
 
 def test_published_figures_stand_beside_ours_or_apart() -> None:

@@ -12,7 +12,7 @@ from synthetic import LABELS, predictions
 
 from affetto.errors import ManifestError
 from affetto.evaluation import paired_difference, speaker_bootstrap
-from affetto.evaluation.significance import draw_speakers, interval, score_draws, tally
+from affetto.evaluation.significance import draw_speakers, interval, score_draws, speaker_mean, tally
 
 pytestmark = pytest.mark.filterwarnings("ignore:y_pred contains")
 
@@ -166,6 +166,18 @@ def test_one_speaker_has_no_interval() -> None:
     table = predictions(speakers=1, folds=1)
     assert speaker_bootstrap(table)[1:] == (None, None)
     assert paired_difference(table, table)[1:] == (None, None, None)
+
+
+def test_a_mean_over_speakers_has_the_interval_of_its_draws() -> None:
+    values = np.array([0.1, np.nan, 0.4, 0.3, 0.9])
+    known = values[np.isfinite(values)]
+    found = speaker_mean(values, draws=500, seed=3)
+    counts = np.random.default_rng(3).multinomial(4, np.full(4, 1 / 4), size=500)
+    drawn = [np.repeat(known, times).mean() for times in counts]
+    assert found.value == pytest.approx(known.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    assert speaker_mean(np.array([0.5, np.nan])) == (0.5, None, None)
+    assert np.isnan(speaker_mean(np.array([np.nan])).value)
 
 
 def test_unknown_metric_and_average() -> None:

@@ -18,11 +18,13 @@ from affetto.models.embedders import (
 )
 from affetto.models.encoder import Encoder
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
+from affetto.models.tdnn import TdnnSettings
 
 CNN = CnnSettings(width=16, blocks=2, bins=40)
 GE2E = Ge2eSettings(hidden=16)
 ENCODERS = {
     "cnn": CNN,
+    "tdnn": TdnnSettings(width=16, blocks=2, bins=20, stack=3),
     "ge2e": GE2E,
     "ge2e, every frame": Ge2eSettings(hidden=16, stride=1),
     "ge2e-spectrum": Ge2eSpectrumSettings(hidden=16, bins=20, stride=3),

@@ -26,22 +26,22 @@ def mel() -> tuple[Tensor, Tensor]:
 
 
 def slow_vector(features: Tensor) -> Tensor:
-    """One utterance, window by window, through torch's own three-layer LSTM."""
+    """One utterance, window by window, through torch's own three-layer LSTM; two frames are past its end."""
     weights = published_weights()
     lstm, linear = nn.LSTM(40, 256, 3, batch_first=True), nn.Linear(256, 256)
     lstm.load_state_dict({name[5:]: value for name, value in weights.items() if name.startswith("lstm.")})
     linear.load_state_dict({name[7:]: value for name, value in weights.items() if name.startswith("linear.")})
-    vectors, start = [], 0
+    vectors, start, frames = [], 0, len(features) - 2
     while True:
         window = features[start : start + 160]
-        if start and len(window) - 1 < 0.75 * 160:
+        if start and frames - start - 1 < 0.75 * 160:
             break
         padded = torch.zeros(160, 40)
         padded[: len(window)] = window
         _, (hidden, _) = lstm(padded[None])
         vector = torch.relu(linear(hidden[-1, 0]))
         vectors.append(vector / vector.norm())
-        if start + 160 >= len(features):
+        if start + 160 >= frames:
             break
         start += 77
     mean = torch.stack(vectors).mean(0)

@@ -16,6 +16,7 @@ from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.objectives import objective
 from affetto.objectives.classify import Classify, ClassifySettings
 from affetto.objectives.objective import mean_over_processes
+from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 
 LABELS = ("anger", "fear", "neutral")
 PLAIN = AugmentConfig()
@@ -93,8 +94,39 @@ def test_cached_frames_give_the_loss_of_their_waveforms(layers: str, rank: int) 
     encoder = network.embedder.get_submodule("encoder")
     frames = encoder(*network.front_end(given.values, given.lengths))
     cached = Batch(torch.cat(frames.all_layers, 2), frames.lengths, given.index, given.columns)
-    loss = Classify(network, ClassifySettings(), PLAIN)
-    torch.testing.assert_close(loss(cached)["classification"], loss(given)["classification"])
+    loss = Classify(network, ClassifySettings(), PLAIN, reads="frames")(cached)
+    expected = Classify(network, ClassifySettings(), PLAIN)(given)
+    torch.testing.assert_close(loss["classification"], expected["classification"])
+
+
+def test_cached_features_give_the_loss_of_their_waveforms() -> None:
+    network, given = classifier(), batch(VOTES)
+    cached = Batch(*network.front_end(given.values, given.lengths), given.index, given.columns)
+    loss = Classify(network, ClassifySettings(), PLAIN, reads="features").train()
+    expected = Classify(network, ClassifySettings(), PLAIN).train()(given)
+    torch.testing.assert_close(loss(cached)["classification"], expected["classification"])
+    loss.augment = AugmentConfig(gain_db=12, speed=(0.8, 1.2))
+    assert float(loss(cached)["classification"].detach()) != pytest.approx(float(expected["classification"].detach()))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_speaker_task_comes_beside_emotions_or_against_them(backwards: bool) -> None:
+    network, given = classifier(), batch(HARD)
+    given.columns["speaker"] = torch.tensor([0, 0, 1, 1])
+    settings = ClassifySettings(speaker="reversed" if backwards else "auxiliary", speaker_weight=0.3)
+    task = SpeakerTask(SpeakerSettings(), network.embedder.dim, 2, backwards)
+    loss = Classify(network, settings, PLAIN, speaker_task=task)
+    assert loss.needs == {"target": "scan", "speaker": "scan"}
+    assert loss.weights["speaker"] == 0.3
+    losses = loss(given)
+    vectors = network.embed(*network.front_end(given.values, given.lengths))
+    expected = torch.nn.functional.cross_entropy(task.head(vectors), given.columns["speaker"])
+    torch.testing.assert_close(losses["speaker"], expected)
+    found = torch.autograd.grad(losses["speaker"], list(network.embedder.parameters()), allow_unused=True)
+    wanted = torch.autograd.grad(expected, list(network.embedder.parameters()), allow_unused=True)
+    for one, other in zip(found, wanted, strict=True):
+        if other is not None:
+            torch.testing.assert_close(one, -other if backwards else other)
 
 
 def test_augmentation_happens_in_training_only_and_follows_the_seed() -> None:
@@ -125,11 +157,10 @@ def test_masks_are_for_spectra_not_for_waveforms() -> None:
     assert masked == pytest.approx(drawn, rel=1e-6)
 
 
-def test_cached_frames_need_a_network() -> None:
+def test_fixed_vectors_are_not_trained_by_gradient() -> None:
     loss = Classify(classifier(FunctionalsSettings(bins=8)), ClassifySettings(), PLAIN)
-    frames = Batch(torch.zeros(1, 3, 4), torch.tensor([3]), torch.tensor([0]), {"target": torch.eye(3)[:1]})
-    with pytest.raises(TypeError, match="network embedder"):
-        loss(frames)
+    with pytest.raises(TypeError, match="only networks"):
+        loss(batch(HARD))
 
 
 def test_what_it_needs_comes_with_the_verb_that_makes_it() -> None:

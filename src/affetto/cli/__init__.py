@@ -5,17 +5,18 @@ from typing import Annotated
 import typer
 
 from affetto import __version__
-from affetto.cli import manifest
+from affetto.cli import analyse, annotate, manifest
 from affetto.cli.demo import demo
 from affetto.cli.evaluate import evaluate, experiment
 from affetto.cli.finetune import finetune
 from affetto.cli.predict import predict
+from affetto.cli.pretrain import pretrain
 from affetto.cli.protocols import protocols
 from affetto.cli.scan import scan
 
 app = typer.Typer(
     name="affetto",
-    help="Recorded speech to emotion recognisers: scan, finetune, evaluate, predict.",
+    help="Recorded speech to emotion recognisers: scan, pretrain, finetune, evaluate, predict.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +41,9 @@ def _main(
 
 app.command()(scan)
 app.add_typer(manifest.app, name="manifest")
+app.add_typer(annotate.app, name="annotate")
+app.add_typer(analyse.app, name="analyse")
+app.command()(pretrain)
 app.command()(protocols)
 app.command()(finetune)
 app.command()(evaluate)

@@ -18,7 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.audio import read_info
-from affetto.corpora.tabular import COLUMNS, FORMATS, lacks, normal, read_table, some, write_table
+from affetto.corpora.tabular import (
+    COLUMNS,
+    FORMATS,
+    lacks,
+    near,
+    normal,
+    read_table,
+    some,
+    with_array_files,
+    write_table,
+)
 from affetto.errors import AudioError, ManifestError
 from affetto.progress import progress
 from affetto.runs import write_json
@@ -94,7 +104,8 @@ class Manifest:
 
         The root of a corpus is the ``root`` argument, or else the variable ``AFFETTO_ROOT_<CORPUS>`` (upper
         case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else what ``NAME.roots.json``
-        beside the manifest says, or else the manifest's own folder.
+        beside the manifest says, or else the manifest's own folder. Cells that name rows of an array,
+        ``FILE.npy#ROW``, are relative to that folder too, and absolute once read.
 
         Args:
             path: a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file with at least the column ``file``.
@@ -114,24 +125,20 @@ class Manifest:
             variable = "_".join(["AFFETTO_ROOT", corpus.upper().replace("-", "_")]).rstrip("_")
             named = root or os.environ.get(variable)
             roots[corpus] = Path(os.path.abspath(named or path.parent / sidecar.get(corpus, ".")))
-        return replace(manifest, roots=roots)
+        table = with_array_files(manifest.table, lambda file: os.path.abspath(path.parent / file))
+        return replace(manifest, table=table, roots=roots)
 
     def write(self, path: str | Path) -> None:
         """Writes the table, and beside it ``NAME.roots.json`` with the root of each corpus.
 
-        A root inside the manifest's folder, or beside it, is written relative to the manifest.
+        A root or an array inside the manifest's folder, or beside it, is written relative to the manifest.
 
         Raises:
             ManifestError: for a suffix other than ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
         """
         path = Path(os.path.abspath(path))
-        write_table(self.table, path)
-        roots = {}
-        for corpus, root in self.roots.items():
-            root = Path(os.path.abspath(root))
-            near = root.is_relative_to(path.parent.parent) and path.parent.parent != Path(path.anchor)
-            roots[corpus] = os.path.relpath(root, path.parent) if near else str(root)
-        write_json(_sidecar(path), roots)
+        write_table(with_array_files(self.table, lambda file: near(file, path.parent)), path)
+        write_json(_sidecar(path), {corpus: near(root, path.parent) for corpus, root in self.roots.items()})
 
     @property
     def keys(self) -> list[str]:
@@ -160,7 +167,8 @@ class Manifest:
         Raises:
             ManifestError: for a file that lies outside the root of its corpus.
         """
-        return [self.path(row) for row in range(len(self))]
+        columns = (self.table[name].tolist() for name in ("key", "corpus", "file"))
+        return [self._located(*row) for row in zip(*columns, strict=True)]
 
     def path(self, row: int) -> Path:
         """Returns the absolute path of the recording of one row (a row number).
@@ -170,16 +178,18 @@ class Manifest:
         Raises:
             ManifestError: when it lies outside the root of its corpus.
         """
-        corpus = str(self.table["corpus"].iloc[row] or "")
-        root = Path(os.path.abspath(self.roots.get(corpus, Path())))
-        name = str(self.table["file"].iloc[row])
-        path = Path(os.path.normpath(root / name))
-        if not path.is_relative_to(root):
+        key, corpus, file = (self.table[name].iloc[row] for name in ("key", "corpus", "file"))
+        return self._located(key, corpus, file)
+
+    def _located(self, key: str, corpus: str | None, file: str) -> Path:
+        root = os.path.abspath(self.roots.get(corpus or "", Path()))
+        path = os.path.normpath(os.path.join(root, file))
+        if not Path(path).is_relative_to(root):
             raise ManifestError(
-                f"{self.table['key'].iloc[row]}: {name} lies outside {root}, the root of "
-                f"{corpus or 'this manifest'}; name the folder that holds all files with --root"
+                f"{key}: {file} lies outside {root}, the root of {corpus or 'this manifest'}; "
+                "name the folder that holds all files with --root"
             )
-        return path
+        return Path(path)
 
     @property
     def sha256(self) -> str:

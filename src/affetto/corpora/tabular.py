@@ -1,9 +1,12 @@
 """Tables on disk and in memory: text stays text, and what is missing is empty."""
 
 import json
+import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ COLUMNS = (
 
 TIMES = ("start", "end")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")
+"""A cell that names a row of an array on disk, see :mod:`affetto.corpora.vectors`."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -76,6 +81,29 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             case _:
                 temporary.touch()
                 raise ManifestError(unknown("table format", path.suffix, FORMATS))
+
+
+def near(path: str | Path, folder: Path) -> str:
+    """Returns a path relative to a folder where it lies inside it or beside it, and absolute elsewhere."""
+    path = os.path.abspath(path)
+    close = Path(path).is_relative_to(folder.parent) and folder.parent != Path(folder.anchor)
+    return os.path.relpath(path, folder) if close else path
+
+
+def with_array_files(table: pd.DataFrame, rename: Callable[[str], str]) -> pd.DataFrame:
+    """Returns the table with another name for every file of a cell ``FILE.npy#ROW``."""
+    rename = cache(rename)
+
+    def renamed(value: Any) -> Any:
+        found = VECTOR.fullmatch(value) if isinstance(value, str) else None
+        return f"{rename(found['file'])}#{found['row']}" if found else value
+
+    changed = {}
+    for name in table.columns.difference(list(COLUMNS)):
+        values = [renamed(value) for value in table[name]]
+        if any(isinstance(value, str) and VECTOR.fullmatch(value) for value in values):
+            changed[name] = pd.Series(values, table.index, dtype=object)
+    return table.assign(**changed) if changed else table
 
 
 def normal(table: pd.DataFrame) -> pd.DataFrame:

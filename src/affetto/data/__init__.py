@@ -7,6 +7,18 @@ be invalidated: a changed file makes another cache.
 
 from affetto.data.batches import Batch, LengthBuckets, collate
 from affetto.data.caches import FeatureCache, WaveformCache, cache_dir
-from affetto.data.loader import Loader
+from affetto.data.loader import Loader, Store
+from affetto.data.speakers import NONE, SpeakerBatches
 
-__all__ = ["Batch", "FeatureCache", "LengthBuckets", "Loader", "WaveformCache", "cache_dir", "collate"]
+__all__ = [
+    "NONE",
+    "Batch",
+    "FeatureCache",
+    "LengthBuckets",
+    "Loader",
+    "SpeakerBatches",
+    "Store",
+    "WaveformCache",
+    "cache_dir",
+    "collate",
+]

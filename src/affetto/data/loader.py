@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.data.batches import Batch, LengthBuckets
+from affetto.data.speakers import SpeakerBatches
 
 
 class Store(Protocol):
@@ -30,12 +31,12 @@ class Loader:
 
     def __init__(
         self,
-        buckets: LengthBuckets,
+        buckets: LengthBuckets | SpeakerBatches,
         stores: Sequence[Store],
         rows: NDArray[np.int64],
         columns: Mapping[str, Tensor],
     ) -> None:
-        self.buckets, self.stores, self.rows, self.columns = buckets, stores, rows, columns
+        self.buckets, self.stores, self.rows, self.columns = buckets, stores, rows, dict(columns)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -55,7 +56,7 @@ class Loader:
                 values, lengths, index, {name: column[index] for name, column in self.columns.items()}
             )
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns where the iteration stands."""
         return self.buckets.state_dict()
 

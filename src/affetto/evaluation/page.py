@@ -4,6 +4,9 @@ import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from affetto.runs import atomic_write, write_text
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -65,6 +68,18 @@ def points(value: float | None, low: float | None = None, high: float | None = N
     return signed[0] if len(signed) < 3 else f"{signed[0]} [{signed[1]}, {signed[2]}]"
 
 
+def decimal(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """Writes a figure with two decimals, and its interval in brackets: ``0.38 [0.36, 0.40]``."""
+    if value is None or value != value:
+        return ""
+    text = [
+        f"{round(number, 2) + 0.0:.2f}".replace("-", MINUS)
+        for number in (value, low, high)
+        if number is not None
+    ]
+    return text[0] if len(text) < 3 else f"{text[0]} [{text[1]}, {text[2]}]"
+
+
 def markdown(blocks: Sequence[Block]) -> str:
     """Renders blocks as Markdown that names its pictures as files beside it."""
     parts = []
@@ -99,6 +114,16 @@ def page(title: str, blocks: Sequence[Block]) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def write(folder: Path, title: str, blocks: Sequence[Block]) -> None:
+    """Writes ``report.md``, ``report.html`` and the pictures into a folder."""
+    for block in blocks:
+        if isinstance(block, Picture):
+            with atomic_write(folder / block.name) as temporary:
+                temporary.write_bytes(block.png)
+    write_text(folder / "report.md", markdown(blocks))
+    write_text(folder / "report.html", page(title, blocks))
 
 
 def _html(block: Block) -> str:

@@ -17,7 +17,6 @@ from affetto.evaluation.metrics import SCORES, TITLES, Reliability
 from affetto.evaluation.predictions import check_predictions, one_value, scored
 from affetto.evaluation.results import Result
 from affetto.evaluation.significance import Difference, Interval, interval, paired_difference, tally
-from affetto.runs import atomic_write, write_text
 
 
 @dataclass(frozen=True)
@@ -127,13 +126,8 @@ class Report:
 
     def write(self, folder: str | Path) -> None:
         """Writes report.md, report.html and the figures into a folder."""
-        place, pictures = Path(folder), self.pictures()
-        for name, png in pictures.items():
-            with atomic_write(place / f"{name}.png") as temporary:
-                temporary.write_bytes(png)
-        blocks = layout.blocks(self, pictures)
-        write_text(place / "report.md", page.markdown(blocks))
-        write_text(place / "report.html", page.page(f"{self.method} on {self.protocol}", blocks))
+        blocks = layout.blocks(self, self.pictures())
+        page.write(Path(folder), f"{self.method} on {self.protocol}", blocks)
 
 
 def summarise(

@@ -146,6 +146,7 @@ def draw_results(
         with atomic_write(file.with_suffix(".png")) as temporary:
             temporary.write_bytes(plots.to_png(_bars(rows)))
         parts.append(f"![UAR of each row with its interval]({file.stem}.png)")
+    parts += _paired(rows)
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     parts.append(_provenance(rows))
     page = file.with_suffix(".md")
@@ -190,6 +191,30 @@ def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
         cells.append([*line, *(_written(name, row.extra(name)) for name in columns)])
     numbers = {"enrolment", "seeds", "UAR", "WAR", "UAR difference", "labels"}
     return Table(heads, cells, right=[name in numbers for name in heads])
+
+
+def _paired(rows: Sequence[Result]) -> list[str]:
+    """Returns a table of all paired differences, and what differences the protocol can tell from none."""
+    lines, widths = [], []
+    for row in rows:
+        for name, (value, low, high) in (row.extra("versus") or {}).items():
+            labels = f"{100 * row.label_fraction:g} %"
+            lines.append([row.method, row.protocol, labels, points(value, low, high), name])
+            widths += [(high - low) / 2] if None not in (low, high) else []
+    if not lines:
+        return []
+    table = Table(
+        ["method", "protocol", "labels", "UAR difference", "to"],
+        lines,
+        right=[False, False, True, True, False],
+    )
+    text = "Paired differences of UAR, on the same utterances."
+    if widths:
+        text += (
+            f" Half an interval is {100 * float(np.median(widths)):.1f} points wide in the middle: smaller "
+            "differences are not told from none here."
+        )
+    return ["## Paired differences", text, markdown_table(table)]
 
 
 def _bars(rows: Sequence[Result]) -> Figure:

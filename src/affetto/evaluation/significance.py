@@ -160,6 +160,24 @@ def speaker_bootstrap(
     return interval(tally(scored(checked), names), metric, average, draws, seed)
 
 
+def speaker_mean(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> Interval:
+    """Averages a figure over speakers, with an interval over them.
+
+    Args:
+        values: (S,) one figure a speaker, e.g. a paired difference; NaN for a speaker without one.
+        draws: how often the speakers are drawn.
+        seed: of the draws.
+
+    Returns:
+        NaN where no speaker has a figure.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return Interval(float("nan"), None, None)
+    means = draw_speakers(len(known), draws, seed) @ known / len(known)
+    return Interval(float(means[0]), *_ends(means[1:], len(known)))
+
+
 def paired_difference(
     first: pd.DataFrame,
     second: pd.DataFrame,

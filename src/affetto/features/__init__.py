@@ -4,12 +4,13 @@ One torch code for every device. What a frame holds depends on its own utterance
 other utterances of a batch never change an answer.
 
     FrontEnd        the frozen description that is called on waveforms
+    band_centres    the frequency of each mel band, and band_places the way back
     functionals     an utterance's frames summed up as one vector
     track_pitch     fundamental frequency and voicing, which a front end can append
 """
 
-from affetto.features.front_end import FrontEnd
+from affetto.features.front_end import FrontEnd, band_centres, band_places
 from affetto.features.pitch import VOICED, track_pitch
 from affetto.features.statistics import STATISTICS, functionals
 
-__all__ = ["STATISTICS", "VOICED", "FrontEnd", "functionals", "track_pitch"]
+__all__ = ["STATISTICS", "VOICED", "FrontEnd", "band_centres", "band_places", "functionals", "track_pitch"]

@@ -33,7 +33,7 @@ class FrontEnd(Settings):
         kind: ``"waveform"``, the samples themselves, ``F = 1``; ``"mel"``, the power in triangular bands,
             equal to ``librosa.feature.melspectrogram`` (Slaney scale and norm, Hann window, zero padding);
             ``"logmel"``, its natural logarithm, floored at 1e-10; ``"fbank"``, Kaldi's log filterbank on
-            samples in the 16-bit range (Povey window, pre-emphasis 0.97, constant removed, no dither).
+            samples in the 16-bit range (pre-emphasis 0.97, constant removed, no dither).
         window_seconds: length of a frame, and of its Fourier transform (``fbank``: the next power of two).
         hop_seconds: step between frames.
         bins: number of mel bands.
@@ -48,6 +48,8 @@ class FrontEnd(Settings):
             where the voicing strength is below ``VOICED``), and that strength, 0 to 1. Neither deltas nor
             normalisation touch them.
         rate: samples per second of the waveforms.
+        taper: window of ``fbank``: Kaldi's own, or the Hamming window that WeSpeaker's models were fed with.
+        tail_frames: how many more centred frames follow, past the end: two still see something of it.
     """
 
     kind: Literal["waveform", "mel", "logmel", "fbank"] = "logmel"
@@ -61,6 +63,8 @@ class FrontEnd(Settings):
     level_db: float | None = Field(None, le=0)
     pitch: bool = False
     rate: int = Field(16_000, ge=PITCH_RATE, multiple_of=PITCH_RATE)
+    taper: Literal["povey", "hamming"] = "povey"
+    tail_frames: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> "FrontEnd":
@@ -75,6 +79,8 @@ class FrontEnd(Settings):
             raise ValueError("with pitch, hop_seconds must be a multiple of 0.00025")
         if self.kind == "waveform" and (self.deltas or self.pitch):
             raise ValueError("the waveform itself takes neither deltas nor pitch")
+        if self.tail_frames and (not self._centred or self.pitch):
+            raise ValueError("frames past the end are for mel and logmel, without pitch")
         return self
 
     @property
@@ -112,7 +118,11 @@ class FrontEnd(Settings):
     @property
     def sha256(self) -> str:
         """Hash of the description, to name caches by."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        described = self.model_dump(mode="json")
+        for name in ("taper", "tail_frames"):  # caches from before there was a choice stay valid
+            if described[name] == type(self).model_fields[name].default:
+                del described[name]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def frame_count(self, samples: int) -> int:
         """Returns how many frames ``samples`` samples make."""
@@ -123,7 +133,7 @@ class FrontEnd(Settings):
             return lengths.clamp_min(self.window)
         if self.kind == "fbank":
             return 1 + (lengths - self.window).clamp_min(0) // self.hop
-        return 1 + lengths // self.hop
+        return 1 + lengths // self.hop + self.tail_frames
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +149,7 @@ class FrontEnd(Settings):
         with torch.autocast(waveforms.device.type, enabled=False):
             left = self.window // 2 if self._centred else 0
             right = self.window - left if self._centred else max(0, self.window - waveforms.shape[1])
+            right += self.tail_frames * self.hop
             padded = torch.nn.functional.pad(waveforms.float(), (left, right))  # a copy in any case
             _clear(padded, lengths + left)
             if self.level_db is not None:
@@ -171,11 +182,14 @@ class FrontEnd(Settings):
         weights, window = _matrices(self, padded.device)
         if self.kind == "fbank":
             # x(i) - 0.97 x(i-1), written so that a large constant costs no digits; 0.03 of it is left and
-            # goes frame by frame. The first sample, which Kaldi treats apart, meets a window of 0.
+            # goes frame by frame. The first sample, its own predecessor, meets a Povey window of 0.
             means = torch.nn.functional.avg_pool1d(padded[:, None], self.window, self.hop)[:, 0, :, None]
             steps = torch.add(padded.diff(dim=1), padded[:, :-1], alpha=_KALDI_REST)
             frames = torch.nn.functional.pad(steps, (1, 0)).unfold(1, self.window, self.hop)
-            powers = _band_powers(frames, window, weights, self._size, _KALDI_REST * means)
+            firsts = None
+            if self.taper != "povey":
+                firsts = padded[:, :: self.hop][:, : frames.shape[1]] * (_KALDI_REST * window[0])
+            powers = _band_powers(frames, window, weights, self._size, _KALDI_REST * means, firsts)
             return powers.clamp_min_(_KALDI_FLOOR).log_()
         powers = _band_powers(padded.unfold(1, self.window, self.hop), window, weights, self._size)
         return powers if self.kind == "mel" else powers.clamp_min_(_MEL_FLOOR).log_()
@@ -188,7 +202,12 @@ def _clear(batch: Tensor, ends: Tensor) -> None:
 
 
 def _band_powers(
-    frames: Tensor, window: Tensor, weights: Tensor, size: int, offsets: Tensor | None = None
+    frames: Tensor,
+    window: Tensor,
+    weights: Tensor,
+    size: int,
+    offsets: Tensor | None = None,
+    firsts: Tensor | None = None,
 ) -> Tensor:
     """Power spectra of windowed frames, summed into bands; frames are a view, copied a few at a time.
 
@@ -198,10 +217,13 @@ def _band_powers(
         weights: ``(frequencies, bins)``.
         size: length of the transform; ``frequencies = size // 2 + 1``.
         offsets: what to subtract from each frame, ``(B, T, 1)``.
+        firsts: what to put in place of each frame's first sample before its offset goes, ``(B, T)``.
     """
     powers = frames.new_empty(*frames.shape[:2], weights.shape[1])
     for part in parts(frames):
         chunk = frames[part] * window if offsets is None else (frames[part] - offsets[part]).mul_(window)
+        if firsts is not None and offsets is not None:
+            chunk[..., 0] = firsts[part] - offsets[part][..., 0] * window[0]
         squares = torch.view_as_real(torch.fft.rfft(chunk, n=size)).square_()
         powers[part] = (squares[..., 0] + squares[..., 1]) @ weights
     return powers
@@ -216,7 +238,9 @@ def _matrices(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor
     frequencies = np.arange(size // 2 + 1, dtype=np.float64) * (front_end.rate / size)
     limits = np.array(front_end.band_hz, np.float64)
     if front_end.kind == "fbank":
-        window = _KALDI_SCALE * (0.5 - 0.5 * np.cos(2 * np.pi * ramp / max(length - 1, 1))) ** 0.85
+        cosine = np.cos(2 * np.pi * ramp / max(length - 1, 1))
+        window = 0.54 - 0.46 * cosine if front_end.taper == "hamming" else (0.5 - 0.5 * cosine) ** 0.85
+        window *= _KALDI_SCALE
         edges, place = _evenly(_kaldi_mel(limits), front_end.bins), _kaldi_mel(frequencies)
     else:  # librosa's triangles are straight in Hz, Kaldi's in mel
         window = 0.5 - 0.5 * np.cos(2 * np.pi * ramp / length)
@@ -232,6 +256,18 @@ def _matrices(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor
         torch.tensor(weights, dtype=torch.float32, device=device),
         torch.tensor(window, dtype=torch.float32, device=device),
     )
+
+
+def band_centres(front_end: FrontEnd) -> NDArray[np.float64]:
+    """Returns the middle of each mel band of a ``"mel"`` or ``"logmel"`` front end in Hz, ``(bins,)``."""
+    limits = np.array(front_end.band_hz, np.float64)
+    return _slaney_hz(_evenly(_slaney_mel(limits), front_end.bins))[1:-1]
+
+
+def band_places(front_end: FrontEnd, hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns where frequencies lie on the axis of bands: 0 is the middle of the first, 1 of the second."""
+    low, high = _slaney_mel(np.array(front_end.band_hz, np.float64))
+    return np.asarray((_slaney_mel(hz) - low) / (high - low) * (front_end.bins + 1) - 1)
 
 
 def _evenly(limits: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

@@ -18,6 +18,9 @@ from affetto.models.encoder import Frames
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 
+Reads = Literal["waveforms", "features", "frames"]
+"""What reaches a classifier: samples, what its front end made of them, or what its encoder made of those."""
+
 
 class ClassifierSettings(Settings):
     """Shape of :class:`EmotionClassifier`.
@@ -81,6 +84,21 @@ class EmotionClassifier(nn.Module):
         if isinstance(self.embedder, Network):
             return self.embed_frames(self.embedder.encoder(features, lengths))
         return torch.as_tensor(self.embedder(features, lengths))
+
+    def embed_read(self, values: Tensor, lengths: Tensor, reads: Reads) -> Tensor:
+        """Turns what was read, ``(B, S)`` or ``(B, T, D)``, into vectors; frames have all layers abreast."""
+        if reads == "waveforms":
+            return self.embed(*self.front_end(values, lengths))
+        if reads == "features":
+            return self.embed(values, lengths)
+        return self.embed_frames(self.split_layers(values, lengths))
+
+    def split_layers(self, values: Tensor, lengths: Tensor) -> Frames:
+        """Turns the layers of the encoder, laid abreast ``(B, T, sum(D_i))``, back into layers."""
+        if not isinstance(self.embedder, Network):
+            raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
+        layers = tuple(torch.split(values, list(self.embedder.encoder.layer_dims), dim=2))
+        return Frames(layers[-1], lengths, layers)
 
     def embed_frames(self, frames: Frames) -> Tensor:
         """Turns an encoder's frames into vectors ``(B, D)``: what remains to do once frames are cached."""

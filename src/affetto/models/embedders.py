@@ -15,8 +15,11 @@ from affetto.models.context import Context
 from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask
 from affetto.models.ge2e import DVector, Ge2e, Ge2eSettings, Ge2eSpectrum, Ge2eSpectrumSettings
 from affetto.models.pooling import POOLINGS, mean_and_deviation
+from affetto.models.tdnn import Tdnn, TdnnSettings
 
-EncoderSettings = Annotated[CnnSettings | Ge2eSettings | Ge2eSpectrumSettings, Field(discriminator="name")]
+EncoderSettings = Annotated[
+    CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings, Field(discriminator="name")
+]
 
 
 class FunctionalsSettings(Settings):
@@ -193,11 +196,13 @@ def frame_statistics(frames: Frames) -> Tensor:
     return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
-def build_encoder(settings: CnnSettings | Ge2eSettings | Ge2eSpectrumSettings) -> Encoder:
+def build_encoder(settings: CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings) -> Encoder:
     """Builds an encoder with fresh weights."""
     match settings:
         case CnnSettings():
             return Cnn(settings)
+        case TdnnSettings():
+            return Tdnn(settings)
         case Ge2eSettings():
             return Ge2e(settings)
         case Ge2eSpectrumSettings():

@@ -1,9 +1,14 @@
 """What every objective is: a module that owns its networks and turns a batch into named losses."""
 
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 import torch.distributed
 from torch import Tensor, nn
 
 from affetto.data import Batch
+from affetto.models.encoder import Frames
 
 
 class Objective(nn.Module):
@@ -23,6 +28,91 @@ class Objective(nn.Module):
         raise NotImplementedError  # abstract
 
 
+@dataclass(frozen=True)
+class Views:
+    """Two views of every utterance of a batch, the first views before the second ones.
+
+    Attributes:
+        vectors: one an utterance and view, ``(2 B, D)``.
+        frames: what the encoder made of them.
+        features: what it read, before anything was hidden, ``(2 B, T, F)``.
+        lengths: feature frames in each, ``(2 B,)``.
+        index: row numbers in the manifest, ``(2 B,)``; both views of an utterance have the same.
+        columns: the batch's columns, once for each view.
+    """
+
+    vectors: Tensor
+    frames: Frames
+    features: Tensor
+    lengths: Tensor
+    index: Tensor
+    columns: dict[str, Tensor]
+
+
+class Task(nn.Module):
+    """One loss of several on shared views: it owns its head.
+
+    Attributes:
+        needs: columns that the task asks a batch for, each with the verb that makes it.
+    """
+
+    needs: dict[str, str]
+
+    def forward(self, views: Views) -> Tensor:
+        """Returns the loss, a scalar."""
+        raise NotImplementedError  # abstract
+
+
+def gathered(values: Tensor) -> Tensor:
+    """Joins the rows ``(B, ...)`` of all processes, in the order of their ranks; gradients find their way.
+
+    With one process these are the rows themselves.
+    """
+    if processes() == 1:
+        return values
+    return torch.as_tensor(_Gather.apply(values))  # type: ignore[no-untyped-call]
+
+
+def processes() -> int:
+    """Returns the number of processes that train together."""
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if ready else 1
+
+
+def first_row(rows: int) -> int:
+    """Returns where this process's rows start in :func:`gathered` ones, given how many it has."""
+    if processes() == 1:
+        return 0
+    return sum(_counts(rows)[: torch.distributed.get_rank()])
+
+
+def _counts(rows: int) -> list[int]:
+    counts = [torch.zeros(1, dtype=torch.long) for _ in range(processes())]
+    torch.distributed.all_gather(counts, torch.tensor([rows]))
+    return [int(count) for count in counts]
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; backward, each process gets what all of them say about its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        counts = _counts(len(values))
+        ctx.start = sum(counts[: torch.distributed.get_rank()])
+        ctx.rows = len(values)
+        padded = values.new_zeros(max(counts), *values.shape[1:])
+        padded[: len(values)] = values
+        parts = [torch.empty_like(padded) for _ in counts]
+        torch.distributed.all_gather(parts, padded.contiguous())
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total[ctx.start : ctx.start + ctx.rows]
+
+
 def mean_over_processes(total: Tensor, weight: Tensor) -> Tensor:
     """Returns ``total / weight`` such that its average over processes is the ratio of the sums over them.
 
@@ -34,9 +124,7 @@ def mean_over_processes(total: Tensor, weight: Tensor) -> Tensor:
         weight: the sum of weights that it was made with, a scalar.
     """
     weight = weight.detach()
-    processes = 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        processes = torch.distributed.get_world_size()
+    if processes() > 1:
         weight = weight.clone()
         torch.distributed.all_reduce(weight)
-    return total * processes / weight.clamp_min(1e-6)
+    return total * processes() / weight.clamp_min(1e-6)

@@ -3,35 +3,45 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, field_validator
 
-from affetto.config import Settings, build, read
+from affetto.config import Settings, build, merge, read
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.results import Result, draw_results, write_results
 from affetto.progress import progress
-from affetto.recipes.evaluate import evaluate
+from affetto.recipes.evaluate import evaluate, read_meta
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
+from affetto.recipes.pretrain import pretrain, pretrain_settings
 
 
 class Row(Settings):
-    """One run of an experiment.
+    """One method of an experiment.
 
     Attributes:
         method: its name in the table.
         settings: of ``finetune``, beside those of the whole experiment.
-        against: the method, of an earlier row, that the paired difference is taken from.
+        pretrained: name of the pretraining that it starts from.
+        against: methods of earlier rows that paired differences are taken from; the first is shown beside
+            the row.
         enrolment: numbers of enrolment utterances to score beside none.
         skewed: also score enrolment by utterances of one emotion only, each emotion in turn.
     """
 
     method: str
     settings: dict[str, Any] = Field(default_factory=dict)
-    against: str | None = None
+    pretrained: str | None = None
+    against: tuple[str, ...] = ()
     enrolment: tuple[int | str, ...] = ()
     skewed: bool = False
+
+    @field_validator("against", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value or ()
 
 
 class Experiment(Settings):
@@ -40,13 +50,21 @@ class Experiment(Settings):
     Attributes:
         title: heading of the results page.
         settings: of ``finetune``, for every row.
-        rows: the runs.
+        pretraining: settings of ``pretrain`` by name; ``base`` holds what all of them share.
+        ways: settings of ``finetune`` by name, such as ``probe`` and ``fine-tuned``: each method goes each
+            way, and the better one on dev stands for the method.
+        label_fractions: shares of the training labels that each method gets, each with what it changes of
+            the ways; few labels take more epochs.
+        rows: the methods.
         notes: sentences under the table.
         skewed_size: enrolment utterances in the skewed rows.
     """
 
     title: str
     settings: dict[str, Any] = Field(default_factory=dict)
+    pretraining: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    ways: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    label_fractions: dict[float, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     rows: tuple[Row, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
     skewed_size: int = 10
@@ -72,39 +90,107 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     file = Path(file)
     plan = build(Experiment, read(file))
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
-    names = [row.method for row in plan.rows]
-    for place, row in enumerate(plan.rows):
-        if row.against is not None and row.against not in names[:place]:
-            raise ConfigError(unknown("earlier method", row.against, names[:place]))
+    _check(plan)
     table = Path(out) / f"{file.stem}.json"
-    folders = {row.method: Path(runs) / file.stem / _slug(row.method) for row in plan.rows}
+    work = _Work(plan, manifest, Path(runs) / file.stem)
     extra = {
         "command": f"affetto experiment {file.as_posix()} --manifest MANIFEST",
         "manifest_sha256": manifest.sha256,
     }
     page = table.with_suffix(".md")
+    columns = ("macro_f1", *(["way"] if plan.ways else []))
     for row in progress(plan.rows, file.stem):
-        settings = finetune_settings(**{**plan.settings, **row.settings})
-        finetune(manifest, settings, folders[row.method])
-        write_results(table, _rows(row, folders, plan, extra))
-        page = draw_results(table, title=plan.title, notes=plan.notes, columns=("macro_f1",), figure=True)
+        for fraction in plan.label_fractions or (None,):
+            write_results(table, work.results(row, fraction, extra))
+            page = draw_results(table, title=plan.title, notes=plan.notes, columns=columns, figure=True)
     return page
 
 
-def _rows(row: Row, folders: dict[str, Path], plan: Experiment, extra: dict[str, Any]) -> list[Result]:
-    against = folders[row.against] if row.against else None
-    fraction = finetune_settings(**{**plan.settings, **row.settings}).label_fraction
-    extra = {**extra, "label_fraction": fraction}
-    report = evaluate(folders[row.method], against, name=row.method)
-    named = {"against": row.against} if row.against else {}
-    results = [report.row(**extra, **named)]
-    settings: list[tuple[int | str, str]] = [(count, "random") for count in row.enrolment]
-    if row.skewed:
-        settings += [(plan.skewed_size, f"{label} only") for label in report.labels]
-    for count, mix in settings:
-        enrolled = evaluate(folders[row.method], enrolment=normal_count(count), mix=mix, name=row.method)
-        results.append(enrolled.row(**extra))
-    return results
+def _check(plan: Experiment) -> None:
+    """Refuses rows that refer to what is not there, before anything is run."""
+    names = [row.method for row in plan.rows]
+    for place, row in enumerate(plan.rows):
+        for other in row.against:
+            if other not in names[:place]:
+                raise ConfigError(unknown("earlier method", other, names[:place]))
+        if row.pretrained is not None and row.pretrained not in plan.pretraining:
+            raise ConfigError(unknown("pretraining", row.pretrained, plan.pretraining))
+        for way in plan.ways.values():
+            finetune_settings(**{**plan.settings, **way, **row.settings})
+    for name in plan.pretraining:
+        if name != "base":
+            pretrain_settings(**merge(plan.pretraining.get("base", {}), plan.pretraining[name]))
+
+
+class _Work:
+    """The runs of an experiment, made when they are asked for."""
+
+    def __init__(self, plan: Experiment, manifest: Manifest, runs: Path) -> None:
+        self.plan, self.manifest, self.runs = plan, manifest, runs
+
+    def results(self, row: Row, fraction: float | None, extra: dict[str, Any]) -> list[Result]:
+        """Runs one method with one share of the labels and scores it."""
+        shown = self._given(row, fraction, "").get("label_fraction", 1.0)
+        extra = {**extra, "label_fraction": shown}
+        results = []
+        for way in self.plan.ways:
+            report = evaluate(self._run(row, fraction, way), name=f"{row.method}, {way}")
+            results.append(report.row(**extra, dev_uar=self._dev_uar(row, fraction, way)))
+        chosen = self._chosen(row, fraction)
+        if self.plan.ways:
+            extra |= {"way": chosen, "dev_uar": self._dev_uar(row, fraction, chosen)}
+        folder = self._run(row, fraction, chosen)
+        others = [other for other in self.plan.rows if other.method in row.against]
+        reports = []
+        for name in row.against:
+            other = next(one for one in others if one.method == name)
+            rival = self._run(other, fraction, self._chosen(other, fraction))
+            reports.append((name, evaluate(folder, rival, name=row.method)))
+        report = reports[0][1] if reports else evaluate(folder, name=row.method)
+        named: dict[str, Any] = {"against": reports[0][0]} if reports else {}
+        if len(reports) > 1:
+            gaps = {name: one.differences["uar"] for name, one in reports}
+            named["versus"] = {name: [gap.value, gap.low, gap.high] for name, gap in gaps.items()}
+        results.append(report.row(**extra, **named))
+        mixes: list[tuple[int | str, str]] = [(count, "random") for count in row.enrolment]
+        if row.skewed:
+            mixes += [(self.plan.skewed_size, f"{label} only") for label in report.labels]
+        for count, mix in mixes:
+            enrolled = evaluate(folder, enrolment=normal_count(count), mix=mix, name=row.method)
+            results.append(enrolled.row(**extra))
+        return results
+
+    def _given(self, row: Row, fraction: float | None, way: str) -> dict[str, Any]:
+        given = merge(merge(self.plan.settings, self.plan.ways.get(way, {})), row.settings)
+        if fraction is None:
+            return given
+        return {**merge(given, self.plan.label_fractions[fraction].get(way, {})), "label_fraction": fraction}
+
+    def _run(self, row: Row, fraction: float | None, way: str) -> Path:
+        """Returns the finished run of a method, after making it where it is missing."""
+        given, parts = self._given(row, fraction, way), [_slug(row.method)]
+        if fraction is not None:
+            parts.append(f"labels-{100 * fraction:g}")
+        if row.pretrained is not None:
+            # The encoder's folder brings its name and shape along.
+            given["encoder"] = str(self._pretrained(row.pretrained))
+        folder = self.runs.joinpath(*parts, *([_slug(way)] if way else []))
+        finetune(self.manifest, finetune_settings(**given), folder)
+        return folder
+
+    def _pretrained(self, name: str) -> Path:
+        settings = merge(self.plan.pretraining.get("base", {}), self.plan.pretraining[name])
+        folder = self.runs / "pretraining" / _slug(name)
+        pretrain(self.manifest, pretrain_settings(**settings), folder)
+        return folder
+
+    def _chosen(self, row: Row, fraction: float | None) -> str:
+        """Returns the way that does best on dev."""
+        return max(self.plan.ways or ("",), key=lambda way: self._dev_uar(row, fraction, way))
+
+    def _dev_uar(self, row: Row, fraction: float | None, way: str) -> float:
+        choices = read_meta(self._run(row, fraction, way))["choices"].values()
+        return float(np.mean([choice["dev_uar"] for choice in choices]))
 
 
 def _slug(method: str) -> str:

@@ -93,7 +93,7 @@ def _one(
     manifest_sha256: str,
 ) -> None:
     train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
-    fitted = fit_fold(material, train, dev, settings, seed, folder, accelerator)
+    fitted = fit_fold(material, fold.number, train, dev, settings, seed, folder, accelerator)
     if not accelerator.is_main_process:
         return
     used = labelled_part(train, material.truth, settings.label_fraction, seed)
@@ -111,7 +111,8 @@ def _one(
     info = {
         "choices": fitted.choices,
         "chosen_on": "dev",
-        "trained_on": sorted(set(material.speakers[used].tolist())),
+        "trained_on": sorted({*material.speakers[used].tolist(), *fitted.heard.get("with_labels", [])}),
+        "heard": fitted.heard.get("without_labels", []),
         "dev": sorted(set(material.speakers[dev].tolist())),
         "test": sorted(set(material.speakers[test].tolist())),
     }
@@ -195,7 +196,12 @@ def recogniser_config(
         "manifest_sha256": manifest_sha256,
         "encoder": settings.encoder,
         "weights_from_elsewhere": settings.published_weights,
-        "speakers_seen": {"with_labels": info["trained_on"], "chosen_on": info["dev"]},
+        "pretrained": settings.pretrained is not None,
+        "speakers_seen": {
+            "with_labels": info["trained_on"],
+            "without_labels": info["heard"],
+            "chosen_on": info["dev"],
+        },
         "dev_uar": info["choices"]["dev_uar"],
     }
 
@@ -231,6 +237,9 @@ def _gather(
         "speaker_dependent": material.protocol.speaker_dependent,
         "speakers_seen_with_labels": {
             str(fold.number): infos[first, fold.number]["trained_on"] for fold in folds
+        },
+        "speakers_seen_without_labels": {
+            str(fold.number): infos[first, fold.number]["heard"] for fold in folds
         },
         "weights_from_elsewhere": settings.published_weights,
         "unreadable": material.unreadable,

@@ -11,14 +11,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from torch import Tensor
 
-from affetto.data import FeatureCache, LengthBuckets, Loader
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.embedders import Network, build_embedder, load_published
+from affetto.augment import AugmentConfig
+from affetto.data import LengthBuckets, Loader, Store
+from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
+from affetto.models.embedders import Network, NetworkSettings, build_embedder, load_published
+from affetto.models.encoder import Encoder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.classify import Classify
+from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 from affetto.recipes.enrol import all_classes, can_enrol, fit_enrolment, fit_temperature, uar
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
+from affetto.recipes.pretrained import find_encoder, heard, load_encoder
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
 
@@ -27,16 +31,30 @@ SVM_STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class Fitted:
-    """What fitting a fold leaves: the classifier, the vectors of every utterance, what dev chose."""
+    """What fitting a fold leaves.
 
-    def __init__(self, classifier: EmotionClassifier, vectors: Tensor, choices: dict[str, Any]) -> None:
-        self.classifier, self.vectors, self.choices = classifier, vectors, choices
+    Attributes:
+        classifier: the network.
+        vectors: of every utterance, ``(N, D)``.
+        choices: what dev chose.
+        heard: whom a pretrained encoder had heard ``with_labels`` and ``without_labels``.
+    """
+
+    def __init__(
+        self,
+        classifier: EmotionClassifier,
+        vectors: Tensor,
+        choices: dict[str, Any],
+        heard: dict[str, list[str]] | None = None,
+    ) -> None:
+        self.classifier, self.vectors, self.choices, self.heard = classifier, vectors, choices, heard or {}
 
 
-class Task(NamedTuple):
+class FoldTask(NamedTuple):
     """What fitting one fold with one seed asks for; ``rank`` is 0 where no enrolment is to be fitted."""
 
     material: Material
+    fold: int
     train: NDArray[np.int64]
     dev: NDArray[np.int64]
     settings: FinetuneSettings
@@ -48,6 +66,7 @@ class Task(NamedTuple):
 
 def fit_fold(
     material: Material,
+    fold: int,
     train: NDArray[np.int64],
     dev: NDArray[np.int64],
     settings: FinetuneSettings,
@@ -59,6 +78,7 @@ def fit_fold(
 
     Args:
         material: the utterances.
+        fold: its number.
         train: training rows.
         dev: dev rows; of other speakers.
         settings: what to fit.
@@ -71,7 +91,7 @@ def fit_fold(
     enough = can_enrol(material.speakers[train], material.speakers[dev])
     rank = settings.rank if settings.enrolment and enough else 0
     fitter = _fit_network if settings.head == "network" else _fit_classical
-    fitted = fitter(Task(material, train, dev, settings, seed, rank, run, accelerator))
+    fitted = fitter(FoldTask(material, fold, train, dev, settings, seed, rank, run, accelerator))
     classifier, vectors = fitted.classifier, fitted.vectors
     classifier.eval()
     with torch.no_grad():
@@ -99,7 +119,7 @@ def labelled_part(
     return np.sort(np.concatenate(kept))
 
 
-def _fit_network(task: Task) -> Fitted:
+def _fit_network(task: FoldTask) -> Fitted:
     material, settings, accelerator = task.material, task.settings, task.accelerator
     train, dev = task.train, task.dev
     shape = ClassifierSettings(
@@ -110,28 +130,46 @@ def _fit_network(task: Task) -> Fitted:
     assert isinstance(network, Network)
     if settings.published_weights:
         load_published(network)
-    frames: FeatureCache | None = None
-    stores: list[Any] = [material.waveforms]
+    heard = start_from(network.encoder, task) if settings.pretrained else {}
+    reads: Reads = settings.reads
+    stores: list[Store] = [material.waveforms]
     if not settings.train_encoder:
         network.encoder.requires_grad_(False)
-        frames = material.frames(network.encoder)
-        stores = [frames, *(material.frames(network.encoder, speed) for speed in _speeds(settings))]
+        reads = "frames"
+        pooled = _is_probe(settings) and task.rank == 0
+        speeds = (1.0, *_speeds(settings))
+        stores = [material.frames(network.encoder, speed, pooled) for speed in speeds]
+    elif reads == "features":
+        stores = [material.features(classifier.front_end)]
+    rows, speakers = task.train, material.speakers
+    columns = {"target": material.targets(settings.loss.vote_share)}
+    speaker_task = None
+    if settings.loss.speaker != "none":
+        known = np.unique(speakers[rows])
+        columns["speaker"] = torch.from_numpy(np.searchsorted(known, speakers).clip(max=len(known) - 1))
+        reverse = settings.loss.speaker == "reversed"
+        speaker_task = SpeakerTask(SpeakerSettings(), network.dim, len(known), reverse)
     objective = Classify(
-        classifier, settings.loss, settings.augment, _class_weights(material, train, settings)
+        classifier,
+        settings.loss,
+        settings.augment,
+        _class_weights(material, train, settings),
+        reads,
+        speaker_task,
     )
     if classifier.enrolment is not None:
         classifier.enrolment.requires_grad_(False)
     buckets = LengthBuckets(
-        stores[0].lengths[train],
+        material.waveforms.lengths[train],
         settings.train.batch_size,
         seed=task.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    loader = Loader(buckets, stores, train, {"target": material.targets(settings.loss.vote_share)})
+    loader = Loader(buckets, stores, train, columns)
 
     def dev_uar(epoch: int) -> float:
-        vectors = material.embed(classifier, dev, frames)
+        vectors = material.embed(classifier, dev, stores[0], reads)
         with torch.no_grad():
             scores = classifier.scores(vectors.to(accelerator.device))
         return uar(material.truth[dev], scores.argmax(1).cpu().numpy())
@@ -140,8 +178,28 @@ def _fit_network(task: Task) -> Fitted:
     best = max(history, key=lambda row: row["score"])
     everyone = np.arange(len(material.truth))
     classifier.cpu()
-    vectors = material.embed(classifier, everyone, frames)
-    return Fitted(classifier, vectors, {"epoch": best["epoch"], "dev_uar": best["score"]})
+    vectors = material.embed(classifier, everyone, stores[0], reads)
+    return Fitted(classifier, vectors, {"epoch": best["epoch"], "dev_uar": best["score"]}, heard)
+
+
+def _is_probe(settings: FinetuneSettings) -> bool:
+    """Whether the mean over time of each layer is all that is looked at."""
+    shape = settings.embedder
+    return (
+        isinstance(shape, NetworkSettings)
+        and (shape.pooling, shape.context, shape.layers) == ("mean", 0, "weighted")
+        and settings.augment == AugmentConfig()
+    )
+
+
+def start_from(encoder: Encoder, task: FoldTask) -> dict[str, list[str]]:
+    """Fills an encoder with pretrained weights; returns whom they had heard, with labels and without."""
+    settings, material = task.settings, task.material
+    assert settings.pretrained is not None
+    folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
+    config = load_encoder(folder, encoder)
+    corpora = material.manifest.corpora
+    return {kind: heard(config, corpora, kind) for kind in ("with_labels", "without_labels")}
 
 
 def _speeds(settings: FinetuneSettings) -> list[float]:
@@ -160,7 +218,7 @@ def _class_weights(material: Material, train: NDArray[np.int64], settings: Finet
     return torch.from_numpy(len(train) / (len(counts) * np.maximum(counts, 1))).float()
 
 
-def _fit_classical(task: Task) -> Fitted:
+def _fit_classical(task: FoldTask) -> Fitted:
     material, settings, train, dev = task.material, task.settings, task.train, task.dev
     embedder = build_embedder(settings.embedder)
     if settings.published_weights:

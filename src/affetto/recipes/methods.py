@@ -10,6 +10,7 @@ from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, unknown
 from affetto.models.embedders import EmbedderSettings, NetworkSettings
 from affetto.objectives.classify import ClassifySettings
+from affetto.recipes.pretrained import encoder_settings
 from affetto.training import TrainSettings
 
 
@@ -24,7 +25,11 @@ class FinetuneSettings(Settings):
         head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors.
         embedder: what turns an utterance into a vector.
         train_encoder: whether the encoder learns too; where it does not, its frames are cached once.
+        reads: ``"waveforms"``, changed anew at every pass; or ``"features"``, log-mel frames, computed once
+            and changed as frames: less exact, and faster.
         published_weights: whether the encoder starts from its published weights.
+        pretrained: folder that ``pretrain`` wrote, whose weights the encoder starts from; for a run of the
+            same protocol, those of the same seed and fold.
         train: the loop.
         augment: what is done to training utterances.
         views: how many versions of each training utterance are cached for a fixed encoder: itself, and
@@ -43,7 +48,9 @@ class FinetuneSettings(Settings):
     head: Literal["network", "logistic", "svm"] = "network"
     embedder: EmbedderSettings = NetworkSettings()
     train_encoder: bool = True
+    reads: Literal["waveforms", "features"] = "waveforms"
     published_weights: bool = False
+    pretrained: str | None = None
     train: TrainSettings = TrainSettings()
     augment: AugmentConfig = AugmentConfig()
     views: int = Field(1, ge=1, le=8)
@@ -70,6 +77,12 @@ _FRAME_AUGMENT = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "
 METHODS: dict[str, dict[str, Any]] = {
     "cnn": {
         "embedder": {"name": "network", "encoder": {"name": "cnn"}},
+        "train": {"epochs": 25, "learning_rate": 2e-3},
+        "augment": _WAVEFORM_AUGMENT,
+    },
+    "tdnn": {
+        "embedder": {"name": "network", "encoder": {"name": "tdnn"}},
+        "reads": "features",
         "train": {"epochs": 25, "learning_rate": 2e-3},
         "augment": _WAVEFORM_AUGMENT,
     },
@@ -117,13 +130,20 @@ def finetune_settings(
         read(file) if file else {}, {name: value for name, value in given.items() if value is not None}
     )
     asked = override(asked, overrides)
-    encoder = asked.get("encoder", "cnn")
+    encoder = str(asked.get("encoder", "cnn"))
+    base: dict[str, Any] = {}
+    if encoder not in METHODS and Path(encoder).is_dir():
+        asked["pretrained"], shape = encoder, encoder_settings(encoder)
+        encoder = asked["encoder"] = shape["name"]
+        base["embedder"] = {"encoder": shape}
     if encoder not in METHODS:
         raise ConfigError(unknown("encoder", encoder, METHODS))
-    base = merge({"encoder": encoder}, METHODS[encoder])
+    base = merge(merge({"encoder": encoder}, METHODS[encoder]), base)
+    if asked.get("pretrained"):
+        base["published_weights"] = False
     if asked.get("frozen"):
         if base["embedder"]["name"] != "network" or encoder == "ge2e-spectrum":
-            raise ConfigError(f"--frozen probes the layers of an encoder: cnn or ge2e, not {encoder}")
+            raise ConfigError(f"--frozen probes the layers of an encoder: cnn, tdnn or ge2e, not {encoder}")
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}

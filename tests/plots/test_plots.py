@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from affetto import plots
+from affetto.plots.style import look
 
 LABELS = ("anger", "fear", "neutral")
 COUNTS = np.array([[8, 1, 1], [0, 0, 0], [1, 2, 7]])
@@ -72,7 +73,7 @@ def test_bars_name_their_values_and_references() -> None:
 
 
 def test_more_classes_than_colours_are_told_apart_by_hatching() -> None:
-    styles = {plots._style(number) for number in range(24)}
+    styles = {look(number) for number in range(24)}
     assert len(styles) == 24
 
 

@@ -1,32 +1,16 @@
-"""Figures: arrays in, a matplotlib ``Figure`` out; no pyplot, no global state, colour-blind-safe colours.
+"""What a recogniser is worth: confusion, reliability, the enrolment curve, scores side by side."""
 
-Every function takes ``stamp``, a word that is printed across the top of the figure (``"speaker-dependent"``).
-"""
-
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-# Okabe and Ito (2008), their black replaced by grey
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
-HATCHES = ("", "///", "...", "xxx")
-INK, FAINT, ALARM = "#222222", "#8A8A8A", "#B00020"
-
-
-def to_png(figure: Figure, dpi: int = 150) -> bytes:
-    """Renders a figure as PNG on white."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
+from affetto.plots.style import COLOURS, FAINT, INK, blank, head, ink_on, open_axes
 
 
 def confusion(
@@ -45,7 +29,7 @@ def confusion(
     table = np.asarray(counts, dtype=np.float64)
     totals = table.sum(axis=1)
     side = max(4.4, 1.5 + 0.78 * len(labels))
-    figure, axes = _blank(side + 0.9, side, title, stamp)
+    figure, axes = blank(side + 0.9, side, title, stamp)
     shades = colormaps["Blues"]
     for row, total in enumerate(totals):
         for column, count in enumerate(table[row]):
@@ -54,7 +38,7 @@ def confusion(
             axes.add_patch(
                 Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1.5)
             )
-            ink = _ink_on(fill)
+            ink = ink_on(fill)
             if total:
                 bold = "bold" if row == column else "normal"
                 axes.text(
@@ -116,7 +100,7 @@ def reliability(
     means, right, sizes = (np.asarray(values, dtype=np.float64) for values in (confidence, accuracy, counts))
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
-    _head(figure, title, stamp)
+    head(figure, title, stamp)
     width = 1 / len(sizes)
     filled = sizes > 0
     centres = (np.arange(len(sizes)) + 0.5) * width
@@ -148,7 +132,7 @@ def reliability(
     for axes in (upper, lower):
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        _open(axes)
+        open_axes(axes)
     return figure
 
 
@@ -171,7 +155,7 @@ def enrolment_curve(
     The dashed line is the value without enrolment; below it, enrolment hurts.
     """
     figure = Figure(figsize=(1.6 + 4.6 * len(panels), 4.6), layout="constrained")
-    _head(figure, "", stamp)
+    head(figure, "", stamp)
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     mixes = list(dict.fromkeys(mix for panel in panels.values() for mix in panel))
     places = np.arange(len(counts), dtype=np.float64)
@@ -208,7 +192,7 @@ def enrolment_curve(
         axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], min_n_ticks=3))
         axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
         axes.set_axisbelow(True)
-        _open(axes)
+        open_axes(axes)
     row[0].set_ylabel(metric)
     handles: dict[str, Any] = {}
     for axes in row:
@@ -222,76 +206,6 @@ def enrolment_curve(
         frameon=False,
         fontsize=10,
     )
-    return figure
-
-
-def timeline(
-    starts: ArrayLike,
-    ends: ArrayLike,
-    probabilities: ArrayLike,
-    labels: Sequence[str],
-    *,
-    title: str = "",
-    stamp: str | None = None,
-) -> Figure:
-    """Draws class probabilities over time, stacked to one, with the winning label on a strip below.
-
-    Args:
-        starts: (W,) start of each window in seconds, rising.
-        ends: (W,) end of each window in seconds.
-        probabilities: (W, K) rows that sum to one.
-        labels: the K class names.
-        title: what is shown.
-        stamp: a word printed across the top.
-
-    Overlapping windows are drawn from midway to the one before to midway to the one after.
-    """
-    begin, end, shares = (np.asarray(values, dtype=np.float64) for values in (starts, ends, probabilities))
-    centres = (begin + end) / 2
-    middle = (centres[1:] + centres[:-1]) / 2
-    edges = np.concatenate([begin[:1], middle, end[-1:]])
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    upper, strip = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
-    _head(figure, title, stamp)
-    floor = np.zeros(len(shares))
-    for number, label in enumerate(labels):
-        colour, hatch = _style(number)
-        line = "white" if hatch else colour
-        wide = {"align": "edge", "color": colour, "hatch": hatch, "edgecolor": line, "linewidth": 0}
-        upper.bar(edges[:-1], shares[:, number], np.diff(edges), bottom=floor, label=label, **wide)
-        floor = floor + shares[:, number]
-    upper.set(ylim=(0, 1), xlim=(edges[0], edges[-1]), ylabel="probability")
-    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    upper.legend(
-        *_reversed_legend(upper), loc="center left", bbox_to_anchor=(1.005, 0.5), frameon=False, fontsize=10
-    )
-    winners = shares.argmax(axis=1)
-    changes = np.flatnonzero(np.diff(winners)) + 1
-    length = edges[-1] - edges[0]
-    for first, last in zip(
-        np.concatenate([[0], changes]), np.concatenate([changes, [len(winners)]]), strict=True
-    ):
-        left, right = edges[first], edges[last]
-        colour, hatch = _style(int(winners[first]))
-        strip.axvspan(left, right, facecolor=colour, hatch=hatch, edgecolor="white", linewidth=1)
-        label = labels[winners[first]]
-        if right - left > 0.0135 * length * len(label):  # a narrower stretch cannot hold its name
-            ink = _ink_on(colour)
-            strip.text(
-                (left + right) / 2,
-                0.5,
-                label,
-                ha="center",
-                va="center",
-                fontsize=10,
-                color=ink,
-                transform=strip.get_xaxis_transform(),
-            )
-    strip.set_yticks([])
-    strip.set_xlabel("seconds")
-    strip.set_ylabel("label", rotation=0, ha="right", va="center")
-    for axes in (upper, strip):
-        _open(axes)
     return figure
 
 
@@ -320,7 +234,7 @@ def bars(
     """
     scores, low, high = (np.asarray(numbers, dtype=np.float64) for numbers in (values, lows, highs))
     lines = dict(references or {})
-    figure, axes = _blank(8.4, 1.3 + 0.42 * len(names) + 0.24 * len(lines), title, stamp)
+    figure, axes = blank(8.4, 1.3 + 0.42 * len(names) + 0.24 * len(lines), title, stamp)
     places = np.arange(len(names))
     axes.barh(places, scores, height=0.62, color=COLOURS[4], edgecolor="none")
     spread = np.isfinite(low) & np.isfinite(high)
@@ -353,40 +267,5 @@ def bars(
     axes.grid(axis="x", color="#E3E3E3", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    _open(axes)
+    open_axes(axes)
     return figure
-
-
-def _blank(width: float, height: float, title: str, stamp: str | None) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    _head(figure, title, stamp)
-    return figure, figure.subplots()
-
-
-def _head(figure: Figure, title: str, stamp: str | None) -> None:
-    if stamp:
-        text = f"{stamp.upper()}\n{title}" if title else stamp.upper()
-        figure.suptitle(text, fontsize=12, color=ALARM, weight="bold")
-    elif title:
-        figure.suptitle(title, fontsize=12, color=INK)
-
-
-def _open(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=10)
-
-
-def _style(number: int) -> tuple[str, str]:
-    return COLOURS[number % len(COLOURS)], HATCHES[number // len(COLOURS) % len(HATCHES)]
-
-
-def _ink_on(fill: Any) -> str:
-    parts: NDArray[np.float64] = np.asarray(to_rgb(fill))
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return "white" if linear @ np.array([0.2126, 0.7152, 0.0722]) < 0.18 else "black"  # even contrast at 0.18
-
-
-def _reversed_legend(axes: Axes) -> tuple[list[Any], list[Any]]:
-    handles, labels = axes.get_legend_handles_labels()
-    return handles[::-1], labels[::-1]

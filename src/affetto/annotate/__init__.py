@@ -1,0 +1,1 @@
+"""What can be known of utterances without labels, as columns of a manifest."""

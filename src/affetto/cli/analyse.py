@@ -1,0 +1,57 @@
+"""``affetto analyse``: says what clusters are worth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Say what clusters are worth.", no_args_is_help=True)
+
+
+@app.command()
+def clusters(
+    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto annotate clusters.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, with report.html.")],
+    name: Annotated[str, typer.Option(help="Column of the clusters.")] = "cluster",
+    embedding: Annotated[str, typer.Option(help="Column of the embeddings.")] = "speaker_embedding",
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder that must have made the embeddings.", show_default="any")
+    ] = None,
+    maps: Annotated[
+        str, typer.Option("--map", help="How embeddings are laid flat: tsne, pca, none.")
+    ] = "tsne",
+    bins: Annotated[
+        int | None,
+        typer.Option(help="Bins for numbers such as duration.", show_default="the number of emotions, or 5"),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Measure duration, loudness and pitch.")
+    ] = True,
+    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Single settings, such as permutations=1000 folds=10.")
+    ] = None,
+) -> None:
+    """Say how far clusters follow emotion, and how far they follow anything else.
+
+    Exit code 1 says that some recordings could not be read, and so not be measured.
+    """
+    import json
+
+    from affetto.config import load
+    from affetto.corpora.manifest import Manifest
+    from affetto.recipes.analyse import RESULT, AnalyseSettings, analyse_clusters
+    from affetto.runs import RunFolder
+
+    columns = {"name": name, "embedding": embedding, "encoder": encoder}
+    values = {**columns, "map": maps, "bins": bins, "measure": measure}
+    chosen = load(AnalyseSettings, values, tuple(settings or ()))
+    if RunFolder(out).done:
+        typer.echo("finished before; nothing to do")
+    run = analyse_clusters(Manifest.read(manifest, root), chosen, out)
+    found = json.loads((run / RESULT).read_text(encoding="utf-8"))
+    for paragraph in found["words"]:
+        typer.echo(f"{paragraph}\n")
+    typer.echo(f"report: {run / 'report.html'}")
+    if found["unreadable"]:
+        raise typer.Exit(1)

@@ -1,0 +1,109 @@
+"""Speaker encoders of Hugging Face transformers: WavLM, UniSpeech-SAT, wav2vec 2.0 with an x-vector head.
+
+The library is an optional package, imported when the first such model is asked for.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from affetto.audio import SAMPLE_RATE
+from affetto.errors import CheckpointError, MissingPackageError
+from affetto.features import FrontEnd
+from affetto.models.encoder import Embedder
+
+SHORTEST_SECONDS = 0.5
+"""A shorter utterance is repeated up to this length: statistics over time need several frames."""
+
+_UNUSED = ("objective.", "classifier.")  # what tells the speakers of the training set apart
+
+
+class XVector(Embedder):
+    """An x-vector model, with the input normalisation of its own preprocessor config.
+
+    Only utterances of equal length go through the network together. Padding with an attention mask would not
+    do: group norm in the first convolution, which most of these models have, looks at the padding, and where
+    there is none, transformers pools a few frames too many (it counts them without the dilation of the TDNN).
+
+    Args:
+        name: a folder, or a model of the Hugging Face hub such as ``microsoft/wavlm-base-plus-sv``.
+
+    Raises:
+        MissingPackageError: with the install line, where transformers is not installed.
+        CheckpointError: where there is no such model, or it is no x-vector model for 16 kHz.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        try:
+            from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+        except ImportError as error:
+            raise MissingPackageError(
+                f"the speaker encoder {name!r} needs the transformers package; "
+                "install it with: pip install 'transformers>=5.0'"
+            ) from error
+        self.front_end = FrontEnd(kind="waveform")
+        try:
+            with _quiet():
+                self._normalise: Any = AutoFeatureExtractor.from_pretrained(name)
+                network, report = AutoModelForAudioXVector.from_pretrained(name, output_loading_info=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            where = "this folder" if Path(name).is_dir() else "a folder of this name, or the hub,"
+            raise CheckpointError(
+                f"{name}: {where} gives no x-vector model of transformers ({reason}); check the name and the "
+                "connection, or download the model elsewhere and name its folder"
+            ) from error
+        missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
+        if missing:
+            raise CheckpointError(
+                f"{name} holds no x-vector head: {', '.join(missing[:3])} and others are absent; "
+                "name a model that was trained to tell speakers apart, such as microsoft/wavlm-base-plus-sv"
+            )
+        rate = int(getattr(self._normalise, "sampling_rate", 0))
+        if rate != SAMPLE_RATE:
+            raise CheckpointError(f"{name} listens at {rate} Hz; {SAMPLE_RATE} Hz is needed")
+        self.network = network
+        self.dim = int(network.config.xvector_output_dim)
+
+    @property
+    def settings(self) -> str:
+        """The input normalisation, as JSON."""
+        return str(self._normalise.to_json_string())
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
+        own = features.detach().cpu().numpy()
+        rows: dict[int, list[tuple[int, NDArray[np.float32]]]] = {}
+        for row, length in enumerate(lengths.tolist()):
+            samples = own[row, :length, 0]
+            samples = np.resize(samples, max(length, round(SHORTEST_SECONDS * SAMPLE_RATE)))
+            rows.setdefault(len(samples), []).append((row, samples))
+        vectors = torch.empty(len(own), self.dim, device=features.device)
+        for group in rows.values():
+            places, waveforms = zip(*group, strict=True)
+            inputs = self._normalise(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            vectors[list(places)] = self.network(**inputs.to(features.device)).embeddings.float()
+        return vectors
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from reporting what is said here in fewer words."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

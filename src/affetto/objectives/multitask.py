@@ -1,0 +1,100 @@
+"""Pretraining on two views of every utterance, for one task or several at once."""
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from affetto.augment import AugmentConfig, augment_waveforms, spec_augment
+from affetto.config import Settings
+from affetto.data import Batch
+from affetto.models.encoder import Encoder
+from affetto.models.pooling import MeanPooling
+from affetto.objectives.objective import Objective, Task, Views
+from affetto.spectra import augment_spectra
+
+
+class ViewSettings(Settings):
+    """How a view is made of an utterance.
+
+    Attributes:
+        crop_seconds: length of the stretch that is kept, at a random place; 0 for all.
+        augment: what is done to it.
+    """
+
+    crop_seconds: float = Field(1.6, ge=0)
+    augment: AugmentConfig = AugmentConfig(
+        gain_db=6.0,
+        noise_probability=0.3,
+        noise_snr_db=(10.0, 30.0),
+        speed=(0.9, 1.1),
+        time_masks=2,
+        time_mask_frames=20,
+        frequency_masks=2,
+        frequency_mask_bins=12,
+    )
+
+
+class Multitask(Objective):
+    """Encoder and mean pooling, shared by tasks that each have a head of their own.
+
+    Ulgen et al. (2024) combine the contrastive loss with speaker classification, in favour of the speaker or
+    against it; reconstruction is an addition. A batch holds waveforms ``(B, S)``, or log-mel features
+    ``(B, T, F)`` of the encoder's own front end.
+
+    Args:
+        encoder: what is pretrained.
+        tasks: by name.
+        weights: a factor for each.
+        views: how views are made.
+    """
+
+    def __init__(
+        self, encoder: Encoder, tasks: Mapping[str, Task], weights: Mapping[str, float], views: ViewSettings
+    ) -> None:
+        super().__init__()
+        self.encoder, self.pooling, self.view_settings = encoder, MeanPooling(encoder.dim), views
+        self.tasks = nn.ModuleDict(dict(tasks))
+        self.weights = {name: float(weights.get(name, 1.0)) for name in tasks}
+        self.needs = {column: verb for task in tasks.values() for column, verb in task.needs.items()}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the loss of each task by its name."""
+        views = self.views(batch)
+        return {name: task(views) for name, task in self.tasks.items()}
+
+    def views(self, batch: Batch) -> Views:
+        """Makes two views of every utterance and encodes them."""
+        generator = torch.Generator(device="cpu")
+        # Drawn from the global state, which checkpoints keep, so that a resumed run draws the same.
+        generator.manual_seed(int(torch.randint(2**31, ()).item()))
+        values, lengths = torch.cat([batch.values] * 2), torch.cat([batch.lengths] * 2)
+        front_end, settings = self.encoder.front_end, self.view_settings
+        augment = settings.augment if self.training else AugmentConfig()
+        if values.ndim == 3:
+            crop = round(settings.crop_seconds / front_end.frame_seconds) if settings.crop_seconds else None
+            features, frames = augment_spectra(values, lengths, augment, front_end, generator, crop)
+        else:
+            if settings.crop_seconds:
+                values, lengths = _crop(
+                    values, lengths, round(settings.crop_seconds * front_end.rate), generator
+                )
+            features, frames = front_end(*augment_waveforms(values, lengths, augment, generator))
+        hidden = spec_augment(features, frames, augment, generator) if features.shape[2] > 1 else features
+        encoded = self.encoder(hidden, frames)
+        vectors = self.pooling(encoded.values, encoded.lengths)
+        columns = {name: torch.cat([column] * 2) for name, column in batch.columns.items()}
+        return Views(vectors, encoded, features, frames, torch.cat([batch.index] * 2), columns)
+
+
+def _crop(
+    waveforms: Tensor, lengths: Tensor, samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    kept = lengths.clamp_max(samples)
+    drawn = torch.rand(len(lengths), generator=generator).to(waveforms.device)
+    starts = ((lengths - kept + 1) * drawn).long()
+    places = starts[:, None] + torch.arange(int(kept.max()), device=waveforms.device)
+    cut = waveforms.gather(1, places.clamp_max(waveforms.shape[1] - 1))
+    outside = torch.arange(cut.shape[1], device=cut.device) >= kept[:, None]
+    return cut.masked_fill(outside, 0.0), kept

@@ -1,0 +1,21 @@
+"""Figures: arrays in, a matplotlib ``Figure`` out; no pyplot, no global state, colour-blind-safe colours.
+
+Every function takes ``stamp``, a word that is printed across the top of the figure (``"speaker-dependent"``).
+"""
+
+from affetto.plots.clusters import Map, followed, speaker_maps
+from affetto.plots.scores import bars, confusion, enrolment_curve, reliability
+from affetto.plots.style import to_png
+from affetto.plots.timeline import timeline
+
+__all__ = [
+    "Map",
+    "bars",
+    "confusion",
+    "enrolment_curve",
+    "followed",
+    "reliability",
+    "speaker_maps",
+    "timeline",
+    "to_png",
+]

@@ -1,0 +1,353 @@
+"""``pretrain``: teaches an encoder from speech that nobody has labelled."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from affetto.annotate.kmeans import spherical_kmeans
+from affetto.config import Settings, build, merge, override, read
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.vectors import read_vectors
+from affetto.data import Loader, SpeakerBatches, Store
+from affetto.errors import ConfigError
+from affetto.models.embedders import EncoderSettings, build_encoder
+from affetto.models.encoder import Encoder
+from affetto.models.ge2e import Ge2e
+from affetto.models.tdnn import TdnnSettings
+from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
+from affetto.objectives.multitask import Multitask, ViewSettings
+from affetto.objectives.objective import Task
+from affetto.objectives.reconstruct import ReconstructionTask
+from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
+from affetto.progress import progress
+from affetto.protocols.protocol import load_protocol
+from affetto.recipes.groups import Groups, check_groups, speaker_groups
+from affetto.recipes.pretrained import ENCODER, save_encoder
+from affetto.recipes.recordings import Recordings
+from affetto.runs import RunFolder
+from affetto.training import STATE, TrainSettings, fit, make_accelerator, seed_everything
+
+DEFAULT_WEIGHTS = {
+    "contrastive": {"contrastive": 1.0},
+    "multitask": {"contrastive": 1.0, "speaker": 0.1},
+}
+"""Tasks of an objective and their weights, where the settings name none."""
+
+TASKS = ("contrastive", "instance", "speaker", "adversary", "reconstruction")
+
+
+class VectorSettings(Settings):
+    """What similarity is measured on.
+
+    Attributes:
+        column: of the manifest, written by ``affetto annotate speakers``.
+        encoder: that made them; None for whichever did.
+        dims: principal directions that are kept of the speaker-centred vectors.
+        whiten: how far their spreads are made equal: 0 not at all, 1 entirely.
+    """
+
+    column: str = "speaker_embedding"
+    encoder: str | None = None
+    dims: int = Field(64, ge=1)
+    whiten: float = Field(0.5, ge=0, le=1)
+
+
+class PretrainSettings(Settings):
+    """Everything that ``pretrain`` can be told.
+
+    Attributes:
+        objective: ``"contrastive"``, or ``"multitask"`` with whatever has a weight.
+        weights: of the tasks: ``contrastive``, on the groups or similarities of ``contrastive``;
+            ``instance``, the same with an utterance's own second view as its only positive; ``speaker``,
+            speaker classification; ``adversary``, the same with its gradient reversed; ``reconstruction``.
+        encoder: what is pretrained.
+        published_weights: whether it starts from its published weights.
+        protocol: pretrain on its training speakers alone, fold by fold; None for everybody in the manifest.
+        groups: a column of the manifest, ``cluster`` at first, or a control of
+            :data:`affetto.recipes.groups.KINDS`.
+        refresh_epochs: after so many epochs, and again after as many, clusters are made anew from the
+            network's own speaker-centred vectors; 0 for never.
+        refresh_clusters: how many a speaker then.
+        vectors: what similarity is measured on, where positives are ``"similar"``.
+        contrastive: the contrastive task.
+        instance: the instance task, where it has a weight.
+        speaker: the two speaker tasks.
+        views: how views are made.
+        per_speaker: utterances of a speaker in a hand, of which a batch has ``train.batch_size /
+            per_speaker``.
+        train: the loop.
+        seeds: each pretrains anew.
+    """
+
+    objective: Literal["contrastive", "multitask"] = "contrastive"
+    weights: dict[Literal["contrastive", "instance", "speaker", "adversary", "reconstruction"], float] = (
+        Field(default_factory=dict)
+    )
+    encoder: EncoderSettings = TdnnSettings()
+    published_weights: bool = False
+    protocol: str | None = None
+    groups: str = "cluster"
+    refresh_epochs: int = Field(0, ge=0)
+    refresh_clusters: int = Field(6, ge=2)
+    vectors: VectorSettings = VectorSettings()
+    contrastive: ContrastiveSettings = ContrastiveSettings()
+    instance: ContrastiveSettings = ContrastiveSettings(positives="view", candidates="all")
+    speaker: SpeakerSettings = SpeakerSettings()
+    views: ViewSettings = ViewSettings()
+    per_speaker: int = Field(16, ge=2)
+    train: TrainSettings = TrainSettings(epochs=20, batch_size=128, learning_rate=2e-3, warmup=0.05)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """The tasks that take part, with their weights."""
+        given: Mapping[Any, float] = self.weights or DEFAULT_WEIGHTS[self.objective]
+        return {name: given[name] for name in TASKS if given.get(name)}
+
+
+def pretrain_settings(
+    file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any
+) -> PretrainSettings:
+    """Composes settings: the defaults, then the file, then what was given, then the overrides.
+
+    Raises:
+        ConfigError: for an unknown key, or tasks that do not fit the objective.
+    """
+    given = {name: one for name, one in given.items() if one is not None}
+    asked = override(merge(read(file) if file else {}, given), overrides)
+    # Group by group: one setting of a group leaves the others as they are by default.
+    settings = build(PretrainSettings, merge(PretrainSettings().model_dump(mode="json"), asked))
+    tasks = settings.task_weights
+    if not tasks:
+        raise ConfigError(f"no task has a weight; give weights.NAME, one of: {', '.join(TASKS)}")
+    if settings.objective == "contrastive" and set(tasks) != {"contrastive"}:
+        raise ConfigError(
+            f"the objective contrastive has one task, got {', '.join(tasks)}; choose --objective multitask"
+        )
+    return settings
+
+
+def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path) -> RunFolder:
+    """Pretrains an encoder a seed and fold; no emotion label is looked at, unless ``groups`` says so.
+
+    What is finished stays: the same call again goes on where it stopped. Under ``torchrun`` several
+    processes share every batch.
+
+    Args:
+        manifest: the utterances, with a speaker each and the columns that the tasks ask for.
+        settings: from :func:`pretrain_settings`.
+        out: the run folder; encoders lie in ``OUT/seed-S/fold-F/encoder``.
+
+    Raises:
+        ManifestError: for a missing column, with the verb that makes it.
+        ProtocolError: when the protocol does not fit the manifest.
+    """
+    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest.require("speaker")
+    parts = _parts(manifest, settings.protocol)
+    _check_columns(manifest, settings)
+    run = RunFolder(out)
+    accelerator = make_accelerator(settings.train)
+    main = accelerator.is_main_process
+    with run.locked() if main else nullcontext():
+        roots = [f"AFFETTO_ROOT_{name}" for name in manifest.corpora]
+        started = main and run.start(settings, manifest_sha256=manifest.sha256, roots=roots)
+        if broadcast_object_list([started])[0]:
+            recordings = Recordings(manifest)
+            pairs = [(seed, fold) for seed in settings.seeds for fold in parts]
+            for seed, fold in progress(pairs, settings.objective):
+                folder = RunFolder(run / f"seed-{seed}" / f"fold-{fold}")
+                if not folder.done:
+                    folder.path.mkdir(parents=True, exist_ok=True)
+                    rows = np.array(
+                        [row for row, key in enumerate(recordings.manifest.keys) if key in parts[fold]]
+                    )
+                    _one(recordings, rows, settings, seed, folder, accelerator, manifest.sha256)
+            accelerator.wait_for_everyone()
+            if main:
+                run.finish()
+            accelerator.wait_for_everyone()
+    return run
+
+
+def _check_columns(manifest: Manifest, settings: PretrainSettings) -> None:
+    """Refuses a manifest without what the tasks ask for, before anything is decoded or written."""
+    if "contrastive" not in settings.task_weights:
+        return
+    if settings.contrastive.positives == "cluster":
+        check_groups(manifest, settings.groups)
+    elif settings.contrastive.positives == "similar":
+        read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
+
+
+def _parts(manifest: Manifest, protocol: str | None) -> dict[int, set[str]]:
+    """Returns the keys to pretrain on, fold by fold; all of them as fold 1 without a protocol."""
+    if protocol is None:
+        return {1: set(manifest.keys)}
+    loaded = load_protocol(protocol)
+    folds = loaded.folds(loaded.select(manifest))
+    table = manifest.table
+    owner = (table["corpus"].fillna("") + "/" + table["speaker"]).set_axis(table["key"])
+    parts = {}
+    for fold in folds:
+        held_out = set(owner[[*fold.dev, *fold.test]])
+        # Recordings that the protocol leaves out, and further corpora, may be heard all the same.
+        parts[fold.number] = set(owner.index[~owner.isin(held_out)])
+    return parts
+
+
+def _one(
+    recordings: Recordings,
+    rows: NDArray[np.int64],
+    settings: PretrainSettings,
+    seed: int,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    manifest_sha256: str,
+) -> None:
+    seed_everything(seed, accelerator.process_index)
+    encoder = build_encoder(settings.encoder)
+    if settings.published_weights and isinstance(encoder, Ge2e):
+        encoder.load_published()
+    known, speakers = np.unique(recordings.speakers[rows], return_inverse=True)
+    grouped = Groups(np.arange(len(rows)), False)
+    columns = {"speaker": _spread(speakers, rows, len(recordings.speakers))}
+    clustered = "contrastive" in settings.task_weights and settings.contrastive.positives == "cluster"
+    if clustered:
+        chosen = speaker_groups(recordings, settings.groups, seed)
+        grouped = Groups(chosen.numbers[rows], chosen.from_labels)
+        columns["cluster"] = torch.from_numpy(chosen.numbers)
+    if "contrastive" in settings.task_weights and settings.contrastive.positives == "similar":
+        columns["vector"] = _vectors(recordings, rows, settings.vectors)
+    tasks = _tasks(settings, encoder, len(known))
+    objective = Multitask(encoder, tasks, settings.task_weights, settings.views)
+    spectra = encoder.front_end.kind == "logmel" and encoder.front_end.deltas == 0
+    store: Store = recordings.features(encoder.front_end) if spectra else recordings.waveforms
+    batches = SpeakerBatches(
+        speakers,
+        grouped.numbers if clustered else np.zeros(len(rows), np.int64),
+        settings.train.batch_size,
+        settings.per_speaker,
+        seed=seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = _Clustered(batches, [store], rows, columns)
+
+    def on_epoch(epoch: int) -> None:
+        _refresh(epoch, settings, seed, recordings, loader, encoder)
+
+    fit(objective, loader, settings.train, folder, on_epoch, accelerator)
+    if accelerator.is_main_process:
+        corpora = recordings.manifest.table["corpus"].fillna("").astype(str).to_numpy()[rows]
+        plain = recordings.manifest.table["speaker"].astype(str).to_numpy()[rows]
+        names = sorted({f"{corpus}/{name}" for corpus, name in zip(corpora, plain, strict=True)})
+        config = {
+            "encoder": settings.encoder.model_dump(mode="json"),
+            "front_end": encoder.front_end.model_dump(mode="json"),
+            "objective": settings.objective,
+            "tasks": settings.task_weights,
+            "groups": settings.groups if clustered else None,
+            "protocol": settings.protocol,
+            "manifest_sha256": manifest_sha256,
+            "weights_from_elsewhere": settings.published_weights,
+            "speakers_seen": {
+                "with_labels": names if grouped.from_labels else [],
+                "without_labels": names,
+            },
+        }
+        save_encoder(folder / ENCODER, objective.encoder.cpu(), config)
+        folder.finish()
+        (folder / STATE).unlink(missing_ok=True)
+
+
+class _Clustered(Loader):
+    """A loader whose clusters can be made anew; its state holds them, so that a resumed run has the same."""
+
+    def use(self, labels: NDArray[np.int64]) -> None:
+        """Takes clusters ``(len(rows),)`` in place of those at hand."""
+        assert isinstance(self.buckets, SpeakerBatches)
+        self.buckets.groups = labels
+        self.columns["cluster"] = _spread(labels, self.rows, len(self.columns["speaker"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        assert isinstance(self.buckets, SpeakerBatches)
+        return {**super().state_dict(), "groups": torch.from_numpy(self.buckets.groups)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if "cluster" in self.columns:
+            self.use(state["groups"].numpy())
+
+
+def _refresh(
+    epoch: int,
+    settings: PretrainSettings,
+    seed: int,
+    recordings: Recordings,
+    loader: _Clustered,
+    encoder: Encoder,
+) -> None:
+    """Makes clusters anew from the network's own speaker-centred vectors, where it is time to."""
+    every = settings.refresh_epochs
+    if not every or epoch % every or epoch == settings.train.epochs:
+        return
+    vectors = recordings.pooled(encoder, loader.rows, loader.stores[0])
+    speakers = np.unique(recordings.speakers[loader.rows], return_inverse=True)[1]
+    centred = vectors - _means(vectors, speakers)
+    loader.use(spherical_kmeans(centred, speakers, [settings.refresh_clusters], seed=seed).labels)
+
+
+def _means(vectors: NDArray[np.float32], groups: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns for each row the mean of its group, ``(N, D)``."""
+    sums = np.zeros((groups.max() + 1, vectors.shape[1]))
+    np.add.at(sums, groups, vectors)
+    return np.asarray((sums / np.bincount(groups)[:, None])[groups], np.float32)
+
+
+def _tasks(settings: PretrainSettings, encoder: Encoder, speakers: int) -> dict[str, Task]:
+    """Builds the tasks that have a weight."""
+    dim, front_end = encoder.dim, encoder.front_end
+
+    def make(name: str) -> Task:
+        if name in ("contrastive", "instance"):
+            return Contrastive(getattr(settings, name), dim)
+        if name in ("speaker", "adversary"):
+            return SpeakerTask(settings.speaker, dim, speakers, name == "adversary")
+        if front_end.kind == "waveform":
+            raise ConfigError(f"{settings.encoder.name} reads samples; reconstruction is for spectra")
+        stack = round(encoder.hop_seconds / front_end.frame_seconds)
+        return ReconstructionTask(dim, front_end.dim, stack, front_end.kind == "mel")
+
+    return {name: make(name) for name in settings.task_weights}
+
+
+def _spread(values: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Tensor:
+    """Returns values of some rows as a column of all; the others are zero and never looked at."""
+    column = torch.zeros(count, dtype=torch.long)
+    column[torch.from_numpy(rows)] = torch.from_numpy(values)
+    return column
+
+
+def _vectors(recordings: Recordings, rows: NDArray[np.int64], settings: VectorSettings) -> Tensor:
+    """Returns speaker-centred vectors in their principal directions, ``(N, dims)``, zero outside ``rows``."""
+    read = read_vectors(recordings.manifest, settings.column, settings.encoder)[rows].astype(np.float64)
+    for name in np.unique(recordings.speakers[rows]):
+        own = recordings.speakers[rows] == name
+        read[own] -= read[own].mean(0)
+    read /= read.std(0).clip(1e-9)
+    _, spreads, axes = np.linalg.svd(read, full_matrices=False)
+    kept = slice(0, settings.dims)
+    projected = read @ axes[kept].T / spreads[kept].clip(1e-9) ** settings.whiten
+    column = torch.zeros(len(recordings.speakers), projected.shape[1])
+    column[torch.from_numpy(rows)] = torch.from_numpy(projected).float()
+    return column
