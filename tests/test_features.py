@@ -69,6 +69,7 @@ def librosa_mel(waveform: NDArray[np.float32], bins: int) -> NDArray[np.float32]
 def kaldi(waveform: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:
     options = knf.FbankOptions()
     options.frame_opts.dither = 0
+    options.frame_opts.window_type = front_end.taper
     options.mel_opts.num_bins = front_end.bins
     options.mel_opts.low_freq, options.mel_opts.high_freq = front_end.band_hz
     bank = knf.OnlineFbank(options)
@@ -97,8 +98,10 @@ def test_mel_equals_librosa(waveform: NDArray[np.float32]) -> None:
 
 
 @pytest.mark.parametrize("waveform", SYNTHETIC)
-@pytest.mark.parametrize("options", [{}, {"bins": 40, "low_hz": 64, "high_hz": 7600}, {"bins": 23}])
-def test_fbank_equals_kaldi(waveform: NDArray[np.float32], options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"bins": 40, "low_hz": 64, "high_hz": 7600}, {"bins": 23}, {"taper": "hamming"}]
+)
+def test_fbank_equals_kaldi(waveform: NDArray[np.float32], options: dict[str, object]) -> None:
     front_end = build(FrontEnd, {"kind": "fbank", **options})
     assert_logs_equal(alone(front_end, waveform), kaldi(waveform, front_end), -15.0)
 
@@ -140,9 +143,11 @@ def test_digital_silence_gives_the_floor() -> None:
         FrontEnd(kind="waveform"),
         FrontEnd(kind="waveform", cmvn=True),
         FrontEnd(kind="mel", bins=40, level_db=-30),
+        FrontEnd(kind="mel", bins=40, level_db=-30, tail_frames=2),
         FrontEnd(),
         FrontEnd(pitch=True, deltas=2, cmvn=True),
         FrontEnd(kind="fbank", deltas=1),
+        FrontEnd(kind="fbank", taper="hamming"),
         FrontEnd(kind="fbank", pitch=True, cmvn=True, level_db=-20),
         FrontEnd(window_seconds=0.032, hop_seconds=0.016, pitch=True),
     ],
@@ -163,7 +168,17 @@ def test_neither_padding_nor_batch_mates_change_an_answer(front_end: FrontEnd) -
         torch.testing.assert_close(summaries[row], summary, atol=1e-4, rtol=1e-4)
 
 
+def test_frames_past_the_end_see_its_edge_and_then_silence() -> None:
+    for samples in (15_840, 15_999, 100):
+        waveform = speechlike(1.0)[:samples]
+        tailed = alone(FrontEnd(kind="mel", tail_frames=2), waveform)
+        padded = alone(FrontEnd(kind="mel"), np.pad(waveform, (0, 800)))
+        np.testing.assert_allclose(tailed, padded[: len(tailed)], atol=1e-6)
+        assert not padded[len(tailed) :].any()
+
+
 def test_frame_counts() -> None:
+    assert FrontEnd(kind="mel", tail_frames=2).frame_count(16_000) == 103
     assert [FrontEnd().frame_count(samples) for samples in (1, 159, 160, 16_000)] == [1, 1, 2, 101]
     assert [FrontEnd(kind="fbank").frame_count(samples) for samples in (1, 400, 559, 560, 16_000)] == [
         1,
@@ -304,6 +319,8 @@ def test_half_precision_around_it_does_not_reach_inside() -> None:
 def test_the_hash_names_the_description() -> None:
     assert FrontEnd().sha256 == FrontEnd(kind="logmel").sha256
     assert FrontEnd().sha256 != FrontEnd(bins=81).sha256
+    assert len({FrontEnd(kind="mel", tail_frames=tail).sha256 for tail in (0, 1, 2)}) == 3
+    assert FrontEnd(kind="fbank").sha256 != FrontEnd(kind="fbank", taper="hamming").sha256
     assert hash(FrontEnd()) == hash(FrontEnd())
 
 
@@ -318,6 +335,8 @@ def test_the_hash_names_the_description() -> None:
         {"kind": "waveform", "pitch": True},
         {"pitch": True, "hop_seconds": 0.0101},
         {"level_db": 3},
+        {"kind": "fbank", "tail_frames": 2},
+        {"pitch": True, "tail_frames": 2},
         {"bin": 80},
     ],
 )

@@ -57,14 +57,14 @@ def test_ge2e_gives_what_resemblyzer_gives(resemblyzer: Any, voices: list[NDArra
         vectors = load_encoder("ge2e").embed(same)
         assert vectors.shape == expected.shape == (len(SECONDS), 256)
         cosines = (vectors * expected).sum(axis=1) / np.linalg.norm(vectors, axis=1)
-        assert cosines.min() > 0.9999
+        assert cosines.min() > 0.99999
     assert (expected @ expected.T)[np.triu_indices(len(expected), 1)].min() < 0.95
 
 
 def test_a_list_gives_what_each_utterance_gives_alone(voices: list[NDArray[np.float32]]) -> None:
     torch.set_num_threads(1)
     encoder = load_encoder("ge2e")
-    long = np.concatenate(voices * 9)  # more windows than go through at once
+    long = np.concatenate(voices * 4)  # more windows than go through at once
     together = encoder.embed([*voices, long])
     alone = np.concatenate([encoder.embed([voice]) for voice in [*voices, long]])
     np.testing.assert_allclose(together, alone, atol=1e-5)

@@ -85,3 +85,15 @@ def test_no_global_state() -> None:
         "assert matplotlib.rcParams.copy() == before"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_label_curve_has_a_line_a_method_and_marks_the_shares() -> None:
+    lines = {"none": [[0.3, 0.25, 0.35], [0.5, 0.45, 0.55]], "clusters": [[0.4, 0.3, 0.5], [np.nan] * 3]}
+    figure = plots.label_curve((0.1, 1.0), lines, stamp="speaker-dependent")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10 %", "100 %"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["none", "clusters"]
+    drawn = [container.lines[0].get_ydata() for container in axes.containers]
+    np.testing.assert_allclose(drawn[0], [30, 50])
+    np.testing.assert_allclose(drawn[1], [40, np.nan])
+    assert "SPEAKER-DEPENDENT" in figure.get_suptitle()

@@ -15,6 +15,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import cell, write_vectors
 from affetto.errors import ConfigError, ManifestError, RunError
 from affetto.recipes.analyse import AnalyseSettings, analyse, analyse_clusters
+from affetto.recipes.analysis_page import blocks
 from affetto.recipes.analysis_words import said
 
 EMOTIONS = ("anger", "fear", "sadness")
@@ -119,7 +120,34 @@ def test_clusters_dealt_at_random(tmp_path: Path) -> None:
     assert found.emotion is not None
     assert abs(found.emotion.averages["ami"].value) < 0.05
     assert found.emotion.averages["ami"].p > 0.05
-    assert "do not follow emotion" in " ".join(block.text for block in said(found))
+    words = " ".join(block.text for block in said(found))
+    assert "do not follow emotion" in words
+    assert "They follow nothing else that was compared either." in words
+    assert "goes with" not in words
+
+
+def test_clusters_of_a_channel_alone(tmp_path: Path) -> None:
+    alarms = [
+        block.text for block in said(analyse(listed(tmp_path, table("session")), quick())) if block.alarm
+    ]
+    assert len(alarms) == 1
+    assert re.match(r"The clusters follow session \(AMI 0\.\d+ .*\), and not emotion \(AMI .*\)\.", alarms[0])
+    assert "What is learned from them may be session, and not emotion." in alarms[0]
+
+
+def test_what_is_followed_as_much_is_said(tmp_path: Path) -> None:
+    rows = table()
+    rows["session"] = rows["emotion"].map({"anger": "x", "fear": "y", "sadness": "z"})
+    found = analyse(listed(tmp_path, rows), quick())
+    words = " ".join(block.text for block in said(found))
+    assert re.search(r"They follow session \(AMI 0\.\d+ .*\) as much as emotion", words)
+    assert "Nothing else" not in words
+    assert "What is alike in session has one emotion, in every speaker: the two cannot be told apart" in words
+    held = next(
+        block for block in blocks(found) if getattr(block, "heads", [""])[-1] == "this, emotion held fixed"
+    )
+    rows_of = {row[0]: row[1:] for row in held.rows}
+    assert rows_of["session"] == ["0.00 [0.00, 0.00]", "settled by it", "settled by it"]
 
 
 def test_without_emotion_labels_it_says_what_it_cannot_say(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import cell, write_vectors
-from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestError
+from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestError, RunError
 from affetto.models.checkpoint import read_config
 from affetto.recipes.evaluate import evaluate
 from affetto.recipes.finetune import finetune
@@ -99,6 +99,13 @@ def test_a_protocol_keeps_its_dev_and_test_speakers_unheard(
     other = pretrain(Manifest(table, annotated.roots), settings, tmp_path / "other")
     for name, tensor in weights(run).items():
         assert torch.equal(tensor, weights(other)[name]), name
+
+
+def test_new_clusters_do_not_pass_for_the_old_ones(straight: RunFolder, annotated: Manifest) -> None:
+    other = without_emotion(annotated)
+    changed = Manifest(other.table.assign(cluster=(other.table["cluster"] + 1) % 3), other.roots)
+    with pytest.raises(RunError, match="knowledge_sha256"):
+        pretrain(changed, tiny(), straight.path)
 
 
 @pytest.mark.parametrize("way", ["frozen", "trained"])

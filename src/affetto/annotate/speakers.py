@@ -16,6 +16,13 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import ConfigError, unknown
 from affetto.models.encoder import Embedder
 
+GE2E = {
+    "ge2e": "the speaker embedding",
+    "ge2e-statistics": "mean and deviation over time of all three layers; says more of the mood",
+    "ge2e-content": "the course of the middle layer over the utterance: what is said, not how",
+}
+"""What can be read from the GE2E encoder, by name."""
+
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -95,7 +102,7 @@ def load_encoder(
     """Loads a speaker encoder.
 
     Args:
-        name: ``ge2e``, the Resemblyzer weights; the path of an ``.onnx`` file that takes 80-bin Kaldi
+        name: one of :data:`GE2E`, with the Resemblyzer weights; the path of an ``.onnx`` file that takes 80-bin Kaldi
             filterbanks; or an x-vector model of transformers, a folder or a hub id such as ``owner/name``.
         device: where it runs, e.g. ``cpu`` or ``cuda``.
         taper: window of the filterbanks of an ONNX model.
@@ -107,12 +114,12 @@ def load_encoder(
     """
     path = Path(name)
     embedder: Embedder
-    if name == "ge2e":
-        from affetto.models.ge2e import DVector
+    if name in GE2E:
+        from affetto.models.embedders import load_published
 
-        embedder = DVector()
-        embedder.encoder.load_published()
-        return _on_device(embedder, name, _state_sha256(embedder), device, 80.0, None)
+        embedder = load_published(_ge2e(name))
+        settings = "" if name == "ge2e" else name  # the weights are the same
+        return _on_device(embedder, name, _state_sha256(embedder, settings), device, 80.0, None)
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
@@ -127,8 +134,18 @@ def load_encoder(
         embedder = XVector(name)
         shown = path.resolve().name if path.is_dir() else name
         return _on_device(embedder, shown, _state_sha256(embedder, embedder.settings), device, 24.0, 30.0)
-    kinds = ("ge2e", "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
+    kinds = (*GE2E, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
     raise ConfigError(unknown("speaker encoder", name, kinds))
+
+
+def _ge2e(name: str) -> Embedder:
+    from affetto.models.course import Course
+    from affetto.models.embedders import Statistics, StatisticsSettings
+    from affetto.models.ge2e import DVector, Ge2e
+
+    if name == "ge2e":
+        return DVector()
+    return Statistics(StatisticsSettings()) if name == "ge2e-statistics" else Course(Ge2e(), 1, 8)
 
 
 def _on_device(
@@ -146,7 +163,7 @@ def _on_device(
 
 
 def _state_sha256(module: Embedder, settings: str = "") -> str:
-    digest = hashlib.sha256(settings.encode())
+    digest = hashlib.sha256((module.front_end.sha256 + settings).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

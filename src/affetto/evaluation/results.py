@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from affetto import plots
@@ -146,6 +147,12 @@ def draw_results(
         with atomic_write(file.with_suffix(".png")) as temporary:
             temporary.write_bytes(plots.to_png(_bars(rows)))
         parts.append(f"![UAR of each row with its interval]({file.stem}.png)")
+    if lines := _label_lines(rows):
+        fractions = sorted({row.label_fraction for row in rows})
+        curve = file.with_name(f"{file.stem}-labels.png")
+        with atomic_write(curve) as temporary:
+            temporary.write_bytes(plots.to_png(plots.label_curve(fractions, lines)))
+        parts.append(f"![UAR against the share of labels, a line a method]({curve.name})")
     parts += _paired(rows)
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     parts.append(_provenance(rows))
@@ -191,6 +198,18 @@ def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
         cells.append([*line, *(_written(name, row.extra(name)) for name in columns)])
     numbers = {"enrolment", "seeds", "UAR", "WAR", "UAR difference", "labels"}
     return Table(heads, cells, right=[name in numbers for name in heads])
+
+
+def _label_lines(rows: Sequence[Result]) -> dict[str, NDArray[np.float64]]:
+    """Returns UAR and interval of each method at each share of the labels, if there are several."""
+    fractions = sorted({row.label_fraction for row in rows})
+    lines: dict[str, NDArray[np.float64]] = {}
+    for row in rows:
+        if len(fractions) > 1 and row.extra("way") and not row.enrolment:
+            line = lines.setdefault(row.method, np.full((len(fractions), 3), np.nan))
+            ends = [np.nan if end is None else end for end in (row.uar_low, row.uar_high)]
+            line[fractions.index(row.label_fraction)] = [row.uar, *ends]
+    return lines
 
 
 def _paired(rows: Sequence[Result]) -> list[str]:

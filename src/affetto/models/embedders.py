@@ -1,6 +1,6 @@
 """Utterance vectors: hand-made functionals, statistics of an encoder, a trained network, several at once."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -226,13 +226,16 @@ def build_embedder(
             return Joined(settings)
 
 
-def load_published(embedder: Embedder) -> Embedder:
-    """Fills every GE2E encoder inside with its published weights and returns the embedder.
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def load_published(network: Module) -> Module:
+    """Fills every GE2E encoder inside with its published weights and returns the network.
 
     Raises:
         MissingPackageError: with the install line, where they are not installed.
     """
-    for module in embedder.modules():
+    for module in network.modules():
         if isinstance(module, Ge2e):
             module.load_published()
-    return embedder
+    return network

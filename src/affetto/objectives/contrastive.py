@@ -68,7 +68,7 @@ class Contrastive(Task):
         projected = F.normalize(self.head(views.vectors).float(), dim=1)
         everyone = gathered(projected)
         index, speaker = gathered(views.index), gathered(views.columns["speaker"])
-        start = first_row(len(projected))
+        start = first_row(projected)
         own = slice(start, start + len(projected))
         itself = torch.zeros(len(projected), len(everyone), dtype=torch.bool, device=projected.device)
         itself[torch.arange(len(projected)), torch.arange(start, start + len(projected))] = True

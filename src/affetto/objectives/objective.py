@@ -79,16 +79,17 @@ def processes() -> int:
     return torch.distributed.get_world_size() if ready else 1
 
 
-def first_row(rows: int) -> int:
-    """Returns where this process's rows start in :func:`gathered` ones, given how many it has."""
+def first_row(values: Tensor) -> int:
+    """Returns where this process's rows start in what :func:`gathered` makes of them."""
     if processes() == 1:
         return 0
-    return sum(_counts(rows)[: torch.distributed.get_rank()])
+    return sum(_counts(values)[: torch.distributed.get_rank()])
 
 
-def _counts(rows: int) -> list[int]:
-    counts = [torch.zeros(1, dtype=torch.long) for _ in range(processes())]
-    torch.distributed.all_gather(counts, torch.tensor([rows]))
+def _counts(values: Tensor) -> list[int]:
+    own = torch.tensor([len(values)], device=values.device)
+    counts = [torch.zeros_like(own) for _ in range(processes())]
+    torch.distributed.all_gather(counts, own)
     return [int(count) for count in counts]
 
 
@@ -97,7 +98,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        counts = _counts(len(values))
+        counts = _counts(values)
         ctx.start = sum(counts[: torch.distributed.get_rank()])
         ctx.rows = len(values)
         padded = values.new_zeros(max(counts), *values.shape[1:])

@@ -4,7 +4,7 @@ Every function takes ``stamp``, a word that is printed across the top of the fig
 """
 
 from affetto.plots.clusters import Map, followed, speaker_maps
-from affetto.plots.scores import bars, confusion, enrolment_curve, reliability
+from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline
 
@@ -14,6 +14,7 @@ __all__ = [
     "confusion",
     "enrolment_curve",
     "followed",
+    "label_curve",
     "reliability",
     "speaker_maps",
     "timeline",

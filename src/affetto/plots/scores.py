@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
-from affetto.plots.style import COLOURS, FAINT, INK, blank, head, ink_on, open_axes
+from affetto.plots.style import COLOURS, FAINT, INK, blank, head, ink_on, look, open_axes
 
 
 def confusion(
@@ -206,6 +206,39 @@ def enrolment_curve(
         frameon=False,
         fontsize=10,
     )
+    return figure
+
+
+def label_curve(
+    fractions: Sequence[float],
+    lines: Mapping[str, ArrayLike],
+    *,
+    metric: str = "UAR",
+    title: str = "",
+    stamp: str | None = None,
+) -> Figure:
+    """Draws a score against the share of labels, a line a method, with intervals.
+
+    Args:
+        fractions: the N shares, rising; they are set out evenly.
+        lines: method -> ``(N, 3)`` value, low, high as fractions of 1; NaN where not measured.
+        metric: name of the score.
+        title: what is shown.
+        stamp: a word printed across the top.
+    """
+    figure, axes = blank(6.4, 4.6, title, stamp)
+    places = np.arange(len(fractions), dtype=np.float64)
+    for number, (name, values) in enumerate(lines.items()):
+        value, low, high = 100 * np.asarray(values, np.float64).T
+        shifted = places + 0.06 * (number - (len(lines) - 1) / 2)
+        colour, marker = look(number)[0], "os^Dv<>P"[number % 8]
+        axes.errorbar(
+            shifted, value, [value - low, high - value], color=colour, marker=marker, capsize=2, label=name
+        )
+    axes.set_xticks(places, [f"{100 * fraction:g} %" for fraction in fractions])
+    axes.set_xlabel("share of the training labels")
+    axes.set_ylabel(f"{metric}, %")
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 

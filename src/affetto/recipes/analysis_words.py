@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from affetto.corpora.manifest import some
 from affetto.evaluation.page import Text, decimal, percent, points
+from affetto.evaluation.significance import Interval
 from affetto.recipes.analysis import Analysis, Average, Compared
 
 DEGREES = ((0.1, "weakly"), (0.3, "partly"), (0.6, "clearly"), (np.inf, "closely"))
@@ -78,7 +79,7 @@ def _of_emotion(found: Analysis) -> Text:
             f"The clusters follow emotion {degree}: AMI {average(ami)}, where 0 is chance and 1 is perfect"
         )
     else:
-        words = f"The clusters do not follow emotion: AMI {average(ami)}, and chance brings as much"
+        words = f"The clusters do not follow emotion: AMI {average(ami)}, and chance brings as much or more"
     return Text(
         f"{words} (p {p_value(ami.p)}). Of {_speakers(len(own))}, {int((own <= CHANCE).sum())} lie above "
         f"{100 * (1 - CHANCE):.0f} % of their own deals, where chance alone lifts 1 in {1 / CHANCE:.0f}. In "
@@ -97,26 +98,23 @@ def _of_others(found: Analysis) -> list[Text]:
             )
         ]
     above = [each for each in found.others if _above_chance(each.averages["ami"])]
-    if found.emotion is None:
-        return [
-            Text(
-                f"What they follow above chance: {_listed(above)}." if above else "They follow nothing else."
-            )
-        ]
-    mine = f"emotion (AMI {decimal(found.emotion.averages['ami'].value)})"
+    emotion = found.emotion
+    if emotion is None:
+        names = f"What they follow above chance: {_listed(above)}." if above else "They follow nothing else."
+        return [Text(names)]
+    mine = f"emotion (AMI {decimal(emotion.averages['ami'].value)})"
+    if not _above_chance(emotion.averages["ami"]):
+        if not above:
+            return [Text("They follow nothing else that was compared either.")]
+        return [_instead(above, f"The clusters follow {_listed(above)}, and not {mine}.")]
     more = [each for each in above if _sign(each) < 0]
     even = [each for each in above if _sign(each) == 0]
-    words = []
-    if more:
-        text = f"The clusters follow {_listed(more)} more than {mine}. What is learned from them may be "
-        words.append(
-            Text(f"{text}{' or '.join(each.column.name for each in more)}, and not emotion.", alarm=True)
-        )
+    words = [_instead(more, f"The clusters follow {_listed(more)} more than {mine}.")] if more else []
     if even:
         words.append(
             Text(f"They follow {_listed(even)} as much as {mine}, as far as these speakers can tell.")
         )
-    if not more and not even:
+    if not words:
         nearest = _listed(found.others[:3])
         words.append(
             Text(f"Nothing else that was compared is followed as much as {mine}; the nearest: {nearest}.")
@@ -124,31 +122,43 @@ def _of_others(found: Analysis) -> list[Text]:
     return [*words, *_of_the_rest(found)]
 
 
+def _instead(followed: Sequence[Compared], words: str) -> Text:
+    names = " or ".join(each.column.name for each in followed)
+    return Text(f"{words} What is learned from them may be {names}, and not emotion.", alarm=True)
+
+
 def _of_the_rest(found: Analysis) -> list[Text]:
-    """Words what is left of the agreement with emotion when what takes most of it away is held fixed."""
-    taken = []
+    """Words how much of the agreement with emotion is left when something else is held fixed."""
+    if not found.emotion or not _above_chance(found.emotion.averages["ami"]):
+        return []
+    taken, settled = [], []
     for each in found.others:
         whole, left = each.emotion, each.emotion_left
-        if whole and left and whole.value > 0 and left.value == left.value:
-            taken.append((1 - left.value / whole.value, each.column.name, left))
-    if not taken or not found.emotion or not _above_chance(found.emotion.averages["ami"]):
-        return []
-    share, name, left = max(taken)
+        if whole and left and whole.value > 0:
+            if left.value == left.value:
+                taken.append((1 - left.value / whole.value, each.column.name, left))
+            else:
+                settled.append(each.column.name)
+    words = []
+    if settled:
+        names = " and ".join(settled)
+        text = (
+            f"What is alike in {names} has one emotion, in every speaker: the two cannot be told apart here."
+        )
+        words.append(Text(text, alarm=True))
+    return [*words, _most_taken(*max(taken))] if taken else words
+
+
+def _most_taken(share: float, name: str, left: Interval) -> Text:
     words = f"Dealt only among utterances of a speaker that are alike in {name}, emotions "
     if (left.value if left.low is None else left.low) <= 0:
-        return [
-            Text(
-                f"{words}agree with the clusters no better than by chance: {name} may be all of it.",
-                alarm=True,
-            )
-        ]
+        text = f"{words}agree with the clusters no better than by chance: {name} may be all of it."
+        return Text(text, alarm=True)
     part = "next to nothing" if share < SMALL else f"about {100 * share:.0f} %"
-    return [
-        Text(
-            f"{words}still agree with the clusters by AMI {decimal(*left)} above chance: {part} of the "
-            f"agreement with emotion goes with {name}, and with nothing else that was compared goes more."
-        )
-    ]
+    return Text(
+        f"{words}still agree with the clusters by AMI {decimal(*left)} above chance: {part} of the "
+        f"agreement with emotion goes with {name}, and with nothing else that was compared goes more."
+    )
 
 
 def _of_probe(found: Analysis) -> list[Text]:

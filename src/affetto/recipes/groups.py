@@ -68,8 +68,8 @@ def speaker_groups(recordings: Recordings, name: str, seed: int) -> Groups:
     return Groups(numbers, False)
 
 
-def check_groups(manifest: Manifest, name: str) -> None:
-    """Refuses a name that :func:`speaker_groups` cannot make groups of, before anything is decoded.
+def group_column(manifest: Manifest, name: str) -> str | None:
+    """Returns the column that :func:`speaker_groups` takes groups from, if any, after checking the name.
 
     Raises:
         ManifestError: for a column that does not exist, or holds nothing.
@@ -78,9 +78,11 @@ def check_groups(manifest: Manifest, name: str) -> None:
     kind, _, argument = name.partition(":")
     if kind in KINDS and kind != "random":
         _number(name, argument)
-    if kind not in KINDS or kind in ("random", "purity"):
-        column = {"random": argument or "cluster", "purity": "emotion"}.get(kind, name)
-        _column(manifest, column)
+    if kind in ("duration", "loudness"):
+        return None
+    column = {"random": argument or "cluster", "purity": "emotion"}.get(kind, name)
+    _column(manifest, column)
+    return column
 
 
 def _column(manifest: Manifest, name: str) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """``pretrain``: teaches an encoder from speech that nobody has labelled."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,9 +21,8 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import read_vectors
 from affetto.data import Loader, SpeakerBatches, Store
 from affetto.errors import ConfigError
-from affetto.models.embedders import EncoderSettings, build_encoder
+from affetto.models.embedders import EncoderSettings, build_encoder, load_published
 from affetto.models.encoder import Encoder
-from affetto.models.ge2e import Ge2e
 from affetto.models.tdnn import TdnnSettings
 from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.multitask import Multitask, ViewSettings
@@ -30,7 +31,7 @@ from affetto.objectives.reconstruct import ReconstructionTask
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.recipes.groups import Groups, check_groups, speaker_groups
+from affetto.recipes.groups import Groups, group_column, speaker_groups
 from affetto.recipes.pretrained import ENCODER, save_encoder
 from affetto.recipes.recordings import Recordings
 from affetto.runs import RunFolder
@@ -154,13 +155,14 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     manifest.require("speaker")
     parts = _parts(manifest, settings.protocol)
-    _check_columns(manifest, settings)
+    knowledge = _knowledge(manifest, settings)
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
         roots = [f"AFFETTO_ROOT_{name}" for name in manifest.corpora]
-        started = main and run.start(settings, manifest_sha256=manifest.sha256, roots=roots)
+        facts = {"manifest_sha256": manifest.sha256, "knowledge_sha256": knowledge, "roots": roots}
+        started = main and run.start(settings, **facts)
         if broadcast_object_list([started])[0]:
             recordings = Recordings(manifest)
             pairs = [(seed, fold) for seed in settings.seeds for fold in parts]
@@ -179,14 +181,19 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     return run
 
 
-def _check_columns(manifest: Manifest, settings: PretrainSettings) -> None:
-    """Refuses a manifest without what the tasks ask for, before anything is decoded or written."""
-    if "contrastive" not in settings.task_weights:
-        return
-    if settings.contrastive.positives == "cluster":
-        check_groups(manifest, settings.groups)
-    elif settings.contrastive.positives == "similar":
-        read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
+def _knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
+    """Returns a hash of the groups or vectors that the tasks ask for; None where they ask for none.
+
+    The hash of a manifest leaves annotations out, and new clusters must not pass for the old ones.
+    """
+    if "contrastive" not in settings.task_weights or settings.contrastive.positives == "view":
+        return None
+    if settings.contrastive.positives == "similar":
+        vectors = read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
+        return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+    column = group_column(manifest, settings.groups)
+    values = [] if column is None else manifest.table[column].astype(str).tolist()
+    return hashlib.sha256(json.dumps([settings.groups, values]).encode()).hexdigest()
 
 
 def _parts(manifest: Manifest, protocol: str | None) -> dict[int, set[str]]:
@@ -216,16 +223,15 @@ def _one(
 ) -> None:
     seed_everything(seed, accelerator.process_index)
     encoder = build_encoder(settings.encoder)
-    if settings.published_weights and isinstance(encoder, Ge2e):
-        encoder.load_published()
+    if settings.published_weights:
+        load_published(encoder)
     known, speakers = np.unique(recordings.speakers[rows], return_inverse=True)
-    grouped = Groups(np.arange(len(rows)), False)
+    groups = Groups(np.zeros(len(recordings.speakers), np.int64), False)
     columns = {"speaker": _spread(speakers, rows, len(recordings.speakers))}
     clustered = "contrastive" in settings.task_weights and settings.contrastive.positives == "cluster"
     if clustered:
-        chosen = speaker_groups(recordings, settings.groups, seed)
-        grouped = Groups(chosen.numbers[rows], chosen.from_labels)
-        columns["cluster"] = torch.from_numpy(chosen.numbers)
+        groups = speaker_groups(recordings, settings.groups, seed)
+        columns["cluster"] = torch.from_numpy(groups.numbers)
     if "contrastive" in settings.task_weights and settings.contrastive.positives == "similar":
         columns["vector"] = _vectors(recordings, rows, settings.vectors)
     tasks = _tasks(settings, encoder, len(known))
@@ -234,7 +240,7 @@ def _one(
     store: Store = recordings.features(encoder.front_end) if spectra else recordings.waveforms
     batches = SpeakerBatches(
         speakers,
-        grouped.numbers if clustered else np.zeros(len(rows), np.int64),
+        groups.numbers[rows],
         settings.train.batch_size,
         settings.per_speaker,
         seed=seed,
@@ -261,7 +267,7 @@ def _one(
             "manifest_sha256": manifest_sha256,
             "weights_from_elsewhere": settings.published_weights,
             "speakers_seen": {
-                "with_labels": names if grouped.from_labels else [],
+                "with_labels": names if groups.from_labels else [],
                 "without_labels": names,
             },
         }
