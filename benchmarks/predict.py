@@ -6,12 +6,15 @@
 Files of 1 to 3 s are cut from a few recordings (the toy corpus by default), written as FLAC and 16-bit WAV,
 and predicted by a child process, once few and once many. Its peak memory is what the system says of it; its
 wall time begins once the recogniser is loaded. The floor is the processor time of decoding, of features and
-of the network, each measured alone on a share of the same files, one thread, over the number of cores. The
-default recogniser is the default ``cnn`` with fresh weights.
+of the network, each measured alone on a share of the same files, over the number of cores; it is measured
+before and after every run. It is measured a second time with every core at the same work, since cores that
+share caches and memory are slower together than one of them alone. The default recogniser is the default
+``cnn`` with fresh weights.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -100,6 +103,13 @@ def floor(model: Path, folder: Path, files: int) -> dict[str, float]:
     return {name: seconds / len(paths) for name, seconds in spent.items()}
 
 
+def floors(model: Path, folder: Path, files: int, together: int) -> dict[str, float]:
+    """Returns the mean of :func:`floor` over so many processes that measure it at the same moment."""
+    with multiprocessing.get_context("spawn").Pool(together) as pool:
+        found = pool.starmap(floor, [(model, folder, files)] * together, chunksize=1)
+    return {name: statistics.mean(one[name] for one in found) for name in found[0]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,33 +135,44 @@ def main() -> None:
         few, many = scratch / "few", scratch / "many"
         write_files(sources, few, arguments.files)
         write_files(sources, many, arguments.more_files)
-        floors, fews, manys = [], [], []
+        fews, manys, alone, together = [], [], [], []
         for _ in range(arguments.rounds):
-            floors.append(floor(model, many, arguments.files))
             fews.append(child(model, few, scratch / "few.csv"))
+            around = [[floors(model, many, arguments.files, count) for count in (1, cores)]]
             manys.append(child(model, many, scratch / "many.csv"))
-    write_report(arguments, cores, floors, fews, manys)
+            around.append([floors(model, many, arguments.files, count) for count in (1, cores)])
+            for kind, place in ((alone, 0), (together, 1)):
+                kind.append({key: statistics.mean(one[place][key] for one in around) for key in around[0][0]})
+    write_report(arguments, cores, alone, together, fews, manys)
 
 
 def write_report(
     arguments: argparse.Namespace,
     cores: int,
-    floors: list[dict[str, float]],
+    alone: list[dict[str, float]],
+    together: list[dict[str, float]],
     fews: list[dict[str, float]],
     manys: list[dict[str, float]],
 ) -> None:
     def median(rows: list[dict[str, float]], name: str) -> float:
         return statistics.median(row[name] for row in rows)
 
-    parts = {name: median(floors, name) for name in floors[0]}
-    least = [sum(row.values()) / cores * manys[0]["files"] for row in floors]
-    ratio = statistics.median(row["wall"] / bound for row, bound in zip(manys, least, strict=True))
+    def bounds(rows: list[dict[str, float]]) -> list[float]:
+        return [sum(row.values()) / cores * manys[0]["files"] for row in rows]
+
+    def ratio(rows: list[dict[str, float]]) -> float:
+        return statistics.median(row["wall"] / bound for row, bound in zip(manys, bounds(rows), strict=True))
+
+    def described(rows: list[dict[str, float]]) -> str:
+        shares = ", ".join(f"{name} {1000 * median(rows, name):.2f} ms" for name in rows[0])
+        least = statistics.median(bounds(rows))
+        return f"{shares} of processor time a file; over {cores} cores {least:.2f} s for all"
+
     memory = median(manys, "mebibytes") / median(fews, "mebibytes")
     lines = [
         "# Predict\n",
         f"`python benchmarks/predict.py --files {arguments.files} --more-files {arguments.more_files}`, "
-        f"{cores} cores, "
-        f"{arguments.rounds} rounds, medians; files of 1 to 3 s, "
+        f"{cores} cores, {arguments.rounds} rounds, medians; files of 1 to 3 s, "
         f"{'the recordings of --audio' if arguments.audio else 'toy corpus'}, "
         f"{'the recogniser of --model' if arguments.model else 'default `cnn`'}; CSV out.\n",
         "| files | wall, s | processor, s | files a second | peak memory, MiB |\n|---:|---:|---:|---:|---:|",
@@ -162,14 +183,14 @@ def write_report(
             f"| {rows[0]['files']:.0f} | {wall:.2f} | {median(rows, 'processor'):.2f} | "
             f"{rows[0]['files'] / wall:.0f} | {median(rows, 'mebibytes'):.0f} |"
         )
-    shares = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in parts.items())
     lines += [
         "",
-        f"Floor: {shares} of processor time a file, each alone; "
-        f"over {cores} cores {statistics.median(least):.2f} s for {manys[0]['files']:.0f} files.\n",
+        f"Floor, one core at work: {described(alone)}.",
+        f"Floor, every core at the same work: {described(together)}.\n",
         "| ratio | measured | bar |\n|---|---:|---:|",
         f"| peak memory, {manys[0]['files']:.0f} files over {fews[0]['files']:.0f} | {memory:.2f} | 1.20 |",
-        f"| wall time over the floor | {ratio:.2f} | 1.25 |",
+        f"| wall time over the floor, one core at work | {ratio(alone):.2f} | 1.25 |",
+        f"| wall time over the floor, every core at work | {ratio(together):.2f} | |",
     ]
     text = "\n".join(lines) + "\n"
     write_text(Path(__file__).with_suffix(".md"), text)

@@ -2,14 +2,15 @@
 
     python benchmarks/training.py
 
-Both train the default ``cnn`` classifier with AdamW; rounds alternate, and medians are compared.
+Once fine-tuning the default ``cnn`` on waveforms, once pretraining the default ``tdnn`` by contrast on
+log-mel frames, both with AdamW; rounds alternate, and medians are compared.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,7 +18,11 @@ import torch
 from affetto.augment import AugmentConfig
 from affetto.data import Batch
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.models.tdnn import Tdnn
 from affetto.objectives.classify import Classify, ClassifySettings
+from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
+from affetto.objectives.multitask import Multitask, ViewSettings
+from affetto.objectives.objective import Objective
 from affetto.runs import RunFolder, write_text
 from affetto.training import TrainSettings, fit, make_accelerator
 
@@ -27,16 +32,8 @@ LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 class InMemory:
     """The same batches every epoch."""
 
-    def __init__(self, count: int, size: int, seconds: float) -> None:
-        generator = torch.Generator().manual_seed(0)
-        samples = int(16_000 * seconds)
-        lengths = torch.full((size,), samples)
-        target = torch.eye(len(LABELS))[torch.arange(size) % len(LABELS)]
-        index = torch.arange(size)
-        self.batches = [
-            Batch(0.1 * torch.randn(size, samples, generator=generator), lengths, index, {"target": target})
-            for _ in range(count)
-        ]
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -51,58 +48,90 @@ class InMemory:
         pass
 
 
-def objective() -> Classify:
-    torch.manual_seed(0)
+def finetuning() -> Objective:
     classifier = EmotionClassifier(ClassifierSettings(labels=LABELS))
     return Classify(classifier, ClassifySettings(), AugmentConfig())
 
 
-def bare(batches: InMemory, epochs: int) -> float:
+def waveforms(count: int, size: int = 32, seconds: float = 2.5) -> InMemory:
+    generator = torch.Generator().manual_seed(0)
+    samples = int(16_000 * seconds)
+    lengths, index = torch.full((size,), samples), torch.arange(size)
+    columns = {"target": torch.eye(len(LABELS))[index % len(LABELS)]}
+    drawn = (0.1 * torch.randn(size, samples, generator=generator) for _ in range(count))
+    return InMemory([Batch(values, lengths, index, columns) for values in drawn])
+
+
+def pretraining() -> Objective:
+    encoder = Tdnn()
+    tasks = {"contrastive": Contrastive(ContrastiveSettings(), encoder.dim)}
+    return Multitask(encoder, tasks, {}, ViewSettings())
+
+
+def spectra(count: int, size: int = 128, frames: int = 250) -> InMemory:
+    generator = torch.Generator().manual_seed(0)
+    lengths, index = torch.full((size,), frames), torch.arange(size)
+    columns = {"speaker": index // 16, "cluster": index % 6}
+    drawn = (torch.randn(size, frames, 80, generator=generator) - 7 for _ in range(count))
+    return InMemory([Batch(values, lengths, index, columns) for values in drawn])
+
+
+JOBS: dict[str, tuple[str, Callable[[], Objective], Callable[[int], InMemory]]] = {
+    "finetune": ("32 utterances of 2.5 s a batch, the default `cnn`", finetuning, waveforms),
+    "pretrain": ("128 utterances a batch, two views of 1.6 s each, the default `tdnn`", pretraining, spectra),
+}
+
+
+def bare(make: Callable[[], Objective], batches: InMemory, epochs: int) -> float:
     """Utterances a second of forward, backward, step, and nothing else."""
-    model = objective().train()
+    torch.manual_seed(0)
+    model = make().train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     began = time.perf_counter()
     for _ in range(epochs):
         for batch in batches:
-            loss = model(batch)["classification"]
-            loss.backward()
+            torch.stack(list(model(batch).values())).sum().backward()
             optimiser.step()
             optimiser.zero_grad()
     return epochs * sum(len(batch) for batch in batches) / (time.perf_counter() - began)
 
 
-def ours(batches: InMemory, epochs: int) -> float:
+def ours(make: Callable[[], Objective], batches: InMemory, epochs: int) -> float:
     """Utterances a second of the training loop, checkpoints and logs included."""
+    torch.manual_seed(0)
     settings = TrainSettings(epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         accelerator = make_accelerator(settings)
         began = time.perf_counter()
-        fit(objective(), batches, settings, RunFolder(Path(folder)), accelerator=accelerator)
+        fit(make(), batches, settings, RunFolder(Path(folder)), accelerator=accelerator)
         spent = time.perf_counter() - began
     return epochs * sum(len(batch) for batch in batches) / spent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
-    batches = InMemory(arguments.batches, 32, 2.5)
-    bare(InMemory(4, 32, 2.5), 1)
-    pairs = [
-        (bare(batches, arguments.epochs), ours(batches, arguments.epochs)) for _ in range(arguments.rounds)
-    ]
-    floor, loop = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(second / first for first, second in pairs)
     text = (
         "# Training loop\n\n"
         f"`python benchmarks/training.py`, {torch.get_num_threads()} threads, {arguments.rounds} alternating "
-        "rounds, 32 utterances of 2.5 s a batch, the default `cnn`.\n\n"
-        "| loop | utterances a second | share of the bare loop |\n|---|---:|---:|\n"
-        f"| bare forward, backward, step | {floor:.0f} | 1.00 |\n"
-        f"| affetto, with clipping, schedule, logs, checkpoints | {loop:.0f} | {ratio:.2f} |\n"
+        "rounds; bare is forward, backward and step; ours has clipping, schedule, logs and checkpoints.\n\n"
+        "| job | bare, utterances a second | ours | share |\n|---|---:|---:|---:|\n"
     )
+    for name, (described, make, draw) in JOBS.items():
+        batches = draw(arguments.batches)
+        bare(make, draw(4), 1)
+        rounds = [
+            (bare(make, batches, arguments.epochs), ours(make, batches, arguments.epochs))
+            for _ in range(arguments.rounds)
+        ]
+        floor, loop = (statistics.median(column) for column in zip(*rounds, strict=True))
+        ratio = statistics.median(second / first for first, second in rounds)
+        text += f"| {name}: {described} | {floor:.0f} | {loop:.0f} | {ratio:.2f} |\n"
     write_text(Path(__file__).with_suffix(".md"), text)
     print(text)
 

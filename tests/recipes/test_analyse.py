@@ -143,11 +143,9 @@ def test_what_is_followed_as_much_is_said(tmp_path: Path) -> None:
     assert re.search(r"They follow session \(AMI 0\.\d+ .*\) as much as emotion", words)
     assert "Nothing else" not in words
     assert "What is alike in session has one emotion, in every speaker: the two cannot be told apart" in words
-    held = next(
-        block for block in blocks(found) if getattr(block, "heads", [""])[-1] == "this, emotion held fixed"
-    )
+    held = next(block for block in blocks(found) if getattr(block, "heads", [""])[-1] == "emotion with this")
     rows_of = {row[0]: row[1:] for row in held.rows}
-    assert rows_of["session"] == ["0.00 [0.00, 0.00]", "settled by it", "settled by it"]
+    assert rows_of["session"] == ["0.00 [0.00, 0.00]", "settled by it", "settled by it", "1.00 [1.00, 1.00]"]
 
 
 def test_without_emotion_labels_it_says_what_it_cannot_say(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Spherical k-means within many groups at once: all speakers, all restarts, in a few batched products.
 
 Clusters are directions (Dhillon and Modha 2001): an utterance belongs to the centre of largest cosine, and a
-centre is the normalised sum of its members. The cosine with a sum is a sum of cosines, so that all restarts of
-a speaker need nothing but the cosines between its utterances: one small matrix, made once, times memberships.
+centre is the normalised sum of its members. The cosine with a sum is a sum of cosines, so that all restarts
+of a speaker need nothing but the cosines between its utterances: one small matrix, made once, times
+memberships.
 """
 
 from collections.abc import Iterator, Sequence
@@ -178,7 +179,8 @@ def _one_hot(labels: Tensor, count: int) -> Tensor:
 
 def _best_restart(space: _Space, count: int, draws: Tensor, iterations: int) -> Tensor:
     """Returns the labels ``(B, n)`` of the tightest restart."""
-    seeds = space.to_rows(_seeds(space, count, draws)).unflatten(1, (-1, count))
+    rows = space.to_rows(_seeds(space, count, draws))
+    seeds = rows.reshape(len(rows), -1, count, rows.shape[-1])
     everyone = _nearest(seeds, space.mask)
     groups, restarts = everyone.shape[:2]
     # Restarts that have come to rest are laid aside, so that the last ones do not hold up a whole batch.

@@ -56,3 +56,47 @@ def speakers(
     )
     if meta["unreadable"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def clusters(
+    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto annotate speakers.")],
+    out: _Out,
+    method: Annotated[
+        str, typer.Option(help="k-means, agglomerative, gaussian-mixture or hdbscan.")
+    ] = "k-means",
+    count: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Clusters a speaker; given several times, each speaker takes the best by silhouette.",
+            show_default="6",
+        ),
+    ] = None,
+    embedding: Annotated[str, typer.Option(help="Column of the vectors.")] = "speaker_embedding",
+    content: Annotated[
+        str | None,
+        typer.Option(help="Column of vectors of what is said (encoder ge2e-content), to be taken out."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the new column.")] = "cluster",
+    fewest: Annotated[int, typer.Option(help="Speakers with fewer utterances get no clusters.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of the seeding.")] = 0,
+    device: Annotated[str, typer.Option(help="Where k-means runs: cpu, cuda, ...")] = "cpu",
+    root: _Root = None,
+) -> None:
+    """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
+    import json
+
+    from affetto.config import build
+    from affetto.corpora.manifest import Manifest
+    from affetto.recipes.annotate import CLUSTERS, MANIFEST, AnnotateClustersSettings, annotate_clusters
+    from affetto.runs import RunFolder
+
+    shape = {"method": method, "counts": count or [6], "fewest": fewest, "seed": seed}
+    values = {"clusters": shape, "embedding": embedding, "content": content, "name": name}
+    settings = build(AnnotateClustersSettings, values)
+    if RunFolder(out).done:
+        typer.echo("finished before; nothing to do")
+    run = annotate_clusters(Manifest.read(manifest, root), settings, out, device=device)
+    speakers = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))["speakers"]
+    without = sum(not each["clusters"] for each in speakers.values())
+    typer.echo(f"{run / MANIFEST}: {len(speakers) - without} speakers clustered, {without} without clusters")

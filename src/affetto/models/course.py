@@ -29,4 +29,4 @@ class Course(Embedder):
         begin = torch.arange(values.shape[1], device=values.device)
         shares = (torch.minimum(ends, begin + 1) - torch.maximum(ends - part, begin)).clamp_min(0)
         means = shares @ values / part
-        return (means - means.mean(1, keepdim=True)).flatten(1)
+        return torch.as_tensor((means - means.mean(1, keepdim=True)).flatten(1))

@@ -181,7 +181,9 @@ class _Given:
         ]
         mine, other = (each.values["ami"] for each in paired)
         excess = [each.values["ami"] - each.chance["ami"] for each in left]
-        return Compared(column, found, apart, averages, *map(self._mean, (mine - other, mine, *excess)))
+        shared = follow(np.where(clusters >= 0, emotion.codes, -1), column.codes, groups, permutations=1)
+        figures = (mine - other, mine, *excess, shared.values["ami"])
+        return Compared(column, found, apart, averages, *map(self._mean, figures))
 
     def average(self, found: Followed, measure: str) -> Average:
         """Averages a figure over speakers."""

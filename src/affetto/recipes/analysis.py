@@ -68,10 +68,11 @@ class Compared:
         followed: by the clusters.
         separated: by the embeddings, whatever the clusters are.
         averages: both, over speakers, by measure.
-        against: AMI with emotion minus AMI with this; None without emotions, like the next three.
+        against: AMI with emotion minus AMI with this; None without emotions, like what follows.
         emotion: AMI with emotion of the utterances in which this is known.
         emotion_left: AMI with emotion above what comes of this: above deals among utterances equal in this.
         left: AMI with this above what comes of emotion.
+        shared: AMI of emotion with this, whatever the clusters are.
     """
 
     column: Column
@@ -82,6 +83,7 @@ class Compared:
     emotion: Interval | None = None
     emotion_left: Interval | None = None
     left: Interval | None = None
+    shared: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def summary(found: Analysis) -> dict[str, Any]:
             "emotion_here": each.emotion and each.emotion._asdict(),
             "emotion_beyond_this": each.emotion_left and each.emotion_left._asdict(),
             "this_beyond_emotion": each.left and each.left._asdict(),
+            "emotion_with_this": each.shared and each.shared._asdict(),
         }
         for each in found.compared
     }

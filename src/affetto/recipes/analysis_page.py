@@ -108,15 +108,17 @@ def _emotion(found: Analysis, emotion: Compared) -> list[Block]:
 def _held_fixed(found: Analysis) -> list[Block]:
     rows = []
     for each in found.others:
-        if each.against and each.emotion_left and each.left:
-            figures = (each.against, each.emotion_left, each.left)
+        if each.against and each.emotion_left and each.left and each.shared:
+            figures = (each.against, each.emotion_left, each.left, each.shared)
             rows.append([each.column.name, *(decimal(*figure) or "settled by it" for figure in figures)])
     if not rows:
         return []
     heads = ["", "emotion minus this", "emotion, this held fixed", "this, emotion held fixed"]
+    heads.append("emotion with this")
     caption = (
-        "AMI with the clusters. Held fixed: above deals among utterances of a speaker that are alike in it "
-        "(in one bin of it), so that what is left comes of it by differences within a bin at the most"
+        "AMI with the clusters, and last of emotion with this, whatever the clusters are. Held fixed: above "
+        "deals among utterances of a speaker that are alike in it (in one bin of it), so that what is left "
+        "comes of it by differences within a bin at the most"
     )
     words = (
         "A voice shows emotion by its loudness, pitch and speed, so clusters that know of emotion agree "
@@ -124,7 +126,7 @@ def _held_fixed(found: Analysis) -> list[Block]:
         "artefact."
     )
     page: list[Block] = [Heading("Emotion or something else"), Text(words)]
-    return [*page, Table(heads, rows, caption, [False, True, True, True])]
+    return [*page, Table(heads, rows, caption, [False] + [True] * 4)]
 
 
 def _maps(found: Analysis) -> list[Block]:

@@ -1,9 +1,10 @@
 """``annotate``: what can be known of utterances without labels becomes columns of a new manifest."""
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from affetto import __version__
+from affetto.annotate.clusters import NONE, ClusterSettings, cluster
 from affetto.annotate.speakers import load_encoder
 from affetto.config import Settings
 from affetto.corpora.manifest import COLUMNS, Manifest
@@ -19,6 +21,8 @@ from affetto.corpora.vectors import (
     cell,
     describe_array,
     open_array,
+    read_vectors,
+    vector_info,
     vector_places,
     write_vectors,
 )
@@ -30,6 +34,7 @@ from affetto.runs import RunFolder, write_json
 
 MANIFEST = "manifest.csv"
 META = "meta.json"
+CLUSTERS = "clusters.json"
 
 
 class SpeakerSettings(Settings):
@@ -50,6 +55,32 @@ class SpeakerSettings(Settings):
     @classmethod
     def _is_free(cls, name: str) -> str:
         if name in COLUMNS or name == Path(MANIFEST).stem or name == Path(META).stem:
+            raise ValueError("every manifest has this one; choose another name")
+        return name
+
+
+class AnnotateClustersSettings(Settings):
+    """How ``annotate clusters`` groups utterances.
+
+    Attributes:
+        clusters: the clustering itself.
+        embedding: column of the vectors that are clustered.
+        content: column of vectors of what is said, whose recurring part is taken out of the others; None to
+            leave it in.
+        encoder: that made the vectors; None for whichever did.
+        name: of the new column; its confidence goes to ``NAME_confidence``.
+    """
+
+    clusters: ClusterSettings = ClusterSettings()
+    embedding: str = SPEAKER_COLUMN
+    content: str | None = None
+    encoder: str | None = None
+    name: str = Field("cluster", pattern=r"^[A-Za-z][\w-]*$")
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name in COLUMNS:
             raise ValueError("every manifest has this one; choose another name")
         return name
 
@@ -154,3 +185,85 @@ def _finish(
         },
     )
     run.finish()
+
+
+def annotate_clusters(
+    manifest: str | Path | Manifest,
+    settings: AnnotateClustersSettings,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+) -> RunFolder:
+    """Clusters the utterances of every speaker, and writes a manifest with a column of clusters.
+
+    Emotions are not looked at. Speakers of two corpora with the same name are two.
+
+    Args:
+        manifest: with a speaker and a vector an utterance, or the file that lists them.
+        settings: how, on which column, and the name of the new one.
+        out: the run folder.
+        device: where k-means runs.
+
+    Returns:
+        The run folder: ``manifest.csv`` with ``NAME``, a number within the speaker, empty for none, and
+        ``NAME_confidence``, 0 to 1; ``clusters.json`` with what was done and who was heard.
+
+    Raises:
+        ManifestError: for a missing column, with the verb that makes it.
+        RunError: when the folder is in use or holds other settings.
+    """
+    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest.require("speaker")
+    columns = [settings.embedding, *([settings.content] if settings.content else [])]
+    places = [vector_places(manifest, column) for column in columns]
+    embedded = np.array([all(row) for row in zip(*places, strict=True)])
+    if not embedded.any():
+        raise ManifestError(f"no row has a vector in {' and '.join(columns)}; run affetto annotate speakers")
+    rows = manifest.where(embedded)
+    vectors = read_vectors(rows, settings.embedding, settings.encoder)
+    content = read_vectors(rows, settings.content) if settings.content else None
+    owners = rows.table["corpus"].fillna("").astype(str) + "/" + rows.table["speaker"].astype(str)
+    names, speakers = np.unique(owners.to_numpy(str), return_inverse=True)
+    digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+    run = RunFolder(out)
+    with run.locked():
+        facts = {"manifest_sha256": manifest.sha256, "vectors_sha256": digest}
+        if not run.start(settings, **facts):
+            return run
+        found = cluster(vectors, speakers, settings.clusters, content, device)
+        labels = np.full(len(manifest), NONE)
+        confidence = np.full(len(manifest), np.nan)
+        labels[embedded], confidence[embedded] = found.labels, found.confidence
+        confidence[labels == NONE] = np.nan
+        text = pd.Series([None if label == NONE else str(label) for label in labels], dtype=object)
+        table = manifest.table.assign(**{settings.name: text.to_numpy(object)})
+        table[f"{settings.name}_confidence"] = np.round(confidence, 4)
+        Manifest(table, manifest.roots).write(run / MANIFEST)
+        write_json(run / CLUSTERS, _cluster_facts(manifest, settings, names, speakers, found.labels))
+        run.finish()
+    return run
+
+
+def _cluster_facts(
+    manifest: Manifest,
+    settings: AnnotateClustersSettings,
+    names: NDArray[np.str_],
+    speakers: NDArray[np.int64],
+    labels: NDArray[np.int64],
+) -> dict[str, Any]:
+    known = manifest.where(
+        np.array([place is not None for place in vector_places(manifest, settings.embedding)])
+    )
+    by_speaker = {}
+    for number, name in enumerate(names.tolist()):
+        own = labels[speakers == number]
+        sizes = np.bincount(own[own != NONE]).tolist()
+        by_speaker[name] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes}
+    return {
+        "column": settings.name,
+        "settings": settings.model_dump(mode="json"),
+        "encoder": sorted({str(info["encoder"]) for info in vector_info(known, settings.embedding)}),
+        "labels_used": False,
+        "speakers_seen": {"with_labels": [], "without_labels": names.tolist()},
+        "speakers": by_speaker,
+    }
