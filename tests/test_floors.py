@@ -40,7 +40,7 @@ CONTRACTS = {
     "protocols": {"protocol", "rules"},
     "models": {"encoder", "context", "pooling", "heads", "enrolment"},
     "objectives": {"objective"},
-    "annotate": {"columns"},
+    "annotate": {"kmeans"},
 }
 # What puts a room's parts together, and so knows them.
 ASSEMBLIES = {("models", "embedders"), ("models", "classifier"), ("models", "checkpoint")}

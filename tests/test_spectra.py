@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from affetto.augment import AugmentConfig, change_speed
+from affetto.data.spectra import augment_spectra
 from affetto.features import FrontEnd, band_centres, band_places
-from affetto.spectra import augment_spectra
 
 FRONT_END = FrontEnd(kind="logmel", bins=64)
 

@@ -101,9 +101,7 @@ def cluster(vectors: Vectors, groups: Codes, settings: Clustering, device: str =
     return Clusters(labels, confidence)
 
 
-def _one_by_one(
-    vectors: Vectors, groups: Codes, settings: Clustering
-) -> tuple[Codes, NDArray[np.float32]]:
+def _one_by_one(vectors: Vectors, groups: Codes, settings: Clustering) -> tuple[Codes, NDArray[np.float32]]:
     labels = np.full(len(groups), -1, np.int64)
     silhouettes = np.zeros(len(groups), np.float32)
     counts = settings.k if settings.method != "hdbscan" else (0,)

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from affetto.augment import AugmentConfig, augment_waveforms, mixup, spec_augment
 from affetto.config import Settings
 from affetto.data import Batch
+from affetto.data.spectra import augment_spectra
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import Network
 from affetto.models.encoder import Frames
 from affetto.objectives.objective import Objective, Task, Views, mean_over_processes
-from affetto.spectra import augment_spectra
 
 
 class ClassifySettings(Settings):
