@@ -40,7 +40,7 @@ CONTRACTS = {
     "protocols": {"protocol", "rules"},
     "models": {"encoder", "context", "pooling", "heads", "enrolment"},
     "objectives": {"objective"},
-    "annotate": {"kmeans"},
+    "annotate": {"kmeans", "spaces"},
 }
 # What puts a room's parts together, and so knows them.
 ASSEMBLIES = {("models", "embedders"), ("models", "classifier"), ("models", "checkpoint")}

@@ -8,6 +8,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
 from affetto.annotate.clusters import ClusterSettings, cluster
 from affetto.annotate.kmeans import cosine_silhouettes, spherical_kmeans
+from affetto.annotate.spaces import content_groups
 
 
 def planted(
@@ -124,8 +125,8 @@ def test_what_is_said_is_taken_out() -> None:
     vectors = moods[mood] + sentences[sentence] + 0.3 * generator.normal(size=(360, 24))
     content = codes[sentence] + 0.05 * generator.normal(size=(360, 10))
     scores = []
-    for said in (None, content.astype(np.float32)):
-        settings = ClusterSettings(counts=(3,), contents=4)
+    for said in (None, content_groups(content.astype(np.float32), speakers)):
+        settings = ClusterSettings(counts=(3,))
         labels = cluster(vectors.astype(np.float32), speakers, settings, said).labels
         own = [adjusted_rand_score(mood[speakers == s], labels[speakers == s]) for s in range(6)]
         scores.append(float(np.mean(own)))

@@ -81,7 +81,8 @@ def test_the_run_folder_holds_what_it_should(straight: RunFolder, corpus: Manife
 def test_predictions_are_those_of_the_saved_recogniser(straight: RunFolder, corpus: Manifest) -> None:
     config = read_config(straight / "recogniser")
     assert config["id2label"]["1"] == "fear"
-    assert config["speakers_seen"] == {"with_labels": ["f01", "f02", "m01", "m02"], "chosen_on": ["m03"]}
+    seen = {"with_labels": ["f01", "f02", "m01", "m02"], "without_labels": [], "chosen_on": ["m03"]}
+    assert config["speakers_seen"] == seen
     classifier = EmotionClassifier(ClassifierSettings(**config["classifier"])).eval()
     load_weights(straight / "recogniser", classifier)
     table = pd.read_parquet(straight / "predictions.parquet")

@@ -13,15 +13,19 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from affetto.annotate.kmeans import cosine_silhouettes, spherical_kmeans
+from affetto.annotate.spaces import centred, with_middle, without
 from affetto.config import Settings
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
 
+NONE = -1
+"""The label of an utterance without a cluster."""
+
 _MIXTURE_DIMS = 10  # a speaker has too few utterances for a mixture in all dimensions
 
 
-class Clustering(Settings):
+class ClusterSettings(Settings):
     """How utterances are put into clusters.
 
     Attributes:
@@ -29,7 +33,10 @@ class Clustering(Settings):
             tree, a Gaussian mixture with diagonal covariances in the speaker's first principal directions, or
             HDBSCAN, which finds the number of clusters and leaves out what lies between them. All of them
             take vectors by their direction.
-        k: numbers of clusters; of several, each speaker takes the one of largest mean silhouette.
+        counts: numbers of clusters; of several, each speaker takes the one of largest mean silhouette.
+        centre: take each speaker's mean away first.
+        middle: how much the distance from that mean counts beside the direction; see
+            :func:`~affetto.annotate.spaces.with_middle`.
         together: one set of clusters for all speakers, whose numbers then mean the same everywhere; k-means.
         fewest: a speaker with fewer utterances gets no cluster.
         drop: share of each speaker's utterances, the least certain ones, that get no cluster.
@@ -39,8 +46,10 @@ class Clustering(Settings):
         seed: of what is drawn.
     """
 
-    method: Literal["k-means", "agglomerative", "mixture", "hdbscan"] = "k-means"
-    k: tuple[int, ...] = Field((6,), min_length=1)
+    method: Literal["k-means", "agglomerative", "gaussian-mixture", "hdbscan"] = "k-means"
+    counts: tuple[int, ...] = Field((6,), min_length=1)
+    centre: bool = True
+    middle: float = Field(0.5, ge=0)
     together: bool = False
     fewest: int = Field(12, ge=2)
     drop: float = Field(0.0, ge=0, lt=1)
@@ -50,9 +59,9 @@ class Clustering(Settings):
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _possible(self) -> "Clustering":
-        if min(self.k) < 2:
-            raise ValueError("k: at least 2 clusters")
+    def _possible(self) -> "ClusterSettings":
+        if min(self.counts) < 2:
+            raise ValueError("counts: at least 2 clusters")
         if self.together and self.method != "k-means":
             raise ValueError(f"together: only k-means clusters all speakers at once, not {self.method}")
         return self
@@ -71,40 +80,56 @@ class Clusters(NamedTuple):
     confidence: NDArray[np.float32]
 
 
-def cluster(vectors: Vectors, groups: Codes, settings: Clustering, device: str = "cpu") -> Clusters:
+def cluster(
+    vectors: Vectors,
+    speakers: Codes,
+    settings: ClusterSettings,
+    said: Codes | None = None,
+    device: str = "cpu",
+) -> Clusters:
     """Clusters the utterances of each speaker.
 
     Clusters are numbered by their first utterance, within the speaker or, ``together``, over all.
 
     Args:
-        vectors: one an utterance, ``(N, D)``.
-        groups: speaker of each, ``(N,)``; -1 for utterances that are left out.
+        vectors: one an utterance, ``(N, D)``; one that is not finite gets no cluster.
+        speakers: speaker of each, ``(N,)``.
         settings: how.
+        said: what is said in each, as a number, ``(N,)``; -1 for unknown. What utterances of the same have in
+            common across speakers is taken out. :func:`~affetto.annotate.spaces.content_groups` finds it.
         device: where k-means runs, e.g. ``cpu`` or ``cuda``.
     """
-    sizes = np.bincount(groups[groups >= 0], minlength=1)
-    groups = np.where((groups >= 0) & (sizes[groups] >= settings.fewest), groups, -1)
-    pools = np.where(groups >= 0, 0, -1) if settings.together else groups
+    groups = np.where(np.isfinite(vectors).all(1), speakers, NONE)
+    sizes = np.bincount(groups[groups >= 0], minlength=int(speakers.max(initial=0)) + 1)
+    groups[sizes[speakers] < settings.fewest] = NONE
+    if settings.centre:
+        vectors = centred(vectors, groups)
+        if said is not None:
+            vectors = without(vectors, groups, np.where(groups >= 0, said, NONE))
+        vectors = with_middle(vectors, settings.middle, groups >= 0)
+    pools = np.where(groups >= 0, 0, NONE) if settings.together else groups
     if settings.method == "k-means":
         how = {"restarts": settings.restarts, "iterations": settings.iterations, "seed": settings.seed}
-        labels, silhouettes = spherical_kmeans(vectors, pools, settings.k, **how, device=device)
+        labels, silhouettes = spherical_kmeans(vectors, pools, settings.counts, **how, device=device)
     else:
         labels, silhouettes = _one_by_one(vectors, groups, settings)
     confidence = np.where(labels >= 0, (1 + silhouettes) / 2, 0).astype(np.float32)
     if settings.drop:
-        for rows in _rows(np.where(labels >= 0, groups, -1)):
+        for rows in _rows(np.where(labels >= 0, groups, NONE)):
             order = rows[np.argsort(confidence[rows], kind="stable")]
-            labels[order[: int(settings.drop * len(rows))]] = -1
+            labels[order[: int(settings.drop * len(rows))]] = NONE
         confidence[labels < 0] = 0
-    for rows in _rows(np.where(labels >= 0, pools, -1)):
+    for rows in _rows(np.where(labels >= 0, pools, NONE)):
         labels[rows] = _by_first(labels[rows])
     return Clusters(labels, confidence)
 
 
-def _one_by_one(vectors: Vectors, groups: Codes, settings: Clustering) -> tuple[Codes, NDArray[np.float32]]:
-    labels = np.full(len(groups), -1, np.int64)
+def _one_by_one(
+    vectors: Vectors, groups: Codes, settings: ClusterSettings
+) -> tuple[Codes, NDArray[np.float32]]:
+    labels = np.full(len(groups), NONE, np.int64)
     silhouettes = np.zeros(len(groups), np.float32)
-    counts = settings.k if settings.method != "hdbscan" else (0,)
+    counts = settings.counts if settings.method != "hdbscan" else (0,)
     for rows in _rows(groups):
         own = vectors[rows].astype(np.float64)
         own /= np.linalg.norm(own, axis=1, keepdims=True).clip(1e-9)
@@ -118,11 +143,11 @@ def _one_by_one(vectors: Vectors, groups: Codes, settings: Clustering) -> tuple[
     return labels, silhouettes
 
 
-def _agglomerative(own: NDArray[np.float64], count: int, settings: Clustering) -> Codes:
+def _agglomerative(own: NDArray[np.float64], count: int, settings: ClusterSettings) -> Codes:
     return np.asarray(AgglomerativeClustering(count, linkage="ward").fit_predict(own), np.int64)
 
 
-def _mixture(own: NDArray[np.float64], count: int, settings: Clustering) -> Codes:
+def _mixture(own: NDArray[np.float64], count: int, settings: ClusterSettings) -> Codes:
     dims = min(_MIXTURE_DIMS, *own.shape, len(own) - 1)
     values = PCA(dims, svd_solver="full").fit_transform(own)
     model = GaussianMixture(
@@ -138,13 +163,13 @@ def _mixture(own: NDArray[np.float64], count: int, settings: Clustering) -> Code
         return np.asarray(model.fit_predict(values), np.int64)
 
 
-def _hdbscan(own: NDArray[np.float64], count: int, settings: Clustering) -> Codes:
+def _hdbscan(own: NDArray[np.float64], count: int, settings: ClusterSettings) -> Codes:
     return np.asarray(HDBSCAN(min_cluster_size=settings.smallest, copy=True).fit_predict(own), np.int64)
 
 
-_METHODS: dict[str, Callable[[NDArray[np.float64], int, Clustering], Codes]] = {
+_METHODS: dict[str, Callable[[NDArray[np.float64], int, ClusterSettings], Codes]] = {
     "agglomerative": _agglomerative,
-    "mixture": _mixture,
+    "gaussian-mixture": _mixture,
     "hdbscan": _hdbscan,
 }
 

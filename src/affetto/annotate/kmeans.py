@@ -190,7 +190,7 @@ def _best_restart(space: _Space, count: int, draws: Tensor, iterations: int) -> 
     for _ in range(iterations):
         before = members
         members = _step(part, before)
-        moving = (members != before).flatten(2).any(2)
+        moving = (members * before).sum((2, 3)) < part.sizes[:, None]
         live, width = moving.any(1), int(moving.sum(1).max())
         if int(live.sum()) * width <= _SPARSE * moving.numel():
             everyone[place, slots] = members

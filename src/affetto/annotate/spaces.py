@@ -1,4 +1,4 @@
-"""Vectors made ready for clustering: what belongs to the speaker or to the words is taken away, without labels."""
+"""Vectors made ready for clustering: speaker and words are taken away, without labels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,14 @@ def without(vectors: Vectors, groups: Codes, others: Codes) -> Vectors:
     return centred((vectors - _means(vectors, others, _NEUTRAL)).astype(np.float32), groups)
 
 
-def with_middle(vectors: Vectors, weight: float) -> Vectors:
+def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Vectors:
     """Adds a dimension that is the same for all, ``weight`` times the spread of speaker-centred vectors.
 
     Spherical clusters see directions only, so that utterances near their speaker's mean, the calm ones, would
-    be dealt among all of them. With this dimension they share a direction of their own.
+    be dealt among all of them. With this dimension they share a direction of their own. The spread is that of
+    the vectors that ``known (N,)`` names.
     """
-    spread = float(np.sqrt(np.square(vectors, dtype=np.float64).sum(1).mean()))
+    spread = float(np.sqrt(np.square(vectors[known], dtype=np.float64).sum(1).mean())) if known.any() else 0.0
     return np.column_stack([vectors, np.full(len(vectors), weight * (spread or 1.0), np.float32)])
 
 

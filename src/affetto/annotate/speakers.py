@@ -103,7 +103,8 @@ def load_encoder(
 
     Args:
         name: one of :data:`GE2E`, with the Resemblyzer weights; the path of an ``.onnx`` file that takes
-            80-bin Kaldi filterbanks; or an x-vector model of transformers, a folder or a hub id such as ``owner/name``.
+            80-bin Kaldi filterbanks; or an x-vector model of transformers, a folder or a hub id such as
+            ``owner/name``.
         device: where it runs, e.g. ``cpu`` or ``cuda``.
         taper: window of the filterbanks of an ONNX model.
 

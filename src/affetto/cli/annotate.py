@@ -73,30 +73,57 @@ def clusters(
         ),
     ] = None,
     embedding: Annotated[str, typer.Option(help="Column of the vectors.")] = "speaker_embedding",
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder that must have made them.", show_default="any")
+    ] = None,
     content: Annotated[
         str | None,
-        typer.Option(help="Column of vectors of what is said (encoder ge2e-content), to be taken out."),
+        typer.Option(
+            help="Column that tells what is said, to be taken out: vectors of the encoder ge2e-content, or "
+            "sentences that come again.",
+            show_default="content, where there is one",
+        ),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Take the vectors as they are: nothing centred or taken out.")
+    ] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="One set of clusters for all speakers.")
+    ] = False,
+    drop: Annotated[
+        float, typer.Option(help="Share of each speaker's utterances, the least certain, to leave out.")
+    ] = 0.0,
     name: Annotated[str, typer.Option(help="Name of the new column.")] = "cluster",
     fewest: Annotated[int, typer.Option(help="Speakers with fewer utterances get no clusters.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the seeding.")] = 0,
     device: Annotated[str, typer.Option(help="Where k-means runs: cpu, cuda, ...")] = "cpu",
     root: _Root = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Single settings, such as clusters.restarts=20.")
+    ] = None,
 ) -> None:
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
     import json
 
-    from affetto.config import build
+    from affetto.config import load
     from affetto.corpora.manifest import Manifest
     from affetto.recipes.annotate import CLUSTERS, MANIFEST, AnnotateClustersSettings, annotate_clusters
     from affetto.runs import RunFolder
 
-    shape = {"method": method, "counts": count or [6], "fewest": fewest, "seed": seed}
-    values = {"clusters": shape, "embedding": embedding, "content": content, "name": name}
-    settings = build(AnnotateClustersSettings, values)
+    shape = {"method": method, "counts": count or [6], "centre": not plain, "together": together}
+    shape |= {"drop": drop, "fewest": fewest, "seed": seed}
+    columns = {"embedding": embedding, "encoder": encoder, "content": content, "name": name}
+    chosen = load(AnnotateClustersSettings, {"clusters": shape, **columns}, tuple(settings or ()))
     if RunFolder(out).done:
         typer.echo("finished before; nothing to do")
-    run = annotate_clusters(Manifest.read(manifest, root), settings, out, device=device)
-    speakers = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))["speakers"]
-    without = sum(not each["clusters"] for each in speakers.values())
-    typer.echo(f"{run / MANIFEST}: {len(speakers) - without} speakers clustered, {without} without clusters")
+    run = annotate_clusters(Manifest.read(manifest, root), chosen, out, device=device)
+    facts = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))
+    speakers = facts["speakers"]
+    bare = [who for who, each in speakers.items() if not each["clusters"]]
+    if facts["contents"]:
+        typer.echo(f"contents taken out: {facts['contents']}")
+    if bare:
+        shown = ", ".join(bare[:8]) + (f" and {len(bare) - 8} more" if len(bare) > 8 else "")
+        typer.echo(f"without clusters: {shown}")
+    clustered = len(speakers) - len(bare)
+    typer.echo(f"{run / MANIFEST}: {clustered} speakers clustered, {len(bare)} without clusters")

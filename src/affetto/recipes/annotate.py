@@ -13,9 +13,11 @@ from pydantic import Field, field_validator
 
 from affetto import __version__
 from affetto.annotate.clusters import NONE, ClusterSettings, cluster
+from affetto.annotate.spaces import content_groups
 from affetto.annotate.speakers import load_encoder
 from affetto.config import Settings
 from affetto.corpora.manifest import COLUMNS, Manifest
+from affetto.corpora.tabular import VECTOR, lacks
 from affetto.corpora.vectors import (
     SPEAKER_COLUMN,
     cell,
@@ -35,6 +37,8 @@ from affetto.runs import RunFolder, write_json
 MANIFEST = "manifest.csv"
 META = "meta.json"
 CLUSTERS = "clusters.json"
+CONTENT_COLUMN = "content"
+"""The column of content that ``annotate clusters`` looks for unless told otherwise."""
 
 
 class SpeakerSettings(Settings):
@@ -65,8 +69,9 @@ class AnnotateClustersSettings(Settings):
     Attributes:
         clusters: the clustering itself.
         embedding: column of the vectors that are clustered.
-        content: column of vectors of what is said, whose recurring part is taken out of the others; None to
-            leave it in.
+        content: column that tells what is said, whose recurring part is taken out of the vectors: vectors of
+            content, or values that come again, such as ``text``. None for ``content``, where the manifest has
+            such a column; "" to leave all in.
         encoder: that made the vectors; None for whichever did.
         name: of the new column; its confidence goes to ``NAME_confidence``.
     """
@@ -83,6 +88,13 @@ class AnnotateClustersSettings(Settings):
         if name in COLUMNS:
             raise ValueError("every manifest has this one; choose another name")
         return name
+
+    @field_validator("content")
+    @classmethod
+    def _tells_no_emotion(cls, content: str | None) -> str | None:
+        if content in ("emotion", "intensity_level") or (content or "").startswith("votes_"):
+            raise ValueError("clusters are made without labels; name what is said, e.g. text")
+        return content
 
 
 def annotate_speakers(
@@ -214,34 +226,59 @@ def annotate_clusters(
     """
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     manifest.require("speaker")
-    columns = [settings.embedding, *([settings.content] if settings.content else [])]
-    places = [vector_places(manifest, column) for column in columns]
-    embedded = np.array([all(row) for row in zip(*places, strict=True)])
+    table = manifest.table
+    embedded = np.array([place is not None for place in vector_places(manifest, settings.embedding)])
     if not embedded.any():
-        raise ManifestError(f"no row has a vector in {' and '.join(columns)}; run affetto annotate speakers")
+        raise ManifestError(f"no row has a vector in {settings.embedding}; run affetto annotate speakers")
+    # In the order of the keys, so that the order of the table decides nothing.
     rows = manifest.where(embedded)
+    rows = Manifest(rows.table.sort_values("key"), rows.roots)
     vectors = read_vectors(rows, settings.embedding, settings.encoder)
-    content = read_vectors(rows, settings.content) if settings.content else None
     owners = rows.table["corpus"].fillna("").astype(str) + "/" + rows.table["speaker"].astype(str)
     names, speakers = np.unique(owners.to_numpy(str), return_inverse=True)
-    digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+    said = _said(rows, settings, speakers)
+    digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
+    digest.update(b"" if said is None else said.tobytes())
     run = RunFolder(out)
     with run.locked():
-        facts = {"manifest_sha256": manifest.sha256, "vectors_sha256": digest}
-        if not run.start(settings, **facts):
+        if not run.start(settings, manifest_sha256=manifest.sha256, vectors_sha256=digest.hexdigest()):
             return run
-        found = cluster(vectors, speakers, settings.clusters, content, device)
-        labels = np.full(len(manifest), NONE)
-        confidence = np.full(len(manifest), np.nan)
-        labels[embedded], confidence[embedded] = found.labels, found.confidence
-        confidence[labels == NONE] = np.nan
-        text = pd.Series([None if label == NONE else str(label) for label in labels], dtype=object)
-        table = manifest.table.assign(**{settings.name: text.to_numpy(object)})
-        table[f"{settings.name}_confidence"] = np.round(confidence, 4)
+        found = cluster(vectors, speakers, settings.clusters, said, device)
+        has = found.labels != NONE
+        columns = pd.DataFrame({"label": found.labels, "confidence": found.confidence}, rows.table["key"])
+        columns = columns[has].reindex(table["key"])
+        text = [None if np.isnan(label) else str(int(label)) for label in columns["label"]]
+        table = table.assign(**{settings.name: pd.Series(text, table.index, dtype=object)})
+        table[f"{settings.name}_confidence"] = columns["confidence"].to_numpy(np.float64).round(4)
         Manifest(table, manifest.roots).write(run / MANIFEST)
-        write_json(run / CLUSTERS, _cluster_facts(manifest, settings, names, speakers, found.labels))
+        write_json(run / CLUSTERS, _cluster_facts(rows, settings, names, speakers, said, found.labels))
         run.finish()
     return run
+
+
+def _said(
+    manifest: Manifest, settings: AnnotateClustersSettings, speakers: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """Returns a number for what is said in each utterance, ``(N,)``, -1 for unknown; None to leave it in."""
+    column = settings.content
+    if column is None and CONTENT_COLUMN in manifest.table.columns:
+        column = CONTENT_COLUMN
+    if not column or not settings.clusters.centre:
+        return None
+    if column not in manifest.table.columns:
+        raise ManifestError(
+            f"{lacks(column, manifest.table.columns)}; affetto annotate speakers --encoder ge2e-content "
+            f"--name {column} makes such a column"
+        )
+    values = manifest.table[column]
+    if not any(VECTOR.fullmatch(str(value)) for value in values):
+        return np.asarray(pd.factorize(values, sort=True)[0], np.int64)
+    there = values.notna().to_numpy()
+    said = np.full(len(values), NONE)
+    said[there] = content_groups(
+        read_vectors(manifest.where(there), column), speakers[there], settings.clusters.seed
+    )
+    return said
 
 
 def _cluster_facts(
@@ -249,20 +286,26 @@ def _cluster_facts(
     settings: AnnotateClustersSettings,
     names: NDArray[np.str_],
     speakers: NDArray[np.int64],
+    said: NDArray[np.int64] | None,
     labels: NDArray[np.int64],
 ) -> dict[str, Any]:
-    known = manifest.where(
-        np.array([place is not None for place in vector_places(manifest, settings.embedding)])
-    )
     by_speaker = {}
     for number, name in enumerate(names.tolist()):
         own = labels[speakers == number]
-        sizes = np.bincount(own[own != NONE]).tolist()
-        by_speaker[name] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes}
+        sizes = np.bincount(own[own != NONE])
+        by_speaker[name] = {
+            "utterances": len(own),
+            "clusters": int((sizes > 0).sum()),
+            "sizes": sizes[sizes > 0].tolist(),
+        }
+    info = vector_info(manifest, settings.embedding)
     return {
         "column": settings.name,
         "settings": settings.model_dump(mode="json"),
-        "encoder": sorted({str(info["encoder"]) for info in vector_info(known, settings.embedding)}),
+        "encoder": sorted({str(each["encoder"]) for each in info}),
+        "weights_from_elsewhere": any(each.get("weights_from_elsewhere", True) for each in info),
+        "contents": 0 if said is None else int(said.max()) + 1,
+        "across_speakers": settings.clusters.together or said is not None,
         "labels_used": False,
         "speakers_seen": {"with_labels": [], "without_labels": names.tolist()},
         "speakers": by_speaker,
