@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from affetto.cli import app
+from affetto.config import build
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import cell, write_vectors
-from affetto.errors import ManifestError, RunError
+from affetto.errors import ConfigError, ManifestError, RunError
+from affetto.recipes import annotate
 from affetto.recipes.annotate import AnnotateClustersSettings, annotate_clusters
 
 RUN = CliRunner()
@@ -69,6 +71,48 @@ def test_an_utterance_without_a_vector_has_no_cluster(embedded: Manifest, tmp_pa
     assert np.isnan(found.loc[4, "cluster_confidence"])
 
 
+def test_the_order_of_the_table_decides_nothing(embedded: Manifest, tmp_path: Path) -> None:
+    noisy = settings(clusters={"counts": [5]})
+    turned = Manifest(embedded.table.iloc[::-1], embedded.roots)
+    found = [
+        Manifest.read(annotate_clusters(each, noisy, tmp_path / name) / "manifest.csv").table
+        for each, name in ((embedded, "one"), (turned, "other"))
+    ]
+    assert found[0]["key"].tolist() == found[1]["key"].tolist()[::-1]
+    pd.testing.assert_frame_equal(
+        found[0].set_index("key")[["cluster", "cluster_confidence"]],
+        found[1].set_index("key").loc[found[0]["key"], ["cluster", "cluster_confidence"]],
+    )
+
+
+def test_labels_cannot_be_taken_for_content(embedded: Manifest) -> None:
+    for name in ("emotion", "intensity_level", "votes_anger"):
+        with pytest.raises(ConfigError, match="without labels"):
+            build(AnnotateClustersSettings, {"content": name})
+
+
+def test_an_interrupted_run_is_made_again_and_other_vectors_are_another_run(
+    embedded: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = annotate_clusters(embedded, settings(), tmp_path / "straight")
+    with monkeypatch.context() as patched:
+        patched.setattr(annotate, "cluster", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            annotate_clusters(embedded, settings(), tmp_path / "run")
+    assert not (tmp_path / "run" / "DONE").exists()
+    again = annotate_clusters(embedded, settings(), tmp_path / "run")
+    for name in ("manifest.csv", "clusters.json"):
+        assert (again / name).read_bytes() == (straight / name).read_bytes()
+    with monkeypatch.context() as patched:  # finished: nothing is clustered
+        patched.setattr(annotate, "cluster", lambda *_: pytest.fail("clustered again"))
+        annotate_clusters(embedded, settings(), tmp_path / "run")
+    array = np.load(tmp_path / "v.npy")
+    array[0] *= 2
+    np.save(tmp_path / "v.npy", array)
+    with pytest.raises(RunError, match="vectors_sha256"):
+        annotate_clusters(embedded, settings(), tmp_path / "run")
+
+
 def test_bad_input_is_named(embedded: Manifest, tmp_path: Path) -> None:
     nameless = Manifest(embedded.table.assign(speaker=None), embedded.roots)
     with pytest.raises(ManifestError, match="'speaker' is empty in 60 rows"):
@@ -91,3 +135,16 @@ def test_the_command_says_who_has_no_clusters(embedded: Manifest, tmp_path: Path
     said = RUN.invoke(app, line)
     assert said.exit_code == 0, said.output
     assert "1 speakers clustered, 30 without clusters" in said.output
+
+
+def test_the_command_takes_vectors_as_they_are_when_asked(embedded: Manifest, tmp_path: Path) -> None:
+    embedded.write(tmp_path / "m.csv")
+    line = ["annotate", "clusters", str(tmp_path / "m.csv"), "--count", "3"]
+    for number, more in enumerate(([], ["--plain"], ["--method", "agglomerative", "clusters.smallest=4"])):
+        said = RUN.invoke(app, [*line, "-o", str(tmp_path / str(number)), *more])
+        assert said.exit_code == 0, said.output
+    written = [(tmp_path / str(number) / "config.yaml").read_text() for number in range(3)]
+    assert ["centre: true" in text for text in written] == [True, False, True]
+    assert "smallest: 4" in written[2]
+    again = RUN.invoke(app, [*line, "-o", str(tmp_path / "0")])
+    assert "nothing to do" in again.output

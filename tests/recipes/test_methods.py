@@ -13,7 +13,7 @@ from affetto.recipes.methods import METHODS, finetune_settings
 def test_every_encoder_has_settings_that_hold(encoder: str) -> None:
     settings = finetune_settings(protocol="speaker-kfold", encoder=encoder)
     assert settings.encoder == encoder
-    assert settings.published_weights == (encoder not in ("cnn", "functionals"))
+    assert settings.published_weights == (encoder not in ("cnn", "tdnn", "functionals"))
     assert (settings.head == "network") == isinstance(settings.embedder, NetworkSettings)
 
 
@@ -59,7 +59,7 @@ def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> N
     ("given", "message"),
     [
         ({"encoder": "ge2"}, "unknown encoder 'ge2'.*did you mean 'ge2e'"),
-        ({"encoder": "functionals", "frozen": True}, "cnn or ge2e, not functionals"),
+        ({"encoder": "functionals", "frozen": True}, "cnn, tdnn or ge2e, not functionals"),
         ({"encoder": "d-vector", "head": "network"}, "choose --head logistic or --head svm"),
         ({"trian": {}}, "unknown setting 'trian'.*did you mean 'train'"),
         ({"label_fraction": 0.0}, "label_fraction: got 0.0"),

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from affetto.annotate.kmeans import cosine_silhouettes, spherical_kmeans
-from affetto.annotate.spaces import centred, with_middle, without
+from affetto.annotate.spaces import centred, members, with_middle, without
 from affetto.config import Settings
 
 Vectors = NDArray[np.float32]
@@ -115,11 +115,11 @@ def cluster(
         labels, silhouettes = _one_by_one(vectors, groups, settings)
     confidence = np.where(labels >= 0, (1 + silhouettes) / 2, 0).astype(np.float32)
     if settings.drop:
-        for rows in _rows(np.where(labels >= 0, groups, NONE)):
+        for rows in members(np.where(labels >= 0, groups, NONE)):
             order = rows[np.argsort(confidence[rows], kind="stable")]
             labels[order[: int(settings.drop * len(rows))]] = NONE
         confidence[labels < 0] = 0
-    for rows in _rows(np.where(labels >= 0, pools, NONE)):
+    for rows in members(np.where(labels >= 0, pools, NONE)):
         labels[rows] = _by_first(labels[rows])
     return Clusters(labels, confidence)
 
@@ -130,7 +130,7 @@ def _one_by_one(
     labels = np.full(len(groups), NONE, np.int64)
     silhouettes = np.zeros(len(groups), np.float32)
     counts = settings.counts if settings.method != "hdbscan" else (0,)
-    for rows in _rows(groups):
+    for rows in members(groups):
         own = vectors[rows].astype(np.float64)
         own /= np.linalg.norm(own, axis=1, keepdims=True).clip(1e-9)
         one = np.zeros(len(rows), np.int64)
@@ -172,13 +172,6 @@ _METHODS: dict[str, Callable[[NDArray[np.float64], int, ClusterSettings], Codes]
     "gaussian-mixture": _mixture,
     "hdbscan": _hdbscan,
 }
-
-
-def _rows(groups: Codes) -> list[Codes]:
-    """Returns the rows of each group, in order; -1 is no group."""
-    order = np.argsort(groups, kind="stable")
-    order = order[groups[order] >= 0]
-    return [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows)]
 
 
 def _by_first(labels: Codes) -> Codes:

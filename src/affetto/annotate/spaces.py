@@ -8,7 +8,6 @@ from affetto.annotate.kmeans import spherical_kmeans
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
 
-_NEUTRAL = 20.0  # a group's mean is drawn towards no effect as if it had so many more utterances of none
 _CONTENT_DIMS = 50
 _CONTENT_COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 _CONTENT_MOST = 20_000  # utterances that content groups are fitted on
@@ -16,20 +15,35 @@ _CONTENT_MOST = 20_000  # utterances that content groups are fitted on
 
 def centred(vectors: Vectors, groups: Codes) -> Vectors:
     """Returns vectors ``(N, D)`` minus the mean of their group ``(N,)``; those of group -1 unchanged."""
-    return (vectors - _means(vectors, groups, 0.0)).astype(np.float32)
+    found = vectors.astype(np.float32)
+    for rows in members(groups):
+        found[rows] -= vectors[rows].mean(0, dtype=np.float64).astype(np.float32)
+    return found
 
 
-def without(vectors: Vectors, groups: Codes, others: Codes) -> Vectors:
+def without(vectors: Vectors, groups: Codes, kinds: Codes) -> Vectors:
     """Takes away what utterances of one kind have in common across speakers, e.g. those of one sentence.
 
-    The effect of a kind is the mean of its speaker-centred vectors, drawn towards 0 where there are few.
+    The effect of a kind is the mean of its speaker-centred vectors, drawn towards 0 as far as it may be
+    chance: by as much as the variance within kinds says, against that between them (empirical Bayes). A kind
+    that comes once has no effect.
 
     Args:
         vectors: speaker-centred, ``(N, D)``.
         groups: speaker of each utterance, ``(N,)``.
-        others: kind of each, ``(N,)``; -1 for unknown, which stays as it is.
+        kinds: kind of each, ``(N,)``; -1 for unknown, which stays as it is.
     """
-    return centred((vectors - _means(vectors, others, _NEUTRAL)).astype(np.float32), groups)
+    means = [(rows, vectors[rows].mean(0, dtype=np.float64)) for rows in members(kinds)]
+    count = sum(len(rows) for rows, _ in means)
+    explained = sum(len(rows) * float(mean @ mean) for rows, mean in means)
+    total = float(np.square(vectors[kinds >= 0], dtype=np.float64).sum())
+    within = (total - explained) / max(count - len(means), 1)
+    between = (explained - len(means) * within) / max(count, 1)
+    found = vectors.copy()
+    if between > 0 and count > len(means):
+        for rows, mean in means:
+            found[rows] -= (mean / (1 + within / (between * len(rows)))).astype(np.float32)
+    return centred(found, groups)
 
 
 def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Vectors:
@@ -69,12 +83,8 @@ def content_groups(courses: Vectors, groups: Codes, seed: int = 0) -> Codes:
     return np.asarray((values @ centres.T).argmax(1), np.int64)
 
 
-def _means(vectors: Vectors, groups: Codes, added: float) -> Vectors:
-    """Returns the mean of each utterance's group, ``(N, D)``, as if ``added`` utterances of 0 were in it."""
+def members(groups: Codes) -> list[Codes]:
+    """Returns the rows of each group, in order; -1 is no group."""
     order = np.argsort(groups, kind="stable")
     order = order[groups[order] >= 0]
-    means = np.zeros_like(vectors, dtype=np.float32)
-    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
-        if len(rows):
-            means[rows] = vectors[rows].sum(0, dtype=np.float64) / (len(rows) + added)
-    return means
+    return [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows)]
