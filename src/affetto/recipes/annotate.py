@@ -256,15 +256,20 @@ def annotate_clusters(
     return run
 
 
-def _said(
-    manifest: Manifest, settings: AnnotateClustersSettings, speakers: NDArray[np.int64]
-) -> NDArray[np.int64] | None:
-    """Returns a number for what is said in each utterance, ``(N,)``, -1 for unknown; None to leave it in."""
-    column = settings.content
-    if column is None and CONTENT_COLUMN in manifest.table.columns:
-        column = CONTENT_COLUMN
-    if not column or not settings.clusters.centre:
-        return None
+def contents(
+    manifest: Manifest, column: str, speakers: NDArray[np.int64], seed: int = 0
+) -> NDArray[np.int64]:
+    """Returns a number for what is said in each utterance, ``(N,)``, -1 for unknown.
+
+    Args:
+        manifest: the utterances.
+        column: vectors of content, in which groups are found, or values that come again, such as ``text``.
+        speakers: speaker of each, ``(N,)``.
+        seed: of what is drawn.
+
+    Raises:
+        ManifestError: for a missing column, with the verb that makes it.
+    """
     if column not in manifest.table.columns:
         raise ManifestError(
             f"{lacks(column, manifest.table.columns)}; affetto annotate speakers --encoder ge2e-content "
@@ -275,10 +280,20 @@ def _said(
         return np.asarray(pd.factorize(values, sort=True)[0], np.int64)
     there = values.notna().to_numpy()
     said = np.full(len(values), NONE)
-    said[there] = content_groups(
-        read_vectors(manifest.where(there), column), speakers[there], settings.clusters.seed
-    )
+    said[there] = content_groups(read_vectors(manifest.where(there), column), speakers[there], seed)
     return said
+
+
+def _said(
+    manifest: Manifest, settings: AnnotateClustersSettings, speakers: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """Returns what is said in each utterance, as :func:`contents` does; None to leave it in."""
+    column = settings.content
+    if column is None and CONTENT_COLUMN in manifest.table.columns:
+        column = CONTENT_COLUMN
+    if not column or not settings.clusters.centre:
+        return None
+    return contents(manifest, column, speakers, settings.clusters.seed)
 
 
 def _cluster_facts(

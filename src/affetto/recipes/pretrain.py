@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from affetto.annotate.kmeans import spherical_kmeans
+from affetto.annotate.spaces import centred, without
 from affetto.config import Settings, build, merge, override, read
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import read_vectors
@@ -29,8 +30,10 @@ from affetto.objectives.multitask import Multitask, ViewSettings
 from affetto.objectives.objective import Task
 from affetto.objectives.reconstruct import ReconstructionTask
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
+from affetto.objectives.vectors import VectorTask
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
+from affetto.recipes.annotate import contents
 from affetto.recipes.groups import Groups, group_column, speaker_groups
 from affetto.recipes.pretrained import ENCODER, save_encoder
 from affetto.recipes.recordings import Recordings
@@ -43,7 +46,7 @@ DEFAULT_WEIGHTS = {
 }
 """Tasks of an objective and their weights, where the settings name none."""
 
-TASKS = ("contrastive", "instance", "speaker", "adversary", "reconstruction")
+TASKS = ("contrastive", "instance", "vector", "speaker", "adversary", "reconstruction")
 
 
 class VectorSettings(Settings):
@@ -52,14 +55,20 @@ class VectorSettings(Settings):
     Attributes:
         column: of the manifest, written by ``affetto annotate speakers``.
         encoder: that made them; None for whichever did.
-        dims: principal directions that are kept of the speaker-centred vectors.
+        centre: take each speaker's mean away.
+        content: column that tells what is said, to be taken out of them; see
+            :func:`affetto.recipes.annotate.contents`.
+        dims: principal directions that are kept.
         whiten: how far their spreads are made equal: 0 not at all, 1 entirely.
     """
 
     column: str = "speaker_embedding"
     encoder: str | None = None
+    centre: bool = True
+    content: str | None = None
     dims: int = Field(64, ge=1)
     whiten: float = Field(0.5, ge=0, le=1)
+    hidden: int = Field(0, ge=0)
 
 
 class PretrainSettings(Settings):
@@ -68,8 +77,9 @@ class PretrainSettings(Settings):
     Attributes:
         objective: ``"contrastive"``, or ``"multitask"`` with whatever has a weight.
         weights: of the tasks: ``contrastive``, on the groups or similarities of ``contrastive``;
-            ``instance``, the same with an utterance's own second view as its only positive; ``speaker``,
-            speaker classification; ``adversary``, the same with its gradient reversed; ``reconstruction``.
+            ``instance``, the same with an utterance's own second view as its only positive; ``vector``,
+            foretelling the vector that ``vectors`` describes; ``speaker``, speaker classification;
+            ``adversary``, the same with its gradient reversed; ``reconstruction``.
         encoder: what is pretrained.
         published_weights: whether it starts from its published weights.
         protocol: pretrain on its training speakers alone, fold by fold; None for everybody in the manifest.
@@ -78,7 +88,7 @@ class PretrainSettings(Settings):
         refresh_epochs: after so many epochs, and again after as many, clusters are made anew from the
             network's own speaker-centred vectors; 0 for never.
         refresh_clusters: how many a speaker then.
-        vectors: what similarity is measured on, where positives are ``"similar"``.
+        vectors: what similarity is measured on, where positives are ``"similar"``, and what is foretold.
         contrastive: the contrastive task.
         instance: the instance task, where it has a weight.
         speaker: the two speaker tasks.
@@ -90,9 +100,9 @@ class PretrainSettings(Settings):
     """
 
     objective: Literal["contrastive", "multitask"] = "contrastive"
-    weights: dict[Literal["contrastive", "instance", "speaker", "adversary", "reconstruction"], float] = (
-        Field(default_factory=dict)
-    )
+    weights: dict[
+        Literal["contrastive", "instance", "vector", "speaker", "adversary", "reconstruction"], float
+    ] = Field(default_factory=dict)
     encoder: EncoderSettings = TdnnSettings()
     published_weights: bool = False
     protocol: str | None = None
@@ -113,6 +123,12 @@ class PretrainSettings(Settings):
         """The tasks that take part, with their weights."""
         given: Mapping[Any, float] = self.weights or DEFAULT_WEIGHTS[self.objective]
         return {name: given[name] for name in TASKS if given.get(name)}
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a task looks at ``vectors``."""
+        tasks = self.task_weights
+        return "vector" in tasks or ("contrastive" in tasks and self.contrastive.positives == "similar")
 
 
 def pretrain_settings(
@@ -186,11 +202,11 @@ def _knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
 
     The hash of a manifest leaves annotations out, and new clusters must not pass for the old ones.
     """
-    if "contrastive" not in settings.task_weights or settings.contrastive.positives == "view":
-        return None
-    if settings.contrastive.positives == "similar":
+    if settings.needs_vectors:
         vectors = read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
         return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+    if "contrastive" not in settings.task_weights or settings.contrastive.positives == "view":
+        return None
     column = group_column(manifest, settings.groups)
     values = [] if column is None else manifest.table[column].astype(str).tolist()
     return hashlib.sha256(json.dumps([settings.groups, values]).encode()).hexdigest()
@@ -232,9 +248,9 @@ def _one(
     if clustered:
         groups = speaker_groups(recordings, settings.groups, seed)
         columns["cluster"] = torch.from_numpy(groups.numbers)
-    if "contrastive" in settings.task_weights and settings.contrastive.positives == "similar":
+    if settings.needs_vectors:
         columns["vector"] = _vectors(recordings, rows, settings.vectors)
-    tasks = _tasks(settings, encoder, len(known))
+    tasks = _tasks(settings, encoder, len(known), columns)
     objective = Multitask(encoder, tasks, settings.task_weights, settings.views)
     spectra = encoder.front_end.kind == "logmel" and encoder.front_end.deltas == 0
     store: Store = recordings.features(encoder.front_end) if spectra else recordings.waveforms
@@ -309,24 +325,21 @@ def _refresh(
         return
     vectors = recordings.pooled(encoder, loader.rows, loader.stores[0])
     speakers = np.unique(recordings.speakers[loader.rows], return_inverse=True)[1]
-    centred = vectors - _means(vectors, speakers)
-    loader.use(spherical_kmeans(centred, speakers, [settings.refresh_clusters], seed=seed).labels)
+    values = centred(vectors, speakers)
+    loader.use(spherical_kmeans(values, speakers, [settings.refresh_clusters], seed=seed).labels)
 
 
-def _means(vectors: NDArray[np.float32], groups: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Returns for each row the mean of its group, ``(N, D)``."""
-    sums = np.zeros((groups.max() + 1, vectors.shape[1]))
-    np.add.at(sums, groups, vectors)
-    return np.asarray((sums / np.bincount(groups)[:, None])[groups], np.float32)
-
-
-def _tasks(settings: PretrainSettings, encoder: Encoder, speakers: int) -> dict[str, Task]:
+def _tasks(
+    settings: PretrainSettings, encoder: Encoder, speakers: int, columns: Mapping[str, Tensor]
+) -> dict[str, Task]:
     """Builds the tasks that have a weight."""
     dim, front_end = encoder.dim, encoder.front_end
 
     def make(name: str) -> Task:
         if name in ("contrastive", "instance"):
             return Contrastive(getattr(settings, name), dim)
+        if name == "vector":
+            return VectorTask(dim, columns["vector"].shape[1], settings.vectors.hidden)
         if name in ("speaker", "adversary"):
             return SpeakerTask(settings.speaker, dim, speakers, name == "adversary")
         if front_end.kind == "waveform":
@@ -346,14 +359,16 @@ def _spread(values: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> T
 
 def _vectors(recordings: Recordings, rows: NDArray[np.int64], settings: VectorSettings) -> Tensor:
     """Returns speaker-centred vectors in their principal directions, ``(N, dims)``, zero outside ``rows``."""
-    read = read_vectors(recordings.manifest, settings.column, settings.encoder)[rows].astype(np.float64)
-    for name in np.unique(recordings.speakers[rows]):
-        own = recordings.speakers[rows] == name
-        read[own] -= read[own].mean(0)
-    read /= read.std(0).clip(1e-9)
-    _, spreads, axes = np.linalg.svd(read, full_matrices=False)
+    manifest = recordings.manifest.where([recordings.manifest.keys[row] for row in rows])
+    values = read_vectors(manifest, settings.column, settings.encoder)
+    speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
+    values = centred(values, speakers if settings.centre else np.zeros_like(speakers))
+    values /= values.std(0).clip(1e-9)
+    if settings.content:
+        values = without(values, speakers, contents(manifest, settings.content, speakers))
+    _, spreads, axes = np.linalg.svd(values.astype(np.float64), full_matrices=False)
     kept = slice(0, settings.dims)
-    projected = read @ axes[kept].T / spreads[kept].clip(1e-9) ** settings.whiten
+    projected = values @ axes[kept].T / spreads[kept].clip(1e-9) ** settings.whiten
     column = torch.zeros(len(recordings.speakers), projected.shape[1])
     column[torch.from_numpy(rows)] = torch.from_numpy(projected).float()
     return column

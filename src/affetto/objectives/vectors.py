@@ -1,0 +1,34 @@
+"""Vectors foretold: what a frozen network says of an utterance, from the encoder's vector of it.
+
+Not in Ulgen et al. (2024). Clusters keep of a speaker-centred embedding which of a few groups it is in, and
+similarities keep how it lies to the others of a batch; this task keeps the embedding itself.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.objectives.objective import Task, Views, mean_over_processes
+
+
+class VectorTask(Task):
+    """Two layers from the encoder's vector to the column ``vector``; one minus the cosine between them.
+
+    Args:
+        dim: ``D``, size of the encoder's vectors.
+        size: of the vectors that are foretold.
+        hidden: width of the layer between.
+    """
+
+    def __init__(self, dim: int, size: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.needs = {"vector": "annotate speakers"}
+        layers = (
+            [nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, size)] if hidden else [nn.Linear(dim, size)]
+        )
+        self.head = nn.Sequential(*layers)
+
+    def forward(self, views: Views) -> Tensor:
+        """Returns the loss over the items of all processes."""
+        told = self.head(views.vectors).float()
+        losses = 1 - F.cosine_similarity(told, views.columns["vector"], dim=1)
+        return mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))
