@@ -17,6 +17,7 @@ from affetto.objectives.multitask import Multitask, ViewSettings
 from affetto.objectives.objective import Views
 from affetto.objectives.reconstruct import ReconstructionTask
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask, reverse_gradient
+from affetto.objectives.vectors import VectorTask
 
 PLAIN = ViewSettings(crop_seconds=0, augment=AugmentConfig())
 
@@ -153,3 +154,16 @@ def test_an_encoder_of_mel_power_is_pretrained_on_samples() -> None:
     losses = made(batch(samples=True))
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_a_vector_is_foretold_by_direction() -> None:
+    task = VectorTask(3, 2)
+    with torch.no_grad():
+        task.head.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
+        task.head.bias.zero_()
+    told = torch.tensor([[2.0, 0, 5], [0, 3, 0], [1, 1, 0], [0, 0.5, 1]])
+    frames = Frames(told[:, None], torch.ones(4, dtype=torch.long))
+    columns = {"vector": torch.tensor([[1.0, 0], [0, -4], [1, 0], [0, 1]])}
+    views = Views(told, frames, told[:, None], torch.ones(4), torch.arange(4), columns)
+    expected = (0 + 2 + (1 - math.sqrt(0.5)) + 0) / 4
+    assert float(task(views).detach()) == pytest.approx(expected, abs=1e-6)

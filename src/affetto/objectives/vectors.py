@@ -11,21 +11,17 @@ from affetto.objectives.objective import Task, Views, mean_over_processes
 
 
 class VectorTask(Task):
-    """Two layers from the encoder's vector to the column ``vector``; one minus the cosine between them.
+    """A linear layer from the encoder's vector to the column ``vector``; one minus the cosine between them.
 
     Args:
         dim: ``D``, size of the encoder's vectors.
         size: of the vectors that are foretold.
-        hidden: width of the layer between.
     """
 
-    def __init__(self, dim: int, size: int, hidden: int = 256) -> None:
+    def __init__(self, dim: int, size: int) -> None:
         super().__init__()
         self.needs = {"vector": "annotate speakers"}
-        layers = (
-            [nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, size)] if hidden else [nn.Linear(dim, size)]
-        )
-        self.head = nn.Sequential(*layers)
+        self.head = nn.Linear(dim, size)
 
     def forward(self, views: Views) -> Tensor:
         """Returns the loss over the items of all processes."""

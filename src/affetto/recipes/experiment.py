@@ -99,10 +99,11 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     }
     page = table.with_suffix(".md")
     columns = ("macro_f1", *(["way"] if plan.ways else []))
-    for row in progress(plan.rows, file.stem):
-        for fraction in plan.label_fractions or (None,):
-            write_results(table, work.results(row, fraction, extra))
-            page = draw_results(table, title=plan.title, notes=plan.notes, columns=columns, figure=True)
+    # Few labels first: what they show comes soonest.
+    jobs = [(fraction, row) for fraction in sorted(plan.label_fractions) or (None,) for row in plan.rows]
+    for fraction, row in progress(jobs, file.stem):
+        write_results(table, work.results(row, fraction, extra))
+        page = draw_results(table, title=plan.title, notes=plan.notes, columns=columns, figure=True)
     return page
 
 

@@ -68,7 +68,6 @@ class VectorSettings(Settings):
     content: str | None = None
     dims: int = Field(64, ge=1)
     whiten: float = Field(0.5, ge=0, le=1)
-    hidden: int = Field(0, ge=0)
 
 
 class PretrainSettings(Settings):
@@ -339,7 +338,7 @@ def _tasks(
         if name in ("contrastive", "instance"):
             return Contrastive(getattr(settings, name), dim)
         if name == "vector":
-            return VectorTask(dim, columns["vector"].shape[1], settings.vectors.hidden)
+            return VectorTask(dim, columns["vector"].shape[1])
         if name in ("speaker", "adversary"):
             return SpeakerTask(settings.speaker, dim, speakers, name == "adversary")
         if front_end.kind == "waveform":
