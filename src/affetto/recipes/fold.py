@@ -14,7 +14,7 @@ from torch import Tensor
 from affetto.augment import AugmentConfig
 from affetto.data import LengthBuckets, Loader, Store
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
-from affetto.models.embedders import Network, NetworkSettings, build_embedder, load_published
+from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Encoder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.classify import Classify
@@ -223,6 +223,10 @@ def _fit_classical(task: FoldTask) -> Fitted:
     embedder = build_embedder(settings.embedder)
     if settings.published_weights:
         load_published(embedder)
+    heard: dict[str, list[str]] = {}
+    if settings.pretrained:
+        assert isinstance(embedder, Statistics)
+        heard = start_from(embedder.encoder, task)
     vectors = material.vectors(embedder.eval())
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors).double().numpy()
@@ -276,7 +280,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())
     task.run.log(**best)
-    return Fitted(classifier, vectors, best)
+    return Fitted(classifier, vectors, best, heard)
 
 
 def _kernel(left: NDArray[np.float64], right: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
