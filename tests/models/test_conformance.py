@@ -19,15 +19,33 @@ from affetto.models.embedders import (
 from affetto.models.encoder import Encoder
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.tdnn import TdnnSettings
+from affetto.models.wav2vec2 import Wav2Vec2Settings
 
 CNN = CnnSettings(width=16, blocks=2, bins=40)
 GE2E = Ge2eSettings(hidden=16)
+WAV2VEC2 = Wav2Vec2Settings(
+    shape={
+        "model_type": "wav2vec2",
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": [8, 8, 8],
+        "conv_stride": [5, 8, 8],
+        "conv_kernel": [10, 8, 8],
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+        "feat_extract_norm": "group",  # which looks at all of an utterance
+    },
+    normalise=True,
+)
 ENCODERS = {
     "cnn": CNN,
     "tdnn": TdnnSettings(width=16, blocks=2, bins=20, stack=3),
     "ge2e": GE2E,
     "ge2e, every frame": Ge2eSettings(hidden=16, stride=1),
     "ge2e-spectrum": Ge2eSpectrumSettings(hidden=16, bins=20, stride=3),
+    "wav2vec2": WAV2VEC2,
 }
 EMBEDDERS: dict[str, EmbedderSettings] = {
     "functionals": FunctionalsSettings(bins=12),
@@ -40,6 +58,7 @@ EMBEDDERS: dict[str, EmbedderSettings] = {
     "spectrum, context": NetworkSettings(
         encoder=ENCODERS["ge2e-spectrum"], layers="all", context=1, width=12, pooling="statistics"
     ),
+    "wav2vec2": NetworkSettings(encoder=WAV2VEC2, layers="weighted", pooling="statistics"),
     "joined": JoinedSettings(
         parts=(FunctionalsSettings(bins=8), StatisticsSettings(encoder=GE2E), NetworkSettings(encoder=CNN))
     ),

@@ -19,7 +19,7 @@ class Context(nn.Module):
 
     def __init__(self, width: int, expansion: int = 2, drop_path: float = 0.1) -> None:
         super().__init__()
-        self.depthwise = nn.Conv1d(width, width, 5, padding=2, groups=width)
+        self.depthwise = OverTime(width)
         self.norm = nn.LayerNorm(width)
         self.widen = nn.Linear(width, expansion * width)
         self.narrow = nn.Linear(expansion * width, width)
@@ -28,16 +28,26 @@ class Context(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Maps ``frames (B, T, D)``, zero where ``mask (B, T, 1)`` is zero, to the same shape."""
-        hidden = self._over_time(frames)
+        hidden = self.depthwise(frames)
         hidden = self.narrow(F.gelu(self.widen(self.norm(hidden)))) * self.scale
         if self.training and self.drop_path:
             kept = torch.rand(len(hidden), 1, 1, device=hidden.device) >= self.drop_path
             hidden = hidden * kept / (1 - self.drop_path)
         return torch.as_tensor((frames + hidden) * mask)
 
-    def _over_time(self, frames: Tensor) -> Tensor:
-        """Applies the depthwise convolution; as an image one line high, channels last, it costs a quarter."""
-        layer = self.depthwise
+
+class OverTime(nn.Conv1d):
+    """A depthwise convolution over time on ``(B, T, D)``.
+
+    As an image one line high, channels last, it costs a quarter of what ``Conv1d`` does on a CPU.
+    """
+
+    def __init__(self, width: int, kernel: int = 5) -> None:
+        super().__init__(width, width, kernel, padding=kernel // 2, groups=width)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps ``(B, T, D)`` to the same shape."""
         image = frames.transpose(1, 2)[:, :, None].contiguous(memory_format=torch.channels_last)
-        image = F.conv2d(image, layer.weight[:, :, None], layer.bias, padding=(0, 2), groups=layer.groups)
+        padding = (0, int(self.padding[0]))
+        image = F.conv2d(image, self.weight[:, :, None], self.bias, padding=padding, groups=self.groups)
         return image[:, :, 0].transpose(1, 2)

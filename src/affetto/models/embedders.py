@@ -16,9 +16,11 @@ from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask
 from affetto.models.ge2e import DVector, Ge2e, Ge2eSettings, Ge2eSpectrum, Ge2eSpectrumSettings
 from affetto.models.pooling import POOLINGS, mean_and_deviation
 from affetto.models.tdnn import Tdnn, TdnnSettings
+from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
 
 EncoderSettings = Annotated[
-    CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings, Field(discriminator="name")
+    CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings | Wav2Vec2Settings,
+    Field(discriminator="name"),
 ]
 
 
@@ -196,7 +198,9 @@ def frame_statistics(frames: Frames) -> Tensor:
     return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
-def build_encoder(settings: CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings) -> Encoder:
+def build_encoder(
+    settings: CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings | Wav2Vec2Settings,
+) -> Encoder:
     """Builds an encoder with fresh weights."""
     match settings:
         case CnnSettings():
@@ -207,6 +211,8 @@ def build_encoder(settings: CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpec
             return Ge2e(settings)
         case Ge2eSpectrumSettings():
             return Ge2eSpectrum(settings)
+        case Wav2Vec2Settings():
+            return Wav2Vec2(settings)
 
 
 def build_embedder(
@@ -230,12 +236,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def load_published(network: Module) -> Module:
-    """Fills every GE2E encoder inside with its published weights and returns the network.
+    """Fills every encoder inside that has published weights with them and returns the network.
 
     Raises:
         MissingPackageError: with the install line, where they are not installed.
+        CheckpointError: where a folder or hub does not give them.
     """
     for module in network.modules():
-        if isinstance(module, Ge2e):
+        if isinstance(module, Ge2e | Wav2Vec2):
             module.load_published()
     return network

@@ -100,6 +100,17 @@ METHODS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 14, "learning_rate": 1e-3},
         "augment": _FRAME_AUGMENT,
     },
+    "wav2vec2": {
+        "embedder": {
+            "name": "network",
+            "encoder": {"name": "wav2vec2"},
+            "layers": "weighted",
+            "pooling": "statistics",
+        },
+        "published_weights": True,
+        "train": {"epochs": 10, "batch_size": 16, "learning_rate": 5e-5},
+        "augment": _WAVEFORM_AUGMENT,
+    },
     "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
     "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic", "published_weights": True},
     "ge2e-statistics": {
@@ -143,7 +154,9 @@ def finetune_settings(
         base["published_weights"] = False
     if asked.get("frozen"):
         if base["embedder"]["name"] != "network" or encoder == "ge2e-spectrum":
-            raise ConfigError(f"--frozen probes the layers of an encoder: cnn, tdnn or ge2e, not {encoder}")
+            raise ConfigError(
+                f"--frozen probes the layers of an encoder: cnn, tdnn, ge2e or wav2vec2, not {encoder}"
+            )
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}

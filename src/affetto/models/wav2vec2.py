@@ -1,0 +1,158 @@
+"""Speech encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT.
+
+The library is an optional package, imported when the first such encoder is asked for.
+"""
+
+import json
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from affetto.audio import SAMPLE_RATE
+from affetto.config import Settings
+from affetto.errors import CheckpointError, MissingPackageError
+from affetto.features import FrontEnd
+from affetto.models.encoder import Encoder, Frames, frame_mask
+
+DEFAULT = "facebook/wav2vec2-base"
+
+
+class Wav2Vec2Settings(Settings):
+    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
+
+    Attributes:
+        model: a folder, or a model of the Hugging Face hub.
+        shape: the model's own config.
+        normalise: whether each utterance is brought to zero mean and unit variance, as its preprocessor says.
+    """
+
+    name: Literal["wav2vec2"] = "wav2vec2"
+    model: str = DEFAULT
+    shape: dict[str, Any]
+    normalise: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "shape" in given:
+            return given
+        library, name = _transformers(), str(given.get("model", DEFAULT))
+        try:
+            config = library.AutoConfig.from_pretrained(name)
+            inputs = library.AutoFeatureExtractor.from_pretrained(name)
+        except (OSError, ValueError, KeyError) as error:
+            raise _not_there(name, error) from error
+        if inputs.sampling_rate != SAMPLE_RATE or not hasattr(config, "conv_stride"):
+            raise CheckpointError(
+                f"{name} is no encoder of {SAMPLE_RATE} Hz speech like wav2vec 2.0, HuBERT or WavLM; "
+                f"name one, such as {DEFAULT}"
+            )
+        shape = json.loads(config.to_json_string(use_diff=True))
+        return {**given, "shape": shape, "normalise": bool(inputs.do_normalize)}
+
+
+class Wav2Vec2(Encoder):
+    """Convolutions on samples, a projection, and transformer layers, all of which a probe may weigh.
+
+    Group norm in the first convolution, which the base models have, looks at a whole utterance and would look
+    at padding too: convolutions go through utterance by utterance, the rest together behind a mask. The
+    convolutions stay as they are, as is usual in fine-tuning. Nothing is hidden or dropped by layer inside.
+
+    Args:
+        settings: which model; its weights are random until :meth:`load_published`.
+    """
+
+    def __init__(self, settings: Wav2Vec2Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        library = _transformers()
+        config = library.AutoConfig.for_model(**settings.shape)
+        config.layerdrop, config.apply_spec_augment = 0.0, False
+        self.network = library.AutoModel.from_config(config)
+        if hasattr(self.network.encoder.pos_conv_embed, "layers"):
+            raise CheckpointError(
+                f"{settings.model} has several layers of position convolutions, as data2vec has, through "
+                f"which padding would change answers; name another model, such as {DEFAULT}"
+            )
+        self.network.feature_extractor.requires_grad_(False)
+        if hasattr(self.network, "masked_spec_embed"):
+            self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked here
+        self.front_end = FrontEnd(kind="waveform")
+        self.dim = int(config.hidden_size)
+        self.layer_dims = (self.dim,) * (int(config.num_hidden_layers) + 1)
+        self.strides = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.hop_seconds = math.prod(config.conv_stride) / SAMPLE_RATE
+        self.shortest = 1
+        for kernel, stride in reversed(self.strides):
+            self.shortest = (self.shortest - 1) * stride + kernel
+
+    def load_published(self) -> None:
+        """Fills the encoder with the weights that the model's folder or the hub holds.
+
+        Raises:
+            CheckpointError: where there are none, or they do not fit.
+        """
+        name = self.settings.model
+        try:
+            published, report = _transformers().AutoModel.from_pretrained(name, output_loading_info=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise _not_there(name, error) from error
+        missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
+        if missing:
+            raise CheckpointError(f"{name} lacks weights of its own config: {', '.join(missing[:3])}")
+        self.network.load_state_dict(published.state_dict())
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
+        heard = [self._convolved(row[:length, 0]) for row, length in zip(features, lengths, strict=True)]
+        frames = torch.tensor([len(row) for row in heard], device=features.device)
+        projected = self.network.feature_projection(torch.nn.utils.rnn.pad_sequence(heard, batch_first=True))
+        values = projected[0] if isinstance(projected, tuple) else projected
+        mask = frame_mask(frames, values.shape[1])
+        layers: list[Tensor] = []
+        blocks = self.network.encoder.layers
+        hooks = [blocks[0].register_forward_pre_hook(lambda _, given: layers.append(given[0]))]
+        hooks += [
+            block.register_forward_hook(
+                lambda _, given, made: layers.append(made[0] if isinstance(made, tuple) else made)
+            )
+            for block in blocks
+        ]
+        try:
+            last = self.network.encoder(values, attention_mask=mask.squeeze(2).bool()).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        shown = tuple(layer * mask for layer in (*layers[:-1], last))
+        return Frames(shown[-1], frames, shown)
+
+    def _convolved(self, samples: Tensor) -> Tensor:
+        """Returns the frames of one utterance ``(S,)`` before any context, ``(T, C)``."""
+        if self.settings.normalise:
+            samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
+        samples = F.pad(samples, (0, max(0, self.shortest - len(samples))))
+        with torch.no_grad():
+            return torch.as_tensor(self.network.feature_extractor(samples[None])[0].T)
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingPackageError(
+            "the encoder wav2vec2 needs the transformers package; "
+            "install it with: pip install 'affetto[transformers]'"
+        ) from error
+    return transformers
+
+
+def _not_there(name: str, error: Exception) -> CheckpointError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return CheckpointError(
+        f"{name}: neither a folder of this name nor the hub gives a speech encoder ({reason}); "
+        "check the name and the connection, or download the model elsewhere and name its folder"
+    )
