@@ -29,7 +29,7 @@ ways:
 label_fractions:
   0.5: {{fine-tuned: {{train: {{epochs: 2}}}}}}
 rows:
-  - {{method: none}}
+  - {{method: none, noise_db: [10]}}
   - {{method: again, settings: {{seeds: [1]}}}}
   - {{method: sentences, pretrained: sentences, against: [none, again]}}
 """
@@ -71,6 +71,12 @@ def test_paired_differences_are_taken_from_each_rival(made: Path) -> None:
         assert (low, high) == (None, None)  # one test speaker makes no interval
     page = (made / "results" / "toy.md").read_text(encoding="utf-8")
     assert "## Paired differences" in page
+
+
+def test_noise_has_a_row_beside_the_clean_one(made: Path) -> None:
+    noisy = rows(made)["none, noise at 10 dB"]
+    assert noisy.against == "none"
+    assert noisy.difference == pytest.approx(noisy.uar - rows(made)["none"].uar, abs=1e-6)
 
 
 def test_the_pretrained_encoder_is_the_one_that_was_used(made: Path) -> None:

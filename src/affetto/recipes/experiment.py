@@ -15,6 +15,7 @@ from affetto.progress import progress
 from affetto.recipes.evaluate import evaluate, read_meta
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
+from affetto.recipes.noise import with_noise
 from affetto.recipes.pretrain import pretrain, pretrain_settings
 
 
@@ -29,6 +30,7 @@ class Row(Settings):
             the row.
         enrolment: numbers of enrolment utterances to score beside none.
         skewed: also score enrolment by utterances of one emotion only, each emotion in turn.
+        noise_db: also score everything with pink noise at so many dB below the speech.
     """
 
     method: str
@@ -37,6 +39,7 @@ class Row(Settings):
     against: tuple[str, ...] = ()
     enrolment: tuple[int | str, ...] = ()
     skewed: bool = False
+    noise_db: tuple[float, ...] = ()
 
     @field_validator("against", mode="before")
     @classmethod
@@ -156,9 +159,11 @@ class _Work:
         mixes: list[tuple[int | str, str]] = [(count, "random") for count in row.enrolment]
         if row.skewed:
             mixes += [(self.plan.skewed_size, f"{label} only") for label in report.labels]
-        for count, mix in mixes:
-            enrolled = evaluate(folder, enrolment=normal_count(count), mix=mix, name=row.method)
-            results.append(enrolled.row(**extra))
+        results += _enrolled(folder, row.method, mixes, extra)
+        for snr_db in row.noise_db:
+            noisy, name = with_noise(folder, self.manifest, snr_db), f"{row.method}, noise at {snr_db:g} dB"
+            results.append(evaluate(noisy.path, folder, name=name).row(**extra, against=row.method))
+            results += _enrolled(noisy.path, name, mixes, extra)
         return results
 
     def _given(self, row: Row, fraction: float | None, way: str) -> dict[str, Any]:
@@ -192,6 +197,14 @@ class _Work:
     def _dev_uar(self, row: Row, fraction: float | None, way: str) -> float:
         choices = read_meta(self._run(row, fraction, way))["choices"].values()
         return float(np.mean([choice["dev_uar"] for choice in choices]))
+
+
+def _enrolled(
+    folder: Path, name: str, mixes: list[tuple[int | str, str]], extra: dict[str, Any]
+) -> list[Result]:
+    """Scores a run under numbers and mixes of enrolment utterances."""
+    reports = [evaluate(folder, enrolment=normal_count(count), mix=mix, name=name) for count, mix in mixes]
+    return [report.row(**extra) for report in reports]
 
 
 def _slug(method: str) -> str:

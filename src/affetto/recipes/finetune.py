@@ -105,9 +105,11 @@ def _one(
     table = predictions_table(
         material, rows, probabilities[rows], parts[rows], fold.number, seed, settings.encoder
     )
-    _write(table, folder / PREDICTIONS)
+    write_table(table, folder / PREDICTIONS)
     if fitted.classifier.enrolment is not None:
-        _write(_enrolled(material, fitted, test, fold.number, seed, settings.encoder), folder / ENROLLED)
+        write_table(
+            enrolled_table(material, fitted, test, fold.number, seed, settings.encoder), folder / ENROLLED
+        )
     info = {
         "choices": fitted.choices,
         "chosen_on": "dev",
@@ -148,7 +150,7 @@ def predictions_table(
     return pd.concat([table, source[votes].reset_index(drop=True)], axis=1) if votes else table
 
 
-def _enrolled(
+def enrolled_table(
     material: Material, fitted: Fitted, test: NDArray[np.int64], fold: int, seed: int, method: str
 ) -> pd.DataFrame:
     """Predicts test under every number and mix of enrolment utterances that is measured."""
@@ -224,7 +226,7 @@ def _gather(
     for name in (PREDICTIONS, ENROLLED):
         files = [folder / name for folder in folders.values() if (folder / name).exists()]
         if files:
-            _write(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), run / name)
+            write_table(pd.concat([pd.read_parquet(file) for file in files], ignore_index=True), run / name)
     infos = {key: json.loads((folder / META).read_text(encoding="utf-8")) for key, folder in folders.items()}
     first = settings.seeds[0]
     meta = {
@@ -258,6 +260,7 @@ def _gather(
     run.finish()
 
 
-def _write(table: pd.DataFrame, file: Path) -> None:
+def write_table(table: pd.DataFrame, file: Path) -> None:
+    """Writes a predictions table as Parquet, all of it or nothing."""
     with atomic_write(file) as temporary:
         table.to_parquet(temporary, index=False)
