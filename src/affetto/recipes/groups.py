@@ -6,15 +6,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affetto.annotate.agreement import quantile_bins
 from affetto.corpora.manifest import Manifest
 from affetto.data import NONE
 from affetto.errors import ConfigError, ManifestError
+from affetto.recipes.confounds import Measures
 from affetto.recipes.recordings import Recordings
 
 KINDS = {
     "random": "random:COLUMN, groups of the sizes that a column has, dealt at random within each speaker",
     "duration": "duration:K, each speaker's utterances in K groups by length",
     "loudness": "loudness:K, in K groups by level",
+    "pitch": "pitch:K, in K groups by median pitch, those without voice in none",
     "purity": "purity:SHARE, the true emotion for this share of the utterances, another one for the rest",
 }
 """Groups that are made up, by name; anything else is a column of the manifest."""
@@ -60,12 +63,9 @@ def speaker_groups(recordings: Recordings, name: str, seed: int) -> Groups:
         others = (truth + generator.integers(1, max(2, truth.max() + 1), len(truth))) % (truth.max() + 1)
         kept = generator.random(len(truth)) < value
         return Groups(np.where(truth == NONE, NONE, np.where(kept, truth, others)), True)
-    values = recordings.waveforms.lengths.astype(np.float64) if kind == "duration" else _levels(recordings)
-    numbers = np.zeros(len(values), np.int64)
-    for own in _by_speaker(recordings):
-        ranks = np.argsort(np.argsort(values[own], kind="stable"), kind="stable")
-        numbers[own] = ranks * int(value) // len(own)
-    return Groups(numbers, False)
+    measured = recordings.vectors(Measures())[:, Measures.names.index(kind)].double().numpy()
+    speakers = np.unique(recordings.speakers, return_inverse=True)[1]
+    return Groups(quantile_bins(measured, speakers, int(value)), False)
 
 
 def group_column(manifest: Manifest, name: str) -> str | None:
@@ -78,7 +78,7 @@ def group_column(manifest: Manifest, name: str) -> str | None:
     kind, _, argument = name.partition(":")
     if kind in KINDS and kind != "random":
         _number(name, argument)
-    if kind in ("duration", "loudness"):
+    if kind in Measures.names:
         return None
     column = {"random": argument or "cluster", "purity": "emotion"}.get(kind, name)
     _column(manifest, column)
@@ -112,8 +112,3 @@ def _number(name: str, argument: str) -> float:
 
 def _by_speaker(recordings: Recordings) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(recordings.speakers == name) for name in np.unique(recordings.speakers)]
-
-
-def _levels(recordings: Recordings) -> NDArray[np.float64]:
-    waveforms = recordings.waveforms
-    return np.array([float(np.mean(np.square(waveforms[row]))) for row in range(len(waveforms))])
