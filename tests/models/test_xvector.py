@@ -12,6 +12,7 @@ from torch import Tensor
 
 from affetto.errors import CheckpointError, MissingPackageError
 from affetto.models.xvector import XVector
+from speech_models import save_tiny
 
 FAMILIES = ("wavlm group", "wav2vec2 layer", "unispeech-sat group")
 SECONDS = (0.9, 0.6, 0.9, 1.3)
@@ -19,33 +20,9 @@ SECONDS = (0.9, 0.6, 0.9, 1.3)
 
 def tiny(folder: Path, family: str, normalise: bool = True, rate: int = 16_000) -> Path:
     """Writes an x-vector model of two layers; ``family`` ends in its kind of norm."""
-    import transformers
-
     name, norm = family.split()
     stem = {"wavlm": "WavLM", "wav2vec2": "Wav2Vec2", "unispeech-sat": "UniSpeechSat"}[name]
-    config = getattr(transformers, f"{stem}Config")(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(8, 8, 8),
-        conv_stride=(5, 8, 8),
-        conv_kernel=(10, 8, 8),
-        num_feat_extract_layers=3,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
-        tdnn_dim=(16, 16, 16, 16, 24),
-        xvector_output_dim=12,
-        feat_extract_norm=norm,
-        do_stable_layer_norm=norm == "layer",
-    )
-    network = getattr(transformers, f"{stem}ForXVector")(config)
-    for parameter in network.parameters():  # the usual beginning is so small that all answers are alike
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=(1.5 / parameter[0].numel()) ** 0.5)
-    network.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, sampling_rate=rate).save_pretrained(folder)
-    return folder
+    return save_tiny(folder, stem, "ForXVector", norm, normalise=normalise, rate=rate)
 
 
 @pytest.fixture(scope="module")

@@ -16,34 +16,11 @@ from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
 from affetto.recipes.pretrain import pretrain, pretrain_settings
+from speech_models import save_tiny
 
 
 def tiny(folder: Path, family: str = "Wav2Vec2", norm: str = "group", rate: int = 16_000) -> Path:
-    """Writes a model of two layers and its preprocessor."""
-    import transformers
-
-    config = getattr(transformers, f"{family}Config")(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(8, 8, 8),
-        conv_stride=(5, 8, 8),
-        conv_kernel=(10, 8, 8),
-        num_feat_extract_layers=3,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
-        conv_pos_kernel_size=3,
-        feat_extract_norm=norm,
-        do_stable_layer_norm=norm == "layer",
-    )
-    network = getattr(transformers, f"{family}Model")(config)
-    for parameter in network.parameters():  # the usual beginning is so small that all answers are alike
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=(1.5 / parameter[0].numel()) ** 0.5)
-    network.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, sampling_rate=rate).save_pretrained(folder)
-    return folder
+    return save_tiny(folder, family, "Model", norm, rate=rate)
 
 
 @pytest.mark.parametrize(
