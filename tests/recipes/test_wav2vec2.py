@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,20 @@ def test_every_layer_is_that_of_the_library(tmp_path: Path, family: str, norm: s
             )
     assert len(frames.all_layers) == 3
     assert frames.values[0].std() > 0.1
+
+
+def test_several_threads_do_not_mix_their_layers(tmp_path: Path) -> None:
+    encoder = Wav2Vec2(Wav2Vec2Settings(model=str(tiny(tmp_path / "model")))).eval()
+    batches = [torch.randn(3, size, 1) for size in (3000, 9000, 5000, 7000) * 8]
+
+    def encode(batch: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return encoder(batch, torch.tensor([1500, batch.shape[1], 1600])).all_layers[1]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encode, batches))
+    for batch, values in zip(batches, found, strict=True):
+        torch.testing.assert_close(values, encode(batch))
 
 
 def test_the_convolutions_stay_and_all_else_learns(tmp_path: Path) -> None:

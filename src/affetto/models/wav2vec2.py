@@ -5,6 +5,7 @@ The library is an optional package, imported when the first such encoder is aske
 
 import json
 import math
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,9 @@ from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
 
 DEFAULT = "facebook/wav2vec2-base"
+
+_LAYERS: ContextVar[list[Tensor] | None] = ContextVar("layers", default=None)
+"""Where the layers of the running forward go: each thread has its own."""
 
 
 class Wav2Vec2Settings(Settings):
@@ -81,6 +85,10 @@ class Wav2Vec2(Encoder):
         self.network.feature_extractor.requires_grad_(False)
         if hasattr(self.network, "masked_spec_embed"):
             self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked here
+        blocks = self.network.encoder.layers
+        blocks[0].register_forward_pre_hook(_keep_input)
+        for block in blocks:
+            block.register_forward_hook(_keep_output)
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.hidden_size)
         self.layer_dims = (self.dim,) * (int(config.num_hidden_layers) + 1)
@@ -113,20 +121,15 @@ class Wav2Vec2(Encoder):
         projected = self.network.feature_projection(torch.nn.utils.rnn.pad_sequence(heard, batch_first=True))
         values = projected[0] if isinstance(projected, tuple) else projected
         mask = frame_mask(frames, values.shape[1])
+        padded = bool((frames < values.shape[1]).any())
         layers: list[Tensor] = []
-        blocks = self.network.encoder.layers
-        hooks = [blocks[0].register_forward_pre_hook(lambda _, given: layers.append(given[0]))]
-        hooks += [
-            block.register_forward_hook(
-                lambda _, given, made: layers.append(made[0] if isinstance(made, tuple) else made)
-            )
-            for block in blocks
-        ]
+        token = _LAYERS.set(layers)
         try:
-            last = self.network.encoder(values, attention_mask=mask.squeeze(2).bool()).last_hidden_state
+            last = self.network.encoder(
+                values, attention_mask=mask.squeeze(2).bool() if padded else None
+            ).last_hidden_state
         finally:
-            for hook in hooks:
-                hook.remove()
+            _LAYERS.reset(token)
         shown = tuple(layer * mask for layer in (*layers[:-1], last))
         return Frames(shown[-1], frames, shown)
 
@@ -137,6 +140,16 @@ class Wav2Vec2(Encoder):
         samples = F.pad(samples, (0, max(0, self.shortest - len(samples))))
         with torch.no_grad():
             return torch.as_tensor(self.network.feature_extractor(samples[None])[0].T)
+
+
+def _keep_input(_: Any, given: tuple[Tensor, ...]) -> None:
+    if (layers := _LAYERS.get()) is not None:
+        layers.append(given[0])
+
+
+def _keep_output(_: Any, given: tuple[Tensor, ...], made: Any) -> None:
+    if (layers := _LAYERS.get()) is not None:
+        layers.append(made[0] if isinstance(made, tuple) else made)
 
 
 def _transformers() -> Any:
