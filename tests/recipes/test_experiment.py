@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from affetto.config import build
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
 from affetto.evaluation.results import Result, read_results
+from affetto.recipes import methods
 from affetto.recipes.evaluate import read_meta
-from affetto.recipes.experiment import experiment
+from affetto.recipes.experiment import Experiment, check, experiment
 
 PLAN = """
 title: Toy
@@ -98,3 +101,15 @@ def test_a_pretraining_that_nobody_described_is_refused(tmp_path: Path, corpus: 
     (tmp_path / "t.yaml").write_text(plan + "pretraining: {clusters: {}}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="did you mean 'clusters'"):
         experiment(tmp_path / "t.yaml", corpus, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_the_experiments_in_the_repository_can_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(f"# affetto experiment configs/{file.name} ")
+    # Nothing is looked up on the hub here.
+    monkeypatch.setattr(methods, "METHODS", {**methods.METHODS, "wav2vec2": methods.METHODS["cnn"]})
+    plan = yaml.safe_load(text.replace("{name: wav2vec2}", "{name: cnn}"))
+    check(build(Experiment, plan))

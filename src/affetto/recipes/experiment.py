@@ -93,7 +93,7 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     file = Path(file)
     plan = build(Experiment, read(file))
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
-    _check(plan)
+    check(plan)
     table = Path(out) / f"{file.stem}.json"
     work = _Work(plan, manifest, Path(runs) / file.stem)
     extra = {
@@ -110,8 +110,12 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     return page
 
 
-def _check(plan: Experiment) -> None:
-    """Refuses rows that refer to what is not there, before anything is run."""
+def check(plan: Experiment) -> None:
+    """Refuses rows that refer to what is not there, before anything is run.
+
+    Raises:
+        ConfigError: that names the row, pretraining or setting.
+    """
     names = [row.method for row in plan.rows]
     for place, row in enumerate(plan.rows):
         for other in row.against:

@@ -203,7 +203,11 @@ def _knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
     """
     if settings.needs_vectors:
         vectors = read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
-        return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
+        if settings.vectors.content:
+            said = contents(manifest, settings.vectors.content, np.zeros(len(manifest), np.int64))
+            digest.update(said.tobytes())
+        return digest.hexdigest()
     if "contrastive" not in settings.task_weights or settings.contrastive.positives == "view":
         return None
     column = group_column(manifest, settings.groups)
