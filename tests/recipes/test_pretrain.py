@@ -235,6 +235,16 @@ def test_similar_vectors_must_come_from_the_encoder_that_the_config_names(
         pretrain(annotated, tiny(*similar, "vectors.encoder=ge2e"), tmp_path / "other")
 
 
+def test_new_contents_do_not_pass_for_the_old_ones(annotated: Manifest, tmp_path: Path) -> None:
+    settings = tiny("weights.vector=1", "vectors.content=text", "vectors.dims=3", objective="multitask")
+    run = pretrain(annotated, settings, tmp_path / "run")
+    changed = Manifest(
+        annotated.table.assign(text=annotated.table["text"].iloc[::-1].tolist()), annotated.roots
+    )
+    with pytest.raises(RunError, match="knowledge_sha256"):
+        pretrain(changed, settings, run.path)
+
+
 def test_what_is_foretold_is_centred_rid_of_content_and_of_few_dimensions(
     annotated: Manifest, tmp_path: Path
 ) -> None:

@@ -270,18 +270,32 @@ def contents(
     Raises:
         ManifestError: for a missing column, with the verb that makes it.
     """
+    there, vectors = _content(manifest, column)
+    if vectors is None:
+        return np.asarray(pd.factorize(manifest.table[column], sort=True)[0], np.int64)
+    said = np.full(len(manifest), NONE)
+    said[there] = content_groups(vectors, speakers[there], seed)
+    return said
+
+
+def content_bytes(manifest: Manifest, column: str) -> bytes:
+    """Returns what :func:`contents` looks at, for a hash."""
+    there, vectors = _content(manifest, column)
+    values = "\n".join(manifest.table[column].astype(str)).encode() if vectors is None else vectors.tobytes()
+    return there.tobytes() + values
+
+
+def _content(manifest: Manifest, column: str) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
+    """Returns where a column of content holds something, and its vectors; None for plain values."""
     if column not in manifest.table.columns:
         raise ManifestError(
             f"{lacks(column, manifest.table.columns)}; affetto annotate speakers --encoder ge2e-content "
             f"--name {column} makes such a column"
         )
     values = manifest.table[column]
-    if not any(VECTOR.fullmatch(str(value)) for value in values):
-        return np.asarray(pd.factorize(values, sort=True)[0], np.int64)
     there = values.notna().to_numpy()
-    said = np.full(len(values), NONE)
-    said[there] = content_groups(read_vectors(manifest.where(there), column), speakers[there], seed)
-    return said
+    vectors = any(VECTOR.fullmatch(str(value)) for value in values)
+    return there, read_vectors(manifest.where(there), column) if vectors else None
 
 
 def _said(

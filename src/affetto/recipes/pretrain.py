@@ -33,7 +33,7 @@ from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 from affetto.objectives.vectors import VectorTask
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.recipes.annotate import contents
+from affetto.recipes.annotate import content_bytes, contents
 from affetto.recipes.groups import Groups, group_column, speaker_groups
 from affetto.recipes.pretrained import ENCODER, save_encoder
 from affetto.recipes.recordings import Recordings
@@ -205,8 +205,7 @@ def _knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
         vectors = read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
         digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
         if settings.vectors.content:
-            said = contents(manifest, settings.vectors.content, np.zeros(len(manifest), np.int64))
-            digest.update(said.tobytes())
+            digest.update(content_bytes(manifest, settings.vectors.content))
         return digest.hexdigest()
     if "contrastive" not in settings.task_weights or settings.contrastive.positives == "view":
         return None
