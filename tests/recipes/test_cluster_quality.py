@@ -1,0 +1,52 @@
+"""The example that scores ways of clustering, on vectors in which emotion and sentence are planted."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.vectors import cell, write_vectors
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    file = Path(__file__).parents[2] / "examples" / "cluster_quality.py"
+    spec = importlib.util.spec_from_file_location("cluster_quality", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_taking_the_sentence_out_is_seen_to_help(example: Any, corpus: Manifest, tmp_path: Path) -> None:
+    table = pd.concat([corpus.table.assign(take=str(take)) for take in range(6)], ignore_index=True)
+    table["key"] += "_" + table["take"]
+    generator = np.random.default_rng(0)
+    emotions, sentences = (pd.factorize(table[name])[0] for name in ("emotion", "text"))
+    said = generator.normal(size=(sentences.max() + 1, 8))[sentences]
+    felt = generator.normal(size=(emotions.max() + 1, 8))[emotions]
+    noise = generator.normal(size=(len(table), 8))
+    planted = {
+        "speaker_embedding": noise,
+        "voice": felt + 3 * said + 0.3 * noise,
+        "content": said + 0.05 * noise,
+    }
+    for name, vectors in planted.items():
+        info = {"encoder": name, "encoder_sha256": "0"}
+        write_vectors(tmp_path / f"{name}.npy", vectors.astype(np.float32), table["key"].tolist(), info)
+        table[name] = [cell(tmp_path / f"{name}.npy", row) for row in range(len(table))]
+    rows = example.score(Manifest(table, corpus.roots), "toy")
+    ami = {row["method"]: row["ami"] for row in rows}
+    assert list(ami) == list(example.STEPS)
+    assert abs(ami["plain k-means on d-vectors"]) < 0.1
+    assert ami["statistics, centred, content out"] > ami["statistics, centred"] + 0.2
+    left_out = next(row for row in rows if "left out" in row["method"])
+    assert left_out["clustered"] == pytest.approx(0.8, abs=0.02)
+    page = example.page(rows)
+    assert page.count("\n| ") == len(rows) + 1
+    assert "## toy, 6 speakers" in page
