@@ -59,7 +59,7 @@ def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> N
     ("given", "message"),
     [
         ({"encoder": "ge2"}, "unknown encoder 'ge2'.*did you mean 'ge2e'"),
-        ({"encoder": "functionals", "frozen": True}, "cnn, tdnn or ge2e, not functionals"),
+        ({"encoder": "functionals", "frozen": True}, "cnn, tdnn, ge2e or wav2vec2, not functionals"),
         ({"encoder": "d-vector", "head": "network"}, "choose --head logistic or --head svm"),
         ({"trian": {}}, "unknown setting 'trian'.*did you mean 'train'"),
         ({"label_fraction": 0.0}, "label_fraction: got 0.0"),
