@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from affetto.plots.style import COLOURS, FAINT, INK, blank, head, ink_on, look, open_axes
 
+_MARKERS = "os^Dv<>PX*hp"
+
 
 def confusion(
     counts: ArrayLike, labels: Sequence[str], *, title: str = "", stamp: str | None = None
@@ -226,19 +228,20 @@ def label_curve(
         title: what is shown.
         stamp: a word printed across the top.
     """
-    figure, axes = blank(6.4, 4.6, title, stamp)
+    figure, axes = blank(8.0, 4.6, title, stamp)
     places = np.arange(len(fractions), dtype=np.float64)
     for number, (name, values) in enumerate(lines.items()):
         value, low, high = 100 * np.asarray(values, np.float64).T
-        shifted = places + 0.06 * (number - (len(lines) - 1) / 2)
-        colour, marker = look(number)[0], "os^Dv<>P"[number % 8]
-        axes.errorbar(
-            shifted, value, [value - low, high - value], color=colour, marker=marker, capsize=2, label=name
-        )
+        # All lines of a share within a third of the way to the next.
+        shifted = places + 0.33 * ((number + 0.5) / len(lines) - 0.5)
+        colour, marker = look(number)[0], _MARKERS[number % len(_MARKERS)]
+        style = "-" if number < len(COLOURS) else "--"
+        bars = [value - low, high - value]
+        axes.errorbar(shifted, value, bars, color=colour, marker=marker, ls=style, capsize=2, label=name)
     axes.set_xticks(places, [f"{100 * fraction:g} %" for fraction in fractions])
     axes.set_xlabel("share of the training labels")
     axes.set_ylabel(f"{metric}, %")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
