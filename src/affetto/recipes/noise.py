@@ -1,6 +1,5 @@
 """What noise does to finished recognisers: their test utterances once more, with noise added."""
 
-import json
 import zlib
 from pathlib import Path
 
@@ -91,6 +90,6 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
     write_table(pd.concat(plain, ignore_index=True), out / PREDICTIONS)
     if enrolled:
         write_table(pd.concat(enrolled, ignore_index=True), out / ENROLLED)
-    write_json(out / META, {**json.loads((run / META).read_text(encoding="utf-8")), "noise_db": snr_db})
+    write_json(out / META, {**meta, "noise_db": snr_db})
     out.finish()
     return out
