@@ -361,7 +361,7 @@ def _spread(values: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> T
 
 def _vectors(recordings: Recordings, rows: NDArray[np.int64], settings: VectorSettings) -> Tensor:
     """Returns speaker-centred vectors in their principal directions, ``(N, dims)``, zero outside ``rows``."""
-    manifest = recordings.manifest.where([recordings.manifest.keys[row] for row in rows])
+    manifest = recordings.manifest.where(np.isin(np.arange(len(recordings.speakers)), rows))
     values = read_vectors(manifest, settings.column, settings.encoder)
     speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
     values = centred(values, speakers if settings.centre else np.zeros_like(speakers))
