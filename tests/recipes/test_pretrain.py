@@ -22,15 +22,10 @@ from affetto.models.checkpoint import read_config
 from affetto.recipes.evaluate import evaluate
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
-from affetto.recipes.pretrain import (
-    PretrainSettings,
-    VectorSettings,
-    _vectors,
-    pretrain,
-    pretrain_settings,
-)
+from affetto.recipes.pretrain import pretrain
 from affetto.recipes.pretrained import find_encoder
 from affetto.recipes.recordings import Recordings
+from affetto.recipes.tasks import PretrainSettings, VectorSettings, pretrain_settings, target_vectors
 from affetto.runs import RunFolder
 
 TINY = ("encoder.width=16", "encoder.blocks=1", "encoder.bins=20", "train.epochs=2", "train.batch_size=16")
@@ -262,7 +257,7 @@ def test_what_is_foretold_is_centred_rid_of_content_and_of_few_dimensions(
     rows = np.arange(len(table) - 10)  # the last ones must not matter
 
     def explained(column: str, **given: Any) -> float:
-        found = _vectors(recordings, rows, VectorSettings(dims=3, whiten=0, **given)).numpy()
+        found = target_vectors(recordings, rows, VectorSettings(dims=3, whiten=0, **given)).numpy()
         assert found.shape == (len(table), 3)
         assert not found[len(rows) :].any()
         own = pd.DataFrame(found[: len(rows)])
@@ -303,6 +298,8 @@ def test_tasks_that_do_not_fit_the_objective_are_refused() -> None:
         tiny("weights={speaker: 0}", objective="multitask")
     with pytest.raises(ConfigError, match="contrastve"):
         tiny("weights={contrastve: 1}", objective="multitask")
+    with pytest.raises(ConfigError, match=r"leave out vectors\.content"):
+        tiny("vectors.centre=false", "vectors.content=text")
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path, straight: RunFolder) -> None:

@@ -16,7 +16,8 @@ from affetto.models.embedders import load_published
 from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
-from affetto.recipes.pretrain import pretrain, pretrain_settings
+from affetto.recipes.pretrain import pretrain
+from affetto.recipes.tasks import pretrain_settings
 from speech_models import save_tiny
 
 

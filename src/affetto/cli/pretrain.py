@@ -39,7 +39,7 @@ def pretrain(
     """Pretrain an encoder on speech without emotion labels."""
     from affetto.corpora.manifest import Manifest
     from affetto.recipes.pretrain import pretrain as run_pretrain
-    from affetto.recipes.pretrain import pretrain_settings
+    from affetto.recipes.tasks import pretrain_settings
     from affetto.runs import RunFolder
 
     chosen = pretrain_settings(

@@ -27,6 +27,8 @@ class Loader:
         stores: versions of the corpus; each batch of each epoch comes from one of them, at random.
         rows: row numbers of the utterances that take part, ``(M,)``.
         columns: values of all rows by name, each ``(N, ...)``.
+        curves: what changes over an utterance, by name, each with one column; a batch gets it as a column
+            ``(B, T)``.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class Loader:
         stores: Sequence[Store],
         rows: NDArray[np.int64],
         columns: Mapping[str, Tensor],
+        curves: Mapping[str, Store] | None = None,
     ) -> None:
         self.buckets, self.stores, self.rows, self.columns = buckets, stores, rows, dict(columns)
+        self.curves = dict(curves or {})
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -52,9 +56,9 @@ class Loader:
                 store = self.stores[int(np.random.default_rng(place).integers(len(self.stores)))]
             values, lengths = store.stack(rows)
             index = torch.from_numpy(rows)
-            yield Batch(
-                values, lengths, index, {name: column[index] for name, column in self.columns.items()}
-            )
+            columns = {name: column[index] for name, column in self.columns.items()}
+            columns |= {name: curve.stack(rows)[0].squeeze(2) for name, curve in self.curves.items()}
+            yield Batch(values, lengths, index, columns)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns where the iteration stands."""

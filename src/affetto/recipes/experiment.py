@@ -16,7 +16,8 @@ from affetto.recipes.evaluate import evaluate, read_meta
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
 from affetto.recipes.noise import with_noise
-from affetto.recipes.pretrain import pretrain, pretrain_settings
+from affetto.recipes.pretrain import pretrain
+from affetto.recipes.tasks import pretrain_settings
 
 
 class Row(Settings):

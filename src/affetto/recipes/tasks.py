@@ -1,0 +1,215 @@
+"""What ``pretrain`` can be told, and the tasks that follow from it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from affetto.annotate.spaces import centred, without
+from affetto.config import Settings, build, merge, override, read
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.vectors import read_vectors
+from affetto.errors import ConfigError
+from affetto.models.embedders import EncoderSettings
+from affetto.models.encoder import Encoder
+from affetto.models.tdnn import TdnnSettings
+from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
+from affetto.objectives.multitask import ViewSettings
+from affetto.objectives.objective import Task
+from affetto.objectives.reconstruct import ReconstructionTask
+from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
+from affetto.objectives.vectors import VectorTask
+from affetto.recipes.contents import content_bytes, contents
+from affetto.recipes.groups import group_column
+from affetto.recipes.recordings import Recordings
+from affetto.training import TrainSettings
+
+DEFAULT_WEIGHTS = {
+    "contrastive": {"contrastive": 1.0},
+    "multitask": {"contrastive": 1.0, "speaker": 0.1},
+}
+"""Tasks of an objective and their weights, where the settings name none."""
+
+TASKS = ("contrastive", "instance", "vector", "speaker", "adversary", "reconstruction")
+
+
+class VectorSettings(Settings):
+    """What similarity is measured on.
+
+    Attributes:
+        column: of the manifest, written by ``affetto annotate speakers``.
+        encoder: that made them; None for whichever did.
+        centre: take each speaker's mean away.
+        content: column that tells what is said, to be taken out of them; see
+            :func:`affetto.recipes.contents.contents`.
+        dims: principal directions that are kept.
+        whiten: how far their spreads are made equal: 0 not at all, 1 entirely.
+    """
+
+    column: str = "speaker_embedding"
+    encoder: str | None = None
+    centre: bool = True
+    content: str | None = None
+    dims: int = Field(64, ge=1)
+    whiten: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "VectorSettings":
+        if self.content and not self.centre:
+            raise ValueError(
+                "what is said is taken out of vectors that are centred on their speakers; leave out "
+                "vectors.content, or set vectors.centre=true"
+            )
+        return self
+
+
+class PretrainSettings(Settings):
+    """Everything that ``pretrain`` can be told.
+
+    Attributes:
+        objective: ``"contrastive"``, or ``"multitask"`` with whatever has a weight.
+        weights: of the tasks: ``contrastive``, on the groups or similarities of ``contrastive``;
+            ``instance``, the same with an utterance's own second view as its only positive; ``vector``,
+            foretelling the vector that ``vectors`` describes; ``speaker``, speaker classification;
+            ``adversary``, the same with its gradient reversed; ``reconstruction``.
+        encoder: what is pretrained.
+        published_weights: whether it starts from its published weights.
+        protocol: pretrain on its training speakers alone, fold by fold; None for everybody in the manifest.
+        groups: a column of the manifest, ``cluster`` at first, or a control of
+            :data:`affetto.recipes.groups.KINDS`.
+        refresh_epochs: after so many epochs, and again after as many, clusters are made anew from the
+            network's own speaker-centred vectors; 0 for never.
+        refresh_clusters: how many a speaker then.
+        vectors: what similarity is measured on, where positives are ``"similar"``, and what is foretold.
+        contrastive: the contrastive task.
+        instance: the instance task, where it has a weight.
+        speaker: the two speaker tasks.
+        views: how views are made.
+        per_speaker: utterances of a speaker in a hand, of which a batch has ``train.batch_size /
+            per_speaker``.
+        train: the loop.
+        seeds: each pretrains anew.
+    """
+
+    objective: Literal["contrastive", "multitask"] = "contrastive"
+    weights: dict[
+        Literal["contrastive", "instance", "vector", "speaker", "adversary", "reconstruction"], float
+    ] = Field(default_factory=dict)
+    encoder: EncoderSettings = TdnnSettings()
+    published_weights: bool = False
+    protocol: str | None = None
+    groups: str = "cluster"
+    refresh_epochs: int = Field(0, ge=0)
+    refresh_clusters: int = Field(6, ge=2)
+    vectors: VectorSettings = VectorSettings()
+    contrastive: ContrastiveSettings = ContrastiveSettings()
+    instance: ContrastiveSettings = ContrastiveSettings(positives="view", candidates="all")
+    speaker: SpeakerSettings = SpeakerSettings()
+    views: ViewSettings = ViewSettings()
+    per_speaker: int = Field(16, ge=2)
+    train: TrainSettings = TrainSettings(epochs=20, batch_size=128, learning_rate=2e-3, warmup=0.05)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """The tasks that take part, with their weights."""
+        given: Mapping[Any, float] = self.weights or DEFAULT_WEIGHTS[self.objective]
+        return {name: given[name] for name in TASKS if given.get(name)}
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a task looks at ``vectors``."""
+        tasks = self.task_weights
+        return "vector" in tasks or ("contrastive" in tasks and self.contrastive.positives == "similar")
+
+
+def pretrain_settings(
+    file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any
+) -> PretrainSettings:
+    """Composes settings: the defaults, then the file, then what was given, then the overrides.
+
+    Raises:
+        ConfigError: for an unknown key, or tasks that do not fit the objective.
+    """
+    given = {name: one for name, one in given.items() if one is not None}
+    asked = override(merge(read(file) if file else {}, given), overrides)
+    # Group by group: one setting of a group leaves the others as they are by default.
+    settings = build(PretrainSettings, merge(PretrainSettings().model_dump(mode="json"), asked))
+    tasks = settings.task_weights
+    if not tasks:
+        raise ConfigError(f"no task has a weight; give weights.NAME, one of: {', '.join(TASKS)}")
+    if settings.objective == "contrastive" and set(tasks) != {"contrastive"}:
+        raise ConfigError(
+            f"the objective contrastive has one task, got {', '.join(tasks)}; choose --objective multitask"
+        )
+    return settings
+
+
+def knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
+    """Returns a hash of the groups or vectors that the tasks ask for; None where they ask for none.
+
+    The hash of a manifest leaves annotations out, and new clusters must not pass for the old ones.
+    """
+    if settings.needs_vectors:
+        vectors = read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
+        if settings.vectors.content:
+            digest.update(content_bytes(manifest, settings.vectors.content))
+        return digest.hexdigest()
+    if "contrastive" not in settings.task_weights or settings.contrastive.positives == "view":
+        return None
+    column = group_column(manifest, settings.groups)
+    values = [] if column is None else manifest.table[column].astype(str).tolist()
+    return hashlib.sha256(json.dumps([settings.groups, values]).encode()).hexdigest()
+
+
+def view_tasks(
+    settings: PretrainSettings, encoder: Encoder, speakers: int, columns: Mapping[str, Tensor]
+) -> dict[str, Task]:
+    """Builds the tasks that have a weight."""
+    dim, front_end = encoder.dim, encoder.front_end
+
+    def make(name: str) -> Task:
+        if name in ("contrastive", "instance"):
+            return Contrastive(getattr(settings, name), dim)
+        if name == "vector":
+            return VectorTask(dim, columns["vector"].shape[1])
+        if name in ("speaker", "adversary"):
+            return SpeakerTask(settings.speaker, dim, speakers, name == "adversary")
+        if front_end.kind == "waveform":
+            raise ConfigError(f"{settings.encoder.name} reads samples; reconstruction is for spectra")
+        stack = round(encoder.hop_seconds / front_end.frame_seconds)
+        return ReconstructionTask(dim, front_end.dim, stack, front_end.kind == "mel")
+
+    return {name: make(name) for name in settings.task_weights}
+
+
+def spread(values: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Tensor:
+    """Returns values of some rows as a column of all; the others are zero and never looked at."""
+    column = torch.zeros(count, dtype=torch.long)
+    column[torch.from_numpy(rows)] = torch.from_numpy(values)
+    return column
+
+
+def target_vectors(recordings: Recordings, rows: NDArray[np.int64], settings: VectorSettings) -> Tensor:
+    """Returns speaker-centred vectors in their principal directions, ``(N, dims)``, zero outside ``rows``."""
+    manifest = recordings.manifest.where(np.isin(np.arange(len(recordings.speakers)), rows))
+    values = read_vectors(manifest, settings.column, settings.encoder)
+    speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
+    values = centred(values, speakers if settings.centre else np.zeros_like(speakers))
+    values /= values.std(0).clip(1e-9)
+    if settings.content:
+        values = without(values, speakers, contents(manifest, settings.content, speakers))
+    _, spreads, axes = np.linalg.svd(values.astype(np.float64), full_matrices=False)
+    kept = slice(0, settings.dims)
+    projected = values @ axes[kept].T / spreads[kept].clip(1e-9) ** settings.whiten
+    column = torch.zeros(len(recordings.speakers), projected.shape[1])
+    column[torch.from_numpy(rows)] = torch.from_numpy(projected).float()
+    return column
