@@ -1,7 +1,7 @@
 """Results: rows that a command produced, kept in ``results/NAME.json`` and drawn as ``results/NAME.md``."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,7 @@ def draw_results(
     notes: Sequence[str] = (),
     columns: Sequence[str] = (),
     figure: bool = False,
+    more: Mapping[str, str] | None = None,
 ) -> Path:
     """Draws ``NAME.json`` as ``NAME.md`` beside it.
 
@@ -131,6 +132,7 @@ def draw_results(
         notes: free lines, in Markdown, put under the table.
         columns: further fields of the rows to show; scores are written in percent like the others.
         figure: draw ``NAME.png`` too, a bar a row.
+        more: further figures that lie beside it, as name of the file -> what it shows.
 
     Returns:
         The Markdown file.
@@ -153,6 +155,7 @@ def draw_results(
         with atomic_write(curve) as temporary:
             temporary.write_bytes(plots.to_png(plots.label_curve(fractions, lines)))
         parts.append(f"![UAR against the share of labels, a line a method]({curve.name})")
+    parts += [f"![{caption}]({name})" for name, caption in (more or {}).items()]
     parts += _paired(rows)
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     parts.append(_provenance(rows))

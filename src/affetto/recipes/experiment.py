@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, field_validator
 
 from affetto.config import Settings, build, merge, read
@@ -11,6 +12,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.results import Result, draw_results, write_results
+from affetto.plots import loss_curves, to_png
 from affetto.progress import progress
 from affetto.recipes.evaluate import evaluate, read_meta
 from affetto.recipes.finetune import finetune
@@ -18,6 +20,10 @@ from affetto.recipes.methods import finetune_settings
 from affetto.recipes.noise import with_noise
 from affetto.recipes.pretrain import pretrain
 from affetto.recipes.tasks import pretrain_settings
+from affetto.runs import RunFolder, atomic_write
+
+NO_LOSSES = ("epoch", "score", "learning_rate", "utterances_per_second", "hidden_share")
+"""Columns of a log that are none."""
 
 
 class Row(Settings):
@@ -107,8 +113,19 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     jobs = [(fraction, row) for fraction in sorted(plan.label_fractions) or (None,) for row in plan.rows]
     for fraction, row in progress(jobs, file.stem):
         write_results(table, work.results(row, fraction, extra))
-        page = draw_results(table, title=plan.title, notes=plan.notes, columns=columns, figure=True)
+        more = _draw_losses(work.losses(), table.with_name(f"{table.stem}-losses.png"))
+        page = draw_results(
+            table, title=plan.title, notes=plan.notes, columns=columns, figure=True, more=more
+        )
     return page
+
+
+def _draw_losses(losses: dict[str, dict[str, list[float]]], file: Path) -> dict[str, str]:
+    """Draws how the pretrainings went, where there are any; returns the file and what it shows."""
+    if losses:
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(to_png(loss_curves(losses)))
+    return {file.name: "Loss of each pretraining over its epochs, seeds averaged"} if file.exists() else {}
 
 
 def check(plan: Experiment) -> None:
@@ -194,6 +211,19 @@ class _Work:
         folder = self.runs / "pretraining" / _slug(name)
         pretrain(self.manifest, pretrain_settings(**settings), folder)
         return folder
+
+    def losses(self) -> dict[str, dict[str, list[float]]]:
+        """Returns the losses of finished pretrainings: loss, pretraining, mean of each epoch."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for name in self.plan.pretraining:
+            folder = RunFolder(self.runs / "pretraining" / _slug(name))
+            logs = sorted(folder.path.glob("seed-*/fold-*/metrics.jsonl")) if folder.done else []
+            if not logs:
+                continue
+            rows = pd.concat([pd.read_json(log, lines=True) for log in logs]).groupby("epoch").mean()
+            for loss in rows.columns.difference(NO_LOSSES, sort=False):
+                found.setdefault(str(loss), {})[name] = rows[loss].tolist()
+        return found
 
     def _chosen(self, row: Row, fraction: float | None) -> str:
         """Returns the way that does best on dev."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from affetto.annotate.kmeans import spherical_kmeans
 from affetto.annotate.spaces import centred
+from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
-from affetto.data import Loader, SpeakerBatches, Store
+from affetto.data import LengthBuckets, Loader, SpeakerBatches, Store
 from affetto.models.embedders import build_encoder, load_published
 from affetto.models.encoder import Encoder
-from affetto.objectives.multitask import Multitask
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.recipes.groups import Groups, speaker_groups
+from affetto.recipes.guides import guide, labelled_speakers
 from affetto.recipes.pretrained import ENCODER, save_encoder
 from affetto.recipes.recordings import Recordings
-from affetto.recipes.tasks import PretrainSettings, knowledge, spread, target_vectors, view_tasks
+from affetto.recipes.tasks import PretrainSettings, build_objective, knowledge, spread, target_vectors
 from affetto.runs import RunFolder
 from affetto.training import STATE, fit, make_accelerator, seed_everything
 
@@ -42,11 +43,13 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     Raises:
         ManifestError: for a missing column, with the verb that makes it.
         ProtocolError: when the protocol does not fit the manifest.
+        LeakError: when curves that lead masks rest on labels of speakers that the protocol holds out.
     """
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     manifest.require("speaker")
     parts = _parts(manifest, settings.protocol)
     known = knowledge(manifest, settings)
+    labelled = {fold: _labelled(manifest, settings, fold, parts[fold]) for fold in parts}
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
@@ -64,7 +67,8 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
                     rows = np.array(
                         [row for row, key in enumerate(recordings.manifest.keys) if key in parts[fold]]
                     )
-                    _one(recordings, rows, settings, seed, folder, accelerator, manifest.sha256)
+                    job = _Job(seed, fold, rows, labelled[fold], folder)
+                    _one(recordings, job, settings, accelerator, manifest.sha256)
             accelerator.wait_for_everyone()
             if main:
                 run.finish()
@@ -88,15 +92,41 @@ def _parts(manifest: Manifest, protocol: str | None) -> dict[int, set[str]]:
     return parts
 
 
+def _owners(manifest: Manifest) -> NDArray[np.str_]:
+    """Returns ``corpus/speaker`` of each utterance, ``(N,)``."""
+    table = manifest.table
+    return (table["corpus"].fillna("").astype(str) + "/" + table["speaker"].astype(str)).to_numpy(str)
+
+
+def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: set[str]) -> list[str]:
+    """Returns the speakers whose emotion labels made the curves that lead a fold's masks."""
+    owners, heard = _owners(manifest), np.isin(manifest.keys, list(part))
+    held_out = set(owners[~heard].tolist())
+    found: set[str] = set()
+    for column, _ in settings.curves.values():
+        curves = read_curves(manifest, column)
+        found.update(labelled_speakers(curves, settings.protocol, fold, held_out))
+    return sorted(found)
+
+
+class _Job(NamedTuple):
+    """One seed and fold: the rows to hear, and the speakers whose labels lead the masks."""
+
+    seed: int
+    fold: int
+    rows: NDArray[np.int64]
+    labelled: list[str]
+    folder: RunFolder
+
+
 def _one(
     recordings: Recordings,
-    rows: NDArray[np.int64],
+    job: _Job,
     settings: PretrainSettings,
-    seed: int,
-    folder: RunFolder,
     accelerator: Accelerator,
     manifest_sha256: str,
 ) -> None:
+    seed, rows, folder = job.seed, job.rows, job.folder
     seed_everything(seed, accelerator.process_index)
     encoder = build_encoder(settings.encoder)
     if settings.published_weights:
@@ -110,46 +140,56 @@ def _one(
         columns["cluster"] = torch.from_numpy(groups.numbers)
     if settings.needs_vectors:
         columns["vector"] = target_vectors(recordings, rows, settings.vectors)
-    tasks = view_tasks(settings, encoder, len(known), columns)
-    objective = Multitask(encoder, tasks, settings.task_weights, settings.views)
-    spectra = encoder.front_end.kind == "logmel" and encoder.front_end.deltas == 0
-    store: Store = recordings.features(encoder.front_end) if spectra else recordings.waveforms
-    batches = SpeakerBatches(
-        speakers,
-        groups.numbers[rows],
-        settings.train.batch_size,
-        settings.per_speaker,
-        seed=seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
+    objective = build_objective(settings, encoder, len(known), columns)
+    curves = {
+        name: guide(recordings, rows, column, encoder.front_end, guidance, job.fold)
+        for name, (column, guidance) in settings.curves.items()
+    }
+    share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
+    size = settings.train.batch_size
+    batches = (
+        SpeakerBatches(speakers, groups.numbers[rows], size, settings.per_speaker, **share)
+        if settings.on_views
+        else LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
     )
-    loader = _Clustered(batches, [store], rows, columns)
+    loader = _Clustered(batches, [_store(recordings, encoder, settings)], rows, columns, curves)
 
     def on_epoch(epoch: int) -> None:
-        _refresh(epoch, settings, seed, recordings, loader, encoder)
+        if clustered:
+            _refresh(epoch, settings, seed, recordings, loader, encoder)
 
     fit(objective, loader, settings.train, folder, on_epoch, accelerator)
     if accelerator.is_main_process:
-        corpora = recordings.manifest.table["corpus"].fillna("").astype(str).to_numpy()[rows]
-        plain = recordings.manifest.table["speaker"].astype(str).to_numpy()[rows]
-        names = sorted({f"{corpus}/{name}" for corpus, name in zip(corpora, plain, strict=True)})
+        names = sorted(set(_owners(recordings.manifest)[rows].tolist()))
         config = {
             "encoder": settings.encoder.model_dump(mode="json"),
             "front_end": encoder.front_end.model_dump(mode="json"),
             "objective": settings.objective,
             "tasks": settings.task_weights,
             "groups": settings.groups if clustered else None,
+            "masking": settings.masking.model_dump(mode="json") if settings.masked else None,
             "protocol": settings.protocol,
             "manifest_sha256": manifest_sha256,
             "weights_from_elsewhere": settings.published_weights,
             "speakers_seen": {
-                "with_labels": names if groups.from_labels else [],
+                "with_labels": sorted({*job.labelled, *names}) if groups.from_labels else job.labelled,
                 "without_labels": names,
             },
         }
         save_encoder(folder / ENCODER, objective.encoder.cpu(), config)
         folder.finish()
         (folder / STATE).unlink(missing_ok=True)
+
+
+def _store(recordings: Recordings, encoder: Encoder, settings: PretrainSettings) -> Store:
+    """Returns what batches are made of: cached features where the tasks can do with them, else waveforms.
+
+    Views are made of power spectra, which only a plain log-mel front end tells.
+    """
+    front_end = encoder.front_end
+    plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
+    on_features = plain if settings.on_views else front_end.kind != "waveform"
+    return recordings.features(front_end) if on_features else recordings.waveforms
 
 
 class _Clustered(Loader):
@@ -162,7 +202,8 @@ class _Clustered(Loader):
         self.columns["cluster"] = spread(labels, self.rows, len(self.columns["speaker"]))
 
     def state_dict(self) -> dict[str, Any]:
-        assert isinstance(self.buckets, SpeakerBatches)
+        if not isinstance(self.buckets, SpeakerBatches):
+            return super().state_dict()
         return {**super().state_dict(), "groups": torch.from_numpy(self.buckets.groups)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -14,30 +14,43 @@ from torch import Tensor
 
 from affetto.annotate.spaces import centred, without
 from affetto.config import Settings, build, merge, override, read
+from affetto.corpora.curves import INTENSITY_COLUMN, read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import read_vectors
 from affetto.errors import ConfigError
+from affetto.masking import Guidance, MaskSettings
 from affetto.models.embedders import EncoderSettings
 from affetto.models.encoder import Encoder
+from affetto.models.npc import Npc
 from affetto.models.tdnn import TdnnSettings
 from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
-from affetto.objectives.multitask import ViewSettings
-from affetto.objectives.objective import Task
+from affetto.objectives.mockingjay import MockingjayObjective, MockingjayObjectiveSettings
+from affetto.objectives.multitask import Multitask, ViewSettings
+from affetto.objectives.npc import NpcObjective, NpcObjectiveSettings
+from affetto.objectives.objective import Objective, Task
 from affetto.objectives.reconstruct import ReconstructionTask
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
+from affetto.objectives.together import Together
 from affetto.objectives.vectors import VectorTask
 from affetto.recipes.contents import content_bytes, contents
 from affetto.recipes.groups import group_column
+from affetto.recipes.guides import curves_sha256
 from affetto.recipes.recordings import Recordings
 from affetto.training import TrainSettings
 
 DEFAULT_WEIGHTS = {
     "contrastive": {"contrastive": 1.0},
     "multitask": {"contrastive": 1.0, "speaker": 0.1},
+    "mockingjay": {"mockingjay": 1.0},
+    "npc": {"npc": 1.0},
 }
 """Tasks of an objective and their weights, where the settings name none."""
 
-TASKS = ("contrastive", "instance", "vector", "speaker", "adversary", "reconstruction")
+VIEW_TASKS = ("contrastive", "instance", "vector", "speaker", "adversary", "reconstruction")
+"""Tasks on two views of every utterance."""
+
+MASKED_TASKS = ("mockingjay", "npc")
+"""Tasks on whole utterances with hidden frames."""
 
 
 class VectorSettings(Settings):
@@ -74,12 +87,14 @@ class PretrainSettings(Settings):
     """Everything that ``pretrain`` can be told.
 
     Attributes:
-        objective: ``"contrastive"``, or ``"multitask"`` with whatever has a weight.
+        objective: ``"contrastive"``, ``"mockingjay"`` or ``"npc"``, or ``"multitask"`` with whatever has a
+            weight.
         weights: of the tasks: ``contrastive``, on the groups or similarities of ``contrastive``;
             ``instance``, the same with an utterance's own second view as its only positive; ``vector``,
             foretelling the vector that ``vectors`` describes; ``speaker``, speaker classification;
-            ``adversary``, the same with its gradient reversed; ``reconstruction``.
-        encoder: what is pretrained.
+            ``adversary``, the same with its gradient reversed; ``reconstruction`` of views;
+            ``mockingjay``, rebuilding hidden frames; ``npc``, foretelling frames from their neighbours.
+        encoder: what is pretrained; ``mockingjay`` and ``npc`` bring their own, unless one is named.
         published_weights: whether it starts from its published weights.
         protocol: pretrain on its training speakers alone, fold by fold; None for everybody in the manifest.
         groups: a column of the manifest, ``cluster`` at first, or a control of
@@ -92,15 +107,28 @@ class PretrainSettings(Settings):
         instance: the instance task, where it has a weight.
         speaker: the two speaker tasks.
         views: how views are made.
+        masking: which frames ``mockingjay`` hides, and ``npc`` is judged on.
+        mockingjay: what else that task does.
+        npc: what else that one does.
         per_speaker: utterances of a speaker in a hand, of which a batch has ``train.batch_size /
             per_speaker``.
         train: the loop.
         seeds: each pretrains anew.
     """
 
-    objective: Literal["contrastive", "multitask"] = "contrastive"
+    objective: Literal["contrastive", "multitask", "mockingjay", "npc"] = "contrastive"
     weights: dict[
-        Literal["contrastive", "instance", "vector", "speaker", "adversary", "reconstruction"], float
+        Literal[
+            "contrastive",
+            "instance",
+            "vector",
+            "speaker",
+            "adversary",
+            "reconstruction",
+            "mockingjay",
+            "npc",
+        ],
+        float,
     ] = Field(default_factory=dict)
     encoder: EncoderSettings = TdnnSettings()
     published_weights: bool = False
@@ -113,6 +141,9 @@ class PretrainSettings(Settings):
     instance: ContrastiveSettings = ContrastiveSettings(positives="view", candidates="all")
     speaker: SpeakerSettings = SpeakerSettings()
     views: ViewSettings = ViewSettings()
+    masking: MaskSettings = MaskSettings()
+    mockingjay: MockingjayObjectiveSettings = MockingjayObjectiveSettings()
+    npc: NpcObjectiveSettings = NpcObjectiveSettings()
     per_speaker: int = Field(16, ge=2)
     train: TrainSettings = TrainSettings(epochs=20, batch_size=128, learning_rate=2e-3, warmup=0.05)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -121,13 +152,39 @@ class PretrainSettings(Settings):
     def task_weights(self) -> dict[str, float]:
         """The tasks that take part, with their weights."""
         given: Mapping[Any, float] = self.weights or DEFAULT_WEIGHTS[self.objective]
-        return {name: given[name] for name in TASKS if given.get(name)}
+        return {name: given[name] for name in (*VIEW_TASKS, *MASKED_TASKS) if given.get(name)}
 
     @property
     def needs_vectors(self) -> bool:
         """Whether a task looks at ``vectors``."""
         tasks = self.task_weights
         return "vector" in tasks or ("contrastive" in tasks and self.contrastive.positives == "similar")
+
+    @property
+    def masked(self) -> bool:
+        """Whether a task hides frames of whole utterances."""
+        return any(name in self.task_weights for name in MASKED_TASKS)
+
+    @property
+    def on_views(self) -> bool:
+        """Whether a task looks at two views of every utterance."""
+        return any(name in self.task_weights for name in VIEW_TASKS)
+
+    @property
+    def curves(self) -> dict[str, tuple[str, Guidance | None]]:
+        """The curves that a masked task looks at, by what they are to it: column, and what it is made for."""
+        found: dict[str, tuple[str, Guidance | None]] = {}
+        if not self.masked:
+            return found
+        if self.masking.curve is not None:
+            found["guide"] = self.masking.curve, self.masking.guidance
+        if any(
+            getattr(self, name).intensity_input or getattr(self, name).intensity_loss
+            for name in MASKED_TASKS
+            if name in self.task_weights
+        ):
+            found["intensity"] = INTENSITY_COLUMN, None
+        return found
 
 
 def pretrain_settings(
@@ -140,23 +197,38 @@ def pretrain_settings(
     """
     given = {name: one for name, one in given.items() if one is not None}
     asked = override(merge(read(file) if file else {}, given), overrides)
+    if asked.get("objective") in MASKED_TASKS:
+        asked["encoder"] = {"name": asked["objective"], **asked.get("encoder", {})}
     # Group by group: one setting of a group leaves the others as they are by default.
     settings = build(PretrainSettings, merge(PretrainSettings().model_dump(mode="json"), asked))
     tasks = settings.task_weights
     if not tasks:
-        raise ConfigError(f"no task has a weight; give weights.NAME, one of: {', '.join(TASKS)}")
-    if settings.objective == "contrastive" and set(tasks) != {"contrastive"}:
         raise ConfigError(
-            f"the objective contrastive has one task, got {', '.join(tasks)}; choose --objective multitask"
+            f"no task has a weight; give weights.NAME, one of: {', '.join((*VIEW_TASKS, *MASKED_TASKS))}"
         )
+    if settings.objective != "multitask" and set(tasks) != {settings.objective}:
+        raise ConfigError(
+            f"the objective {settings.objective} has one task, got {', '.join(tasks)}; "
+            "choose --objective multitask"
+        )
+    if set(MASKED_TASKS) <= set(tasks):
+        raise ConfigError("mockingjay and npc have encoders of their own; give a weight to one of them")
     return settings
 
 
 def knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
-    """Returns a hash of the groups or vectors that the tasks ask for; None where they ask for none.
+    """Returns a hash of the groups, vectors and curves that the tasks ask for; None where they ask for none.
 
     The hash of a manifest leaves annotations out, and new clusters must not pass for the old ones.
     """
+    columns = sorted({column for column, _ in settings.curves.values()})
+    found = [_view_knowledge(manifest, settings)]
+    found += [curves_sha256(read_curves(manifest, column)) for column in columns]
+    known = [each for each in found if each is not None]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest() if known else None
+
+
+def _view_knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
     if settings.needs_vectors:
         vectors = read_vectors(manifest, settings.vectors.column, settings.vectors.encoder)
         digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
@@ -170,10 +242,42 @@ def knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
     return hashlib.sha256(json.dumps([settings.groups, values]).encode()).hexdigest()
 
 
-def view_tasks(
+def build_objective(
+    settings: PretrainSettings, encoder: Encoder, speakers: int, columns: Mapping[str, Tensor]
+) -> Objective:
+    """Builds the tasks that have a weight, on one encoder.
+
+    Args:
+        settings: which tasks.
+        encoder: what is pretrained.
+        speakers: how many there are.
+        columns: of the batches, by name.
+
+    Raises:
+        ConfigError: for a task that the encoder does not fit.
+    """
+    weights, objectives = settings.task_weights, list[Objective]()
+    tasks = _view_tasks(settings, encoder, speakers, columns)
+    if tasks:
+        objectives.append(Multitask(encoder, tasks, weights, settings.views))
+    if "mockingjay" in weights:
+        objectives.append(MockingjayObjective(encoder, settings.mockingjay, settings.masking))
+    if "npc" in weights:
+        if not isinstance(encoder, Npc):
+            raise ConfigError(
+                f"npc trains the encoder npc, whose mask is in its weights, not {settings.encoder.name}"
+            )
+        objectives.append(NpcObjective(encoder, settings.npc, settings.masking))
+    for one in objectives[bool(tasks) :]:
+        share = next(weights[name] for name in MASKED_TASKS if name in weights)
+        one.weights = {name: share * weight for name, weight in one.weights.items()}
+    return objectives[0] if len(objectives) == 1 else Together(encoder, objectives)
+
+
+def _view_tasks(
     settings: PretrainSettings, encoder: Encoder, speakers: int, columns: Mapping[str, Tensor]
 ) -> dict[str, Task]:
-    """Builds the tasks that have a weight."""
+    """Builds the tasks on views that have a weight."""
     dim, front_end = encoder.dim, encoder.front_end
 
     def make(name: str) -> Task:
@@ -188,7 +292,7 @@ def view_tasks(
         stack = round(encoder.hop_seconds / front_end.frame_seconds)
         return ReconstructionTask(dim, front_end.dim, stack, front_end.kind == "mel")
 
-    return {name: make(name) for name in settings.task_weights}
+    return {name: make(name) for name in VIEW_TASKS if name in settings.task_weights}
 
 
 def spread(values: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Tensor:
