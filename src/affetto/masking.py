@@ -86,8 +86,8 @@ def prepared(curve: NDArray[np.floating], guidance: Guidance, seed: int) -> NDAr
     values = np.asarray(curve, np.float32)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ManifestError(
-            f"got a curve of shape {values.shape} with {int((~np.isfinite(values)).sum())} values that are no "
-            "finite numbers; one finite number a frame is needed: make it anew with affetto annotate intensity"
+            f"got a curve of shape {values.shape} with {int((~np.isfinite(values)).sum())} values that are "
+            "no finite numbers; one a frame is needed: make it anew with affetto annotate intensity"
         )
     if guidance == "low-intensity":
         return np.asarray(1 - values, np.float32)
