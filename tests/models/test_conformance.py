@@ -18,6 +18,8 @@ from affetto.models.embedders import (
 )
 from affetto.models.encoder import Encoder
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
+from affetto.models.mockingjay import MockingjaySettings
+from affetto.models.npc import NpcSettings
 from affetto.models.tdnn import TdnnSettings
 from affetto.models.wav2vec2 import Wav2Vec2Settings
 
@@ -45,6 +47,12 @@ ENCODERS = {
     "ge2e": GE2E,
     "ge2e, every frame": Ge2eSettings(hidden=16, stride=1),
     "ge2e-spectrum": Ge2eSpectrumSettings(hidden=16, bins=20, stride=3),
+    "mockingjay": MockingjaySettings(width=16, blocks=2, heads=2, feed_forward=24, bins=20, stack=3),
+    "mockingjay, fbank": MockingjaySettings(
+        width=16, blocks=1, heads=4, feed_forward=24, bins=12, stack=1, front_end="fbank", deltas=2
+    ),
+    "npc": NpcSettings(width=16, bins=20),
+    "npc, stacked": NpcSettings(width=16, bins=20, cmvn=False, stack=3, blocks=2, kernel=9, hidden=3),
     "wav2vec2": WAV2VEC2,
 }
 EMBEDDERS: dict[str, EmbedderSettings] = {

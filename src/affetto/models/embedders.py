@@ -14,14 +14,22 @@ from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.context import Context
 from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask
 from affetto.models.ge2e import DVector, Ge2e, Ge2eSettings, Ge2eSpectrum, Ge2eSpectrumSettings
+from affetto.models.mockingjay import Mockingjay, MockingjaySettings
+from affetto.models.npc import Npc, NpcSettings
 from affetto.models.pooling import POOLINGS, mean_and_deviation
 from affetto.models.tdnn import Tdnn, TdnnSettings
 from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
 
-EncoderSettings = Annotated[
-    CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings | Wav2Vec2Settings,
-    Field(discriminator="name"),
-]
+AnyEncoder = (
+    CnnSettings
+    | TdnnSettings
+    | Ge2eSettings
+    | Ge2eSpectrumSettings
+    | MockingjaySettings
+    | NpcSettings
+    | Wav2Vec2Settings
+)
+EncoderSettings = Annotated[AnyEncoder, Field(discriminator="name")]
 
 
 class FunctionalsSettings(Settings):
@@ -198,9 +206,7 @@ def frame_statistics(frames: Frames) -> Tensor:
     return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
-def build_encoder(
-    settings: CnnSettings | TdnnSettings | Ge2eSettings | Ge2eSpectrumSettings | Wav2Vec2Settings,
-) -> Encoder:
+def build_encoder(settings: AnyEncoder) -> Encoder:
     """Builds an encoder with fresh weights."""
     match settings:
         case CnnSettings():
@@ -211,6 +217,10 @@ def build_encoder(
             return Ge2e(settings)
         case Ge2eSpectrumSettings():
             return Ge2eSpectrum(settings)
+        case MockingjaySettings():
+            return Mockingjay(settings)
+        case NpcSettings():
+            return Npc(settings)
         case Wav2Vec2Settings():
             return Wav2Vec2(settings)
 

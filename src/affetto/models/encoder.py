@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from affetto.features import FrontEnd
 
@@ -76,6 +77,23 @@ def halved(lengths: Tensor) -> Tensor:
     return torch.div(lengths - 1, 2, rounding_mode="floor") + 1
 
 
+def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tensor]:
+    """Lays frames side by side, with zeros past each length.
+
+    Args:
+        features: ``(B, T, F)``; what lies past a length is not looked at.
+        lengths: frames in each, ``(B,)``.
+        stack: how many become one.
+
+    Returns:
+        ``(B, ceil(T / stack), stack F)`` and lengths.
+    """
+    values = features * frame_mask(lengths, features.shape[1])
+    values = F.pad(values, (0, 0, 0, -values.shape[1] % stack))
+    values = values.reshape(len(values), -1, stack * values.shape[2])
+    return values, torch.div(lengths + stack - 1, stack, rounding_mode="floor")
+
+
 def normalise_logmel(features: Tensor) -> Tensor:
     """Brings log-mel features into the range of a few units, the same for every utterance.
 
@@ -83,3 +101,22 @@ def normalise_logmel(features: Tensor) -> Tensor:
     carries emotion, stays visible.
     """
     return (features.clamp_min(-14.0) + 7.0) / 4.0
+
+
+def network_scale(features: Tensor, front_end: FrontEnd) -> Tensor:
+    """Returns spectra in the scale that networks read and rebuild, mostly a few units around 0.
+
+    Power becomes its logarithm, and a logarithm that is not normalised yet goes through
+    :func:`normalise_logmel`; what Kaldi makes and what is normalised by utterance stay as they are.
+    """
+    if front_end.cmvn or front_end.kind == "fbank":
+        return features
+    return normalise_logmel(features.clamp_min(1e-10).log() if front_end.kind == "mel" else features)
+
+
+def feature_scale(values: Tensor, front_end: FrontEnd) -> Tensor:
+    """Returns the features that an encoder reads: undoes :func:`network_scale`."""
+    if front_end.cmvn or front_end.kind == "fbank":
+        return values
+    logarithms = values * 4.0 - 7.0
+    return logarithms.exp() if front_end.kind == "mel" else logarithms

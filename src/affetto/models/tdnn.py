@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 from affetto.config import Settings
 from affetto.features import FrontEnd
 from affetto.models.context import Context
-from affetto.models.encoder import Encoder, Frames, frame_mask, normalise_logmel
+from affetto.models.encoder import Encoder, Frames, frame_mask, normalise_logmel, stacked
 
 
 class TdnnSettings(Settings):
@@ -62,11 +61,7 @@ class Tdnn(Encoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes log-mel ``features (B, T, F)``; ``T' = ceil(T / stack)``, zeros at the end."""
-        stack = self.settings.stack
-        values = normalise_logmel(features) * frame_mask(lengths, features.shape[1])
-        values = F.pad(values, (0, 0, 0, -values.shape[1] % stack))
-        values = values.reshape(len(values), -1, stack * values.shape[2])
-        lengths = torch.div(lengths + stack - 1, stack, rounding_mode="floor")
+        values, lengths = stacked(normalise_logmel(features), lengths, self.settings.stack)
         mask = frame_mask(lengths, values.shape[1])
         frames = F.gelu(self.input_norm(self.input(values))) * mask
         layers = [frames]

@@ -12,7 +12,7 @@ from affetto.data import Batch
 from affetto.data.spectra import augment_spectra
 from affetto.models.encoder import Encoder
 from affetto.models.pooling import MeanPooling
-from affetto.objectives.objective import Objective, Task, Views
+from affetto.objectives.objective import Objective, Task, Views, new_generator
 
 
 class ViewSettings(Settings):
@@ -66,9 +66,7 @@ class Multitask(Objective):
 
     def views(self, batch: Batch) -> Views:
         """Makes two views of every utterance and encodes them."""
-        generator = torch.Generator(device="cpu")
-        # Drawn from the global state, which checkpoints keep, so that a resumed run draws the same.
-        generator.manual_seed(int(torch.randint(2**31, ()).item()))
+        generator = new_generator()
         values, lengths = torch.cat([batch.values] * 2), torch.cat([batch.lengths] * 2)
         front_end, settings = self.encoder.front_end, self.view_settings
         augment = settings.augment if self.training else AugmentConfig()

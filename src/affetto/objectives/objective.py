@@ -6,9 +6,12 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from affetto.data import Batch
-from affetto.models.encoder import Frames
+from affetto.errors import ConfigError
+from affetto.features import FrontEnd
+from affetto.models.encoder import Encoder, Frames
 
 
 class Objective(nn.Module):
@@ -61,6 +64,52 @@ class Task(nn.Module):
     def forward(self, views: Views) -> Tensor:
         """Returns the loss, a scalar."""
         raise NotImplementedError  # abstract
+
+
+def new_generator() -> torch.Generator:
+    """Returns a generator on the CPU, seeded from torch's own state.
+
+    That state is kept in checkpoints, so that a resumed run draws what the straight one does.
+    """
+    generator = torch.Generator(device="cpu")
+    generator.manual_seed(int(torch.randint(2**31, ()).item()))
+    return generator
+
+
+def spectra(batch: Batch, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
+    """Returns a batch's features ``(B, T, F)`` and frames ``(B,)``, made of its waveforms if need be."""
+    if batch.values.ndim == 3:
+        return batch.values, batch.lengths
+    return front_end(batch.values, batch.lengths)
+
+
+def feature_frames(encoder: Encoder) -> int:
+    """Returns how many feature frames lie under one frame of an encoder.
+
+    Raises:
+        ConfigError: for an encoder that reads samples.
+    """
+    if encoder.front_end.kind == "waveform":
+        raise ConfigError(
+            "got an encoder that reads samples; frames can be rebuilt for one that reads spectra, e.g. "
+            "encoder.name=mockingjay"
+        )
+    return round(encoder.hop_seconds / encoder.front_end.frame_seconds)
+
+
+def mean_distance(rebuilt: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
+    """Returns the mean absolute error over the chosen frames of all processes; 0 where there are none.
+
+    Args:
+        rebuilt: ``(B, T', F)``; where it is longer or shorter than the target, the ends are left out.
+        target: ``(B, T, F)``.
+        chosen: ``(B, T)`` bool.
+    """
+    frames = min(rebuilt.shape[1], target.shape[1])
+    errors = F.l1_loss(rebuilt[:, :frames].float(), target[:, :frames].float(), reduction="none").mean(2)
+    chosen = chosen[:, :frames]
+    # Not a product, which would carry what is not a number from padding into the sum.
+    return mean_over_processes(errors.masked_fill(~chosen, 0.0).sum(), chosen.float().sum())
 
 
 def gathered(values: Tensor) -> Tensor:

@@ -1,0 +1,188 @@
+"""Non-autoregressive predictive coding (Liu, Chung & Glass, Interspeech 2021): context without the centre."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.config import Settings
+from affetto.features import FrontEnd
+from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked
+
+
+class NpcSettings(Settings):
+    """Shape of :class:`Npc`; the default trains on two cores.
+
+    Published: ``width=512, front_end="fbank"``. With ``stack`` above 1, ``kernel`` and ``hidden`` count
+    stacked frames.
+
+    Attributes:
+        width: ``D``, channels of all layers.
+        blocks: how many.
+        kernel: frames from the first to the last that a masked convolution sees.
+        hidden: input frames around each output frame that never reach it.
+        dropout: in each block.
+        front_end: ``"logmel"``, or Kaldi's ``"fbank"``.
+        bins: mel bands.
+        deltas: orders of deltas beside them.
+        cmvn: whether columns are normalised over each utterance.
+        stack: feature frames laid side by side to one frame of the network.
+    """
+
+    name: Literal["npc"] = "npc"
+    width: int = Field(96, ge=8)
+    blocks: int = Field(4, ge=1)
+    kernel: int = Field(15, ge=3)
+    hidden: int = Field(5, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    front_end: Literal["logmel", "fbank"] = "logmel"
+    bins: int = Field(80, ge=8)
+    deltas: int = Field(0, ge=0, le=3)
+    cmvn: bool = True
+    stack: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "NpcSettings":
+        if self.kernel % 2 == 0 or self.hidden % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} and hidden {self.hidden} must be odd: they have a centre")
+        widest = self.hidden + 2 * self.blocks
+        if self.kernel < widest + 2:
+            raise ValueError(
+                f"kernel {self.kernel} is too small: block {self.blocks} must hide {widest} frames of it, so "
+                f"that hidden {self.hidden} stay unseen; take kernel {widest + 2} or more, or hide less"
+            )
+        return self
+
+
+class Npc(Encoder):
+    """Convolutional blocks, each followed by a convolution whose centre is left out; the sum of these.
+
+    A block sees one frame more to each side, so its convolution leaves out two frames more than the one
+    before: what is hidden at the input stays ``hidden`` wide. Layers are the blocks, the masked convolutions
+    and their sum, all of one width.
+
+    The published blocks have batch norm. Here it is a layer norm over the channels of each frame: batch mates
+    must not change an answer, and a norm over time would show each frame to its neighbours, so that what is
+    hidden would be seen.
+    """
+
+    def __init__(self, settings: NpcSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or NpcSettings()
+        self.front_end = FrontEnd(
+            kind=settings.front_end, bins=settings.bins, deltas=settings.deltas, cmvn=settings.cmvn
+        )
+        self.hop_seconds = settings.stack * self.front_end.hop_seconds
+        self.dim = settings.width
+        self.layer_dims = (settings.width,) * (2 * settings.blocks + 1)
+        sizes = [settings.stack * self.front_end.dim] + [settings.width] * (settings.blocks - 1)
+        self.blocks = nn.ModuleList(
+            Block(size, settings.width, settings.dropout, residual=number > 0)
+            for number, size in enumerate(sizes)
+        )
+        self.masked = nn.ModuleList(
+            MaskedConvolution(settings.width, settings.kernel, settings.hidden + 2 * number)
+            for number in range(1, settings.blocks + 1)
+        )
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Frames that each masked convolution sees to each side."""
+        return tuple(module.taps for module in self.masked if isinstance(module, MaskedConvolution))
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames from the first to the last that an output frame depends on, the hidden ones included."""
+        return self.settings.kernel + 2 * self.settings.blocks
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes ``features (B, T, F)``; ``T' = ceil(T / stack)``, zeros at the end."""
+        return self.encode(features, lengths)
+
+    def encode(
+        self, features: Tensor, lengths: Tensor, wider: int = 0, chosen: Tensor | None = None
+    ) -> Frames:
+        """Encodes features, with a wider centre left out around chosen frames.
+
+        Args:
+            features: ``(B, T, F)``.
+            lengths: frames in each, ``(B,)``.
+            wider: network frames that are hidden beside ``hidden``, to each side.
+            chosen: the network frames around which they are, ``(B, T')`` bool; None for none.
+        """
+        frames, lengths = stacked(network_scale(features, self.front_end), lengths, self.settings.stack)
+        mask = frame_mask(lengths, frames.shape[1])
+        shown = None if chosen is None or not wider else (~chosen)[:, :, None].to(frames)
+        blocks, masked = [], []
+        for block, convolution in zip(self.blocks, self.masked, strict=True):
+            frames = block(frames) * mask
+            blocks.append(frames)
+            masked.append(torch.tanh(convolution(frames, wider, shown)) * mask)
+        total = torch.stack(masked).sum(0)
+        return Frames(total, lengths, (*blocks, *masked, total))
+
+
+class Block(nn.Module):
+    """Convolution over three frames, norm, ReLU; pointwise layer, norm, dropout; the input added; ReLU."""
+
+    def __init__(self, size: int, width: int, dropout: float, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.over_time = nn.Conv1d(size, width, 3, padding=1)
+        self.over_time_norm = nn.LayerNorm(width)
+        self.pointwise = nn.Linear(width, width)
+        self.pointwise_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps ``frames (B, T, size)``, zero past the end of each, to ``(B, T, width)``."""
+        hidden = self.over_time(frames.transpose(1, 2)).transpose(1, 2)
+        hidden = self.pointwise(F.relu(self.over_time_norm(hidden)))
+        hidden = self.dropout(self.pointwise_norm(hidden))
+        return F.relu(hidden + frames if self.residual else hidden)
+
+
+class MaskedConvolution(nn.Module):
+    """A convolution over time whose innermost taps do not exist, and so are not computed either.
+
+    Args:
+        width: ``D``, channels in and out.
+        kernel: frames from the first tap to the last.
+        hidden: how many of them in the middle have no tap.
+    """
+
+    def __init__(self, width: int, kernel: int, hidden: int) -> None:
+        super().__init__()
+        self.kernel, self.taps = kernel, (kernel - hidden) // 2
+        bound = 1 / math.sqrt(2 * self.taps * width)  # as torch begins a convolution of as many taps
+        # (D out, D in, taps), outermost tap first in ``before`` and last in ``after``
+        self.before = nn.Parameter(torch.empty(width, width, self.taps).uniform_(-bound, bound))
+        self.after = nn.Parameter(torch.empty(width, width, self.taps).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+
+    def forward(self, frames: Tensor, wider: int = 0, shown: Tensor | None = None) -> Tensor:
+        """Maps ``frames (B, T, D)`` to the same shape.
+
+        Args:
+            frames: zero past the end of each.
+            wider: innermost taps to each side that are multiplied by ``shown``.
+            shown: ``(B, T, 1)`` of 0 and 1; None for 1.
+        """
+        if shown is None or not wider:
+            return self._sum(frames, 0, self.taps) + self.bias
+        outer = max(0, self.taps - wider)
+        inside = self._sum(frames, outer, self.taps) * shown + self.bias
+        return self._sum(frames, 0, outer) + inside if outer else inside
+
+    def _sum(self, frames: Tensor, first: int, last: int) -> Tensor:
+        """Sums over taps, to both sides; they are counted from the outermost."""
+        reach, count, size = self.kernel // 2, frames.shape[1], last - first
+        padded = F.pad(frames.transpose(1, 2), (reach, reach))
+        start = self.kernel - last
+        before = F.conv1d(padded[:, :, first : first + count + size - 1], self.before[:, :, first:last])
+        late = self.after[:, :, self.taps - last : self.taps - first]
+        after = F.conv1d(padded[:, :, start : start + count + size - 1], late)
+        return (before + after).transpose(1, 2)

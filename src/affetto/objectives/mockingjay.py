@@ -1,0 +1,109 @@
+"""Mockingjay: frames behind a mask, rebuilt; with emotion intensity beside them, after Liu & Ma (2024)."""
+
+import torch
+from torch import Tensor, nn
+
+from affetto.config import Settings
+from affetto.data import Batch
+from affetto.masking import MaskSettings, corrupt, fitted, hidden_frames
+from affetto.models.encoder import Encoder, feature_scale, network_scale
+from affetto.objectives.objective import Objective, feature_frames, mean_distance, new_generator, spectra
+
+
+class MockingjayObjectiveSettings(Settings):
+    """What stands beside the rebuilding of hidden frames.
+
+    Attributes:
+        intensity_input: whether the emotion intensity, hidden where the frames are, is added to every column
+            of what the encoder reads.
+        intensity_loss: whether the encoder also reads the hidden intensity alone, and a second head rebuilds
+            it.
+    """
+
+    intensity_input: bool = False
+    intensity_loss: bool = False
+
+
+class MockingjayObjective(Objective):
+    """Mean distance between hidden frames and what a head makes of the encoder's frames there.
+
+    Liu et al. (2020) as s3prl trains it: per utterance hidden frames become zero (80 %), other frames of the
+    same utterance (10 %) or stay (10 %). Liu & Ma (2024) choose them by emotion intensity (``masking``), add
+    the intensity, and rebuild it too, all with weight 1. Any encoder of spectra will do. Losses are named
+    ``mockingjay`` and ``intensity``; ``hidden_share``, of weight 0, is the share of frames that was hidden.
+
+    A batch holds waveforms ``(B, S)``, or features ``(B, T, F)`` of the encoder's own front end. Its column
+    ``guide`` ``(B, T')``, of :func:`affetto.masking.prepared`, leads the mask where the guidance has a curve;
+    ``intensity`` ``(B, T')`` is the curve itself, where a switch asks for it. Both have one number a feature
+    frame and end in zeros; ``T'`` may differ from ``T`` by these.
+
+    Args:
+        encoder: what is pretrained.
+        settings: what is done with the intensity.
+        masking: which frames are hidden.
+
+    Raises:
+        ConfigError: for an encoder that reads samples.
+    """
+
+    def __init__(
+        self, encoder: Encoder, settings: MockingjayObjectiveSettings, masking: MaskSettings
+    ) -> None:
+        super().__init__()
+        self.encoder, self.settings, self.masking = encoder, settings, masking
+        stack, verb = feature_frames(encoder), "affetto annotate intensity"
+        self.weights = {"mockingjay": 1.0, "hidden_share": 0.0}
+        self.needs = {} if masking.curve is None else {"guide": verb}
+        self.head = RebuildingHead(encoder.dim, encoder.front_end.dim, stack)
+        if settings.intensity_loss:
+            self.weights["intensity"] = 1.0
+            self.intensity_head = RebuildingHead(encoder.dim, 1, stack)
+        if settings.intensity_input or settings.intensity_loss:
+            self.needs["intensity"] = verb
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the losses, and the share of frames that was hidden."""
+        front_end, columns = self.encoder.front_end, batch.columns
+        features, lengths = spectra(batch, front_end)
+        frames, generator = features.shape[1], new_generator()
+        guide, intensity = (
+            fitted(columns[name], lengths, frames) if name in self.needs else None
+            for name in ("guide", "intensity")
+        )
+        hidden = hidden_frames(lengths, frames, self.masking, guide, generator)
+        target = network_scale(features, front_end)
+        masked, curve = corrupt(target, hidden, lengths, generator, intensity)
+        losses = {}
+        if curve is not None and intensity is not None:
+            level = curve[:, :, None]
+            if self.settings.intensity_loss:
+                encoded = self.encoder(feature_scale(level.expand_as(target), front_end), lengths)
+                rebuilt = self.intensity_head(encoded.values)
+                losses["intensity"] = mean_distance(rebuilt, intensity[:, :, None], hidden)
+            if self.settings.intensity_input:
+                masked = masked + level
+        encoded = self.encoder(feature_scale(masked, front_end), lengths)
+        losses["mockingjay"] = mean_distance(self.head(encoded.values), target, hidden)
+        losses["hidden_share"] = hidden.sum() / lengths.sum()
+        return losses
+
+
+class RebuildingHead(nn.Module):
+    """Linear, GELU, layer norm, linear: from each of the encoder's frames to the feature frames under it.
+
+    Args:
+        dim: ``D``, width of the encoder's frames.
+        columns: of a feature frame.
+        stack: feature frames under one frame of the encoder.
+    """
+
+    def __init__(self, dim: int, columns: int, stack: int) -> None:
+        super().__init__()
+        self.stack = stack
+        self.layers = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim), nn.Linear(dim, stack * columns)
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps ``(B, T', D)`` to ``(B, stack T', columns)``."""
+        return torch.as_tensor(self.layers(frames).unflatten(2, (self.stack, -1)).flatten(1, 2))

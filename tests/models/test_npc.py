@@ -1,0 +1,100 @@
+"""NPC's encoder: what is hidden stays hidden, what is beside it is seen."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from affetto.config import build
+from affetto.errors import ConfigError
+from affetto.models.npc import MaskedConvolution, Npc, NpcSettings
+
+SMALL = NpcSettings(width=12, bins=9)
+FRAMES, CENTRE = 61, 30
+
+
+def influence(encoder: Npc, wider: int = 0, chosen: Tensor | None = None, centre: int = CENTRE) -> list[int]:
+    """Offsets of the input frames that reach the sum at one frame."""
+    torch.manual_seed(3)
+    features = torch.randn(1, FRAMES, encoder.front_end.dim).requires_grad_()
+    encoded = encoder.encode(features, torch.tensor([FRAMES]), wider, chosen)
+    encoded.values[0, centre].sum().backward()
+    assert features.grad is not None
+    return [place - centre for place in range(FRAMES) if features.grad[0, place].any()]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("hidden", "blocks"), [(5, 4), (1, 3), (3, 1)])
+def test_the_centre_never_reaches_the_sum(hidden: int, blocks: int, training: bool) -> None:
+    shape = NpcSettings(width=12, bins=9, hidden=hidden, blocks=blocks, dropout=0.0)
+    encoder = Npc(shape).train(training)
+    half, reach = hidden // 2, 7 + blocks
+    expected = [d for d in range(-reach, reach + 1) if abs(d) > half]
+    assert influence(encoder) == expected
+    assert encoder.receptive_field == 2 * reach + 1
+
+
+def test_the_published_receptive_field() -> None:
+    assert Npc(SMALL).receptive_field == 23
+
+
+def test_dropout_does_not_let_it_through() -> None:
+    encoder = Npc(NpcSettings(width=12, bins=9, dropout=0.5)).train()
+    for _ in range(5):
+        assert not {-2, -1, 0, 1, 2} & set(influence(encoder))
+
+
+@pytest.mark.parametrize("wider", [1, 2, 3])
+def test_more_is_hidden_around_chosen_frames_only(wider: int) -> None:
+    encoder = Npc(SMALL).eval()
+    chosen = torch.zeros(1, FRAMES, dtype=torch.bool)
+    chosen[0, CENTRE] = True
+    # The deepest blocks have no taps left there, so that it reaches less far, too.
+    assert influence(encoder, wider, chosen) == [
+        d for d in range(-11, 12) if 2 + wider < abs(d) <= 11 - wider
+    ]
+    beside = influence(encoder, wider, chosen, CENTRE + 1)
+    assert beside == [d for d in range(-11, 12) if abs(d) > 2]
+
+
+def test_frames_that_are_not_chosen_stay_as_they_are() -> None:
+    encoder = Npc(SMALL).eval()
+    features, lengths = torch.randn(2, 40, 9), torch.tensor([40, 25])
+    chosen = torch.rand(2, 40) < 0.3
+    plain = encoder(features, lengths).values
+    wider = encoder.encode(features, lengths, 2, chosen).values
+    valid = torch.arange(40) < lengths[:, None]
+    torch.testing.assert_close(wider[~chosen], plain[~chosen], atol=1e-5, rtol=1e-5)
+    assert ((wider - plain).abs().amax(2) > 1e-4)[chosen & valid].all()
+
+
+@pytest.mark.parametrize("hidden", [1, 7, 13])
+def test_a_masked_convolution_is_a_full_one_with_zeros_in_the_middle(hidden: int) -> None:
+    layer = MaskedConvolution(6, 15, hidden)
+    full = torch.cat([layer.before, torch.zeros(6, 6, hidden), layer.after], dim=2)
+    frames = torch.randn(2, 30, 6)
+    expected = F.conv1d(frames.transpose(1, 2), full, layer.bias, padding=7).transpose(1, 2)
+    torch.testing.assert_close(layer(frames), expected, atol=1e-5, rtol=1e-5)
+    shown = (torch.rand(2, 30, 1) < 0.5).float()
+    inside = torch.zeros(15)
+    inside[[7 - hidden // 2 - 1, 7 + hidden // 2 + 1]] = 1
+    inner = F.conv1d(frames.transpose(1, 2), full * inside, padding=7).transpose(1, 2)
+    torch.testing.assert_close(layer(frames, 1, shown), expected - (1 - shown) * inner, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_are_blocks_masked_convolutions_and_their_sum() -> None:
+    encoder = Npc(SMALL).eval()
+    encoded = encoder(torch.randn(1, 30, 9), torch.tensor([30]))
+    assert encoded.layers is not None
+    assert len(encoded.layers) == 9
+    torch.testing.assert_close(sum(encoded.layers[4:8]), encoded.values)
+    assert encoded.layers[8] is encoded.values
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"hidden": 7}, r"kernel 15 is too small: .* 15 frames .* take kernel 17"), ({"kernel": 16}, "odd")],
+)
+def test_a_kernel_without_taps_is_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(NpcSettings, wrong)
