@@ -36,7 +36,7 @@ FLOORS = {
 OPEN_INSIDE = {"features", "data", "evaluation", "recipes", "inference", "cli", "serve"}
 CONTRACTS = {
     "plots": {"style"},
-    "corpora": {"manifest", "labels", "tabular", "checks"},
+    "corpora": {"manifest", "labels", "tabular", "checks", "vectors"},
     "protocols": {"protocol", "rules"},
     "models": {"encoder", "context", "pooling", "heads", "enrolment"},
     "objectives": {"objective"},

@@ -1,11 +1,11 @@
-"""``affetto annotate``: adds what can be known without labels to a manifest."""
+"""``affetto annotate``: adds what can be known of utterances to a manifest."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Add what can be known without labels to a manifest.", no_args_is_help=True)
+app = typer.Typer(help="Add what can be known of utterances to a manifest.", no_args_is_help=True)
 
 _Manifest = Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")]
 _Out = Annotated[
@@ -127,3 +127,67 @@ def clusters(
         typer.echo(f"without clusters: {shown}")
     clustered = len(speakers) - len(bare)
     typer.echo(f"{run / MANIFEST}: {clustered} speakers clustered, {len(bare)} without clusters")
+
+
+@app.command()
+def intensity(
+    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")],
+    out: _Out,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="ranker (learned from emotion labels), recogniser (one minus the probability of neutral), "
+            "loudness or voicing."
+        ),
+    ] = "ranker",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose labels the ranker may see: training and dev speakers of this protocol.",
+            show_default="crema-d-6-evar for CREMA-D",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder of an earlier run; no label is looked at then.")
+    ] = None,
+    recogniser: Annotated[
+        str | None, typer.Option(help="Recogniser folder that --source recogniser asks.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the column and its array.", show_default="intensity, loudness or voicing"),
+    ] = None,
+    root: _Root = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Single settings, such as ranker.train.epochs=20.")
+    ] = None,
+) -> None:
+    """Write one curve of intensity an utterance: an array, a column that names its rows, and a page.
+
+    Exit code 1 says that some recordings could not be read; their cells are empty.
+    """
+    import json
+
+    from affetto.config import load
+    from affetto.corpora.manifest import Manifest
+    from affetto.recipes.annotate import MANIFEST, META
+    from affetto.recipes.intensity import IntensitySettings, annotate_intensity
+    from affetto.recipes.intensity_page import PAGE
+    from affetto.runs import RunFolder
+
+    values = {"source": source, "protocol": protocol, "model": model, "recogniser": recogniser, "name": name}
+    chosen = load(IntensitySettings, values, tuple(settings or ()))
+    if RunFolder(out).done:
+        typer.echo("finished before; nothing to do")
+    run = annotate_intensity(Manifest.read(manifest, root), chosen, out)
+    meta = json.loads((run / META).read_text(encoding="utf-8"))
+    for key, reason in meta["unreadable"].items():
+        typer.echo(f"unreadable: {key}: {reason}")
+    for paragraph in meta["words"]:
+        typer.echo(f"{paragraph}\n")
+    typer.echo(
+        f"{run / MANIFEST}: {meta['utterances']} utterances, {meta['curves']} curves in {meta['column']}"
+    )
+    typer.echo(f"page: {run / PAGE}")
+    if meta["unreadable"]:
+        raise typer.Exit(1)

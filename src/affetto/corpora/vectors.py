@@ -48,15 +48,22 @@ def write_vectors(
     write_json(file.with_suffix(".json"), {**info, "dim": int(rows.shape[1]), "hashes": list(hashes)})
 
 
-def vector_places(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[tuple[Path, int] | None]:
+def vector_places(
+    manifest: Manifest, column: str = SPEAKER_COLUMN, verb: str = "speakers"
+) -> list[tuple[Path, int] | None]:
     """Returns array and row of every utterance; None where the cell is empty.
+
+    Args:
+        manifest: the utterances.
+        column: the column whose cells name rows of arrays.
+        verb: of ``affetto annotate`` that makes such a column, for errors.
 
     Raises:
         ManifestError: for a column that is missing, or holds something else than such cells.
     """
     if column not in manifest.table.columns:
         raise ManifestError(
-            f"{lacks(column, manifest.table.columns)}; affetto annotate speakers makes such a column"
+            f"{lacks(column, manifest.table.columns)}; affetto annotate {verb} makes such a column"
         )
     places: list[tuple[Path, int] | None] = []
     for key, value in zip(manifest.keys, manifest.table[column], strict=True):

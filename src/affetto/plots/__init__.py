@@ -5,14 +5,17 @@ Every function takes ``stamp``, a word that is printed across the top of the fig
 
 from affetto.plots.clusters import Map, followed, speaker_maps
 from affetto.plots.losses import loss_curves
+from affetto.plots.intensity import Spoken, curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline
 
 __all__ = [
     "Map",
+    "Spoken",
     "bars",
     "confusion",
+    "curves",
     "enrolment_curve",
     "followed",
     "label_curve",

@@ -1,0 +1,271 @@
+"""Curves beside a manifest: a column whose cells name rows of an array, a value a frame in each.
+
+A cell reads ``FILE.npy#ROW``, as for vectors. The rows differ in length and lie one after another in one
+array, ``(sum of frames, C)``. Beside it lies ``FILE.json``: what made the curves, the step between frames,
+the length and the content hash of each row, and whose labels were seen on the way.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import some
+from affetto.corpora.vectors import open_array, vector_places
+from affetto.errors import ManifestError
+from affetto.runs import atomic_write, write_json
+
+INTENSITY_COLUMN = "intensity"
+"""The column that ``affetto annotate intensity`` writes where intensity comes from emotion labels."""
+
+VERB = "intensity"
+NEEDED = ("source", "source_sha256", "hop_seconds", "lengths", "protocol", "folds", "speakers_seen")
+_SHARE, _FRAMES = 0.05, 3
+"""How far the duration of a curve may lie from that of the features: this share, and so many frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The curves of a manifest, in its order.
+
+    Attributes:
+        hop_seconds: step between the frames of every curve.
+        info: what made them, as ``FILE.json`` says; of several files their speakers together.
+        lengths: frames of each utterance, ``(N,)``.
+        keys: of the utterances.
+        column: of the manifest.
+    """
+
+    hop_seconds: float
+    info: dict[str, Any]
+    lengths: NDArray[np.int64]
+    keys: list[str]
+    column: str
+    _arrays: list[NDArray[np.float32]]
+    _places: NDArray[np.int64]  # array, first frame
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def folds(self) -> list[int] | None:
+        """The fold of each column; None where there is one column for all."""
+        folds: list[int] | None = self.info["folds"]
+        return folds
+
+    def row(self, number: int, fold: int | None = None) -> NDArray[np.float32]:
+        """Returns the curve of an utterance, ``(T,)``.
+
+        Args:
+            number: of the utterance in the manifest.
+            fold: of :attr:`info`'s protocol, where curves were made fold by fold; else it decides nothing.
+
+        Raises:
+            ManifestError: for a fold that there are no curves of, or none where each fold has its own.
+        """
+        array, first = self._places[number].tolist()
+        return np.asarray(self._arrays[array][first : first + self.lengths[number], self._column(fold)])
+
+    def aligned(
+        self, number: int, frames: int, frame_hop_seconds: float, fold: int | None = None
+    ) -> NDArray[np.float32]:
+        """Returns the curve of an utterance on the frames of features, ``(frames,)``; see :func:`aligned`."""
+        key = self.keys[number]
+        return aligned(self.row(number, fold), self.hop_seconds, frames, frame_hop_seconds, key=key)
+
+    def speakers_with_labels(self, fold: int | None = None) -> list[str]:
+        """Returns the speakers, ``corpus/speaker``, whose labels the curves rest on; raises as :meth:`row`.
+
+        Curves that never saw a label have none.
+        """
+        self._column(fold)
+        seen = self.info["speakers_seen"]["with_labels"]
+        return list(seen.get("" if self.folds is None else str(fold), []))
+
+    def check_protocol(self, protocol: str | None) -> None:
+        """Checks that the folds of another protocol are not taken for those that the curves were made for.
+
+        Raises:
+            ManifestError: for curves of several folds, and a protocol that is not theirs.
+        """
+        if self.folds is not None and protocol != self.info["protocol"]:
+            raise ManifestError(
+                f"the column {self.column!r} holds curves fold by fold of {self.info['protocol']}, and "
+                f"{protocol or 'no protocol'} is asked for; run affetto annotate {VERB} with a protocol of "
+                "one fold, or with this one, or name another column"
+            )
+
+    def _column(self, fold: int | None) -> int:
+        if self.folds is None:
+            return 0
+        if fold not in self.folds:
+            raise ManifestError(
+                f"the column {self.column!r} holds a curve for each of the folds {some(self.folds)} of "
+                f"{self.info['protocol']}, and {'none' if fold is None else fold} was asked for; name one of "
+                f"these, or run affetto annotate {VERB} with a protocol of one fold"
+            )
+        return self.folds.index(fold)
+
+
+def write_curves(
+    file: Path,
+    values: NDArray[np.float32],
+    lengths: Sequence[int] | NDArray[np.int64],
+    hashes: Sequence[str],
+    info: Mapping[str, Any],
+) -> None:
+    """Writes curves and their description, each atomically.
+
+    Args:
+        file: ``NAME.npy``.
+        values: all curves one after another, ``(sum of lengths, C)``; may be memory-mapped.
+        lengths: frames of each, ``(R,)``.
+        hashes: :func:`~affetto.corpora.vectors.content_hash` of what each curve belongs to.
+        info: the rest of ``NAME.json``: at least :data:`NEEDED` but for the lengths. ``folds`` are the
+            numbers of the C columns, or None with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]},
+            "without_labels": [...]}`` with "" for the fold where there is one column.
+
+    Raises:
+        ManifestError: for values, lengths, hashes and folds that do not fit each other.
+    """
+    folds = info["folds"]
+    fits = values.ndim == 2 and values.shape == (sum(lengths), len(folds) if folds is not None else 1)
+    if not fits or len(lengths) != len(hashes):
+        raise ManifestError(
+            f"got values of shape {values.shape}, {len(lengths)} lengths of {sum(lengths)} frames, "
+            f"{len(hashes)} hashes and the folds {folds}; they must fit each other"
+        )
+    with atomic_write(file) as temporary, open(temporary, "wb") as handle:
+        np.save(handle, np.asarray(values, np.float32), allow_pickle=False)
+    described = {**info, "lengths": [int(length) for length in lengths], "hashes": list(hashes)}
+    write_json(file.with_suffix(".json"), described)
+
+
+def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
+    """Opens the curves that a column names, in the manifest's order; the arrays stay on disk.
+
+    Raises:
+        ManifestError: for a column or a file that is missing or damaged, an empty cell, a row outside its
+            array, or curves of several sources.
+    """
+    places = vector_places(manifest, column, VERB)
+    empty = [key for key, place in zip(manifest.keys, places, strict=True) if place is None]
+    if empty:
+        raise ManifestError(
+            f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
+            f"run affetto annotate {VERB}, or leave these rows out"
+        )
+    known = [place for place in places if place]
+    files = sorted({file for file, _ in known})
+    if not files:
+        raise ManifestError(f"the manifest has no rows, so that {column!r} says nothing of its curves")
+    described = [describe_curves(file) for file in files]
+    info = _one_source(column, described)
+    arrays, starts = [], []
+    for file, own in zip(files, described, strict=True):
+        array = open_array(file)
+        lengths = np.array(own["lengths"], np.int64)
+        width = 1 if own["folds"] is None else len(own["folds"])
+        if array.shape != (lengths.sum(), width):
+            raise ManifestError(
+                f"{file} holds {array.shape}, and {file.stem}.json describes {(int(lengths.sum()), width)}; "
+                f"they do not belong together: run affetto annotate {VERB} again"
+            )
+        arrays.append(array)
+        starts.append((np.concatenate([[0], np.cumsum(lengths)]), lengths))
+    number = {file: place for place, file in enumerate(files)}
+    found = np.empty((len(known), 3), np.int64)
+    for target, (file, row) in enumerate(known):
+        begins, lengths = starts[number[file]]
+        if row >= len(lengths):
+            raise ManifestError(f"{file} has {len(lengths)} curves; the manifest asks for row {row}")
+        found[target] = number[file], begins[row], lengths[row]
+    keys, hop = manifest.keys, float(info["hop_seconds"])
+    return Curves(hop, info, found[:, 2], keys, column, arrays, found[:, :2])
+
+
+def describe_curves(file: Path) -> dict[str, Any]:
+    """Reads what lies beside an array of curves.
+
+    Raises:
+        ManifestError: when it is missing or damaged.
+    """
+    beside = file.with_suffix(".json")
+    try:
+        info: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        missing = [name for name in NEEDED if name not in info]
+    except (OSError, ValueError, TypeError) as error:
+        raise ManifestError(
+            f"{beside} does not say what made {file.name} ({error}); move a manifest together with the "
+            f"folder of its arrays, or run affetto annotate {VERB} again"
+        ) from error
+    if missing:
+        raise ManifestError(
+            f"{beside} describes no curves, it lacks {some(missing)}; name a column that affetto annotate "
+            f"{VERB} wrote"
+        )
+    return info
+
+
+def _one_source(column: str, described: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns one description for all files; their speakers together."""
+    alike = ("source", "source_sha256", "hop_seconds", "protocol", "folds")
+    if len({json.dumps([info[name] for name in alike]) for info in described}) > 1:
+        names = some(
+            f"{info['source']} of {info['protocol'] or 'no protocol'}, every {info['hop_seconds']} s"
+            for info in described
+        )
+        raise ManifestError(
+            f"the column {column!r} holds curves of several sources ({names}), which mean different things; "
+            f"run affetto annotate {VERB} on all rows with one (--model takes that of an earlier run)"
+        )
+    seen = [info["speakers_seen"] for info in described]
+    with_labels: dict[str, list[str]] = {}
+    for fold in sorted({fold for each in seen for fold in each["with_labels"]}):
+        with_labels[fold] = sorted({name for each in seen for name in each["with_labels"].get(fold, [])})
+    without = sorted({name for each in seen for name in each["without_labels"]})
+    return {**described[0], "speakers_seen": {"with_labels": with_labels, "without_labels": without}}
+
+
+def aligned(
+    curve: NDArray[np.floating],
+    hop_seconds: float,
+    frames: int,
+    frame_hop_seconds: float,
+    *,
+    key: str = "the utterance",
+) -> NDArray[np.float32]:
+    """Brings a curve onto the frames of features by straight lines between its values (Liu and Ma 2024).
+
+    A frame stands for the stretch of its hop, so that value ``k`` of a curve lies at ``(k + 1/2)
+    hop_seconds``; before the first and past the last middle the curve stays as it is there.
+
+    Args:
+        curve: ``(T,)``.
+        hop_seconds: its step.
+        frames: how many values are asked for.
+        frame_hop_seconds: the step between these.
+        key: what to call the utterance in an error.
+
+    Returns:
+        ``(frames,)``.
+
+    Raises:
+        ManifestError: for durations that differ by more than 5 % and three frames: curve and features are
+            not of the same recording.
+    """
+    duration, wanted = len(curve) * hop_seconds, frames * frame_hop_seconds
+    slack = _SHARE * max(duration, wanted) + _FRAMES * max(hop_seconds, frame_hop_seconds)
+    if not len(curve) or abs(duration - wanted) > slack:
+        raise ManifestError(
+            f"{key}: its curve lasts {duration:.2f} s and its features {wanted:.2f} s; the recording has "
+            f"changed since, or the curve is of another: run affetto annotate {VERB} again"
+        )
+    places = (np.arange(frames) + 0.5) * (frame_hop_seconds / hop_seconds) - 0.5
+    return np.asarray(np.interp(places, np.arange(len(curve)), curve), np.float32)
