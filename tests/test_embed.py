@@ -370,7 +370,9 @@ def test_what_was_stopped_goes_on_and_ends_the_same(
 def test_a_table_of_ones_own_is_never_written_over(pretrained: Path, folder: Path, tmp_path: Path) -> None:
     model = load_representation(pretrained)
     (tmp_path / "mine.csv").write_text("file\n0.flac\n")
-    with pytest.raises(RunError, match=r"mine.csv is there already, and mine.npy is not"):
+    with pytest.raises(
+        RunError, match=r"mine.csv is there already, and mine.npy, which goes with it, is not"
+    ):
         embed(model, folder, tmp_path / "mine.npy")
     np.save(tmp_path / "mine.npy", np.zeros(3))
     with pytest.raises(RunError, match="not of affetto embed"):

@@ -118,5 +118,5 @@ def _batches(audio: Tensor, model: HearModel) -> list[tuple[Tensor, Tensor]]:
     sounds = audio.to(model.place.device, torch.float32)
     return [
         (batch, torch.full((len(batch),), batch.shape[1], device=batch.device))
-        for batch in sounds.split(together)
+        for batch in torch.split(sounds, together)
     ]

@@ -138,7 +138,8 @@ def _is_finished(table: UnfinishedVectors) -> bool:
     if len(there) == 1 and table.beside:
         missing = table.array if there[0] == table.path else table.path
         raise RunError(
-            f"{there[0]} is there already, and {missing.name} is not; remove it, or name another output"
+            f"{there[0]} is there already, and {missing.name}, which goes with it, is not; remove it, or "
+            "name another output"
         )
     if not _has_errors(table.path):
         raise RunError(f"{table.path} is there already, and not of affetto embed; name another output")
