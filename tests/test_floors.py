@@ -30,6 +30,7 @@ FLOORS = {
     "inference": 5,
     "cli": 6,
     "serve": 6,
+    "hear": 6,
     "__main__": 6,
 }
 # Rooms whose files are one thing in several parts; in the others siblings know only the contract.
@@ -44,13 +45,15 @@ CONTRACTS = {
 }
 # What puts a room's parts together, and so knows them.
 ASSEMBLIES = {("models", "embedders"), ("models", "classifier"), ("models", "checkpoint")}
-# The ground is three steps, and a protocol is a statement about a manifest.
+# The ground is three steps, a protocol is a statement about a manifest, and whoever embeds reads the folders
+# that pretrain wrote.
 NEIGHBOURS = {
     ("config", "errors"),
     ("runs", "errors"),
     ("runs", "config"),
     ("protocols", "corpora.labels"),
     ("protocols", "corpora.manifest"),
+    ("inference", "recipes.pretrained"),
 }
 HEAVY = {"torch", "pandas", "scipy", "sklearn", "matplotlib", "accelerate", "safetensors"}
 

@@ -61,6 +61,10 @@ EMBEDDERS: dict[str, EmbedderSettings] = {
     "statistics of cnn": StatisticsSettings(encoder=CNN),
     "statistics of ge2e": StatisticsSettings(encoder=GE2E),
     "probe": NetworkSettings(encoder=GE2E, layers="weighted", pooling="mean", norm=False),
+    "probe, projector": NetworkSettings(
+        encoder=GE2E, layers="weighted", pooling="mean", norm=False, projector=6
+    ),
+    "layer 1": NetworkSettings(encoder=CNN, layers=1, context=1, width=12),
     "last layer": NetworkSettings(encoder=CNN, layers="last"),
     "all layers, context": NetworkSettings(encoder=GE2E, layers="all", context=2, width=12),
     "spectrum, context": NetworkSettings(

@@ -7,6 +7,7 @@ import typer
 from affetto import __version__
 from affetto.cli import analyse, annotate, manifest
 from affetto.cli.demo import demo
+from affetto.cli.embed import embed
 from affetto.cli.evaluate import evaluate, experiment
 from affetto.cli.finetune import finetune
 from affetto.cli.predict import predict
@@ -48,5 +49,6 @@ app.command()(protocols)
 app.command()(finetune)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(embed)
 app.command()(experiment)
 app.command()(demo)

@@ -82,7 +82,7 @@ def predict(
     table = UnfinishedTable(path, names) if path else None
     if table and table.path.exists() and not table.part.exists():
         table.log.unlink(missing_ok=True)  # stopped between the last two steps
-        return _finished(table.path)
+        return finished(table.path)
     sources = list(sources) if isinstance(sources, Iterator) else sources  # gone through more than once
     total = sum(1 for _ in clips(sources, root))
     enrolment: Enrolments | None = None
@@ -129,7 +129,7 @@ def _write(handle: Any, text: str) -> None:
         left = left[handle.write(left) :]
 
 
-def _finished(path: Path) -> Outcome:
+def finished(path: Path) -> Outcome:
     """Counts what an output holds; in a timeline every window."""
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet  # type: ignore[import-untyped]

@@ -35,8 +35,11 @@ _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decodi
 _TASKS_AHEAD = 8
 _MOST_WORKERS = 8
 
-Compute = Callable[[list[Piece]], Tensor]
-"""Turns pieces that go together into one row each, ``(B, ...)``."""
+Compute = Callable[[list[Piece]], Tensor | list[NDArray[np.float32]]]
+"""Turns pieces that go together into one row each, ``(B, ...)``, or an array each."""
+
+Rows = NDArray[np.float32] | list[NDArray[np.float32]]
+_Job = tuple[list[int], Future[Rows]]
 
 Item = TypeVar("Item")
 
@@ -47,6 +50,7 @@ def in_order(
     window: float | None = None,
     hop: float | None = None,
     workers: int | None = None,
+    chunk_seconds: float = CHUNK_SECONDS,
 ) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
     """Computes something of every piece of every clip.
 
@@ -56,13 +60,14 @@ def in_order(
         window: length of a piece in seconds; see :func:`~affetto.inference.sources.cut`.
         hop: seconds from one window to the next.
         workers: threads; None for one a core, at most 8.
+        chunk_seconds: seconds of sound that are held at once; fewer where what is computed takes much room.
 
     Yields:
         Each piece, its samples gone, with its row; None for one with a fault.
     """
     with _threads(workers) as pool:
-        waiting: deque[tuple[list[Piece], list[tuple[list[int], Future[NDArray[np.float32]]]]]] = deque()
-        for chunk in _chunks(_pieces(everything, pool, window, hop)):
+        waiting: deque[tuple[list[Piece], list[_Job]]] = deque()
+        for chunk in _chunks(_pieces(everything, pool, window, hop), chunk_seconds):
             jobs = [
                 (batch, pool.submit(_run, compute, [chunk[place] for place in batch]))
                 for batch in batches(chunk)
@@ -144,13 +149,13 @@ def _decode(some: list[Clip]) -> list[NDArray[np.float32] | str | None]:
     return [decoded(clip) for clip in some]
 
 
-def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def _chunks(pieces: Iterable[Piece], seconds: float = CHUNK_SECONDS) -> Iterator[list[Piece]]:
     """Gathers pieces, their samples copied into one array a chunk.
 
     What lives long lies apart from what comes and goes, and is given back whole: else the heap grows full of
     holes with the number of files.
     """
-    room = round(CHUNK_SECONDS * SAMPLE_RATE)
+    room = round(seconds * SAMPLE_RATE)
     chunk: list[Piece] = []
     slab, used = np.empty(0, np.float32), 0
     for piece in pieces:
@@ -169,15 +174,13 @@ def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield chunk
 
 
-def _run(compute: Compute, pieces: list[Piece]) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = compute(pieces).cpu().numpy()
+def _run(compute: Compute, pieces: list[Piece]) -> Rows:
+    computed = compute(pieces)
     pieces.clear()
-    return rows
+    return computed.cpu().numpy() if isinstance(computed, Tensor) else computed
 
 
-def _finished(
-    pieces: list[Piece], jobs: list[tuple[list[int], Future[NDArray[np.float32]]]]
-) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
+def _finished(pieces: list[Piece], jobs: list[_Job]) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
     rows: dict[int, NDArray[np.float32]] = {}
     for batch, future in jobs:
         rows.update(zip(batch, future.result(), strict=True))

@@ -38,6 +38,7 @@ class Clip:
         speaker: who speaks, as ``corpus/speaker``; None where that is not known.
         fault: why it cannot be read, where that is known beforehand.
         enrolled: whether its speaker was enrolled with it, so that it is not scored.
+        utterance: its key in the manifest; empty where it comes of none.
     """
 
     file: str
@@ -47,6 +48,7 @@ class Clip:
     speaker: str | None = None
     fault: str = ""
     enrolled: bool = False
+    utterance: str = ""
 
     @property
     def key(self) -> tuple[str, float | None, float | None]:
@@ -217,16 +219,16 @@ def _of_folder(folder: Path) -> Iterator[Clip]:
 def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
     table = manifest.table
     columns: list[Sequence[Any]] = [
-        table[name].tolist() for name in ("file", "start", "end", "corpus", "speaker")
+        table[name].tolist() for name in ("file", "start", "end", "corpus", "speaker", "key")
     ]
-    for row, (file, start, end, corpus, speaker) in enumerate(zip(*columns, strict=True)):
+    for row, (file, start, end, corpus, speaker, key) in enumerate(zip(*columns, strict=True)):
         path, fault = Path(file), ""
         try:
             path = manifest.path(row)
         except ManifestError as error:
             fault = str(error)
         who = None if speaker is None else f"{corpus or ''}/{speaker}"
-        yield Clip(file, path, _given(start), _given(end), who, fault)
+        yield Clip(file, path, _given(start), _given(end), who, fault, utterance=str(key))
 
 
 def _given(value: float) -> float | None:

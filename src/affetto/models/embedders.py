@@ -58,7 +58,10 @@ class NetworkSettings(Settings):
 
     Attributes:
         encoder: the encoder and its shape.
-        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side.
+        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or one
+            by its number, from 0.
+        projector: width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for
+            none. (s3prl, downstream/emotion; Yang et al. 2021, appendix B.)
         context: residual blocks over time between encoder and pooling.
         width: their width; without blocks nothing is projected.
         pooling: ``"mean"``, ``"statistics"`` or ``"attentive"``.
@@ -68,7 +71,8 @@ class NetworkSettings(Settings):
 
     name: Literal["network"] = "network"
     encoder: EncoderSettings = CnnSettings()
-    layers: Literal["weighted", "last", "all"] = "last"
+    layers: Literal["weighted", "last", "all"] | Annotated[int, Field(ge=0)] = "last"
+    projector: int = Field(0, ge=0)
     context: int = Field(0, ge=0)
     width: int = Field(192, ge=8)
     pooling: Literal["mean", "statistics", "attentive"] = "attentive"
@@ -130,7 +134,8 @@ class Network(Embedder):
         self.encoder = build_encoder(settings.encoder)
         self.front_end = self.encoder.front_end
         dims = self.encoder.layer_dims
-        width = {"weighted": dims[0], "last": dims[-1], "all": sum(dims)}[settings.layers]
+        alone = self._alone(settings, len(dims))
+        width = {"weighted": dims[0], "all": sum(dims)}.get(str(settings.layers), dims[alone])
         if settings.layers == "weighted":
             if settings.context:
                 raise ConfigError("a weighted sum of layers is for probes, without context; use layers: all")
@@ -138,7 +143,7 @@ class Network(Embedder):
                 raise ConfigError(f"layers of widths {dims} cannot be summed; use layers: all")
             self.layer_weights = nn.Parameter(torch.zeros(len(dims)))
         if settings.context:
-            chosen = range(len(dims)) if settings.layers == "all" else [len(dims) - 1]
+            chosen = range(len(dims)) if settings.layers == "all" else [alone]
             self.input_norms = nn.ModuleList(
                 nn.Identity() if layer in self.encoder.level_layers else nn.LayerNorm(dims[layer])
                 for layer in chosen
@@ -148,6 +153,9 @@ class Network(Embedder):
             self.output_norm = nn.LayerNorm(settings.width)
             self.blocks = nn.ModuleList(Context(settings.width) for _ in range(settings.context))
             width = settings.width
+        if settings.projector:
+            self.projector = nn.Linear(width, settings.projector)
+            width = settings.projector
         self.pooling = POOLINGS[settings.pooling](width)
         self.dim = self.pooling.dim
         self.norm = nn.LayerNorm(self.dim) if settings.norm else nn.Identity()
@@ -163,7 +171,10 @@ class Network(Embedder):
 
     def pool(self, frames: Frames) -> Tensor:
         """Turns the encoder's frames into ``(B, D)``: what remains to be computed once frames are cached."""
-        layers = frames.all_layers if self.settings.layers != "last" else (frames.values,)
+        layers = frames.all_layers
+        if self.settings.layers not in ("weighted", "all"):
+            alone = self._alone(self.settings, len(layers))
+            layers = (frames.values if self.settings.layers == "last" else layers[alone],)
         if self.settings.context:
             layers = tuple(norm(layer) for norm, layer in zip(self.input_norms, layers, strict=True))
         if self.settings.layers == "weighted":
@@ -178,7 +189,17 @@ class Network(Embedder):
             values = F.gelu(self.output_norm(self.input(self.input_dropout(values)))) * mask
             for block in self.blocks:
                 values = block(values, mask)
+        if self.settings.projector:
+            values = self.projector(values)
         return torch.as_tensor(self.norm(self.pooling(values, frames.lengths)))
+
+    @staticmethod
+    def _alone(settings: NetworkSettings, layers: int) -> int:
+        """Returns the number of the one layer that is read where it is one, else that of the last."""
+        number = settings.layers if isinstance(settings.layers, int) else layers - 1
+        if number >= layers:
+            raise ConfigError(f"got layers: {number}; this encoder has layers 0 to {layers - 1}")
+        return number
 
 
 class Joined(Embedder):

@@ -36,6 +36,7 @@ class Encoder(nn.Module):
         dim: ``D``, width of the last layer.
         layer_dims: width of each layer of ``Frames.all_layers``.
         hop_seconds: step between the frames that come out.
+        centre_seconds: the moment that the first of them is about.
         level_layers: numbers of layers whose level carries loudness, so that no norm may touch them.
     """
 
@@ -43,6 +44,7 @@ class Encoder(nn.Module):
     dim: int
     layer_dims: tuple[int, ...]
     hop_seconds: float
+    centre_seconds: float = 0.0
     level_layers: tuple[int, ...] = ()
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:

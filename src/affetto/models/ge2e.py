@@ -53,6 +53,7 @@ class Ge2e(Encoder):
         self.settings = settings = settings or Ge2eSettings()
         self.front_end = FRONT_END
         self.hop_seconds = settings.stride * FRONT_END.hop_seconds
+        self.centre_seconds = (settings.stride - 1) / 2 * FRONT_END.hop_seconds
         self.dim = settings.hidden
         self.layer_dims = (settings.hidden,) * 3
         self.lstms = nn.ModuleList(
@@ -128,7 +129,7 @@ class Ge2eSpectrum(Encoder):
         self.speaker = Ge2e(Ge2eSettings(stride=settings.stride, hidden=settings.hidden))
         self.spectrum = FrontEnd(kind="logmel", bins=settings.bins)
         self.front_end = FrontEnd(kind="waveform")
-        self.hop_seconds = self.speaker.hop_seconds
+        self.hop_seconds, self.centre_seconds = self.speaker.hop_seconds, self.speaker.centre_seconds
         self.dim = settings.stride * settings.bins
         self.layer_dims = (*self.speaker.layer_dims, self.dim)
         self.level_layers = (3,)

@@ -43,6 +43,7 @@ class Tdnn(Encoder):
         self.settings = settings = settings or TdnnSettings()
         self.front_end = FrontEnd(kind="logmel", bins=settings.bins)
         self.hop_seconds = settings.stack * self.front_end.hop_seconds
+        self.centre_seconds = (settings.stack - 1) / 2 * self.front_end.hop_seconds
         self.dim = settings.width
         self.layer_dims = (settings.width,) * (settings.blocks + 1)
         self.input = nn.Linear(settings.stack * settings.bins, settings.width)

@@ -97,6 +97,7 @@ class Wav2Vec2(Encoder):
         self.shortest = 1
         for kernel, stride in reversed(self.strides):
             self.shortest = (self.shortest - 1) * stride + kernel
+        self.centre_seconds = (self.shortest - 1) / 2 / SAMPLE_RATE
 
     def load_published(self) -> None:
         """Fills the encoder with the weights that the model's folder or the hub holds.

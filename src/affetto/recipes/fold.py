@@ -183,11 +183,11 @@ def _fit_network(task: FoldTask) -> Fitted:
 
 
 def _is_probe(settings: FinetuneSettings) -> bool:
-    """Whether the mean over time of each layer is all that is looked at."""
+    """Whether the mean over time of each layer is all that is looked at; a linear projector keeps it so."""
     shape = settings.embedder
     return (
         isinstance(shape, NetworkSettings)
-        and (shape.pooling, shape.context, shape.layers) == ("mean", 0, "weighted")
+        and (shape.pooling, shape.context) == ("mean", 0)
         and settings.augment == AugmentConfig()
     )
 

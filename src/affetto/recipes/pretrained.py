@@ -84,6 +84,15 @@ def heard(config: dict[str, Any], corpora: Sequence[str], kind: str) -> list[str
 
 
 def encoder_settings(path: str | Path) -> dict[str, Any]:
-    """Returns the settings of the encoder in a folder, as :mod:`affetto.models.embedders` builds it."""
-    settings: dict[str, Any] = json.loads(json.dumps(read_config(find_encoder(path))["encoder"]))
+    """Returns the settings of the encoder in a folder, as :mod:`affetto.models.embedders` builds it.
+
+    Raises:
+        CheckpointError: where there is none, but a recogniser or something else.
+    """
+    folder = find_encoder(path)
+    settings: Any = json.loads(json.dumps(read_config(folder).get("encoder")))
+    if not isinstance(settings, dict):
+        raise CheckpointError(
+            f"{folder} holds no pretrained encoder; name a folder that affetto pretrain wrote"
+        )
     return settings

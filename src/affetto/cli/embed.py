@@ -1,0 +1,59 @@
+"""``affetto embed``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def embed(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")
+    ],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder", "-e", help="Folder of pretrain or a recogniser, or a name: ge2e, functionals, ..."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npy, with a .csv beside it; or .parquet.")],
+    frames: Annotated[bool, typer.Option("--frames", help="A vector for every frame.")] = False,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="A number from 0, last, mean or all.", show_default="last, or a recogniser's own"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of an encoder by name, such as encoder.model=ID; repeat."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Write the vectors of recordings: one each, or with --frames one a frame.
+
+    The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
+    read; their rows say why.
+    """
+    from affetto.inference.embedding import embed as run_embed
+    from affetto.inference.representations import load_representation
+    from affetto.models.representation import read_layer
+
+    chosen = None if layer is None else read_layer(layer)
+    representation = load_representation(encoder, chosen, tuple(settings or ()), device)
+    if representation.untrained:
+        typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)
+    outcome = run_embed(representation, sources, output, frames=frames, root=root)
+    if outcome.finished:
+        typer.echo(f"{output} is there already, and nothing was done; remove it to embed anew", err=True)
+    else:
+        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
+        size = representation.frame_dim if frames else representation.dim
+        typer.echo(
+            f"{output}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read; "
+            f"{'frames' if frames else 'vectors'} of {size}",
+            err=True,
+        )
+    if outcome.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,122 @@
+"""The interface of the HEAR benchmark, so that its evaluation takes any encoder of affetto.
+
+Named by its module: ``python -m heareval.embeddings.runner affetto.hear --model FOLDER``. The interface is
+described at https://hearbenchmark.com/hear-api.html; Turian et al. (2022), section 3.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from affetto.audio import SAMPLE_RATE
+from affetto.errors import ConfigError
+from affetto.inference.representations import load_representation
+from affetto.models.representation import Layer
+
+_TOGETHER_SECONDS = 120.0  # of sound that go through at once, unless one sound is longer
+
+
+class HearModel(nn.Module):
+    """What HEAR's evaluation asks of a model.
+
+    Args:
+        model_file_path: what :func:`load_model` is given.
+        layer: of the encoder.
+
+    Attributes:
+        sample_rate: of the sounds that it takes.
+        scene_embedding_size: size of an embedding of a whole sound.
+        timestamp_embedding_size: size of an embedding of a moment; 0 for what embeds whole sounds only.
+    """
+
+    def __init__(self, model_file_path: str, layer: Layer | None = None) -> None:
+        super().__init__()
+        self.representation = load_representation(model_file_path, layer)
+        self.sample_rate = SAMPLE_RATE
+        self.scene_embedding_size = self.representation.dim
+        self.timestamp_embedding_size = self.representation.frame_dim
+        self.register_buffer("place", torch.zeros(()), persistent=False)  # follows the model to its device
+        self.place: Tensor
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Embeds sounds ``(B, S)`` as ``(B, D)``; see :func:`get_scene_embeddings`."""
+        return get_scene_embeddings(audio, self)
+
+
+def load_model(model_file_path: str = "", layer: Layer | None = None) -> HearModel:
+    """Loads an encoder of affetto for HEAR.
+
+    Args:
+        model_file_path: a folder that ``pretrain`` or ``finetune`` wrote, or a name such as ``"ge2e"``.
+        layer: of the encoder: a number, ``"last"``, ``"mean"`` or ``"all"``; None for the last, and for a
+            recogniser's own vector of a whole sound.
+
+    Raises:
+        ConfigError: without a path, or for an unknown name.
+        CheckpointError: for a folder that holds no encoder, or a damaged one.
+    """
+    if not model_file_path:
+        raise ConfigError(
+            "load_model needs the folder of an encoder: affetto brings none; name one that affetto pretrain "
+            "or finetune wrote, or an encoder such as 'ge2e'"
+        )
+    return HearModel(str(model_file_path), layer)
+
+
+@torch.no_grad()
+def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
+    """Embeds sounds moment by moment.
+
+    Args:
+        audio: ``(B, S)``, mono at ``model.sample_rate``, in ±1.
+        model: from :func:`load_model`.
+
+    Returns:
+        Embeddings ``(B, T, D)`` float32, and the moment that each is about, in milliseconds, ``(B, T)``. A
+        last frame that is about a moment past the end is left out.
+
+    Raises:
+        ConfigError: for a tensor of another shape, or a model without frames.
+    """
+    model.representation.must_have_frames()
+    encoder = model.representation.encoder
+    assert encoder is not None
+    parts = [model.representation.frames(*batch)[0].float() for batch in _batches(audio, model)]
+    embeddings = torch.cat(parts)
+    seconds = encoder.centre_seconds + encoder.hop_seconds * torch.arange(
+        embeddings.shape[1], dtype=torch.float64
+    )
+    inside = max(1, int((seconds <= audio.shape[1] / SAMPLE_RATE).sum()))
+    moments = (1000 * seconds[:inside]).float().to(embeddings.device)
+    return embeddings[:, :inside], moments.expand(len(embeddings), -1).contiguous()
+
+
+@torch.no_grad()
+def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
+    """Embeds whole sounds.
+
+    Args:
+        audio: ``(B, S)``, mono at ``model.sample_rate``, in ±1.
+        model: from :func:`load_model`.
+
+    Returns:
+        Embeddings ``(B, D)`` float32.
+
+    Raises:
+        ConfigError: for a tensor of another shape.
+    """
+    return torch.cat([model.representation(*batch).float() for batch in _batches(audio, model)])
+
+
+def _batches(audio: Tensor, model: HearModel) -> list[tuple[Tensor, Tensor]]:
+    """Cuts sounds ``(B, S)`` into batches, each with the lengths of its sounds."""
+    if audio.ndim != 2 or not audio.numel() or not audio.is_floating_point():
+        raise ConfigError(
+            f"got audio of shape {tuple(audio.shape)} and type {audio.dtype}; (sounds, samples) as floats "
+            f"in ±1, {SAMPLE_RATE} a second, at least one sample, is needed"
+        )
+    together = max(1, int(_TOGETHER_SECONDS * SAMPLE_RATE) // audio.shape[1])
+    sounds = audio.to(model.place.device, torch.float32)
+    return [
+        (batch, torch.full((len(batch),), batch.shape[1], device=batch.device))
+        for batch in torch.split(sounds, together)
+    ]

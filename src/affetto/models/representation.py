@@ -1,0 +1,146 @@
+"""What an encoder or an embedder says of sound: one vector an utterance, or one a frame."""
+
+import hashlib
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from affetto.errors import ConfigError, unknown
+from affetto.features import FrontEnd
+from affetto.models.encoder import Embedder, Encoder
+from affetto.models.pooling import MeanPooling
+
+Layer = int | Literal["last", "mean", "all"]
+"""A layer by its number, the last, the mean of all, or all side by side."""
+
+WORDS = ("last", "mean", "all")
+
+
+class Representation(nn.Module):
+    """Waveforms to vectors, and where there is an encoder to frames.
+
+    A vector is what the embedder makes, or without one, or where a layer is asked for, the mean of the
+    encoder's valid frames. Padding and batch mates change nothing.
+
+    Args:
+        encoder: gives frames; None where there are none.
+        embedder: gives vectors; None for the mean of the frames.
+        layer: of the encoder; None for the last in frames, and for the embedder's vector where there is one.
+        name: what it is called.
+        untrained: whether its weights are random.
+
+    Attributes:
+        dim: ``D``, size of a vector.
+        frame_dim: size of a frame; 0 without an encoder.
+        hop_seconds: step between frames; 0 without an encoder.
+
+    Raises:
+        ConfigError: for a layer that is not there, or the mean of layers of several widths.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        embedder: Embedder | None,
+        layer: Layer | None = None,
+        name: str = "",
+        untrained: bool = False,
+    ) -> None:
+        super().__init__()
+        if encoder is None and embedder is None:
+            raise ValueError("a representation needs an encoder or an embedder")
+        self.encoder, self.embedder = encoder, embedder
+        self.layer, self.name, self.untrained = layer, name, untrained
+        self.frame_dim, self.hop_seconds = 0, 0.0
+        if encoder is not None:
+            self.frame_dim = width(encoder, "last" if layer is None else layer)
+            self.hop_seconds = encoder.hop_seconds
+        elif layer is not None:
+            raise ConfigError(f"{name or 'this embedder'} has no layers: it makes one vector an utterance")
+        self.dim = self.frame_dim if embedder is None or layer is not None else embedder.dim
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """How waveforms become features."""
+        network = self.encoder or self.embedder
+        assert network is not None
+        return network.front_end
+
+    @property
+    def sha256(self) -> str:
+        """Hash over everything that its answers depend on."""
+        digest = hashlib.sha256(f"{self.layer} {self}".encode())
+        for module in self.modules():
+            if isinstance(module, Encoder | Embedder):
+                digest.update(f"{getattr(module, 'settings', None)!r} {module.front_end.sha256}".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Turns waveforms ``(B, S)`` of valid ``lengths (B,)`` into vectors ``(B, D)``."""
+        if self.embedder is not None and self.layer is None:
+            return torch.as_tensor(self.embedder(*self.embedder.front_end(waveforms, lengths)))
+        frames, counts = self.frames(waveforms, lengths)
+        return torch.as_tensor(MeanPooling(self.frame_dim)(frames, counts))
+
+    def frames(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns waveforms ``(B, S)`` into frames ``(B, T, D)``, and says how many are valid, ``(B,)``.
+
+        Raises:
+            ConfigError: without an encoder.
+        """
+        self.must_have_frames()
+        assert self.encoder is not None
+        found = self.encoder(*self.encoder.front_end(waveforms, lengths))
+        if self.layer is None or self.layer == "last":
+            return found.values, found.lengths
+        layers = found.all_layers
+        if self.layer == "all":
+            return torch.cat(layers, dim=2), found.lengths
+        if self.layer == "mean":
+            return torch.stack(layers).mean(0), found.lengths
+        return layers[self.layer], found.lengths
+
+    def must_have_frames(self) -> None:
+        """Checks that there are frames.
+
+        Raises:
+            ConfigError: without an encoder.
+        """
+        if self.encoder is None:
+            raise ConfigError(f"{self.name or 'this embedder'} makes one vector an utterance, and no frames")
+
+
+def width(encoder: Encoder, layer: Layer) -> int:
+    """Returns the width of what a layer gives.
+
+    Raises:
+        ConfigError: for a layer that is not there, or the mean of layers of several widths.
+    """
+    dims = encoder.layer_dims
+    if isinstance(layer, int):
+        if not 0 <= layer < len(dims):
+            raise ConfigError(
+                f"got layer {layer}; this encoder has layers 0 to {len(dims) - 1}, and last, mean, all"
+            )
+        return dims[layer]
+    if layer == "mean" and len(set(dims)) > 1:
+        raise ConfigError(f"layers of widths {dims} have no mean; take --layer all, or one by its number")
+    return sum(dims) if layer == "all" else dims[-1]
+
+
+def read_layer(text: str) -> Layer:
+    """Reads a layer as it is written on a command line.
+
+    Raises:
+        ConfigError: for another word.
+    """
+    if text.lstrip("-").isdigit():
+        return int(text)
+    for word in WORDS:
+        if text == word:
+            return word  # type: ignore[return-value]
+    raise ConfigError(unknown("layer", text, ["a number", *WORDS]))
