@@ -13,6 +13,7 @@ from affetto.features import STATISTICS, FrontEnd, functionals
 from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.context import Context
 from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask
+from affetto.models.filterbank import Filterbank, FilterbankSettings
 from affetto.models.ge2e import DVector, Ge2e, Ge2eSettings, Ge2eSpectrum, Ge2eSpectrumSettings
 from affetto.models.mockingjay import Mockingjay, MockingjaySettings
 from affetto.models.npc import Npc, NpcSettings
@@ -25,6 +26,7 @@ AnyEncoder = (
     | TdnnSettings
     | Ge2eSettings
     | Ge2eSpectrumSettings
+    | FilterbankSettings
     | MockingjaySettings
     | NpcSettings
     | Wav2Vec2Settings
@@ -58,8 +60,8 @@ class NetworkSettings(Settings):
 
     Attributes:
         encoder: the encoder and its shape.
-        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or one
-            by its number, from 0.
+        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or
+            one by its number, from 0.
         projector: width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for
             none. (s3prl, downstream/emotion; Yang et al. 2021, appendix B.)
         context: residual blocks over time between encoder and pooling.
@@ -238,6 +240,8 @@ def build_encoder(settings: AnyEncoder) -> Encoder:
             return Ge2e(settings)
         case Ge2eSpectrumSettings():
             return Ge2eSpectrum(settings)
+        case FilterbankSettings():
+            return Filterbank(settings)
         case MockingjaySettings():
             return Mockingjay(settings)
         case NpcSettings():

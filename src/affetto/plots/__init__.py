@@ -4,8 +4,8 @@ Every function takes ``stamp``, a word that is printed across the top of the fig
 """
 
 from affetto.plots.clusters import Map, followed, speaker_maps
-from affetto.plots.losses import loss_curves
 from affetto.plots.intensity import Spoken, curves
+from affetto.plots.losses import loss_curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline

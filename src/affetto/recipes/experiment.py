@@ -221,7 +221,7 @@ class _Work:
             if not logs:
                 continue
             rows = pd.concat([pd.read_json(log, lines=True) for log in logs]).groupby("epoch").mean()
-            for loss in rows.columns.difference(NO_LOSSES, sort=False):
+            for loss in [name for name in rows if name not in NO_LOSSES]:
                 found.setdefault(str(loss), {})[name] = rows[loss].tolist()
         return found
 

@@ -19,8 +19,9 @@ from affetto.recipes.recordings import Recordings
 def curves_sha256(curves: Curves) -> str:
     """Returns the hash of every value of curves, of all folds."""
     digest = hashlib.sha256()
+    folds: list[int] | list[None] = curves.folds or [None]
     for number in range(len(curves)):
-        for fold in curves.folds or [None]:
+        for fold in folds:
             digest.update(np.ascontiguousarray(curves.row(number, fold)).data)
     return digest.hexdigest()
 

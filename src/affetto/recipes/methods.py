@@ -86,6 +86,21 @@ METHODS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 25, "learning_rate": 2e-3},
         "augment": _WAVEFORM_AUGMENT,
     },
+    "mockingjay": {
+        "embedder": {"name": "network", "encoder": {"name": "mockingjay"}},
+        "train": {"epochs": 25, "learning_rate": 5e-4},
+        "augment": _WAVEFORM_AUGMENT,
+    },
+    "npc": {
+        "embedder": {"name": "network", "encoder": {"name": "npc"}},
+        "train": {"epochs": 25, "learning_rate": 1e-3},
+        "augment": _WAVEFORM_AUGMENT,
+    },
+    "filterbank": {
+        "embedder": {"name": "network", "encoder": {"name": "filterbank"}, "pooling": "statistics"},
+        "train_encoder": False,
+        "train": {"epochs": 25, "learning_rate": 2e-3},
+    },
     "ge2e": {
         "embedder": {"name": "network", "encoder": {"name": "ge2e"}, "layers": "all", "context": 2},
         "published_weights": True,

@@ -176,7 +176,7 @@ def _one(
                 "without_labels": names,
             },
         }
-        save_encoder(folder / ENCODER, objective.encoder.cpu(), config)
+        save_encoder(folder / ENCODER, encoder.cpu(), config)
         folder.finish()
         (folder / STATE).unlink(missing_ok=True)
 

@@ -211,6 +211,11 @@ def pretrain_settings(
             f"the objective {settings.objective} has one task, got {', '.join(tasks)}; "
             "choose --objective multitask"
         )
+    if "npc" in tasks and settings.masking.curve and settings.npc.frames == "all" and not settings.npc.wider:
+        raise ConfigError(
+            f"masking.guidance={settings.masking.guidance} leads nothing in npc, whose mask is in its "
+            "weights; set npc.frames=chosen, or npc.wider"
+        )
     if set(MASKED_TASKS) <= set(tasks):
         raise ConfigError("mockingjay and npc have encoders of their own; give a weight to one of them")
     return settings
