@@ -89,6 +89,12 @@ def test_the_generator_decides_everything(guidance: str) -> None:
     assert torch.equal(first, other) == (guidance == "as-released")  # which draws nothing if it can help it
 
 
+def test_every_call_draws_anew() -> None:
+    generator, sizes = random(), torch.tensor([300, 200])
+    first, second = (hidden_frames(sizes, 300, MaskSettings(), None, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
 @pytest.mark.parametrize("guidance", SEPARATE)
 def test_how_many_are_hidden_does_not_depend_on_batch_mates(guidance: str) -> None:
     alone = draw(guidance, torch.tensor([101]), 101)
@@ -120,7 +126,8 @@ def test_chances_are_in_proportion_to_the_exponential() -> None:
 @pytest.mark.parametrize("level", [0.0, 0.3, -61.7])
 def test_a_flat_guide_is_random(level: float) -> None:
     sizes = torch.tensor([300, 120, 9])
-    guide = fitted(torch.full((3, 300), level), sizes, 300)
+    rounding = 1 + 1e-7 * torch.randn(3, 300, generator=random())
+    guide = fitted(level * rounding, sizes, 300)
     led = hidden_frames(sizes, 300, MaskSettings(guidance="emotional"), guide, random(4))
     assert torch.equal(led, draw("random", sizes, 300, 4))
 
@@ -151,18 +158,18 @@ def test_the_released_way_is_that_of_a_slow_loop() -> None:
     curves = fitted(torch.rand(300, 200, generator=random(2)), sizes, 200)
     curves[::3] *= torch.linspace(0, 1, 200)  # which rise to the end, where nothing may start
     chosen = MaskSettings(guidance="as-released")
-    hidden = hidden_frames(sizes, 200, chosen, curves, random())
-    drawn = 0
-    for row, length, curve in zip(hidden, sizes.tolist(), curves.tolist(), strict=True):
+    hidden, other = (hidden_frames(sizes, 200, chosen, curves, random(seed)) for seed in (0, 1))
+    drawn = changed = 0
+    for number, (row, length, curve) in enumerate(zip(hidden, sizes.tolist(), curves.tolist(), strict=True)):
         expected = naive_released(curve, length, 0.15, 7)
         got = {place for place, value in enumerate(row.tolist()) if value}
         if expected is not None:
             assert got == expected
         else:
-            drawn += 1
+            drawn, changed = drawn + 1, changed + (not torch.equal(row, other[number]))
             assert max(got) <= length - 2
             assert 7 <= len(got) <= 7 * round(0.15 * length / 7)
-    assert drawn > 3
+    assert changed > 0.8 * drawn > 3
 
 
 def test_random_starts_of_the_released_way_are_that_many_and_different() -> None:

@@ -82,6 +82,16 @@ def test_a_masked_convolution_is_a_full_one_with_zeros_in_the_middle(hidden: int
     torch.testing.assert_close(layer(frames, 1, shown), expected - (1 - shown) * inner, atol=1e-5, rtol=1e-5)
 
 
+def test_blocks_add_their_input_but_for_the_first() -> None:
+    frames = torch.randn(2, 9, 12)
+    blocks = Npc(NpcSettings(width=12, bins=12)).eval().blocks
+    for number, block in enumerate(blocks):
+        hidden = F.conv1d(frames.transpose(1, 2), block.over_time.weight, block.over_time.bias, padding=1)
+        hidden = F.layer_norm(hidden.transpose(1, 2), (12,)).clamp_min(0)
+        hidden = F.layer_norm(block.pointwise(hidden), (12,)) + (frames if number else 0)
+        torch.testing.assert_close(block(frames), hidden.clamp_min(0), atol=1e-5, rtol=1e-5)
+
+
 def test_layers_are_blocks_masked_convolutions_and_their_sum() -> None:
     encoder = Npc(SMALL).eval()
     encoded = encoder(torch.randn(1, 30, 9), torch.tensor([30]))
