@@ -50,8 +50,8 @@ class NetworkSettings(Settings):
 
     Attributes:
         encoder: the encoder and its shape.
-        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or one
-            by its number, from 0.
+        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or
+            one by its number, from 0.
         projector: width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for
             none. (s3prl, downstream/emotion; Yang et al. 2021, appendix B.)
         context: residual blocks over time between encoder and pooling.

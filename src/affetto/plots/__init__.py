@@ -4,6 +4,7 @@ Every function takes ``stamp``, a word that is printed across the top of the fig
 """
 
 from affetto.plots.clusters import Map, followed, speaker_maps
+from affetto.plots.layers import layers
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline
@@ -15,6 +16,7 @@ __all__ = [
     "enrolment_curve",
     "followed",
     "label_curve",
+    "layers",
     "reliability",
     "speaker_maps",
     "timeline",
