@@ -47,12 +47,13 @@ def blocks(encoder: str, rows: Rows, protocol: str, classes: int) -> list[Block]
 _HOW = (
     "A probe is one linear layer on the mean over time of one layer of the fixed encoder, or of a learned "
     "weighted sum of all layers. Each is trained in the same way on the training speakers; its epoch is "
-    "chosen on dev speakers, and the test part is scored once. Intervals are over test speakers (bootstrap, 95 %).",
+    "chosen on dev speakers, and the test part is scored once. Intervals are over test speakers (bootstrap, "
+    "95 %).",
     "The untrained encoder has the same shape and random weights, the same in every fold of a seed: what it "
     "reaches is owed to the shape and the front end, and not to what was learned.",
     "The layer that is best on test is picked with hindsight; the one named above is the best on dev. Layers "
-    "of different scale are learned at different speed by the same number of steps, and the weights of the sum "
-    "multiply layers of different scale: a large weight alone does not say that a layer matters.",
+    "of different scale are learned at different speed by the same number of steps, and the weights of the "
+    "sum multiply layers of different scale: a large weight alone does not say that a layer matters.",
 )
 
 
