@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, LeakError, RunError
+from affetto.inference import Recogniser
 from affetto.models.embedders import NetworkSettings, build_embedder
 from affetto.models.tdnn import Tdnn, TdnnSettings
 from affetto.recipes import layers
@@ -108,6 +109,29 @@ def test_a_probe_is_what_finetune_makes_of_it(
     assert ours["key"].tolist() == theirs["key"].tolist()
     columns = [column for column in theirs if column.startswith("p_")]
     np.testing.assert_allclose(ours[columns], theirs[columns], atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["embedder.projector=6", "embedder.layers=1"])
+def test_a_recogniser_from_cached_means_says_the_same_of_the_sound(
+    corpus: Manifest, protocol: Path, pretrained: Path, tmp_path: Path, change: str
+) -> None:
+    settings = finetune_settings(
+        protocol=str(protocol),
+        encoder=str(pretrained),
+        frozen=True,
+        enrolment=False,
+        overrides=(*QUICK, change),
+    )
+    run = finetune(corpus, settings, tmp_path / "run")
+    expected = pd.read_parquet(run / "predictions.parquet").set_index("key")
+    recogniser = Recogniser.from_pretrained(run / "recogniser")
+    shape = recogniser.config["classifier"]["embedder"]
+    assert (shape["projector"], shape["layers"]) == ((6, "weighted") if "projector" in change else (0, 1))
+    part = corpus.where(list(expected.index))
+    found = pd.DataFrame(recogniser.files(part))
+    for label in recogniser.labels:
+        theirs = expected.loc[part.keys, f"p_{label}"].to_numpy()
+        np.testing.assert_allclose(found[f"p_{label}"], theirs, atol=1e-4)
 
 
 def test_what_was_stopped_goes_on_and_what_is_finished_is_kept(

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from affetto.corpora.manifest import Manifest
-from affetto.data import LengthBuckets, Loader
+from affetto.data import LengthBuckets, Loader, Store
 from affetto.errors import ConfigError
 from affetto.evaluation.page import write
 from affetto.evaluation.report import Report, summarise
@@ -135,9 +136,13 @@ def _probe_fold(
     train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
     used = labelled_part(train, material.truth, settings.label_fraction, seed)
     task = FoldTask(material, fold.number, used, dev, settings, seed, 0, folder, accelerator)
-    heard = start_from(_classifier(task, SUM)[1].encoder, task) if settings.pretrained else {}
-    count = len(_classifier(task, SUM)[1].encoder.layer_dims)
-    probes = {layer: _probe(task, test, layer) for layer in (*range(count), SUM)}
+    encoder = _classifier(task, SUM)[1].encoder.requires_grad_(False)
+    if settings.published_weights:
+        load_published(encoder)
+    heard = start_from(encoder, task) if settings.pretrained else {}
+    store = material.frames(encoder, pooled=True)
+    layers = (*range(len(encoder.layer_dims)), SUM)
+    probes = {layer: _probe(task, test, layer, store) for layer in layers}
     tables = [probe.table.assign(method=name_of(layer)) for layer, probe in probes.items()]
     write_table(pd.concat(tables, ignore_index=True), folder / PREDICTIONS)
     info = {
@@ -152,7 +157,7 @@ def _probe_fold(
 
 
 def _classifier(task: FoldTask, layer: int | str) -> tuple[EmotionClassifier, Network]:
-    """Builds the probe of a layer with the encoder's weights, drawn as a run of its own draws them."""
+    """Builds the probe of a layer, its weights drawn as a run of its own would draw them."""
     settings = task.settings
     seed_everything(task.seed, task.accelerator.process_index)
     embedder = settings.embedder.model_copy(update={"layers": layer})
@@ -162,17 +167,12 @@ def _classifier(task: FoldTask, layer: int | str) -> tuple[EmotionClassifier, Ne
     )
     network = classifier.embedder
     assert isinstance(network, Network)
-    if settings.published_weights:
-        load_published(network)
     return classifier, network
 
 
-def _probe(task: FoldTask, test: np.ndarray[Any, np.dtype[np.int64]], layer: int | str) -> _Probed:
+def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Store) -> _Probed:
     material, settings = task.material, task.settings
     classifier, network = _classifier(task, layer)
-    if settings.pretrained:
-        start_from(network.encoder, task)
-    store = material.frames(network.encoder.requires_grad_(False), pooled=True)
     network.encoder = _Heard(network.encoder)
     weights = class_weights(material, task.train, settings)
     objective = Classify(classifier, settings.loss, settings.augment, weights, "frames")
@@ -180,7 +180,7 @@ def _probe(task: FoldTask, test: np.ndarray[Any, np.dtype[np.int64]], layer: int
     buckets = LengthBuckets(lengths, settings.train.batch_size, seed=task.seed)
     loader = Loader(buckets, [store], task.train, {"target": material.targets(settings.loss.vote_share)})
 
-    def scores(rows: np.ndarray[Any, np.dtype[np.int64]]) -> torch.Tensor:
+    def scores(rows: NDArray[np.int64]) -> torch.Tensor:
         with torch.no_grad():
             vectors = material.embed(classifier, rows, store, "frames")
             return classifier.scores(vectors.to(classifier.temperature.device)).cpu()
