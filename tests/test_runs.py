@@ -101,6 +101,25 @@ def test_a_finished_folder_has_nothing_to_do(tmp_path: Path) -> None:
     assert not run.start(Asked(), manifest_sha256="a")
 
 
+def test_a_setting_that_came_later_was_as_its_default_is(tmp_path: Path) -> None:
+    class Before(Settings):
+        epochs: int = 3
+
+    class After(Settings):
+        epochs: int = 3
+        projector: int = 0
+
+    RunFolder(tmp_path).start(Before())
+    with pytest.raises(RunError, match="other settings"):
+        RunFolder(tmp_path).start(After(projector=2))
+    with pytest.raises(RunError, match="other settings"):
+        RunFolder(tmp_path).start(After(epochs=4))
+    assert RunFolder(tmp_path).start(After())
+    assert "projector: 0" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+    with pytest.raises(RunError, match="other settings"):  # a setting that is gone meant something
+        RunFolder(tmp_path).start(Before())
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_another_configuration_or_manifest_is_refused(tmp_path: Path, finished: bool) -> None:
     run = RunFolder(tmp_path)

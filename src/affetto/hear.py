@@ -1,7 +1,7 @@
 """The interface of the HEAR benchmark, so that its evaluation takes any encoder of affetto.
 
 Named by its module: ``python -m heareval.embeddings.runner affetto.hear --model FOLDER``. The interface is
-described at https://hearbenchmark.com/hear-api.html; Turian et al. (2022), section 3.
+described at https://hearbenchmark.com/hear-api.html (Turian et al. 2022).
 """
 
 import torch

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from affetto.config import Settings, dump
-from affetto.errors import RunError
+from affetto.config import Settings, build, dump, read
+from affetto.errors import ConfigError, RunError
 
 METRICS = "metrics.jsonl"
 PACKAGES = ("affetto", "torch", "numpy", "pandas", "scikit-learn", "scipy", "soundfile", "soxr", "accelerate")
@@ -75,6 +75,16 @@ def environment(**facts: Any) -> dict[str, Any]:
     }
 
 
+def _says(written: Path, settings: Settings, text: str) -> bool:
+    """Whether a ``config.yaml`` means these settings; what it lacks came later and was as the default is."""
+    if written.read_text(encoding="utf-8") == text:
+        return True
+    try:
+        return build(type(settings), read(written)) == settings
+    except ConfigError:
+        return False
+
+
 class RunFolder:
     """A folder that one verb writes: what was asked, in what environment, and what came out.
 
@@ -108,7 +118,7 @@ class RunFolder:
         """
         text = dump(settings)
         written = self.path / "config.yaml"
-        if written.exists() and written.read_text(encoding="utf-8") != text:
+        if written.exists() and not _says(written, settings, text):
             raise RunError(
                 f"{self.path} was made with other settings (see its config.yaml); "
                 "name another folder with -o, or remove this one"

@@ -127,3 +127,35 @@ def test_a_probe_sums_layers_by_softmax_weights() -> None:
 def test_layers_of_different_widths_cannot_be_summed() -> None:
     with pytest.raises(ConfigError, match="cannot be summed; use layers: all"):
         Network(NetworkSettings(encoder=Ge2eSpectrumSettings(hidden=4, bins=8), layers="weighted"))
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, "last"])
+def test_one_layer_alone_is_read_by_its_number(layers: int | str) -> None:
+    network = Network(
+        NetworkSettings(encoder=Ge2eSettings(hidden=4), layers=layers, pooling="mean", norm=False)
+    )
+    several = tuple(FRAMES + number for number in range(3))
+    pooled = network.pool(Frames(several[-1], LENGTHS, several))
+    number = 2 if layers == "last" else int(layers)
+    torch.testing.assert_close(pooled, MeanPooling(4)(FRAMES + number, LENGTHS))
+
+
+def test_a_projector_comes_before_the_pooling_and_a_mean_cannot_tell() -> None:
+    settings = NetworkSettings(
+        encoder=Ge2eSettings(hidden=4), layers="weighted", pooling="mean", norm=False, projector=7
+    )
+    network = Network(settings)
+    assert network.dim == 7
+    several = (FRAMES, 2 * FRAMES, FRAMES - 1)
+    pooled = network.pool(Frames(several[-1], LENGTHS, several))
+    weight, bias = network.projector.weight, network.projector.bias
+    for row, length in enumerate(LENGTHS.tolist()):
+        frames = torch.stack(
+            [sum(layer[row, t] for layer in several) / 3 @ weight.T + bias for t in range(length)]
+        )
+        torch.testing.assert_close(pooled[row], frames.mean(0))
+    # So that a probe with a projector may read cached means.
+    means = tuple(MeanPooling(4)(layer, LENGTHS)[:, None] for layer in several)
+    torch.testing.assert_close(
+        network.pool(Frames(means[-1], torch.ones(3, dtype=torch.int64), means)), pooled
+    )

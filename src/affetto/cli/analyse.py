@@ -1,11 +1,11 @@
-"""``affetto analyse``: says what clusters are worth."""
+"""``affetto analyse``: says what clusters, and the layers of an encoder, are worth."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Say what clusters are worth.", no_args_is_help=True)
+app = typer.Typer(help="Say what clusters, or the layers of an encoder, are worth.", no_args_is_help=True)
 
 
 @app.command()
@@ -55,3 +55,33 @@ def clusters(
     typer.echo(f"report: {run / 'report.html'}")
     if found["unreadable"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def layers(
+    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")],
+    encoder: Annotated[str, typer.Option(help="Folder of pretrain, or ge2e, wav2vec2, cnn, tdnn.")],
+    protocol: Annotated[
+        str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, with report.html.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...")] = 1,
+    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Single settings, such as train.epochs=10.")
+    ] = None,
+) -> None:
+    """Say what a probe reads from each layer of an encoder, beside an untrained one."""
+    import json
+
+    from affetto.corpora.manifest import Manifest
+    from affetto.recipes.layers import RESULT, analyse_layers, layers_settings
+    from affetto.runs import RunFolder
+
+    chosen = layers_settings(protocol, encoder, tuple(settings or ()), seeds=list(range(seeds)))
+    if RunFolder(out).done:
+        typer.echo("finished before; nothing to do")
+    run = analyse_layers(Manifest.read(manifest, root), chosen, out)
+    for row in json.loads((run / RESULT).read_text(encoding="utf-8")):
+        typer.echo(f"{row['method'].ljust(24)} UAR {100 * row['uar']:.1f}")
+    typer.echo(f"report: {run / 'report.html'}")

@@ -63,7 +63,7 @@ class NetworkSettings(Settings):
         layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or
             one by its number, from 0.
         projector: width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for
-            none. (s3prl, downstream/emotion; Yang et al. 2021, appendix B.)
+            none (Yang et al. 2021; s3prl, downstream/emotion).
         context: residual blocks over time between encoder and pooling.
         width: their width; without blocks nothing is projected.
         pooling: ``"mean"``, ``"statistics"`` or ``"attentive"``.

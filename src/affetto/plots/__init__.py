@@ -5,6 +5,7 @@ Every function takes ``stamp``, a word that is printed across the top of the fig
 
 from affetto.plots.clusters import Map, followed, speaker_maps
 from affetto.plots.intensity import Spoken, curves
+from affetto.plots.layers import layers
 from affetto.plots.losses import loss_curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
@@ -20,6 +21,7 @@ __all__ = [
     "followed",
     "label_curve",
     "loss_curves",
+    "layers",
     "reliability",
     "speaker_maps",
     "timeline",

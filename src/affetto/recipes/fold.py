@@ -153,7 +153,7 @@ def _fit_network(task: FoldTask) -> Fitted:
         classifier,
         settings.loss,
         settings.augment,
-        _class_weights(material, train, settings),
+        class_weights(material, train, settings),
         reads,
         speaker_task,
     )
@@ -211,7 +211,8 @@ def _speeds(settings: FinetuneSettings) -> list[float]:
     return [round(float(np.exp(step)), 4) for step in steps]
 
 
-def _class_weights(material: Material, train: NDArray[np.int64], settings: FinetuneSettings) -> Tensor | None:
+def class_weights(material: Material, train: NDArray[np.int64], settings: FinetuneSettings) -> Tensor | None:
+    """Returns a factor a class, ``(K,)``, by the inverse of its frequency in train; None for ones."""
     if not settings.loss.class_weights:
         return None
     counts = np.bincount(material.truth[train], minlength=len(material.labels))
