@@ -78,11 +78,12 @@ def examples(
         names, group = np.unique(said, return_inverse=True)
         several = [len(np.unique(truth[rows[group == number]])) for number in range(len(names))]
         own = rows[group == int(np.argmax(several))]
-        first = {int(number): own[truth[own] == number][0] for number in np.unique(truth[own])}
+        numbers = np.unique(truth[own]).tolist()
+        first = {number: int(own[truth[own] == number][0]) for number in numbers}
         order = sorted(first, key=lambda number: (labels[number] != NEUTRAL, labels[number]))
         picked = np.array([first[number] for number in order], np.int64)
     else:
-        means = np.array([curves[row].mean() for row in rows])
+        means = np.array([curves[row].mean() for row in rows.tolist()])
         ranked = rows[np.argsort(means, kind="stable")]
         picked = ranked[np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int))]
     shown = []
