@@ -16,7 +16,8 @@ def made(seed: int = 0) -> tuple[Measured, np.ndarray, np.ndarray, np.ndarray, n
     acted = np.where(truth < 2, generator.integers(0, 3, 120), np.nan)
     sentences = generator.integers(0, 2, 120)
     intensity = (truth < 2) + 0.3 * np.nan_to_num(acted) + generator.normal(size=120)
-    measured = Measured(intensity, generator.normal(size=120), generator.random(120), generator.random(120))
+    rest = [generator.random(120) for _ in range(4)]
+    measured = Measured(intensity, *rest)
     return measured, speakers, truth, acted, sentences
 
 
@@ -49,6 +50,9 @@ def test_order_is_that_of_all_pairs_speaker_by_speaker() -> None:
     assert quality.correlations["loudness, by frame"].value == pytest.approx(
         np.mean([measured.tracks[speakers == who].mean() for who in (0, 1, 3)])
     )
+    own = [speakers == who for who in (0, 1, 3)]
+    shares = [measured.spread[at].mean() / (measured.spread[at].mean() + values[at].var()) for at in own]
+    assert quality.within.value == pytest.approx(np.mean(shares))
     expected = [
         spearmanr(values[speakers == who], measured.duration[speakers == who])[0] for who in (0, 1, 3)
     ]

@@ -25,6 +25,10 @@ SOURCES = {
     "voicing": "how voiced each frame is: how well it is like itself one period later",
 }
 CLOSE = 0.5
+"""Correlation with loudness from which the reader is warned."""
+
+FLAT = 0.25
+"""Share of variance within utterances below which curves say little about moments."""
 
 
 class Findings(NamedTuple):
@@ -154,6 +158,15 @@ def said(found: Findings) -> list[Text]:
             )
         )
     words.append(_confound_words(found))
+    if quality.within.value == quality.within.value:
+        share = f"{percent(*quality.within)} % of the variance of a speaker's values lies within utterances"
+        flat = quality.within.value < FLAT
+        more = (
+            "the curves are nearly flat, and tell utterances apart more than the moments of one"
+            if flat
+            else "the rest between them"
+        )
+        words.append(Text(f"{share}; {more}.", alarm=flat))
     return words
 
 
