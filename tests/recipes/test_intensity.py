@@ -23,7 +23,7 @@ from affetto.config import load
 from affetto.corpora.curves import describe_curves, read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import content_hash, vector_places
-from affetto.errors import CheckpointError, ConfigError, ManifestError, RunError
+from affetto.errors import CheckpointError, ConfigError, ManifestError, ProtocolError, RunError
 from affetto.features import FrontEnd
 from affetto.models.checkpoint import read_config, save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -284,6 +284,13 @@ def test_what_cannot_be_ranked_leaves_no_folder(corpus: Manifest, listed: Path, 
     other = Manifest(corpus.table.assign(intensity="much"), corpus.roots)
     with pytest.raises(ManifestError, match=r"holds 'much'; FILE\.npy#ROW is needed"):
         annotate_intensity(other, small(protocol="speaker-kfold"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_crema_d_goes_by_a_protocol_unless_told_otherwise(corpus: Manifest, tmp_path: Path) -> None:
+    named = Manifest(corpus.table.assign(corpus="crema-d"), {"crema-d": corpus.roots["toy"]})
+    with pytest.raises(ProtocolError, match=r"crema-d-6-evar"):
+        annotate_intensity(named, small(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
