@@ -78,6 +78,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "below.txt", "text")
 
 
+def test_a_run_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    run = RunFolder(tmp_path / "file" / "run")
+    with pytest.raises(RunError, match=r"cannot write .*run: .*name another folder"), run.locked():
+        pass
+    with pytest.raises(RunError, match=r"cannot write .*run: .*name another folder"):
+        run.start(Asked())
+
+
 def test_the_environment_names_versions_and_no_host() -> None:
     facts = environment(seed=3)
     assert facts["seed"] == 3

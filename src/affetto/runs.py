@@ -130,7 +130,10 @@ class RunFolder:
         if self.done:
             self._same_facts(facts)
             return False
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         if (self.path / "env.json").exists():
             self._same_facts(facts)
         write_text(written, text)
@@ -172,11 +175,15 @@ class RunFolder:
         """Holds the folder for this process, so that two runs cannot write it at once.
 
         Raises:
-            RunError: when another process holds it.
+            RunError: when another process holds it, or nothing can be written there.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f".{self.path.name}.lock")
-        with open(lock, "w", encoding="utf-8") as handle:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            opened = open(lock, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        with opened as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -1,6 +1,6 @@
 """Relative attributes: a direction along which utterances with more of something come later.
 
-A linear ranker is fitted on pairs (Parikh and Grauman 2011, "Relative attributes", section 3.1, equation 2):
+A linear ranker is fitted on pairs (Parikh and Grauman 2011, "Relative attributes", section 3.1):
 ordered ones, in which the first has more of it, and similar ones, which should come out alike.
 """
 

@@ -54,10 +54,10 @@ class Strengths(NamedTuple):
 class StrengthNet(nn.Module):
     """Strength of emotion, a value a frame, and the emotion of the utterance.
 
-    After StrengthNet (Liu, Sisman and Li 2022, section 2): acoustic convolutions, a bidirectional recurrent
-    layer, and two heads. Here frames are stacked first, the convolutions run over time alone and the layer
-    is a gated one, at about a hundredth of the cost; strength passes a sigmoid, since its targets lie between
-    0 and 1. Every norm looks at one frame alone, so that neither padding nor batch mates change an answer.
+    After StrengthNet (Liu et al. 2022, arXiv 2206.07229, and its published code): convolutions, a recurrent
+    layer in both directions, two heads. Unlike there, frames are stacked first, convolutions run over time
+    alone, and strength passes a sigmoid, since its targets lie between 0 and 1; all of it to be cheap. Every
+    norm looks at one frame alone, so that neither padding nor batch mates change an answer.
 
     Args:
         settings: the shape.

@@ -31,7 +31,7 @@ class StrengthLossSettings(Settings):
 class LearnStrength(Objective):
     """Absolute errors of utterances and frames, and the cross-entropy of the emotion.
 
-    The losses of StrengthNet (Liu, Sisman and Li 2022, section 2.3). Nobody knows the strength of a frame:
+    The losses of StrengthNet (Liu et al. 2022, arXiv 2206.07229). Nobody knows the strength of a frame:
     its target is that of the whole utterance, so that frames differ only as far as the network sees strength
     in some and not in others. A batch holds log-mel frames and the columns ``strength (B,)``, 0 to 1, and
     ``label (B,)``.

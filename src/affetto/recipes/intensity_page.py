@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from affetto import plots
 from affetto.evaluation.page import Block, Heading, Picture, Table, Text, decimal, percent
-from affetto.evaluation.significance import Interval
 from affetto.features import FrontEnd
 from affetto.recipes.intensity_quality import ALL, CHANCE, Quality
 from affetto.recipes.intensity_sources import Made
@@ -26,6 +25,10 @@ SOURCES = {
     "voicing": "how voiced each frame is: how well it is like itself one period later",
 }
 CLOSE = 0.5
+"""Correlation with loudness from which the reader is warned."""
+
+FLAT = 0.25
+"""Share of variance within utterances below which curves say little about moments."""
 
 
 class Findings(NamedTuple):
@@ -79,11 +82,12 @@ def examples(
         names, group = np.unique(said, return_inverse=True)
         several = [len(np.unique(truth[rows[group == number]])) for number in range(len(names))]
         own = rows[group == int(np.argmax(several))]
-        first = {number: own[truth[own] == number][0] for number in np.unique(truth[own]).tolist()}
+        numbers = np.unique(truth[own]).tolist()
+        first = {number: int(own[truth[own] == number][0]) for number in numbers}
         order = sorted(first, key=lambda number: (labels[number] != NEUTRAL, labels[number]))
         picked = np.array([first[number] for number in order], np.int64)
     else:
-        means = np.array([curves[row].mean() for row in rows])
+        means = np.array([curves[row].mean() for row in rows.tolist()])
         ranked = rows[np.argsort(means, kind="stable")]
         picked = ranked[np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int))]
     shown = []
@@ -154,6 +158,15 @@ def said(found: Findings) -> list[Text]:
             )
         )
     words.append(_confound_words(found))
+    if quality.within.value == quality.within.value:
+        share = f"{percent(*quality.within)} % of the variance of a speaker's values lies within utterances"
+        flat = quality.within.value < FLAT
+        more = (
+            "the curves are nearly flat, and tell utterances apart more than the moments of one"
+            if flat
+            else "the rest between them"
+        )
+        words.append(Text(f"{share}; {more}.", alarm=flat))
     return words
 
 
@@ -175,8 +188,11 @@ def _order_words(found: Findings) -> Text:
         f"alone it is "
         f"{percent(*loud)} %."
     )
-    above = mine.low is not None and mine.low > CHANCE
-    return Text(words if above else f"{words} So it cannot be told from chance.", alarm=not above)
+    if mine.low is not None and mine.low > CHANCE:
+        return Text(words)
+    below = mine.high is not None and mine.high < CHANCE
+    fault = "That is the wrong way round." if below else "That cannot be told from chance."
+    return Text(f"{words} {fault}", alarm=True)
 
 
 def _confound_words(found: Findings) -> Text:
@@ -189,18 +205,10 @@ def _confound_words(found: Findings) -> Text:
     )
     if found.source == "loudness":
         return Text(f"{words} The curve is the level itself.")
-    close = (
-        max(abs(each.value) for each in (loud, frames) if each.value == each.value)
-        if _any(loud, frames)
-        else 0.0
-    )
-    if close > CLOSE:
+    close = [abs(each.value) for each in (loud, frames) if each.value == each.value]
+    if max(close, default=0.0) > CLOSE:
         words += " That is close: where intensity helps, try --source loudness as the control."
     return Text(words)
-
-
-def _any(*figures: Interval) -> bool:
-    return any(each.value == each.value for each in figures)
 
 
 def _order(found: Findings) -> list[Block]:
@@ -249,7 +257,7 @@ def _levels(found: Findings) -> list[Block]:
         for name in levels["intensity"]
     ]
     heads = ["lower < higher level, % of pairs", *(f"by {by}" for by in levels)]
-    caption = "Pairs of two acted levels of one speaker, emotion and sentence; levels are numbered from 0, the lowest"
+    caption = "Pairs of two acted levels of one speaker, emotion and sentence; 0 is the lowest level"
     page: list[Block] = [
         Heading("Does it follow acted levels?"),
         Table(heads, rows, caption, [False] + [True] * len(levels)),

@@ -28,12 +28,14 @@ class Measured(NamedTuple):
         loudness: root mean square of the recording in dB.
         duration: in seconds.
         tracks: correlation of the curve with the level of its frames, NaN where either stands still.
+        spread: variance of the curve.
     """
 
     intensity: NDArray[np.float64]
     loudness: NDArray[np.float64]
     duration: NDArray[np.float64]
     tracks: NDArray[np.float64]
+    spread: NDArray[np.float64]
 
 
 class Quality(NamedTuple):
@@ -50,6 +52,7 @@ class Quality(NamedTuple):
         level_correlation: Spearman's, within speakers, of intensity and level.
         correlations: Spearman's, within speakers, of intensity with loudness and duration; and by frame the
             correlation with level.
+        within: the share of a speaker's variance, over frames, that lies within utterances.
     """
 
     utterances: int
@@ -59,6 +62,7 @@ class Quality(NamedTuple):
     levels: dict[str, dict[str, Interval]]
     level_correlation: Interval | None
     correlations: dict[str, Interval]
+    within: Interval
 
     def facts(self) -> dict[str, Any]:
         """Returns everything as plain values, for JSON."""
@@ -84,8 +88,16 @@ def measure(recordings: Recordings, curves: Sequence[NDArray[np.float32]], hop_s
         still = min(float(np.ptp(curve)), float(np.ptp(loud))) < 1e-6
         tracks = np.nan if still else float(np.corrcoef(curve, loud)[0, 1])
         power = max(float(np.mean(np.square(samples, dtype=np.float64))), 1e-10)
-        rows.append((float(curve.mean()), 10 * np.log10(power), len(samples) / SAMPLE_RATE, tracks))
-    return Measured(*np.array(rows, np.float64).reshape(-1, 4).T)
+        rows.append(
+            (
+                float(curve.mean()),
+                10 * np.log10(power),
+                len(samples) / SAMPLE_RATE,
+                tracks,
+                float(curve.var()),
+            )
+        )
+    return Measured(*np.array(rows, np.float64).reshape(-1, 5).T)
 
 
 def judge(
@@ -143,8 +155,21 @@ def judge(
     correlations["loudness, by frame"] = speaker_mean(
         np.array([_mean(tracks[speakers == speaker]) for speaker in np.unique(speakers)])
     )
-    count = len(np.unique(speakers))
-    return Quality(int(tested.sum()), count, order, means, found_levels, correlation, correlations)
+    spread, inside = measured.spread[tested], []
+    for speaker in np.unique(speakers):
+        own = speakers == speaker
+        all_of_it = float(spread[own].mean() + by["intensity"][own].var())
+        inside.append(float(spread[own].mean()) / all_of_it if all_of_it else np.nan)
+    return Quality(
+        int(tested.sum()),
+        len(inside),
+        order,
+        means,
+        found_levels,
+        correlation,
+        correlations,
+        speaker_mean(np.array(inside, np.float64)),
+    )
 
 
 def _level_pairs(

@@ -262,7 +262,6 @@ def fit_folds(
     for number, known in progress(folds.items(), "intensity", total=len(folds)):
         folder = RunFolder(run / f"fold-{number}")
         if not folder.done:
-            folder.path.mkdir(parents=True, exist_ok=True)
             network, choices = fit_strength(recordings, known, settings, folder)
             save_strength(folder / FOLDER, network, {**config[number], "choices": choices})
             folder.finish()
