@@ -105,13 +105,11 @@ def test_guides_lie_on_feature_frames_and_only_where_they_are_asked_for(
     assert np.array_equal(np.sort(shuffled), np.sort(plain))
 
 
-def test_curves_that_rest_on_labels_of_held_out_speakers_are_refused(
-    corpus: Manifest, tmp_path: Path
-) -> None:
+def test_curves_that_rest_on_labels_of_test_speakers_are_refused(corpus: Manifest, tmp_path: Path) -> None:
     owners = sorted({f"toy/{name}" for name in corpus.table["speaker"]})
     settings = masked("mockingjay", "masking.guidance=emotional", protocol="speaker-kfold")
     everyone = curved(corpus, tmp_path, labelled=owners)
-    with pytest.raises(LeakError, match=r"holds out.*annotate intensity --protocol speaker-kfold"):
+    with pytest.raises(LeakError, match=r"tests.*annotate intensity --protocol speaker-kfold"):
         pretrain(everyone, settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     free = pretrain(everyone, masked("mockingjay", "masking.guidance=emotional"), tmp_path / "free")

@@ -26,25 +26,25 @@ def curves_sha256(curves: Curves) -> str:
     return digest.hexdigest()
 
 
-def labelled_speakers(curves: Curves, protocol: str | None, fold: int, held_out: set[str]) -> list[str]:
+def labelled_speakers(curves: Curves, protocol: str | None, fold: int, tested: set[str]) -> list[str]:
     """Returns the speakers whose emotion labels the curves rest on, ``corpus/speaker``.
 
     Args:
         curves: of a manifest's column.
         protocol: whose fold is pretrained on; None for none.
         fold: its number.
-        held_out: dev and test speakers of the fold, ``corpus/speaker``.
+        tested: test speakers of the fold, ``corpus/speaker``; dev speakers may have been chosen on.
 
     Raises:
-        LeakError: when labels of speakers that are held out were seen.
+        LeakError: when labels of test speakers were seen.
         ManifestError: for curves that were made fold by fold of another protocol.
     """
     curves.check_protocol(protocol)
     seen = curves.speakers_with_labels(fold if curves.folds else None)
-    if both := sorted(held_out & set(seen)):
+    if both := sorted(tested & set(seen)):
         raise LeakError(
             f"the curves in {curves.column!r} come from a model that saw emotion labels of speakers whom "
-            f"fold {fold} of {protocol} holds out: {some(both)}; make curves for it with affetto annotate "
+            f"fold {fold} of {protocol} tests: {some(both)}; make curves for it with affetto annotate "
             f"intensity --protocol {protocol}"
         )
     return seen

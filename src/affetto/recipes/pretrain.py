@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -49,7 +50,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     manifest.require("speaker")
     parts = _parts(manifest, settings.protocol)
     known = knowledge(manifest, settings)
-    labelled = {fold: _labelled(manifest, settings, fold, parts[fold]) for fold in parts}
+    labelled = {fold: _labelled(manifest, settings, fold, part) for fold, part in parts.items()}
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
@@ -65,7 +66,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
                 if not folder.done:
                     folder.path.mkdir(parents=True, exist_ok=True)
                     rows = np.array(
-                        [row for row, key in enumerate(recordings.manifest.keys) if key in parts[fold]]
+                        [row for row, key in enumerate(recordings.manifest.keys) if key in parts[fold].heard]
                     )
                     job = _Job(seed, fold, rows, labelled[fold], folder)
                     _one(recordings, job, settings, accelerator, manifest.sha256)
@@ -76,19 +77,26 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     return run
 
 
-def _parts(manifest: Manifest, protocol: str | None) -> dict[int, set[str]]:
-    """Returns the keys to pretrain on, fold by fold; all of them as fold 1 without a protocol."""
+class _Part(NamedTuple):
+    """The keys to pretrain on in a fold, and the speakers whom it tests, ``corpus/speaker``."""
+
+    heard: set[str]
+    tested: set[str]
+
+
+def _parts(manifest: Manifest, protocol: str | None) -> dict[int, _Part]:
+    """Returns what to pretrain on, fold by fold; everything as fold 1 without a protocol."""
     if protocol is None:
-        return {1: set(manifest.keys)}
+        return {1: _Part(set(manifest.keys), set())}
     loaded = load_protocol(protocol)
     folds = loaded.folds(loaded.select(manifest))
-    table = manifest.table
-    owner = (table["corpus"].fillna("") + "/" + table["speaker"]).set_axis(table["key"])
+    owner = pd.Series(_owners(manifest), manifest.table["key"])
     parts = {}
     for fold in folds:
-        held_out = set(owner[[*fold.dev, *fold.test]])
+        tested = set(owner[list(fold.test)])
         # Recordings that the protocol leaves out, and further corpora, may be heard all the same.
-        parts[fold.number] = set(owner.index[~owner.isin(held_out)])
+        heard = owner.index[~owner.isin({*tested, *owner[list(fold.dev)]})]
+        parts[fold.number] = _Part(set(heard), tested)
     return parts
 
 
@@ -98,14 +106,12 @@ def _owners(manifest: Manifest) -> NDArray[np.str_]:
     return (table["corpus"].fillna("").astype(str) + "/" + table["speaker"].astype(str)).to_numpy(str)
 
 
-def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: set[str]) -> list[str]:
+def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: _Part) -> list[str]:
     """Returns the speakers whose emotion labels made the curves that lead a fold's masks."""
-    owners, heard = _owners(manifest), np.isin(manifest.keys, list(part))
-    held_out = set(owners[~heard].tolist())
     found: set[str] = set()
     for column, _ in settings.curves.values():
         curves = read_curves(manifest, column)
-        found.update(labelled_speakers(curves, settings.protocol, fold, held_out))
+        found.update(labelled_speakers(curves, settings.protocol, fold, part.tested))
     return sorted(found)
 
 
