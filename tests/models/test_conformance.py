@@ -17,6 +17,7 @@ from affetto.models.embedders import (
     build_encoder,
 )
 from affetto.models.encoder import Encoder
+from affetto.models.filterbank import FilterbankSettings
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.mockingjay import MockingjaySettings
 from affetto.models.npc import NpcSettings
@@ -52,6 +53,7 @@ ENCODERS = {
         width=16, blocks=1, heads=4, feed_forward=24, bins=12, stack=1, front_end="fbank", deltas=2
     ),
     "npc": NpcSettings(width=16, bins=20),
+    "filterbank": FilterbankSettings(bins=20),
     "npc, stacked": NpcSettings(width=16, bins=20, cmvn=False, stack=3, blocks=2, kernel=9, hidden=3),
     "wav2vec2": WAV2VEC2,
 }

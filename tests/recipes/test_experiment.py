@@ -11,9 +11,11 @@ from affetto.config import build
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
 from affetto.evaluation.results import Result, read_results
+from affetto.models.embedders import build_encoder
 from affetto.recipes import methods
 from affetto.recipes.evaluate import read_meta
 from affetto.recipes.experiment import Experiment, check, experiment
+from affetto.recipes.tasks import pretrain_settings
 
 PLAN = """
 title: Toy
@@ -76,6 +78,12 @@ def test_paired_differences_are_taken_from_each_rival(made: Path) -> None:
     assert "## Paired differences" in page
 
 
+def test_the_page_shows_how_the_pretrainings_went(made: Path) -> None:
+    page = (made / "results" / "toy.md").read_text(encoding="utf-8")
+    assert "](toy-losses.png)" in page
+    assert (made / "results" / "toy-losses.png").stat().st_size > 1000
+
+
 def test_noise_has_a_row_beside_the_clean_one(made: Path) -> None:
     noisy = rows(made)["none, noise at 10 dB"]
     assert noisy.against == "none"
@@ -101,6 +109,21 @@ def test_a_pretraining_that_nobody_described_is_refused(tmp_path: Path, corpus: 
     (tmp_path / "t.yaml").write_text(plan + "pretraining: {clusters: {}}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="did you mean 'clusters'"):
         experiment(tmp_path / "t.yaml", corpus, tmp_path, tmp_path)
+
+
+def test_the_published_sizes_in_the_repository_can_be_read() -> None:
+    files = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))
+    found = {file.stem: pretrain_settings(file).encoder for file in files}
+    assert {name: encoder.name for name, encoder in found.items()} == {
+        "mockingjay-base": "mockingjay",
+        "npc": "npc",
+    }
+    millions = {
+        name: sum(each.numel() for each in build_encoder(encoder).parameters()) / 1e6
+        for name, encoder in found.items()
+    }
+    assert millions["mockingjay-base"] == pytest.approx(21.5, abs=0.1)
+    assert millions["npc"] == pytest.approx(8.8, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ def clusters(
 @app.command()
 def layers(
     manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")],
-    encoder: Annotated[str, typer.Option(help="Folder of pretrain, or ge2e, wav2vec2, cnn, tdnn.")],
+    encoder: Annotated[
+        str, typer.Option(help="Folder of pretrain, or ge2e, wav2vec2, cnn, tdnn, mockingjay, npc.")
+    ],
     protocol: Annotated[
         str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
     ],

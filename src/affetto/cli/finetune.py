@@ -16,7 +16,8 @@ def finetune(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="cnn, functionals; with Resemblyzer ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
+            help="A folder of pretrain, or cnn, tdnn, mockingjay, npc, filterbank, functionals, wav2vec2; "
+            "with Resemblyzer ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
             show_default="cnn",
         ),
     ] = None,

@@ -11,10 +11,15 @@ def pretrain(
     manifest: Annotated[Path, typer.Option(help="Table of utterances with a speaker each.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")],
     objective: Annotated[
-        str | None, typer.Option(help="contrastive or multitask.", show_default="contrastive")
+        str | None,
+        typer.Option(help="contrastive, mockingjay, npc, or multitask.", show_default="contrastive"),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="tdnn, cnn; with Resemblyzer ge2e.", show_default="tdnn")
+        str | None,
+        typer.Option(
+            help="tdnn, cnn, mockingjay, npc; with Resemblyzer ge2e.",
+            show_default="tdnn; mockingjay and npc bring their own",
+        ),
     ] = None,
     groups: Annotated[
         str | None,
@@ -22,6 +27,14 @@ def pretrain(
             help="Column whose groups are positives, or a control: random:COLUMN, duration:K, loudness:K, "
             "purity:SHARE.",
             show_default="cluster",
+        ),
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help="What leads the frames that are hidden: random, emotional, energy, voiced, low-intensity, "
+            "shuffled-intensity, as-released, random-as-released.",
+            show_default="random",
         ),
     ] = None,
     protocol: Annotated[
@@ -48,6 +61,7 @@ def pretrain(
         objective=objective,
         encoder={"name": encoder} if encoder else None,
         groups=groups,
+        masking={"guidance": guidance} if guidance else None,
         protocol=protocol,
         seeds=list(range(seeds)),
     )

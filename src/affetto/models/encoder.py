@@ -96,6 +96,12 @@ def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tens
     return values, torch.div(lengths + stack - 1, stack, rounding_mode="floor")
 
 
+def stacked_centre_seconds(front_end: FrontEnd, stack: int) -> float:
+    """Returns the moment that the first frame of :func:`stacked` is about."""
+    first = front_end.window_seconds / 2 if front_end.kind == "fbank" else 0.0
+    return first + (stack - 1) / 2 * front_end.hop_seconds
+
+
 def normalise_logmel(features: Tensor) -> Tensor:
     """Brings log-mel features into the range of a few units, the same for every utterance.
 

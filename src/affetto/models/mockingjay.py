@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from affetto.config import Settings
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked
+from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked, stacked_centre_seconds
 
 
 class MockingjaySettings(Settings):
@@ -67,6 +67,7 @@ class Mockingjay(Encoder):
             kind=settings.front_end, bins=settings.bins, deltas=settings.deltas, cmvn=settings.cmvn
         )
         self.hop_seconds = settings.stack * self.front_end.hop_seconds
+        self.centre_seconds = stacked_centre_seconds(self.front_end, settings.stack)
         self.dim = settings.width
         self.layer_dims = (settings.width,) * (settings.blocks + 1)
         self.input = nn.Linear(settings.stack * self.front_end.dim, settings.width)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from affetto.config import Settings
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked
+from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked, stacked_centre_seconds
 
 
 class NpcSettings(Settings):
@@ -76,6 +76,7 @@ class Npc(Encoder):
             kind=settings.front_end, bins=settings.bins, deltas=settings.deltas, cmvn=settings.cmvn
         )
         self.hop_seconds = settings.stack * self.front_end.hop_seconds
+        self.centre_seconds = stacked_centre_seconds(self.front_end, settings.stack)
         self.dim = settings.width
         self.layer_dims = (settings.width,) * (2 * settings.blocks + 1)
         sizes = [settings.stack * self.front_end.dim] + [settings.width] * (settings.blocks - 1)

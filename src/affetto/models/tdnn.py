@@ -9,7 +9,14 @@ from torch.nn import functional as F
 from affetto.config import Settings
 from affetto.features import FrontEnd
 from affetto.models.context import Context
-from affetto.models.encoder import Encoder, Frames, frame_mask, normalise_logmel, stacked
+from affetto.models.encoder import (
+    Encoder,
+    Frames,
+    frame_mask,
+    normalise_logmel,
+    stacked,
+    stacked_centre_seconds,
+)
 
 
 class TdnnSettings(Settings):
@@ -43,7 +50,7 @@ class Tdnn(Encoder):
         self.settings = settings = settings or TdnnSettings()
         self.front_end = FrontEnd(kind="logmel", bins=settings.bins)
         self.hop_seconds = settings.stack * self.front_end.hop_seconds
-        self.centre_seconds = (settings.stack - 1) / 2 * self.front_end.hop_seconds
+        self.centre_seconds = stacked_centre_seconds(self.front_end, settings.stack)
         self.dim = settings.width
         self.layer_dims = (settings.width,) * (settings.blocks + 1)
         self.input = nn.Linear(settings.stack * settings.bins, settings.width)

@@ -6,10 +6,10 @@ Every function takes ``stamp``, a word that is printed across the top of the fig
 from affetto.plots.clusters import Map, followed, speaker_maps
 from affetto.plots.intensity import Spoken, curves
 from affetto.plots.layers import layers
-from affetto.plots.losses import loss_curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline
+from affetto.plots.trends import loss_curves, score_along
 
 __all__ = [
     "Map",
@@ -23,6 +23,7 @@ __all__ = [
     "loss_curves",
     "layers",
     "reliability",
+    "score_along",
     "speaker_maps",
     "timeline",
     "to_png",

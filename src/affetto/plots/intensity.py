@@ -21,6 +21,7 @@ class Spoken(NamedTuple):
         hop_seconds: step between its frames.
         curve: ``(T',)``, 0 to 1.
         curve_hop_seconds: step between its values.
+        hidden: frames of the spectrogram that a mask hides, ``(T,)``; None for none.
     """
 
     title: str
@@ -28,12 +29,13 @@ class Spoken(NamedTuple):
     hop_seconds: float
     curve: NDArray[np.floating]
     curve_hop_seconds: float
+    hidden: NDArray[np.bool_] | None = None
 
 
 def curves(
     shown: Sequence[Spoken], *, name: str = "intensity", title: str = "", stamp: str | None = None
 ) -> Figure:
-    """Draws each utterance's spectrogram in grey and its curve over it.
+    """Draws each utterance's spectrogram in grey, its curve over it, and what is hidden in blue.
 
     Args:
         shown: the utterances, in order.
@@ -57,6 +59,10 @@ def curves(
             vmax=max(high, low + 1e-3),
             extent=(0, long, 0, 1),
         )
+        if each.hidden is not None:
+            edges = np.flatnonzero(np.diff(each.hidden.astype(int), prepend=0, append=0))
+            for first, last in edges.reshape(-1, 2) * each.hop_seconds:
+                axes.axvspan(first, last, color=COLOURS[4], alpha=0.55, linewidth=0)
         times = (np.arange(len(each.curve)) + 0.5) * each.curve_hop_seconds
         axes.plot(times, each.curve, color="white", linewidth=4.2)
         axes.plot(times, each.curve, color=COLOURS[3], linewidth=2)

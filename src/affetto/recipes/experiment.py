@@ -11,8 +11,8 @@ from affetto.config import Settings, build, merge, read
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
 from affetto.evaluation.enrolment import normal_count
-from affetto.evaluation.results import Result, draw_results, write_results
-from affetto.plots import loss_curves, to_png
+from affetto.evaluation.results import Result, draw_results, read_results, write_results
+from affetto.plots import loss_curves, score_along, to_png
 from affetto.progress import progress
 from affetto.recipes.evaluate import evaluate, read_meta
 from affetto.recipes.finetune import finetune
@@ -38,6 +38,7 @@ class Row(Settings):
         enrolment: numbers of enrolment utterances to score beside none.
         skewed: also score enrolment by utterances of one emotion only, each emotion in turn.
         noise_db: also score everything with pink noise at so many dB below the speech.
+        at: where the row lies along the experiment's ``axis``.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Row(Settings):
     enrolment: tuple[int | str, ...] = ()
     skewed: bool = False
     noise_db: tuple[float, ...] = ()
+    at: float | None = None
 
     @field_validator("against", mode="before")
     @classmethod
@@ -68,6 +70,7 @@ class Experiment(Settings):
         rows: the methods.
         notes: sentences under the table.
         skewed_size: enrolment utterances in the skewed rows.
+        axis: a quantity that rows differ in, each by its ``at``; UAR is drawn along it.
     """
 
     title: str
@@ -78,6 +81,7 @@ class Experiment(Settings):
     rows: tuple[Row, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
     skewed_size: int = 10
+    axis: str | None = None
 
 
 def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Path, runs: str | Path) -> Path:
@@ -114,6 +118,7 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     for fraction, row in progress(jobs, file.stem):
         write_results(table, work.results(row, fraction, extra))
         more = _draw_losses(work.losses(), table.with_name(f"{table.stem}-losses.png"))
+        more |= _draw_axis(plan, table)
         page = draw_results(
             table, title=plan.title, notes=plan.notes, columns=columns, figure=True, more=more
         )
@@ -146,6 +151,23 @@ def check(plan: Experiment) -> None:
     for name in plan.pretraining:
         if name != "base":
             pretrain_settings(**merge(plan.pretraining.get("base", {}), plan.pretraining[name]))
+
+
+def _draw_axis(plan: Experiment, table: Path) -> dict[str, str]:
+    """Draws UAR along the experiment's axis, where it has one; returns the file and what it shows."""
+    rows = {row.method: row for row in read_results(table)}
+    along = [row for row in plan.rows if row.at is not None and row.method in rows]
+    if plan.axis is None or not along:
+        return {}
+    found = [rows[row.method] for row in along]
+    scores = np.array([(each.uar, each.uar_low, each.uar_high) for each in found], np.float64)
+    level = next((row for row in plan.rows if row.at is None and row.method in rows), None)
+    named = None if level is None else (level.method, rows[level.method].uar)
+    file = table.with_name(f"{table.stem}-axis.png")
+    places = [float(row.at or 0) for row in along]
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(to_png(score_along(places, scores, axis=plan.axis, level=named)))
+    return {file.name: f"UAR along {plan.axis}"}
 
 
 class _Work:

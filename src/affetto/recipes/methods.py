@@ -170,7 +170,8 @@ def finetune_settings(
     if asked.get("frozen"):
         if base["embedder"]["name"] != "network" or encoder == "ge2e-spectrum":
             raise ConfigError(
-                f"--frozen probes the layers of an encoder: cnn, tdnn, ge2e or wav2vec2, not {encoder}"
+                f"--frozen probes the layers of an encoder: cnn, tdnn, mockingjay, npc, filterbank, ge2e "
+                f"or wav2vec2, not {encoder}"
             )
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}

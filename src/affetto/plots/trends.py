@@ -1,12 +1,13 @@
-"""How training went: losses over epochs."""
+"""How something changes: losses over epochs, a score along a quantity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from affetto.plots.style import COLOURS, FAINT, head, look, open_axes
+from affetto.plots.style import COLOURS, FAINT, blank, head, look, open_axes
 
 _WIDTH = 4.6
 
@@ -42,4 +43,40 @@ def loss_curves(
     figure.legend(
         [handles[name] for name in ordered], ordered, loc="outside right center", frameon=False, fontsize=9
     )
+    return figure
+
+
+def score_along(
+    places: Sequence[float],
+    values: ArrayLike,
+    *,
+    axis: str,
+    level: tuple[str, float] | None = None,
+    metric: str = "UAR",
+    title: str = "",
+    stamp: str | None = None,
+) -> Figure:
+    """Draws a score against a quantity, with intervals.
+
+    Args:
+        places: the N values of the quantity.
+        values: ``(N, 3)`` value, low, high as fractions of 1.
+        axis: what the quantity is.
+        level: name and score of what to compare with, drawn as a line across.
+        metric: name of the score.
+        title: what is shown.
+        stamp: a word printed across the top.
+    """
+    figure, axes = blank(6.4, 4.2, title, stamp)
+    order = np.argsort(np.asarray(places, np.float64))
+    value, low, high = 100 * np.asarray(values, np.float64)[order].T
+    bars = np.nan_to_num([value - low, high - value])  # one test speaker makes no interval
+    axes.errorbar(np.asarray(places, np.float64)[order], value, bars, marker="o", capsize=3)
+    if level is not None:
+        axes.axhline(100 * level[1], color=FAINT, linestyle="--")
+        axes.annotate(
+            level[0], (0.99, 100 * level[1]), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+        )
+    axes.set_xlabel(axis)
+    axes.set_ylabel(f"{metric}, %")
     return figure

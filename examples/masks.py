@@ -1,0 +1,60 @@
+"""What is hidden of an utterance in masked pretraining, guidance by guidance, over its spectrogram.
+
+    python examples/masks.py --manifest MANIFEST.csv --key KEY --out results
+
+The manifest has the columns ``intensity``, ``loudness`` and ``voicing`` of ``affetto annotate intensity``.
+Every draw of a mask is another one; this is the first of seed 0. The two released ways hide what they hide,
+all others the same number of frames.
+"""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from affetto.audio import decode
+from affetto.corpora.curves import read_curves
+from affetto.corpora.manifest import Manifest
+from affetto.features import FrontEnd
+from affetto.masking import Guidance, MaskSettings, hidden_frames, prepared
+from affetto.plots import Spoken, curves, to_png
+from affetto.runs import atomic_write
+
+
+def main() -> None:
+    """Draws one figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--manifest", required=True, type=Path)
+    parser.add_argument("--key", help="of the utterance; the first one by default")
+    parser.add_argument("--out", required=True, type=Path, help="folder for masks.png")
+    arguments = parser.parse_args()
+    manifest = Manifest.read(arguments.manifest)
+    manifest = manifest.where([arguments.key or manifest.keys[0]])
+    front_end = FrontEnd()
+    waveform = torch.from_numpy(decode(manifest.paths[0]))[None]
+    spectrogram = front_end(waveform, torch.tensor([waveform.shape[1]]))[0][0].numpy()
+    frames = len(spectrogram)
+    shown = []
+    for guidance in get_args(Guidance):
+        settings = MaskSettings(guidance=guidance)
+        column = settings.curve or "intensity"
+        curve = read_curves(manifest, column).aligned(0, frames, front_end.hop_seconds)
+        guide = prepared(curve, guidance, 0)
+        led = None if settings.curve is None else torch.from_numpy(guide)[None]
+        generator = torch.Generator().manual_seed(0)
+        hidden = hidden_frames(torch.tensor([frames]), frames, settings, led, generator)[0].numpy()
+        title = f"{guidance}: {100 * hidden.mean():.1f} % hidden; by {column}"
+        shown.append(Spoken(title, spectrogram, front_end.hop_seconds, guide, front_end.hop_seconds, hidden))
+        there, elsewhere = guide[hidden].mean(), guide[~hidden].mean()
+        print(f"{guidance}: {hidden.sum()} of {frames} frames, guide {there:.2f}, else {elsewhere:.2f}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(arguments.out / "masks.png") as temporary:
+        temporary.write_bytes(to_png(curves(shown, name="guide")))
+    print(arguments.out / "masks.png")
+
+
+if __name__ == "__main__":
+    main()
