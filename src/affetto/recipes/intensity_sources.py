@@ -18,8 +18,9 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.recipes.recordings import Recordings
-from affetto.recipes.strength import Labelled, check_labels, fit_folds, read_strengths
+from affetto.recipes.strength import Labelled, check_labels, fit_folds
 from affetto.recipes.strength_folder import NEUTRAL, find_strength, load_strength, networks_sha256
+from affetto.recipes.strength_reading import read_strengths, reading
 from affetto.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -198,7 +199,8 @@ class Given(_Plain):
     def make(self, recordings: Recordings, run: RunFolder) -> Made:
         """Reads every utterance."""
         del run
-        curves = read_strengths(recordings, self.network, np.arange(len(recordings.waveforms)))
+        store = reading(recordings, self.network, _speakers(recordings.manifest), self.config["centre"])
+        curves = read_strengths(recordings, self.network, store, np.arange(len(recordings.waveforms)))
         lengths = np.array([len(curve) for curve in curves], np.int64)
         values, ends = _squeezed(np.concatenate(curves), lengths, recordings.manifest)
         names = self.config["speakers_seen"]["with_labels"]
@@ -227,7 +229,7 @@ class Ranked(_Plain):
     def make(self, recordings: Recordings, run: RunFolder) -> Made:
         """Fits what is not fitted yet, and reads every utterance with the network of every fold."""
         names = np.array(full_names(recordings.manifest))
-        speakers = np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
+        speakers = _speakers(recordings.manifest)
         truth = np.array(
             [-1 if each is None else self.labels.index(each) for each in self.emotions(recordings)], np.int64
         )
@@ -254,7 +256,8 @@ class Ranked(_Plain):
         ends: Ends = {}
         lengths = np.zeros(0, np.int64)
         for number, network in networks.items():
-            curves = read_strengths(recordings, network, np.arange(len(names)))
+            store = reading(recordings, network, speakers, self.settings.ranker.centre)
+            curves = read_strengths(recordings, network, store, np.arange(len(names)))
             lengths = np.array([len(curve) for curve in curves], np.int64)
             values, own = _squeezed(np.concatenate(curves), lengths, recordings.manifest)
             columns.append(values)
@@ -280,6 +283,11 @@ def full_names(manifest: Manifest) -> list[str]:
     """Returns ``corpus/speaker`` of every utterance, "" where nobody says who speaks."""
     pairs = zip(manifest.table["corpus"].fillna(""), manifest.table["speaker"], strict=True)
     return ["" if speaker is None else f"{corpus}/{speaker}" for corpus, speaker in pairs]
+
+
+def _speakers(manifest: Manifest) -> NDArray[np.int64]:
+    """Returns the number of each utterance's speaker, ``(N,)``; those of nobody known are one."""
+    return np.asarray(np.unique(full_names(manifest), return_inverse=True)[1], np.int64)
 
 
 def _unseen(manifest: Manifest, seen: set[str]) -> NDArray[np.int64]:

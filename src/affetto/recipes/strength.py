@@ -20,6 +20,7 @@ from affetto.objectives.strength import LearnStrength, StrengthLossSettings
 from affetto.progress import progress
 from affetto.recipes.recordings import Recordings
 from affetto.recipes.strength_folder import FOLDER, NEUTRAL, load_strength, save_strength
+from affetto.recipes.strength_reading import read_strengths, reading
 from affetto.runs import RunFolder
 from affetto.training import STATE, TrainSettings, fit, make_accelerator, seed_everything
 
@@ -32,8 +33,8 @@ class RankerSettings(Settings):
 
     Attributes:
         functionals: what the linear rankers look at.
-        centre: take each speaker's mean away first; it is that of all the speaker's utterances, and needs no
-            labels. Pairs are of one speaker, so that this moves the scale of a speaker, and no order.
+        centre: take each speaker's mean away first, from what rankers and network look at; it is that of
+            all the speaker's utterances, and needs no labels.
         similar: weight of similar pairs against ordered ones.
         network: the network that follows them frame by frame.
         loss: weights of its losses.
@@ -181,24 +182,24 @@ def fit_strength(
     accelerator = make_accelerator(settings.train)
     seed_everything(settings.seed, accelerator.process_index)
     network = StrengthNet(settings.network, len(known.labels))
-    features = recordings.features(network.front_end)
+    store = reading(recordings, network, known.speakers, settings.centre)
     train = known.train[np.isfinite(strengths[known.train])]
     columns = {
         "strength": torch.from_numpy(np.nan_to_num(strengths)),
         "label": torch.from_numpy(known.truth.clip(0)),
     }
     buckets = LengthBuckets(
-        features.lengths[train],
+        recordings.waveforms.lengths[train],
         settings.train.batch_size,
         seed=settings.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    loader = Loader(buckets, [features], train, columns)
+    loader = Loader(buckets, [store], train, columns)
     dev = known.dev
 
     def dev_order(epoch: int) -> float | None:
-        means = np.array([curve.mean() for curve in read_strengths(recordings, network, dev)])
+        means = np.array([curve.mean() for curve in read_strengths(recordings, network, store, dev)])
         shares = order_by_speaker(
             means, known.speakers[dev], known.truth[dev], known.neutral, len(known.labels)
         )
@@ -215,28 +216,6 @@ def fit_strength(
     best = max(history, key=lambda row: -1.0 if row["score"] is None else row["score"])
     network.cpu().eval()
     return network, {"rankers": choices, "epoch": best["epoch"], "dev_order": best["score"]}
-
-
-def read_strengths(
-    recordings: Recordings, network: StrengthNet, rows: NDArray[np.int64]
-) -> list[NDArray[np.float32]]:
-    """Returns the strength of every frame of some utterances, ``(T,)`` each, in the order of the rows."""
-    features = recordings.features(network.front_end)
-    order = np.argsort(features.lengths[rows], kind="stable")
-    device, mode = next(network.parameters()).device, network.training
-    curves: dict[int, NDArray[np.float32]] = {}
-    network.eval()
-    with torch.inference_mode():
-        for part in recordings.together(recordings.waveforms.lengths[rows][order]):
-            chosen = order[part]
-            values, lengths = features.stack(rows[chosen])
-            said = network(values.to(device), lengths.to(device))
-            for place, frames, length in zip(
-                chosen.tolist(), said.frames.cpu().numpy(), said.lengths.tolist(), strict=True
-            ):
-                curves[place] = frames[:length].copy()
-    network.train(mode)
-    return [curves[place] for place in range(len(rows))]
 
 
 def fit_folds(
@@ -263,7 +242,9 @@ def fit_folds(
         folder = RunFolder(run / f"fold-{number}")
         if not folder.done:
             network, choices = fit_strength(recordings, known, settings, folder)
-            save_strength(folder / FOLDER, network, {**config[number], "choices": choices})
+            save_strength(
+                folder / FOLDER, network, {**config[number], "centre": settings.centre, "choices": choices}
+            )
             folder.finish()
             (folder / STATE).unlink(missing_ok=True)
         networks[number] = load_strength(folder / FOLDER)

@@ -53,7 +53,7 @@ def load_strength(folder: Path) -> tuple[StrengthNet, dict[str, Any]]:
         )
     try:
         network = StrengthNet(build(StrengthSettings, config["network"]), len(config["labels"]))
-        config["speakers_seen"]["with_labels"], config["protocol"]
+        config["speakers_seen"]["with_labels"], config["protocol"], config["centre"]
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no such network: {error}") from error
     load_weights(folder, network)
