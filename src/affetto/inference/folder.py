@@ -1,13 +1,10 @@
-"""Finds a recogniser folder, here or on the Hugging Face hub, and rebuilds its network."""
+"""Finds a recogniser folder, here or on the Hugging Face hub."""
 
 import re
 from pathlib import Path
-from typing import Any
 
-from affetto.config import build
-from affetto.errors import CheckpointError, ConfigError, unknown
-from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.errors import CheckpointError
+from affetto.models.checkpoint import CONFIG, WEIGHTS
 
 FILES = (CONFIG, WEIGHTS, "README.md")
 """All that is ever fetched from the hub."""
@@ -46,28 +43,3 @@ def find(name: str | Path, revision: str | None = None) -> Path:
             f"{name}: no such folder here, and it cannot be fetched from the Hugging Face hub ({reason}); "
             "check the name and the connection, or copy the recogniser folder here and name that"
         ) from error
-
-
-def load(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
-    """Rebuilds the network of a recogniser folder, and returns it with its ``config.json``.
-
-    Raises:
-        CheckpointError: for a missing or foreign config, and for weights that do not fit it exactly.
-    """
-    config = read_config(folder)
-    kind = config.get("class")
-    if kind != EmotionClassifier.__name__:
-        raise CheckpointError(f"{folder / CONFIG}: {unknown('class', kind, [EmotionClassifier.__name__])}")
-    if not isinstance(config.get("classifier"), dict):
-        raise CheckpointError(f"{folder / CONFIG} lacks the group 'classifier', which describes the network")
-    try:
-        settings = build(ClassifierSettings, config["classifier"])
-        classifier = EmotionClassifier(settings)
-    except (ConfigError, ValueError) as error:
-        raise CheckpointError(f"{folder / CONFIG} describes no network of this version: {error}") from error
-    if list(config.get("labels", settings.labels)) != list(settings.labels):
-        raise CheckpointError(
-            f"{folder / CONFIG} names its labels twice, and not alike; copy the folder anew"
-        )
-    load_weights(folder, classifier)
-    return classifier.eval().requires_grad_(False), config

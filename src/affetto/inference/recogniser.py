@@ -14,12 +14,12 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.enrolment import Draw, Enrolment, Enrolments, marked, vectors_of
-from affetto.inference.folder import find, load
+from affetto.inference.folder import find
 from affetto.inference.pipeline import in_order
 from affetto.inference.rows import Predicted, Row, Score, columns, mean, ranked, rows_of
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
-from affetto.models.classifier import EmotionClassifier
+from affetto.models.classifier import EmotionClassifier, load_classifier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class Recogniser:
         Raises:
             CheckpointError: where it is not found, damaged, partial, or of another kind.
         """
-        return cls(*load(find(name, revision)), device)
+        return cls(*load_classifier(find(name, revision)), device)
 
     @property
     def speaker_dependent(self) -> bool:

@@ -8,9 +8,8 @@ import torch
 
 from affetto.config import Settings, load, override
 from affetto.errors import CheckpointError, ConfigError, unknown
-from affetto.inference.folder import load as load_recogniser
 from affetto.models.checkpoint import CONFIG, read_config
-from affetto.models.classifier import EmotionClassifier
+from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.embedders import (
     DVectorSettings,
     EncoderSettings,
@@ -76,7 +75,7 @@ def load_representation(
 def _of_folder(path: Path, layer: Layer | None) -> Representation:
     shown = path.resolve().name
     if (path / CONFIG).exists() and read_config(path).get("class") == EmotionClassifier.__name__:
-        embedder = load_recogniser(path)[0].embedder
+        embedder = load_classifier(path)[0].embedder
         assert isinstance(embedder, Embedder)
         encoder = embedder.encoder if isinstance(embedder, Network) else None
         return Representation(encoder, embedder, layer, shown)

@@ -1,12 +1,15 @@
 """The network of a recogniser: embedder, head, temperature, and where it was fitted an enrolment."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from affetto.config import Settings
+from affetto.config import Settings, build
+from affetto.errors import CheckpointError, ConfigError, unknown
+from affetto.models.checkpoint import CONFIG, load_weights, read_config
 from affetto.models.embedders import (
     EmbedderSettings,
     Network,
@@ -143,3 +146,28 @@ class EmotionClassifier(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Scores ``features (B, T, F)``: ``(B, K)``."""
         return self.scores(self.embed(features, lengths))
+
+
+def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
+    """Rebuilds the network of a recogniser folder, and returns it with its ``config.json``.
+
+    Raises:
+        CheckpointError: for a missing or foreign config, and for weights that do not fit it exactly.
+    """
+    config = read_config(folder)
+    kind = config.get("class")
+    if kind != EmotionClassifier.__name__:
+        raise CheckpointError(f"{folder / CONFIG}: {unknown('class', kind, [EmotionClassifier.__name__])}")
+    if not isinstance(config.get("classifier"), dict):
+        raise CheckpointError(f"{folder / CONFIG} lacks the group 'classifier', which describes the network")
+    try:
+        settings = build(ClassifierSettings, config["classifier"])
+        classifier = EmotionClassifier(settings)
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no network of this version: {error}") from error
+    if list(config.get("labels", settings.labels)) != list(settings.labels):
+        raise CheckpointError(
+            f"{folder / CONFIG} names its labels twice, and not alike; copy the folder anew"
+        )
+    load_weights(folder, classifier)
+    return classifier.eval().requires_grad_(False), config

@@ -14,8 +14,7 @@ from affetto.config import read
 from affetto.corpora.manifest import Manifest
 from affetto.data import WaveformCache
 from affetto.errors import RunError
-from affetto.models.checkpoint import load_weights, read_config
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.models.classifier import load_classifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.recipes.evaluate import ENROLLED, META, PREDICTIONS, read_meta
@@ -75,11 +74,10 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
     pairs = [(seed, fold) for seed in meta["seeds"] for fold in protocol.folds(material.manifest)]
     for seed, fold in progress(pairs, "noise"):
         folder = run / f"seed-{seed}" / f"fold-{fold.number}" / RECOGNISER
-        classifier = EmotionClassifier(ClassifierSettings.model_validate(read_config(folder)["classifier"]))
-        load_weights(folder, classifier)
+        classifier, _ = load_classifier(folder)
         test = material.rows(fold.test)
         vectors = torch.zeros(len(material.truth), classifier.dim)
-        vectors[torch.from_numpy(test)] = material.embed(classifier.eval(), test, store, "waveforms")
+        vectors[torch.from_numpy(test)] = material.embed(classifier, test, store, "waveforms")
         with torch.no_grad():
             found = classifier.probabilities(vectors[torch.from_numpy(test)]).double().numpy()
         plain.append(predictions_table(material, test, found, "test", fold.number, seed, str(meta["method"])))

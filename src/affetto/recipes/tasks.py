@@ -230,7 +230,9 @@ def knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
     found = [_view_knowledge(manifest, settings)]
     found += [curves_sha256(read_curves(manifest, column)) for column in columns]
     known = [each for each in found if each is not None]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest() if known else None
+    if len(known) < 2:
+        return known[0] if known else None
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def _view_knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
