@@ -11,6 +11,18 @@ from affetto.recipes.strength_reading import Centred, read_strengths, reading
 NETWORK = StrengthSettings(bins=16, width=12, hidden=8, blocks=1)
 
 
+def spoken(frames: np.ndarray) -> list[np.ndarray]:
+    """The frames of an utterance that are no pause, one by one."""
+    powers = [10 * np.log10(np.exp(np.maximum(frame, -14).astype(float)).sum()) for frame in frames]
+    kept = [
+        np.maximum(frame, -14)
+        for frame, power in zip(frames, powers, strict=True)
+        if power >= max(powers) - 25
+    ]
+    assert 0 < len(kept) < len(frames)
+    return kept
+
+
 def test_the_mean_of_every_speaker_is_moved_to_the_middle(corpus: Manifest) -> None:
     recordings = Recordings(corpus)
     network = StrengthNet(NETWORK, 5)
@@ -22,13 +34,25 @@ def test_the_mean_of_every_speaker_is_moved_to_the_middle(corpus: Manifest) -> N
     rows = np.array([3, 40])
     values, lengths = store.stack(rows)
     for place, row in enumerate(rows.tolist()):
-        own = [np.maximum(features[at], -14) for at in np.flatnonzero(speakers == speakers[row])]
-        expected = np.maximum(features[row], -14) - np.concatenate(own).mean(0) - 7
+        own = [frame for at in np.flatnonzero(speakers == speakers[row]) for frame in spoken(features[at])]
+        expected = np.maximum(features[row], -14) - np.mean(own, axis=0) - 7
         np.testing.assert_allclose(values[place, : lengths[place]], expected, atol=1e-3)
         assert not values[place, lengths[place] :].any()
-    whole, lengths = store.stack(np.flatnonzero(speakers == 2))
-    frames = torch.cat([own[:length] for own, length in zip(whole, lengths.tolist(), strict=True)])
-    torch.testing.assert_close(frames.mean(0), torch.full((16,), -7.0), atol=1e-3, rtol=0)
+
+
+def test_silence_around_speech_moves_nothing(corpus: Manifest) -> None:
+    recordings = Recordings(corpus)
+    features = recordings.features(StrengthNet(NETWORK, 5).front_end)
+    speakers = np.unique(recordings.speakers, return_inverse=True)[1]
+
+    class Padded:
+        values, lengths = features.values, features.lengths + 80
+
+        def __getitem__(self, row: int) -> np.ndarray:
+            return np.pad(features[row], ((40, 40), (0, 0)), constant_values=-23.0)
+
+    plain, padded = Centred(features, speakers), Centred(Padded(), speakers)  # type: ignore[arg-type]
+    torch.testing.assert_close(plain.means, padded.means)
 
 
 def test_curves_come_in_the_order_that_was_asked(corpus: Manifest) -> None:

@@ -11,12 +11,15 @@ from affetto.models.strength import StrengthNet
 from affetto.recipes.recordings import Recordings
 
 _QUIET, _MIDDLE = -14.0, -7.0  # log-mel of near silence, and of speech on average, as networks expect it
+_PAUSE = 25 * np.log(10) / 10  # 25 dB below the loudest frame of an utterance
 
 
 class Centred:
-    """Log-mel frames, each speaker's mean over all of the speaker's frames moved to the middle.
+    """Log-mel frames, the mean over all that a speaker says moved to the middle.
 
     What a voice and its microphone always sound like is gone, loudness against the speaker's own stays.
+    Pauses do not count, frames 25 dB below the loudest of an utterance: corpora differ in how much silence
+    they leave around speech.
 
     Args:
         features: log-mel.
@@ -28,8 +31,11 @@ class Centred:
         count = int(speakers.max(initial=-1)) + 1
         sums, frames = np.zeros((count, features.values.shape[1])), np.zeros((count, 1))
         for row, speaker in enumerate(speakers.tolist()):
-            sums[speaker] += np.maximum(features[row], _QUIET).sum(0, dtype=np.float64)
-            frames[speaker] += features.lengths[row]
+            own = np.maximum(features[row], _QUIET)
+            level = np.log(np.exp(own).sum(1))
+            spoken = level >= level.max() - _PAUSE
+            sums[speaker] += own[spoken].sum(0, dtype=np.float64)
+            frames[speaker] += spoken.sum()
         means = sums / np.maximum(frames, 1) - _MIDDLE
         self.means = torch.from_numpy(means.astype(np.float32))
 
