@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 import torch
 
 from affetto.audio import decode
@@ -20,6 +21,34 @@ from affetto.features import FrontEnd
 from affetto.masking import Guidance, MaskSettings, hidden_frames, prepared
 from affetto.plots import Spoken, curves, to_png
 from affetto.runs import atomic_write
+
+
+def draw(manifest: Manifest, key: str, out: Path) -> Path:
+    """Draws one utterance, and prints what is hidden of it."""
+    row, manifest = manifest.keys.index(key), manifest.where([key])
+    front_end = FrontEnd()
+    start, end = (manifest.table[name].iloc[0] for name in ("start", "end"))
+    part = (None if pd.isna(start) else float(start), None if pd.isna(end) else float(end))
+    waveform = torch.from_numpy(decode(manifest.paths[0], *part))[None]
+    spectrogram = front_end(waveform, torch.tensor([waveform.shape[1]]))[0][0].numpy()
+    frames = len(spectrogram)
+    shown = []
+    for guidance in get_args(Guidance):
+        settings = MaskSettings(guidance=guidance)
+        column = settings.curve or "intensity"
+        curve = read_curves(manifest, column).aligned(0, frames, front_end.hop_seconds)
+        guide = prepared(curve, guidance, row)
+        led = None if settings.curve is None else torch.from_numpy(guide)[None]
+        generator = torch.Generator().manual_seed(0)
+        hidden = hidden_frames(torch.tensor([frames]), frames, settings, led, generator)[0].numpy()
+        title = f"{guidance}: {100 * hidden.mean():.1f} % hidden; by {column}"
+        shown.append(Spoken(title, spectrogram, front_end.hop_seconds, guide, front_end.hop_seconds, hidden))
+        there, elsewhere = guide[hidden].mean(), guide[~hidden].mean()
+        print(f"{guidance}: {hidden.sum()} of {frames} frames, guide {there:.2f}, else {elsewhere:.2f}")
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out / "masks.png") as temporary:
+        temporary.write_bytes(to_png(curves(shown, name="guide")))
+    return out / "masks.png"
 
 
 def main() -> None:
@@ -32,28 +61,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for masks.png")
     arguments = parser.parse_args()
     manifest = Manifest.read(arguments.manifest)
-    manifest = manifest.where([arguments.key or manifest.keys[0]])
-    front_end = FrontEnd()
-    waveform = torch.from_numpy(decode(manifest.paths[0]))[None]
-    spectrogram = front_end(waveform, torch.tensor([waveform.shape[1]]))[0][0].numpy()
-    frames = len(spectrogram)
-    shown = []
-    for guidance in get_args(Guidance):
-        settings = MaskSettings(guidance=guidance)
-        column = settings.curve or "intensity"
-        curve = read_curves(manifest, column).aligned(0, frames, front_end.hop_seconds)
-        guide = prepared(curve, guidance, 0)
-        led = None if settings.curve is None else torch.from_numpy(guide)[None]
-        generator = torch.Generator().manual_seed(0)
-        hidden = hidden_frames(torch.tensor([frames]), frames, settings, led, generator)[0].numpy()
-        title = f"{guidance}: {100 * hidden.mean():.1f} % hidden; by {column}"
-        shown.append(Spoken(title, spectrogram, front_end.hop_seconds, guide, front_end.hop_seconds, hidden))
-        there, elsewhere = guide[hidden].mean(), guide[~hidden].mean()
-        print(f"{guidance}: {hidden.sum()} of {frames} frames, guide {there:.2f}, else {elsewhere:.2f}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(arguments.out / "masks.png") as temporary:
-        temporary.write_bytes(to_png(curves(shown, name="guide")))
-    print(arguments.out / "masks.png")
+    print(draw(manifest, arguments.key or manifest.keys[0], arguments.out))
 
 
 if __name__ == "__main__":

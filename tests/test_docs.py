@@ -23,6 +23,7 @@ import pytest
 from typer.testing import CliRunner
 
 from affetto.cli import app
+from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,6 +222,23 @@ def test_the_examples_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "not read: toy/broken.wav: " in printed
     assert sum(int(number) for number in re.findall(r"^ *(\d+)  ", printed, re.MULTILINE)) == 100
+
+
+def test_the_masks_of_an_utterance_are_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("affetto scan toy toy -o toy.csv --speakers 6 --takes 1")[0] == 0
+    for number, (source, name) in enumerate(
+        [("loudness", "loudness"), ("voicing", "voicing"), ("loudness", "intensity")]
+    ):
+        before = f"{number - 1}/manifest.csv" if number else "toy.csv"
+        assert run(f"affetto annotate intensity {before} --source {source} --name {name} -o {number}")[0] == 0
+    manifest = Manifest.read(folder / "2" / "manifest.csv")
+    capsys.readouterr()
+    drawn = _example("masks").draw(manifest, manifest.keys[3], folder / "drawn")  # type: ignore[attr-defined]
+    assert drawn.stat().st_size > 10_000
+    lines = capsys.readouterr().out.splitlines()
+    hidden = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    assert len(hidden) == 8
+    assert len({count for name, count in hidden.items() if "as-released" not in name}) == 1
 
 
 def _example(name: str) -> object:

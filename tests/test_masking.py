@@ -57,7 +57,7 @@ def test_every_guidance_hides_exactly_as_many_frames(
     lengths: list[int], more: int, ratio: float, span: int, seed: int
 ) -> None:
     sizes, frames = torch.tensor(lengths), max(lengths) + more
-    expected = [span * max(1, round(ratio * length / span)) if length >= span else 0 for length in lengths]
+    expected = [span * max(1, round(ratio * length / span)) if length > span else 0 for length in lengths]
     for guidance in SEPARATE:
         hidden = draw(guidance, sizes, frames, seed, ratio=ratio, span=span)
         assert hidden.sum(1).tolist() == expected
@@ -72,7 +72,7 @@ def test_half_of_any_utterance_always_finds_room(span: int) -> None:
     sizes = torch.arange(1, 90)
     for seed in range(20):
         hidden = draw("random", sizes, 90, seed, ratio=0.5, span=span)
-        wanted = [span * max(1, round(0.5 * size / span)) if size >= span else 0 for size in sizes.tolist()]
+        wanted = [span * max(1, round(0.5 * size / span)) if size > span else 0 for size in sizes.tolist()]
         assert hidden.sum(1).tolist() == wanted
 
 
@@ -136,10 +136,10 @@ def test_a_flat_guide_is_random(level: float) -> None:
 def test_short_utterances_are_safe(guidance: str) -> None:
     sizes = torch.arange(0, 16)
     hidden = draw(guidance, sizes, 16)
-    assert not hidden[:7].any()
+    assert not hidden[:8].any()  # of seven frames nothing would be left
     assert not (hidden & (torch.arange(16) >= sizes[:, None])).any()
     if guidance in SEPARATE:
-        assert hidden[7:].sum(1).tolist() == [7] * 9
+        assert hidden[8:].sum(1).tolist() == [7] * 8
     assert not draw(guidance, torch.tensor([3, 1]), 3).any()  # fewer frames than a span has
 
 
@@ -206,7 +206,8 @@ def test_which_column_a_guidance_looks_at() -> None:
         "random-as-released": None,
     }
     assert MaskSettings(guidance="emotional", column="intensity_2").curve == "intensity_2"
-    assert MaskSettings(guidance="random", column="intensity_2").curve is None
+    with pytest.raises(ConfigError, match="looks at no column"):
+        build(MaskSettings, {"guidance": "random", "column": "intensity_2"})
 
 
 def test_curves_are_prepared_for_their_guidance() -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,6 +61,12 @@ class MaskSettings(Settings):
     span: int = Field(7, ge=1)
     sharpness: float = Field(2.0, ge=0)
     column: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MaskSettings":
+        if self.column is not None and self.guidance not in CURVES:
+            raise ValueError(f"the guidance {self.guidance} looks at no column; leave column out")
+        return self
 
     @property
     def curve(self) -> str | None:
@@ -112,7 +118,7 @@ def hidden_frames(
     """Draws which frames of each utterance are hidden.
 
     An utterance of ``L`` frames gets ``round(ratio * L / span)`` spans, at least one where one fits, and none
-    where it is shorter than a span: nothing would be left to rebuild it from. Spans do not overlap. Starts
+    where it is no longer than a span: nothing would be left to rebuild it from. Spans do not overlap. Starts
     are drawn one after the other among those that are still free, each with a chance in proportion to
     ``exp(sharpness * z)``: ``z`` is the mean of the guide over the span, standardised over the utterance's
     possible starts. A flat guide therefore is random. A chosen start takes at most ``2 span - 1`` starts
@@ -207,7 +213,7 @@ def _separate_starts(lengths: Tensor, settings: MaskSettings, guide: Tensor | No
     """
     span = settings.span
     possible = _inside(lengths - span + 1, noise.shape[1])
-    counts = torch.where(lengths >= span, _span_counts(lengths, settings).clamp_min(1), 0)
+    counts = torch.where(lengths > span, _span_counts(lengths, settings).clamp_min(1), 0)
     keys = noise if guide is None else noise + settings.sharpness * _standardised(guide, possible, span)
     keys = keys.masked_fill(~possible, -torch.inf)
     places = torch.arange(noise.shape[1], device=noise.device)

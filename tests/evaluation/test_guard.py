@@ -58,3 +58,11 @@ def test_speakers_seen_without_labels_are_noted() -> None:
     assert note == "Heard without labels in pretraining: speakers s00, s01, tested in fold 0, 1."
     assert check_leaks(TABLE, meta | {"speakers_seen_without_labels": ["other"]}) == []
     assert "not known" in check_leaks(TABLE, meta | {"speakers_seen_without_labels": "unknown"})[0]
+
+
+def test_labels_that_pretraining_had_are_noted_beside_a_share_of_them() -> None:
+    meta = {"chosen_on": "dev", "speakers_pretrained_with_labels": {"1": ["a", "b"], "2": ["a"]}}
+    assert check_leaks(TABLE, {**meta, "label_fraction": 1.0}) == []
+    [note] = check_leaks(TABLE, {**meta, "label_fraction": 0.1})
+    assert "all emotion labels of 2 speakers, beside the 10 %" in note
+    assert check_leaks(TABLE, {"chosen_on": "dev", "label_fraction": 0.1}) == []

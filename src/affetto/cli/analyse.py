@@ -67,7 +67,10 @@ def layers(
         str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, with report.html.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...")] = 1,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...", show_default="1"),
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(help="Single settings, such as train.epochs=10.")
@@ -80,7 +83,9 @@ def layers(
     from affetto.recipes.layers import RESULT, analyse_layers, layers_settings
     from affetto.runs import RunFolder
 
-    chosen = layers_settings(protocol, encoder, tuple(settings or ()), seeds=list(range(seeds)))
+    chosen = layers_settings(
+        protocol, encoder, tuple(settings or ()), seeds=list(range(seeds)) if seeds else None
+    )
     if RunFolder(out).done:
         typer.echo("finished before; nothing to do")
     run = analyse_layers(Manifest.read(manifest, root), chosen, out)

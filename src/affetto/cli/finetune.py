@@ -27,7 +27,10 @@ def finetune(
     head: Annotated[
         str | None, typer.Option(help="network, logistic or svm; by default what suits the encoder.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...")] = 1,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...", show_default="1"),
+    ] = None,
     label_fraction: Annotated[
         float | None, typer.Option(help="Share of the training labels to use.", show_default="1")
     ] = None,
@@ -58,7 +61,7 @@ def finetune(
         head=head,
         label_fraction=label_fraction,
         enrolment=enrolment,
-        seeds=list(range(seeds)),
+        seeds=list(range(seeds)) if seeds else None,
     )
     if chosen.encoder == "cnn" and (not chosen.train_encoder or chosen.head != "network"):
         typer.echo("note: cnn has no weights of its own yet, so what is kept fixed is an untrained network")

@@ -40,7 +40,10 @@ def pretrain(
     protocol: Annotated[
         str | None, typer.Option(help="Only hear the training speakers of a protocol, fold by fold.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many times to pretrain, with seeds 0, 1, ...")] = 1,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many times to pretrain, with seeds 0, 1, ...", show_default="1"),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")
     ] = None,
@@ -63,7 +66,7 @@ def pretrain(
         groups=groups,
         masking={"guidance": guidance} if guidance else None,
         protocol=protocol,
-        seeds=list(range(seeds)),
+        seeds=list(range(seeds)) if seeds else None,
     )
     finished = RunFolder(out).done
     run = run_pretrain(Manifest.read(manifest, root), chosen, out)

@@ -267,5 +267,9 @@ def aligned(
             f"{key}: its curve lasts {duration:.2f} s and its features {wanted:.2f} s; the recording has "
             f"changed since, or the curve is of another: run affetto annotate {VERB} again"
         )
+    if not np.isfinite(curve).all():
+        raise ManifestError(
+            f"{key}: its curve holds what is no finite number; run affetto annotate {VERB} again"
+        )
     places = (np.arange(frames) + 0.5) * (frame_hop_seconds / hop_seconds) - 0.5
     return np.asarray(np.interp(places, np.arange(len(curve)), curve), np.float32)

@@ -151,6 +151,18 @@ class Manifest:
         return sorted({str(name) if name is not None else "" for name in self.table["corpus"]})
 
     @property
+    def owners(self) -> list[str]:
+        """Who speaks in each row, as ``corpus/speaker`` and so told apart everywhere; "" for nobody known.
+
+        A speaker who has the corpus in front already, as :meth:`join` writes where ids clash, is left alone.
+        """
+        pairs = zip(self.table["corpus"].fillna("").astype(str), self.table["speaker"], strict=True)
+        return [
+            "" if pd.isna(name) else str(name) if str(name).startswith(f"{of}/") else f"{of}/{name}"
+            for of, name in pairs
+        ]
+
+    @property
     def speakers(self) -> list[str]:
         """The speakers, sorted; rows without one do not count."""
         return sorted({str(name) for name in self.table["speaker"] if name is not None})

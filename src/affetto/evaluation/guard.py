@@ -5,6 +5,8 @@ What a run knows about itself comes as ``meta``:
 - ``chosen_on``: the part that epochs and settings were chosen on, one name, a list, or ``{what: part}``.
 - ``speakers_seen_with_labels``: a list, ``{fold: list}``, or ``"unknown"`` (weights from elsewhere).
 - ``speakers_seen_without_labels``: the same, for pretraining; printed, not refused.
+- ``label_fraction`` and ``speakers_pretrained_with_labels``: a share of the labels, and ``{fold: list}`` of
+  those whose labels pretraining had all the same; printed.
 - ``speaker_dependent``: the run shares speakers between parts on purpose.
 
 Speakers are plain ids, or ``corpus/speaker`` where ids of several corpora would clash.
@@ -52,8 +54,22 @@ def check_leaks(table: pd.DataFrame, meta: Mapping[str, Any], speaker_dependent:
         )
     if speaker_dependent:
         notes.append(f"This run is {STAMP}: its numbers say nothing about new speakers.")
+    notes += _pretraining_notes(meta, table)
     notes += _unlabelled_notes(meta, table)
     return notes
+
+
+def _pretraining_notes(meta: Mapping[str, Any], table: pd.DataFrame) -> list[str]:
+    """Returns what a small share of labels leaves out: those that pretraining had."""
+    share = meta.get("label_fraction", 1.0)
+    seen = _seen_by_fold(meta.get("speakers_pretrained_with_labels"), table).values()
+    most = max((len(names) for names in seen), default=0)
+    if not most or share == 1:
+        return []
+    return [
+        f"Labels were not as few as they look: pretraining had seen all emotion labels of {most} speakers, "
+        f"beside the {100 * share:g} % that the recogniser learned from."
+    ]
 
 
 def _check_choices(meta: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,6 @@ class NpcSettings(Settings):
         dropout: in each block.
         front_end: ``"logmel"``, or Kaldi's ``"fbank"``.
         bins: mel bands.
-        deltas: orders of deltas beside them.
         cmvn: whether columns are normalised over each utterance.
         stack: feature frames laid side by side to one frame of the network.
     """
@@ -40,7 +39,6 @@ class NpcSettings(Settings):
     dropout: float = Field(0.1, ge=0, lt=1)
     front_end: Literal["logmel", "fbank"] = "logmel"
     bins: int = Field(80, ge=8)
-    deltas: int = Field(0, ge=0, le=3)
     cmvn: bool = True
     stack: int = Field(1, ge=1)
 
@@ -72,9 +70,8 @@ class Npc(Encoder):
     def __init__(self, settings: NpcSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or NpcSettings()
-        self.front_end = FrontEnd(
-            kind=settings.front_end, bins=settings.bins, deltas=settings.deltas, cmvn=settings.cmvn
-        )
+        # No deltas: those of the neighbours would tell of the frame that is hidden.
+        self.front_end = FrontEnd(kind=settings.front_end, bins=settings.bins, cmvn=settings.cmvn)
         self.hop_seconds = settings.stack * self.front_end.hop_seconds
         self.centre_seconds = stacked_centre_seconds(self.front_end, settings.stack)
         self.dim = settings.width

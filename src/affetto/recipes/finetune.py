@@ -114,6 +114,7 @@ def _one(
         "choices": fitted.choices,
         "chosen_on": "dev",
         "trained_on": sorted({*material.speakers[used].tolist(), *fitted.heard.get("with_labels", [])}),
+        "pretrained_with_labels": fitted.heard.get("with_labels", []),
         "heard": fitted.heard.get("without_labels", []),
         "dev": sorted(set(material.speakers[dev].tolist())),
         "test": sorted(set(material.speakers[test].tolist())),
@@ -242,6 +243,11 @@ def _gather(
         },
         "speakers_seen_without_labels": {
             str(fold.number): infos[first, fold.number]["heard"] for fold in folds
+        },
+        "speakers_pretrained_with_labels": {
+            # A run that was begun before this was kept has none of it.
+            str(fold.number): infos[first, fold.number].get("pretrained_with_labels", [])
+            for fold in folds
         },
         "weights_from_elsewhere": settings.published_weights,
         "unreadable": material.unreadable,

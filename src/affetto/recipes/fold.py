@@ -198,8 +198,7 @@ def start_from(encoder: Encoder, task: FoldTask) -> dict[str, list[str]]:
     assert settings.pretrained is not None
     folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
     config = load_encoder(folder, encoder)
-    corpora = material.manifest.corpora
-    return {kind: heard(config, corpora, kind) for kind in ("with_labels", "without_labels")}
+    return {kind: heard(config, material.manifest, kind) for kind in ("with_labels", "without_labels")}
 
 
 def _speeds(settings: FinetuneSettings) -> list[float]:

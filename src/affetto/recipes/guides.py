@@ -3,22 +3,44 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affetto.corpora.curves import Curves, read_curves
+from affetto.corpora.curves import VERB, Curves, read_curves
+from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
+from affetto.corpora.vectors import vector_places
 from affetto.data import FeatureCache
 from affetto.errors import LeakError
 from affetto.features import FrontEnd
 from affetto.masking import Guidance, prepared
+from affetto.protocols.protocol import load_protocol
 from affetto.recipes.recordings import Recordings
 
 
+class Labelled(NamedTuple):
+    """Whose emotion labels curves rest on.
+
+    Attributes:
+        speakers: ``corpus/speaker``.
+        unknown: whether weights from elsewhere took part, whose labels nobody knows.
+    """
+
+    speakers: list[str]
+    unknown: bool
+
+
+def known_curves(manifest: Manifest, column: str) -> Curves:
+    """Returns the curves of the utterances that have one; what could not be read has none."""
+    there = np.array([place is not None for place in vector_places(manifest, column, VERB)])
+    return read_curves(manifest.where(there) if there.any() else manifest, column)
+
+
 def curves_sha256(curves: Curves) -> str:
-    """Returns the hash of every value of curves, of all folds."""
-    digest = hashlib.sha256()
+    """Returns the hash of curves of all folds: their values, lengths and step."""
+    digest = hashlib.sha256(json.dumps([curves.hop_seconds, curves.lengths.tolist()]).encode())
     folds: list[int] | list[None] = curves.folds or [None]
     for number in range(len(curves)):
         for fold in folds:
@@ -26,8 +48,8 @@ def curves_sha256(curves: Curves) -> str:
     return digest.hexdigest()
 
 
-def labelled_speakers(curves: Curves, protocol: str | None, fold: int, tested: set[str]) -> list[str]:
-    """Returns the speakers whose emotion labels the curves rest on, ``corpus/speaker``.
+def labelled(curves: Curves, protocol: str | None, fold: int, tested: set[str]) -> Labelled:
+    """Returns whose emotion labels the curves rest on.
 
     Args:
         curves: of a manifest's column.
@@ -39,7 +61,7 @@ def labelled_speakers(curves: Curves, protocol: str | None, fold: int, tested: s
         LeakError: when labels of test speakers were seen.
         ManifestError: for curves that were made fold by fold of another protocol.
     """
-    curves.check_protocol(protocol)
+    curves.check_protocol(None if protocol is None else load_protocol(protocol).name)
     seen = curves.speakers_with_labels(fold if curves.folds else None)
     if both := sorted(tested & set(seen)):
         raise LeakError(
@@ -47,7 +69,7 @@ def labelled_speakers(curves: Curves, protocol: str | None, fold: int, tested: s
             f"fold {fold} of {protocol} tests: {some(both)}; make curves for it with affetto annotate "
             f"intensity --protocol {protocol}"
         )
-    return seen
+    return Labelled(seen, bool(curves.info.get("weights_from_elsewhere")))
 
 
 def guide(

@@ -20,7 +20,7 @@ from affetto.evaluation.page import page
 from affetto.recipes.annotate import MANIFEST, META
 from affetto.recipes.intensity_page import PAGE, Findings, blocks, examples, said, title
 from affetto.recipes.intensity_quality import judge, measure
-from affetto.recipes.intensity_sources import SOURCES, Made, Source, full_names
+from affetto.recipes.intensity_sources import SOURCES, Made, Source
 from affetto.recipes.recordings import Recordings
 from affetto.recipes.strength import RankerSettings
 from affetto.runs import RunFolder, write_json, write_text
@@ -156,8 +156,9 @@ def _write(
         "folds": made.folds,
         "speakers_seen": {
             "with_labels": made.with_labels,
-            "without_labels": sorted(set(full_names(recordings.manifest)) - {""}),
+            "without_labels": sorted(set(recordings.manifest.owners) - {""}),
         },
+        "weights_from_elsewhere": made.unknown,
         "ends": made.ends,
         "settings": settings.model_dump(mode="json"),
         "affetto_version": __version__,
@@ -182,7 +183,7 @@ def _report(
     emotions = source.emotions(recordings)
     labels = sorted({str(name) for name in emotions if name is not None})
     truth = np.array([-1 if name is None else labels.index(str(name)) for name in emotions], np.int64)
-    speakers = np.unique(np.array(full_names(recordings.manifest)), return_inverse=True)[1]
+    speakers = np.unique(np.array(recordings.manifest.owners), return_inverse=True)[1]
     tested = (made.tested >= 0) & (table["speaker"].notna().to_numpy())
     quality = judge(
         measure(recordings, curves, made.hop_seconds),

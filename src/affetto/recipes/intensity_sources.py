@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from affetto.annotate.intensity import away_from, levels, squeezed
 from affetto.audio import SAMPLE_RATE
-from affetto.config import build
 from affetto.corpora.manifest import Manifest
-from affetto.errors import CheckpointError, ConfigError, ProtocolError
+from affetto.errors import ConfigError, ProtocolError
 from affetto.features import FrontEnd
-from affetto.models.checkpoint import CONFIG, load_weights, read_config
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.models.classifier import load_classifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.recipes.recordings import Recordings
@@ -46,6 +44,7 @@ class Made(NamedTuple):
             speaker; -1 for none.
         ends: what became 0 and what 1, by fold and corpus; empty where nothing had to be squeezed.
         choices: what dev chose.
+        unknown: whether weights from elsewhere took part, whose labels nobody knows.
     """
 
     values: NDArray[np.float32]
@@ -58,6 +57,7 @@ class Made(NamedTuple):
     tested: NDArray[np.int64]
     ends: Ends
     choices: dict[str, Any]
+    unknown: bool = False
 
 
 class Source(Protocol):
@@ -119,16 +119,8 @@ class Asked(_Plain):
     def __init__(self, manifest: Manifest, settings: "IntensitySettings") -> None:
         assert settings.recogniser is not None
         folder = Path(settings.recogniser)
-        self.settings, self.config = settings, read_config(folder)
-        kind = self.config.get("class")
-        if kind != EmotionClassifier.__name__ or not isinstance(self.config.get("classifier"), dict):
-            raise CheckpointError(
-                f"{folder / CONFIG} describes no recogniser but {kind!r}; name the folder that affetto "
-                "finetune wrote"
-            )
-        self.classifier = EmotionClassifier(build(ClassifierSettings, self.config["classifier"]))
-        load_weights(folder, self.classifier)
-        self.classifier.eval().requires_grad_(False)
+        self.settings = settings
+        self.classifier, self.config = load_classifier(folder)
         labels = self.classifier.settings.labels
         if NEUTRAL not in labels:
             raise ConfigError(
@@ -167,6 +159,7 @@ class Asked(_Plain):
             tested,
             {},
             {},
+            bool(self.config.get("weights_from_elsewhere")),
         )
 
     def _speakers(self, manifest: Manifest) -> list[str]:
@@ -228,7 +221,7 @@ class Ranked(_Plain):
 
     def make(self, recordings: Recordings, run: RunFolder) -> Made:
         """Fits what is not fitted yet, and reads every utterance with the network of every fold."""
-        names = np.array(full_names(recordings.manifest))
+        names = np.array(recordings.manifest.owners)
         speakers = _speakers(recordings.manifest)
         truth = np.array(
             [-1 if each is None else self.labels.index(each) for each in self.emotions(recordings)], np.int64
@@ -279,20 +272,14 @@ class Ranked(_Plain):
         )
 
 
-def full_names(manifest: Manifest) -> list[str]:
-    """Returns ``corpus/speaker`` of every utterance, "" where nobody says who speaks."""
-    pairs = zip(manifest.table["corpus"].fillna(""), manifest.table["speaker"], strict=True)
-    return ["" if speaker is None else f"{corpus}/{speaker}" for corpus, speaker in pairs]
-
-
 def _speakers(manifest: Manifest) -> NDArray[np.int64]:
     """Returns the number of each utterance's speaker, ``(N,)``; those of nobody known are one."""
-    return np.asarray(np.unique(full_names(manifest), return_inverse=True)[1], np.int64)
+    return np.asarray(np.unique(manifest.owners, return_inverse=True)[1], np.int64)
 
 
 def _unseen(manifest: Manifest, seen: set[str]) -> NDArray[np.int64]:
     """Returns 0 for utterances of known speakers whose labels were not seen, ``(N,)``, and -1 for others."""
-    return np.array([0 if name and name not in seen else -1 for name in full_names(manifest)], np.int64)
+    return np.array([0 if name and name not in seen else -1 for name in manifest.owners], np.int64)
 
 
 def _squeezed(

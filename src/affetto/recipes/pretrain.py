@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from affetto.annotate.kmeans import spherical_kmeans
 from affetto.annotate.spaces import centred
-from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.data import LengthBuckets, Loader, SpeakerBatches, Store
 from affetto.models.embedders import build_encoder, load_published
@@ -22,7 +21,7 @@ from affetto.models.encoder import Encoder
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.recipes.groups import Groups, speaker_groups
-from affetto.recipes.guides import guide, labelled_speakers
+from affetto.recipes.guides import Labelled, guide, known_curves, labelled
 from affetto.recipes.pretrained import ENCODER, save_encoder
 from affetto.recipes.recordings import Recordings
 from affetto.recipes.tasks import PretrainSettings, build_objective, knowledge, spread, target_vectors
@@ -50,7 +49,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     manifest.require("speaker")
     parts = _parts(manifest, settings.protocol)
     known = knowledge(manifest, settings)
-    labelled = {fold: _labelled(manifest, settings, fold, part) for fold, part in parts.items()}
+    leading = {fold: _labelled(manifest, settings, fold, part) for fold, part in parts.items()}
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
@@ -68,7 +67,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
                     rows = np.array(
                         [row for row, key in enumerate(recordings.manifest.keys) if key in parts[fold].heard]
                     )
-                    job = _Job(seed, fold, rows, labelled[fold], folder)
+                    job = _Job(seed, fold, rows, leading[fold], folder)
                     _one(recordings, job, settings, accelerator, manifest.sha256)
             accelerator.wait_for_everyone()
             if main:
@@ -90,7 +89,7 @@ def _parts(manifest: Manifest, protocol: str | None) -> dict[int, _Part]:
         return {1: _Part(set(manifest.keys), set())}
     loaded = load_protocol(protocol)
     folds = loaded.folds(loaded.select(manifest))
-    owner = pd.Series(_owners(manifest), manifest.table["key"])
+    owner = pd.Series(manifest.owners, manifest.table["key"])
     parts = {}
     for fold in folds:
         tested = set(owner[list(fold.test)])
@@ -100,28 +99,23 @@ def _parts(manifest: Manifest, protocol: str | None) -> dict[int, _Part]:
     return parts
 
 
-def _owners(manifest: Manifest) -> NDArray[np.str_]:
-    """Returns ``corpus/speaker`` of each utterance, ``(N,)``."""
-    table = manifest.table
-    return (table["corpus"].fillna("").astype(str) + "/" + table["speaker"].astype(str)).to_numpy(str)
-
-
-def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: _Part) -> list[str]:
-    """Returns the speakers whose emotion labels made the curves that lead a fold's masks."""
-    found: set[str] = set()
-    for column, _ in settings.curves.values():
-        curves = read_curves(manifest, column)
-        found.update(labelled_speakers(curves, settings.protocol, fold, part.tested))
-    return sorted(found)
+def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: _Part) -> Labelled:
+    """Returns whose emotion labels made the curves that lead a fold's masks."""
+    columns = {column for column, _ in settings.curves.values()}
+    found = [
+        labelled(known_curves(manifest, column), settings.protocol, fold, part.tested) for column in columns
+    ]
+    speakers = sorted({name for each in found for name in each.speakers})
+    return Labelled(speakers, any(each.unknown for each in found))
 
 
 class _Job(NamedTuple):
-    """One seed and fold: the rows to hear, and the speakers whose labels lead the masks."""
+    """One seed and fold: the rows to hear, and whose labels lead the masks."""
 
     seed: int
     fold: int
     rows: NDArray[np.int64]
-    labelled: list[str]
+    labelled: Labelled
     folder: RunFolder
 
 
@@ -166,7 +160,8 @@ def _one(
 
     fit(objective, loader, settings.train, folder, on_epoch, accelerator)
     if accelerator.is_main_process:
-        names = sorted(set(_owners(recordings.manifest)[rows].tolist()))
+        owners = recordings.manifest.owners
+        names = sorted({owners[row] for row in rows.tolist()})
         config = {
             "encoder": settings.encoder.model_dump(mode="json"),
             "front_end": encoder.front_end.model_dump(mode="json"),
@@ -174,11 +169,12 @@ def _one(
             "tasks": settings.task_weights,
             "groups": settings.groups if clustered else None,
             "masking": settings.masking.model_dump(mode="json") if settings.masked else None,
+            "switches": settings.switches,
             "protocol": settings.protocol,
             "manifest_sha256": manifest_sha256,
-            "weights_from_elsewhere": settings.published_weights,
+            "weights_from_elsewhere": settings.published_weights or job.labelled.unknown,
             "speakers_seen": {
-                "with_labels": sorted({*job.labelled, *names}) if groups.from_labels else job.labelled,
+                "with_labels": sorted({*job.labelled.speakers, *(names if groups.from_labels else ())}),
                 "without_labels": names,
             },
         }

@@ -1,14 +1,15 @@
 """Folders of pretrained encoders: what ``pretrain`` writes and ``finetune`` starts from."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from affetto import __version__
+from affetto.corpora.manifest import Manifest
 from affetto.errors import CheckpointError
 from affetto.models.checkpoint import load_weights, read_config, save_weights
 from affetto.models.encoder import Encoder
+from affetto.recipes.recordings import speaker_names
 from affetto.runs import write_text
 
 ENCODER = "encoder"
@@ -68,19 +69,28 @@ def find_encoder(path: str | Path, protocol: str | None = None, seed: int = 0, f
     return (same_seed or found)[0].parent
 
 
-def heard(config: dict[str, Any], corpora: Sequence[str], kind: str) -> list[str]:
-    """Returns the speakers that an encoder heard, as a manifest would call them.
+def heard(config: dict[str, Any], manifest: Manifest, kind: str) -> list[str]:
+    """Returns the speakers that an encoder heard, as a run on a manifest calls them.
+
+    Speakers of other corpora keep their full name. Where a corpus has no name on one side, the speaker's own
+    id decides: rather one too many is refused than one too few.
 
     Args:
         config: of the encoder folder, whose speakers are ``corpus/speaker``.
-        corpora: of the manifest; with several, speakers keep the corpus in front.
+        manifest: the utterances of the run.
         kind: ``"with_labels"`` or ``"without_labels"``.
     """
-    names = config["speakers_seen"][kind]
-    if len(corpora) > 1:
-        return list(names)
-    pairs = [name.split("/", 1) for name in names]
-    return [speaker for corpus, speaker in pairs if corpus in corpora]
+    called = dict(zip(manifest.owners, speaker_names(manifest).tolist(), strict=True))
+    found: set[str] = set()
+    for name in config["speakers_seen"][kind]:
+        corpus, _, own = name.partition("/")
+        alike = {
+            shown
+            for owner, shown in called.items()
+            if owner.partition("/")[2] == own and (not corpus or owner.startswith("/"))
+        }
+        found |= {called[name]} if name in called else alike or {name}
+    return sorted(found)
 
 
 def encoder_settings(path: str | Path) -> dict[str, Any]:

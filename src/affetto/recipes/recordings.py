@@ -157,10 +157,9 @@ class Recordings:
 
 def speaker_names(manifest: Manifest) -> NDArray[np.str_]:
     """Returns the speaker of each utterance, ``(N,)``: ``corpus/speaker`` where there are several corpora."""
-    corpora = manifest.table["corpus"].astype(str)
-    several = corpora.nunique() > 1
-    pairs = zip(corpora, manifest.table["speaker"], strict=True)
-    return np.array([f"{corpus}/{name}" if several else str(name) for corpus, name in pairs])
+    if len(manifest.corpora) > 1:
+        return np.array(manifest.owners)
+    return np.array([str(name) for name in manifest.table["speaker"]])
 
 
 def _description(module: Encoder | Embedder) -> list[str]:

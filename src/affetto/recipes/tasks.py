@@ -14,11 +14,11 @@ from torch import Tensor
 
 from affetto.annotate.spaces import centred, without
 from affetto.config import Settings, build, merge, override, read
-from affetto.corpora.curves import INTENSITY_COLUMN, read_curves
+from affetto.corpora.curves import INTENSITY_COLUMN
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import read_vectors
 from affetto.errors import ConfigError
-from affetto.masking import Guidance, MaskSettings
+from affetto.masking import CURVES, Guidance, MaskSettings
 from affetto.models.embedders import EncoderSettings
 from affetto.models.encoder import Encoder
 from affetto.models.npc import Npc
@@ -34,7 +34,7 @@ from affetto.objectives.together import Together
 from affetto.objectives.vectors import VectorTask
 from affetto.recipes.contents import content_bytes, contents
 from affetto.recipes.groups import group_column
-from affetto.recipes.guides import curves_sha256
+from affetto.recipes.guides import curves_sha256, known_curves
 from affetto.recipes.recordings import Recordings
 from affetto.training import TrainSettings
 
@@ -171,6 +171,12 @@ class PretrainSettings(Settings):
         return any(name in self.task_weights for name in VIEW_TASKS)
 
     @property
+    def switches(self) -> dict[str, Any]:
+        """What else the masked task does, as its own settings say; nothing without such a task."""
+        tasks = [name for name in MASKED_TASKS if name in self.task_weights]
+        return getattr(self, tasks[0]).model_dump(mode="json") if tasks else {}
+
+    @property
     def curves(self) -> dict[str, tuple[str, Guidance | None]]:
         """The curves that a masked task looks at, by what they are to it: column, and what it is made for."""
         found: dict[str, tuple[str, Guidance | None]] = {}
@@ -178,13 +184,13 @@ class PretrainSettings(Settings):
             return found
         if self.masking.curve is not None:
             found["guide"] = self.masking.curve, self.masking.guidance
-        if any(
-            getattr(self, name).intensity_input or getattr(self, name).intensity_loss
-            for name in MASKED_TASKS
-            if name in self.task_weights
-        ):
-            found["intensity"] = INTENSITY_COLUMN, None
+        if any(self.switches.get(name) for name in ("intensity_input", "intensity_loss")):
+            by_intensity = CURVES.get(self.masking.guidance) == INTENSITY_COLUMN
+            found["intensity"] = (self.masking.curve if by_intensity else None) or INTENSITY_COLUMN, None
         return found
+
+
+_PLAIN = {"mockingjay": MockingjayObjectiveSettings(), "npc": NpcObjectiveSettings()}
 
 
 def pretrain_settings(
@@ -211,10 +217,15 @@ def pretrain_settings(
             f"the objective {settings.objective} has one task, got {', '.join(tasks)}; "
             "choose --objective multitask"
         )
-    if "npc" in tasks and settings.masking.curve and settings.npc.frames == "all" and not settings.npc.wider:
+    idle = [name for name in MASKED_TASKS if name not in tasks and getattr(settings, name) != _PLAIN[name]]
+    npc_alone = "npc" in tasks and settings.npc.frames == "all" and not settings.npc.wider
+    if settings.masking != MaskSettings() and (npc_alone or not settings.masked):
+        idle.append("masking")
+    if idle:
         raise ConfigError(
-            f"masking.guidance={settings.masking.guidance} leads nothing in npc, whose mask is in its "
-            "weights; set npc.frames=chosen, or npc.wider"
+            f"the settings of {', '.join(idle)} would do nothing: masking is for mockingjay, and for npc "
+            "with npc.frames=chosen or npc.wider, and a task's own settings are for that task; leave them "
+            "out, or choose --objective mockingjay or npc"
         )
     if set(MASKED_TASKS) <= set(tasks):
         raise ConfigError("mockingjay and npc have encoders of their own; give a weight to one of them")
@@ -228,7 +239,7 @@ def knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
     """
     columns = sorted({column for column, _ in settings.curves.values()})
     found = [_view_knowledge(manifest, settings)]
-    found += [curves_sha256(read_curves(manifest, column)) for column in columns]
+    found += [curves_sha256(known_curves(manifest, column)) for column in columns]
     known = [each for each in found if each is not None]
     if len(known) < 2:
         return known[0] if known else None
