@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
@@ -73,7 +72,7 @@ def in_order(
                 for batch in batches(chunk)
             ]
             # The tasks alone hold the samples from here on, and let go of them one by one.
-            waiting.append(([replace(piece, samples=None) for piece in chunk], jobs))
+            waiting.append(([_with(piece, None) for piece in chunk], jobs))
             del chunk, jobs
             if len(waiting) > 1:
                 yield from _finished(*waiting.popleft())
@@ -167,11 +166,16 @@ def _chunks(pieces: Iterable[Piece], seconds: float = CHUNK_SECONDS) -> Iterator
             slab = np.empty(max(room, length), np.float32)
         if piece.samples is not None:
             slab[used : used + length] = piece.samples
-            piece = replace(piece, samples=slab[used : used + length])
+            piece = _with(piece, slab[used : used + length])
         chunk.append(piece)
         used += length
     if chunk:
         yield chunk
+
+
+def _with(piece: Piece, samples: NDArray[np.float32] | None) -> Piece:
+    """Returns the piece with other samples, at a tenth of what ``dataclasses.replace`` takes."""
+    return Piece(piece.clip, piece.start, piece.end, samples, piece.fault, piece.last)
 
 
 def _run(compute: Compute, pieces: list[Piece]) -> Rows:

@@ -48,6 +48,8 @@ def ranked(probabilities: NDArray[np.float64], labels: list[str]) -> list[Score]
 
 def mean(parts: list[tuple[Piece, NDArray[Any]]]) -> NDArray[np.float64]:
     """Averages the probabilities ``(K,)`` of pieces, each counted by its length."""
+    if len(parts) == 1:
+        return parts[0][1].astype(np.float64)
     weights = np.array([piece.end - piece.start for piece, _ in parts])
     return np.average(np.stack([row for _, row in parts]).astype(np.float64), axis=0, weights=weights)
 
