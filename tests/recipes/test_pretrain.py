@@ -29,6 +29,14 @@ from affetto.recipes.tasks import PretrainSettings, VectorSettings, pretrain_set
 from affetto.runs import RunFolder
 
 TINY = ("encoder.width=16", "encoder.blocks=1", "encoder.bins=20", "train.epochs=2", "train.batch_size=16")
+MASKED = (
+    "encoder.width=16",
+    "encoder.heads=2",
+    "encoder.blocks=1",
+    "encoder.feed_forward=16",
+    "encoder.bins=20",
+    "train.batch_size=16",
+)
 FOLD = "seed-0/fold-1"
 
 
@@ -142,16 +150,19 @@ def test_running_again_does_nothing(straight: RunFolder, annotated: Manifest) ->
     assert file.stat().st_mtime_ns == before
 
 
-def test_kill_9_and_the_same_command_again(annotated: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*TINY, "per_speaker=8", "refresh_epochs=1"),
+        (*MASKED, "--objective", "mockingjay"),
+    ],
+    ids=["contrastive", "mockingjay"],
+)
+def test_kill_9_and_the_same_command_again(
+    annotated: Manifest, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
     listed = tmp_path / "annotated.csv"
     annotated.write(listed)
-    overrides = (
-        *TINY,
-        "per_speaker=8",
-        "train.epochs=4",
-        "train.checkpoint_steps=1",
-        "refresh_epochs=1",
-    )
     runs = []
     for name in ("whole", "killed"):
         out = tmp_path / name
@@ -165,6 +176,8 @@ def test_kill_9_and_the_same_command_again(annotated: Manifest, tmp_path: Path) 
             "-o",
             str(out),
             *overrides,
+            "train.epochs=4",
+            "train.checkpoint_steps=1",
         ]
         if name == "killed":
             process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -182,23 +195,34 @@ def test_kill_9_and_the_same_command_again(annotated: Manifest, tmp_path: Path) 
         assert torch.equal(tensor, weights(runs[1])[name]), name
 
 
-def test_two_processes_are_one(annotated: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "exact",
+    [
+        (
+            *TINY,
+            "encoder.drop_path=0",
+            "views.crop_seconds=0",
+            "views.augment={gain_db: 0, noise_probability: 0, speed: null}",
+            "views.augment.time_masks=0",
+            "views.augment.frequency_masks=0",
+            "per_speaker=8",
+        ),
+        # Without a mask that is drawn: each process draws its own.
+        (*TINY, "--objective", "npc", "npc.frames=all", "encoder.dropout=0"),
+    ],
+    ids=["contrastive", "npc"],
+)
+def test_two_processes_are_one(annotated: Manifest, tmp_path: Path, exact: tuple[str, ...]) -> None:
     listed = tmp_path / "annotated.csv"
     annotated.write(listed)
-    exact = (
-        "encoder.drop_path=0",
-        "views.crop_seconds=0",
-        "views.augment={gain_db: 0, noise_probability: 0, speed: null, time_masks: 0, frequency_masks: 0}",
-        "per_speaker=8",
-        "train.epochs=1",
-    )
     found = []
     for processes, size in ((1, 16), (2, 8)):
         start = [sys.executable, "-m"]
         if processes > 1:
             start += ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
         out = tmp_path / str(processes)
-        asked = ["--manifest", str(listed), "-o", str(out), *TINY, *exact, f"train.batch_size={size}"]
+        asked = ["--manifest", str(listed), "-o", str(out), *exact, "train.epochs=1"]
+        asked.append(f"train.batch_size={size}")
         subprocess.run([*start, "affetto", "pretrain", *asked], check=True, capture_output=True)
         found.append(weights(RunFolder(out)))
     for name, tensor in found[0].items():
