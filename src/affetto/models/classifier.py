@@ -20,6 +20,7 @@ from affetto.models.embedders import (
 from affetto.models.encoder import Frames
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LinearHead, Standardise
+from affetto.models.language import LanguageHead, LanguageSettings
 
 Reads = Literal["waveforms", "features", "frames"]
 """What reaches a classifier: samples, what its front end made of them, or what its encoder made of those."""
@@ -31,8 +32,9 @@ class ClassifierSettings(Settings):
     Attributes:
         embedder: what turns an utterance into a vector.
         labels: the classes, in the order of the scores.
-        head: ``"linear"`` or ``"kernel"``.
+        head: ``"linear"``, ``"kernel"`` or ``"language"``.
         support: support vectors of a kernel head.
+        language: shape of a language head.
         standardise: whether embeddings are standardised as fitted in training.
         dropout: share of the embedding hidden in training.
         rank: dimensions in which a speaker's offset is estimated; 0 for a recogniser without enrolment.
@@ -40,8 +42,9 @@ class ClassifierSettings(Settings):
 
     embedder: EmbedderSettings = NetworkSettings()
     labels: tuple[str, ...] = Field(min_length=2)
-    head: Literal["linear", "kernel"] = "linear"
+    head: Literal["linear", "kernel", "language"] = "linear"
     support: int = Field(0, ge=0)
+    language: LanguageSettings = LanguageSettings()
     standardise: bool = False
     dropout: float = Field(0.3, ge=0, lt=1)
     rank: int = Field(0, ge=0)
@@ -62,11 +65,7 @@ class EmotionClassifier(nn.Module):
         self.front_end = self.embedder.front_end
         dim, classes = self.embedder.dim, len(settings.labels)
         self.standardise = Standardise(dim) if settings.standardise else nn.Identity()
-        self.head: LinearHead | KernelHead = (
-            KernelHead(dim, classes, settings.support)
-            if settings.head == "kernel"
-            else LinearHead(dim, classes, settings.dropout)
-        )
+        self.head = _head(settings, dim, classes)
         network = self.embedder if isinstance(self.embedder, Network) else None
         self.statistics_dim = network.statistics_dim if settings.rank and network else 0
         self.enrolment = (
@@ -146,6 +145,14 @@ class EmotionClassifier(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Scores ``features (B, T, F)``: ``(B, K)``."""
         return self.scores(self.embed(features, lengths))
+
+
+def _head(settings: ClassifierSettings, dim: int, classes: int) -> LinearHead | KernelHead | LanguageHead:
+    if settings.head == "kernel":
+        return KernelHead(dim, classes, settings.support)
+    if settings.head == "language":
+        return LanguageHead(dim, classes, settings.language, settings.dropout)
+    return LinearHead(dim, classes, settings.dropout)
 
 
 def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:

@@ -8,9 +8,13 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affetto.augment import AugmentConfig, augment_waveforms, mixup, spec_augment
 from affetto.data import Batch
+from affetto.data.spectra import augment_spectra
 from affetto.errors import ConfigError
 from affetto.features import FrontEnd
+from affetto.models.classifier import EmotionClassifier, Reads
+from affetto.models.embedders import Network
 from affetto.models.encoder import Encoder, Frames
 
 
@@ -50,6 +54,55 @@ class Views:
     lengths: Tensor
     index: Tensor
     columns: dict[str, Tensor]
+
+
+class Supervised(Objective):
+    """What trains a recogniser's network on labels: changes what was heard, and embeds it.
+
+    Args:
+        classifier: the network to train.
+        augment: what is done to waveforms, features and cached frames in training.
+        reads: what the batches hold.
+    """
+
+    def __init__(self, classifier: EmotionClassifier, augment: AugmentConfig, reads: Reads) -> None:
+        super().__init__()
+        if not isinstance(classifier.embedder, Network):
+            raise TypeError("only networks are trained by gradient; this embedder gives fixed vectors")
+        self.classifier, self.augment, self.reads = classifier, augment, reads
+
+    def embedded(self, batch: Batch, targets: Tensor) -> tuple[Tensor, Frames, Tensor, Tensor, Tensor]:
+        """Augments, in training, and embeds.
+
+        Returns:
+            Vectors ``(B, D)``, the encoder's frames, what it read, its lengths ``(B,)``, and the targets
+            ``(B, K)``, mixed as the utterances were.
+        """
+        frames, features, lengths, targets = self._frames(batch, targets)
+        assert isinstance(self.classifier.embedder, Network)
+        return self.classifier.embedder.pool(frames), frames, features, lengths, targets
+
+    def _frames(self, batch: Batch, targets: Tensor) -> tuple[Frames, Tensor, Tensor, Tensor]:
+        generator = new_generator()
+        values, lengths, augment = batch.values, batch.lengths, self.augment
+        embedder, front_end = self.classifier.embedder, self.classifier.front_end
+        if self.reads == "frames":
+            if self.training:
+                values = spec_augment(values, lengths, augment, generator)
+                values, lengths, targets = mixup(values, lengths, targets, augment.mixup, generator)
+            return self.classifier.split_layers(values, lengths), values, lengths, targets
+        if self.training:
+            if self.reads == "features":
+                values, lengths = augment_spectra(values, lengths, augment, front_end, generator)
+            else:
+                values, lengths = augment_waveforms(values, lengths, augment, generator)
+            values, lengths, targets = mixup(values, lengths, targets, augment.mixup, generator)
+        if self.reads == "waveforms":
+            values, lengths = front_end(values, lengths)
+        if self.training and front_end.kind != "waveform":
+            values = spec_augment(values, lengths, augment, generator)
+        assert isinstance(embedder, Network)
+        return embedder.encoder(values, lengths), values, lengths, targets
 
 
 class Task(nn.Module):

@@ -17,9 +17,14 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Rea
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Encoder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
+from affetto.models.language import LanguageHead
+from affetto.models.text import TextEncoder
+from affetto.objectives.clap import Clap
 from affetto.objectives.classify import Classify
+from affetto.objectives.objective import Supervised
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 from affetto.recipes.enrol import all_classes, can_enrol, fit_enrolment, fit_temperature, uar
+from affetto.recipes.language import Sentences, keep_names, sentences, text_vectors, without
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
 from affetto.recipes.pretrained import find_encoder, heard, load_encoder
@@ -90,7 +95,9 @@ def fit_fold(
     train = labelled_part(train, material.truth, settings.label_fraction, seed)
     enough = can_enrol(material.speakers[train], material.speakers[dev])
     rank = settings.rank if settings.enrolment and enough else 0
-    fitter = _fit_network if settings.head == "network" else _fit_classical
+    if settings.clap.left_out:
+        train, dev = (without(rows, material, settings.clap.left_out) for rows in (train, dev))
+    fitter = _fit_network if settings.head in ("network", "language") else _fit_classical
     fitted = fitter(FoldTask(material, fold, train, dev, settings, seed, rank, run, accelerator))
     classifier, vectors = fitted.classifier, fitted.vectors
     classifier.eval()
@@ -123,7 +130,12 @@ def _fit_network(task: FoldTask) -> Fitted:
     material, settings, accelerator = task.material, task.settings, task.accelerator
     train, dev = task.train, task.dev
     shape = ClassifierSettings(
-        embedder=settings.embedder, labels=tuple(material.labels), dropout=settings.dropout, rank=task.rank
+        embedder=settings.embedder,
+        labels=tuple(material.labels),
+        head="language" if settings.head == "language" else "linear",
+        language=settings.language,
+        dropout=settings.dropout,
+        rank=task.rank,
     )
     classifier = EmotionClassifier(shape)
     network = classifier.embedder
@@ -141,22 +153,7 @@ def _fit_network(task: FoldTask) -> Fitted:
         stores = [material.frames(network.encoder, speed, pooled) for speed in speeds]
     elif reads == "features":
         stores = [material.features(classifier.front_end)]
-    rows, speakers = task.train, material.speakers
-    columns = {"target": material.targets(settings.loss.vote_share)}
-    speaker_task = None
-    if settings.loss.speaker != "none":
-        known = np.unique(speakers[rows])
-        columns["speaker"] = torch.from_numpy(np.searchsorted(known, speakers).clip(max=len(known) - 1))
-        reverse = settings.loss.speaker == "reversed"
-        speaker_task = SpeakerTask(SpeakerSettings(), network.dim, len(known), reverse)
-    objective = Classify(
-        classifier,
-        settings.loss,
-        settings.augment,
-        class_weights(material, train, settings),
-        reads,
-        speaker_task,
-    )
+    objective, columns, said = _objective(classifier, task, reads)
     if classifier.enrolment is not None:
         classifier.enrolment.requires_grad_(False)
     buckets = LengthBuckets(
@@ -169,6 +166,9 @@ def _fit_network(task: FoldTask) -> Fitted:
     loader = Loader(buckets, stores, train, columns)
 
     def dev_uar(epoch: int) -> float:
+        if said is not None:
+            assert isinstance(classifier.head, LanguageHead)
+            keep_names(classifier.head, said)
         vectors = material.embed(classifier, dev, stores[0], reads)
         with torch.no_grad():
             scores = classifier.scores(vectors.to(accelerator.device))
@@ -178,8 +178,40 @@ def _fit_network(task: FoldTask) -> Fitted:
     best = max(history, key=lambda row: row["score"])
     everyone = np.arange(len(material.truth))
     classifier.cpu()
+    if said is not None:
+        assert isinstance(classifier.head, LanguageHead)
+        keep_names(classifier.head, said)
     vectors = material.embed(classifier, everyone, stores[0], reads)
     return Fitted(classifier, vectors, {"epoch": best["epoch"], "dev_uar": best["score"]}, heard)
+
+
+def _objective(
+    classifier: EmotionClassifier, task: FoldTask, reads: Reads
+) -> tuple[Supervised, dict[str, Tensor], Sentences | None]:
+    """Returns what is learned, the columns it needs, and what is said of utterances where that matters."""
+    material, settings, rows = task.material, task.settings, task.train
+    columns = {"target": material.targets(settings.loss.vote_share)}
+    if isinstance(classifier.head, LanguageHead) and settings.language.text is not None:
+        said = sentences(material, settings.language.text, settings.clap, rows, task.seed)
+        texts: Tensor | list[list[str]] = said.sets
+        if classifier.head.encoder is not None:
+            classifier.head.encoder.load_published()
+        else:
+            encoder = TextEncoder(settings.language.text).load_published()
+            texts, names = text_vectors(encoder, said, settings.clap, task.seed)
+            classifier.head.names.copy_(names)
+        clap = Clap(classifier, settings.clap, settings.augment, texts, reads)
+        return clap, columns | said.columns, said
+    speaker_task = None
+    if settings.loss.speaker != "none":
+        known = np.unique(material.speakers[rows])
+        places = np.searchsorted(known, material.speakers).clip(max=len(known) - 1)
+        columns["speaker"] = torch.from_numpy(places)
+        reverse = settings.loss.speaker == "reversed"
+        speaker_task = SpeakerTask(SpeakerSettings(), classifier.embedder.dim, len(known), reverse)
+    weights = class_weights(material, rows, settings)
+    classify = Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task)
+    return classify, columns, None
 
 
 def _is_probe(settings: FinetuneSettings) -> bool:

@@ -9,7 +9,9 @@ from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, unknown
 from affetto.models.embedders import EmbedderSettings, NetworkSettings
+from affetto.models.language import LanguageSettings
 from affetto.objectives.classify import ClassifySettings
+from affetto.recipes.language import LanguageTraining
 from affetto.recipes.pretrained import encoder_settings
 from affetto.training import TrainSettings
 
@@ -22,7 +24,10 @@ class FinetuneSettings(Settings):
         encoder: a name of :data:`METHODS`; it decides the defaults of what follows.
         frozen: the probe: published weights stay; a weighted sum of layers and one linear layer on its mean
             learn.
-        head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors.
+        head: ``"network"``, trained by gradient; ``"language"``, the same, drawn to words; ``"logistic"`` or
+            ``"svm"``, fitted on fixed vectors.
+        language: the language head.
+        clap: how it is trained.
         embedder: what turns an utterance into a vector.
         train_encoder: whether the encoder learns too; where it does not, its frames are cached once.
         reads: ``"waveforms"``, changed anew at every pass; or ``"features"``, log-mel frames, computed once
@@ -45,7 +50,9 @@ class FinetuneSettings(Settings):
     protocol: str
     encoder: str = "cnn"
     frozen: bool = False
-    head: Literal["network", "logistic", "svm"] = "network"
+    head: Literal["network", "language", "logistic", "svm"] = "network"
+    language: LanguageSettings = LanguageSettings()
+    clap: LanguageTraining = LanguageTraining()
     embedder: EmbedderSettings = NetworkSettings()
     train_encoder: bool = True
     reads: Literal["waveforms", "features"] = "waveforms"
@@ -176,10 +183,25 @@ def finetune_settings(
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
-    if asked.get("head", "network") != "network" and base["embedder"]["name"] == "network":
+    if asked.get("head") == "language":
+        asked = _with_words(asked)
+    elif "clap" in asked or "language" in asked:
+        raise ConfigError("got settings of clap or language without head=language; add it, or leave them out")
+    if asked.get("head", "network") not in ("network", "language") and base["embedder"]["name"] == "network":
         # A classical head needs fixed vectors: the statistics of the encoder's layers.
         base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
     settings = build(FinetuneSettings, merge(base, asked))
-    if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
+    if settings.head in ("network", "language") and not isinstance(settings.embedder, NetworkSettings):
         raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
     return settings
+
+
+def _with_words(asked: dict[str, Any]) -> dict[str, Any]:
+    """Names the default text encoder, unless learned class vectors take its place."""
+    if (asked.get("clap") or {}).get("control") == "classes":
+        if (asked.get("language") or {}).get("text"):
+            raise ConfigError("clap.control=classes learns class vectors; leave out language.text")
+        return asked
+    language = dict(asked.get("language") or {})
+    language["text"] = language.get("text") or {}
+    return {**asked, "language": language}

@@ -1,0 +1,210 @@
+"""Text encoders of Hugging Face transformers, such as RoBERTa: prompts to vectors.
+
+The library is an optional package, imported when the first text encoder is asked for.
+"""
+
+import json
+import string
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.config import Settings
+from affetto.errors import CheckpointError, ConfigError, MissingPackageError
+
+DEFAULT = "FacebookAI/roberta-base"
+
+FIELDS = ("emotion", "gender", "intensity")
+"""What a template may name in braces."""
+
+FEELINGS = {
+    "amusement": "amused",
+    "anger": "angry",
+    "anxiety": "anxious",
+    "boredom": "bored",
+    "contempt": "contemptuous",
+    "disgust": "disgusted",
+    "excitement": "excited",
+    "fear": "afraid",
+    "frustration": "frustrated",
+    "happiness": "happy",
+    "pleasant_surprise": "pleasantly surprised",
+    "relief": "relieved",
+    "sadness": "sad",
+    "sarcasm": "sarcastic",
+    "sleepiness": "sleepy",
+    "surprise": "surprised",
+}
+"""How a template words a class: "sounds angry", not "sounds anger"; other classes stand for themselves."""
+
+
+class TextSettings(Settings):
+    """Which text encoder, and its shape, which is looked up unless given.
+
+    Attributes:
+        model: a folder, or a model of the Hugging Face hub.
+        pooling: ``"mean"`` over the tokens of a text, or ``"first"``, its first token. The paper does not
+            say; a re-implementation takes the first.
+        templates: sentences around a class. Several are averaged, each of length 1. What an utterance does
+            not tell, such as the gender of an unknown speaker, is left out of the sentence.
+        frozen: whether the encoder stays as published: every text is then read once.
+        shape: the model's own config.
+        dim: ``E``, size of its vectors.
+    """
+
+    model: str = DEFAULT
+    pooling: Literal["mean", "first"] = "mean"
+    templates: tuple[str, ...] = Field(("the speaker sounds {emotion}",), min_length=1)
+    frozen: bool = True
+    shape: dict[str, Any]
+    dim: int
+
+    @field_validator("templates")
+    @classmethod
+    def _known_fields(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            try:
+                named = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+            except ValueError as error:
+                raise ValueError(f"got the template {template!r}: {error}") from error
+            if not named <= set(FIELDS) or "emotion" not in named:
+                raise ValueError(
+                    f"got the template {template!r}; it must name {{emotion}}, and may name {{gender}} and "
+                    "{intensity}"
+                )
+        return templates
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "shape" in given:
+            return given
+        name = str(given.get("model", DEFAULT))
+        try:
+            config = _transformers().AutoConfig.from_pretrained(name)
+        except (OSError, ValueError, KeyError) as error:
+            raise _not_there(name, error) from error
+        if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
+            raise CheckpointError(f"{name} is no encoder of text; name one, such as {DEFAULT}")
+        shape = json.loads(config.to_json_string(use_diff=True))
+        return {**given, "shape": shape, "dim": int(config.hidden_size)}
+
+
+class TextEncoder(nn.Module):
+    """Turns texts into vectors of length 1; a text's vector does not depend on its neighbours.
+
+    Args:
+        settings: which model; its weights are random until :meth:`load_published`.
+    """
+
+    def __init__(self, settings: TextSettings) -> None:
+        super().__init__()
+        library = _transformers()
+        self.settings = settings
+        config = library.AutoConfig.for_model(**settings.shape)
+        self.network = library.AutoModel.from_config(config)
+        self._tokenizer: Any = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's own, read when it is first needed."""
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = _transformers().AutoTokenizer.from_pretrained(self.settings.model)
+            except (OSError, ValueError, KeyError) as error:
+                raise _not_there(self.settings.model, error) from error
+        return self._tokenizer
+
+    def load_published(self) -> "TextEncoder":
+        """Fills the encoder with the weights that the model's folder or the hub holds; returns itself.
+
+        Raises:
+            CheckpointError: where there are none, or they do not fit.
+        """
+        name = self.settings.model
+        try:
+            published, report = _transformers().AutoModel.from_pretrained(name, output_loading_info=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise _not_there(name, error) from error
+        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+        if missing:
+            raise CheckpointError(f"{name} lacks weights of its own config: {', '.join(missing[:3])}")
+        self.network.load_state_dict(published.state_dict(), strict=False)
+        return self
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """Returns a vector of length 1 for each text, ``(N, E)``.
+
+        Raises:
+            ConfigError: for an empty text, and one that is longer than the model reads.
+        """
+        most = self._most_tokens()
+        for text in texts:
+            if not text.strip():
+                raise ConfigError("got an empty text; say what a voice sounds like, e.g. 'a furious shout'")
+        encoded = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+        counts = encoded["attention_mask"].sum(1)
+        if int(counts.max()) > most:
+            longest = texts[int(counts.argmax())]
+            raise ConfigError(
+                f"got a text of {int(counts.max())} tokens ({longest[:40]!r}...); {self.settings.model} "
+                f"reads at most {most}: shorten it"
+            )
+        device = next(self.network.parameters()).device
+        hidden = self.network(**{name: each.to(device) for name, each in encoded.items()}).last_hidden_state
+        if self.settings.pooling == "first":
+            return F.normalize(hidden[:, 0], dim=1)
+        mask = encoded["attention_mask"].to(device)[:, :, None].to(hidden.dtype)
+        return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+
+    def _most_tokens(self) -> int:
+        config = self.network.config
+        positions = int(getattr(config, "max_position_embeddings", 512))
+        # RoBERTa counts positions from behind its padding token.
+        behind = int(config.pad_token_id) + 1 if "roberta" in str(config.model_type) else 0
+        return positions - behind
+
+
+def worded(template: str, emotion: str, gender: str = "", intensity: str = "") -> str:
+    """Returns a template with its braces filled; what is not known leaves no gap.
+
+    Args:
+        template: e.g. ``"a {gender} speaker sounds {emotion}"``.
+        emotion: a class, e.g. ``"anger"``.
+        gender: ``"female"``, ``"male"`` or nothing.
+        intensity: the acted level, e.g. ``"high"``, or nothing.
+    """
+    text = template.format(emotion=FEELINGS.get(emotion, emotion), gender=gender, intensity=intensity)
+    return " ".join(text.split())
+
+
+def averaged(encoder: TextEncoder, sets: Sequence[Sequence[str]]) -> Tensor:
+    """Returns the mean vector of each set of texts, again of length 1, ``(len(sets), E)``."""
+    unique = list(dict.fromkeys(text for texts in sets for text in texts))
+    vectors = encoder(unique)
+    places = {text: place for place, text in enumerate(unique)}
+    means = [vectors[[places[text] for text in texts]].mean(0) for texts in sets]
+    return F.normalize(torch.stack(means), dim=1)
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingPackageError(
+            "text encoders need the transformers package; "
+            "install it with: pip install 'affetto[transformers]'"
+        ) from error
+    return transformers
+
+
+def _not_there(name: str, error: Exception) -> CheckpointError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return CheckpointError(
+        f"{name}: neither a folder of this name nor the hub gives a text encoder ({reason}); "
+        "check the name and the connection, or download the model elsewhere and name its folder"
+    )

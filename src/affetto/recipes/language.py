@@ -1,0 +1,173 @@
+"""What language-audio training asks of a corpus: genders, sentences, and what is left out."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from affetto.errors import ConfigError, ManifestError, unknown
+from affetto.models.language import LanguageHead
+from affetto.models.text import TextEncoder, TextSettings, averaged, worded
+from affetto.objectives.clap import ClapSettings
+from affetto.recipes.material import Material
+
+Words = Literal["own", "shuffled", "random"]
+
+
+class LanguageTraining(ClapSettings):
+    """How a recogniser with a language head is trained.
+
+    Attributes:
+        control: ``"classes"`` trains learned class vectors with cross-entropy instead: the same network
+            without language.
+        genders: ``"shuffled"`` gives every speaker the gender of another, drawn anew for each seed.
+        words: ``"shuffled"`` calls every class by the name of another; ``"random"`` gives each text a vector
+            of chance. What can still be told of an emotion that was left out is told by no word.
+        left_out: emotions of which no utterance is trained on, nor looked at to choose an epoch.
+    """
+
+    control: Literal["none", "classes"] = "none"
+    genders: Literal["own", "shuffled"] = "own"
+    words: Words = "own"
+    left_out: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "LanguageTraining":
+        if self.control == "classes" and (self.left_out or self.words != "own"):
+            raise ValueError("learned class vectors have no words; left_out and words go with language")
+        return self
+
+
+class Sentences(NamedTuple):
+    """What is said of utterances.
+
+    Attributes:
+        columns: for the batches: ``text (N, M)`` and, where every speaker has one, ``gender (N, G)``.
+        sets: the sentences of each of the ``M`` texts.
+        classes: the sentences of each class alone, ``K`` sets.
+    """
+
+    columns: dict[str, Tensor]
+    sets: list[list[str]]
+    classes: list[list[str]]
+
+
+def without(rows: NDArray[np.int64], material: Material, left_out: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the rows whose emotion is not left out.
+
+    Raises:
+        ConfigError: for an emotion that the protocol does not have, and when fewer than two are left.
+    """
+    for label in left_out:
+        if label not in material.labels:
+            raise ConfigError(unknown("emotion", label, material.labels))
+    if len(material.labels) - len(set(left_out)) < 2:
+        raise ConfigError(f"got clap.left_out={list(left_out)}; at least two emotions must be left to learn")
+    return rows[~np.isin(material.truth[rows], [material.labels.index(label) for label in left_out])]
+
+
+def sentences(
+    material: Material, text: TextSettings, settings: LanguageTraining, rows: NDArray[np.int64], seed: int
+) -> Sentences:
+    """Words every utterance.
+
+    Args:
+        material: the utterances.
+        text: its templates.
+        settings: whether gender takes part.
+        rows: those that are trained on; of them, gender must be known where it takes part.
+        seed: of what is shuffled.
+
+    Raises:
+        ManifestError: names rows without a gender, where the target needs it.
+    """
+    genders = _genders(material, settings, seed)
+    if settings.needs_gender and (missing := [row for row in rows.tolist() if not genders[row]]):
+        keys = [str(material.manifest.table["key"].iloc[row]) for row in missing]
+        raise ManifestError(
+            f"{len(missing)} of {len(rows)} rows have no gender, which the target {settings.target!r} needs: "
+            f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}; fill the column gender, drop them, or "
+            "use clap.target=emo"
+        )
+    table = material.manifest.table
+    levels = [
+        str(level) if isinstance(level, str) else ""
+        for level in table.get("intensity_level", [None] * len(genders))
+    ]
+    said: list[tuple[str, ...]] = [
+        tuple(worded(each, material.labels[truth], gender, level) for each in text.templates)
+        for truth, gender, level in zip(material.truth.tolist(), genders, levels, strict=True)
+    ]
+    unique = sorted(set(said))
+    number = {texts: place for place, texts in enumerate(unique)}
+    columns = {"text": _one_hot([number[texts] for texts in said], len(unique))}
+    known = sorted({gender for gender in genders if gender})
+    if known:
+        columns["gender"] = _one_hot([known.index(each) if each else 0 for each in genders], len(known))
+    classes = [[worded(each, label) for each in text.templates] for label in material.labels]
+    return Sentences(columns, [list(texts) for texts in unique], classes)
+
+
+@torch.no_grad()
+def text_vectors(
+    encoder: TextEncoder, said: Sentences, settings: LanguageTraining, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Reads all sentences once: vectors of the texts ``(M, E)`` and of the classes ``(K, E)``.
+
+    With ``words`` shuffled or random both are what that control asks for, the same for a class and for the
+    texts that say that class and nothing else.
+    """
+    sets = [*said.sets, *said.classes]
+    if settings.words == "shuffled":
+        sets = _shuffled(sets, said.classes, seed)
+    found = averaged(encoder.eval(), sets)
+    if settings.words == "random":
+        generator = torch.Generator().manual_seed(seed)
+        drawn = F.normalize(torch.randn(len(sets), found.shape[1], generator=generator), dim=1)
+        first = {tuple(texts): place for place, texts in reversed(list(enumerate(sets)))}
+        found = drawn[[first[tuple(texts)] for texts in sets]]
+    return found[: len(said.sets)], found[len(said.sets) :]
+
+
+def keep_names(head: LanguageHead, said: Sentences) -> None:
+    """Writes what a trained text encoder calls the classes into the head."""
+    if head.encoder is not None:
+        with torch.no_grad():
+            head.names.copy_(averaged(head.encoder.eval(), said.classes))
+
+
+def _shuffled(sets: list[list[str]], classes: list[list[str]], seed: int) -> list[list[str]]:
+    """Puts another class's sentences in the place of each; nothing else may be said in them."""
+    order = np.random.default_rng([seed, 23]).permutation(len(classes))
+    other = {
+        tuple(classes[place]): classes[following]
+        for place, following in zip(order, np.roll(order, 1), strict=True)
+    }
+    try:
+        return [other[tuple(texts)] for texts in sets]
+    except KeyError:
+        raise ConfigError(
+            "clap.words=shuffled goes with templates that say the emotion alone; leave out {gender} and "
+            "{intensity}"
+        ) from None
+
+
+def _genders(material: Material, settings: LanguageTraining, seed: int) -> list[str]:
+    table = material.manifest.table
+    given = table["gender"].tolist() if "gender" in table else [None] * len(table)
+    genders = [each if isinstance(each, str) else "" for each in given]
+    if settings.genders == "own":
+        return genders
+    names, first = np.unique(material.speakers, return_index=True)
+    drawn = np.random.default_rng([seed, 19]).permutation(len(names))
+    whose = {name: genders[first[other]] for name, other in zip(names.tolist(), drawn.tolist(), strict=True)}
+    return [whose[name] for name in material.speakers.tolist()]
+
+
+def _one_hot(numbers: list[int], count: int) -> Tensor:
+    return F.one_hot(torch.tensor(numbers), count).float()
