@@ -39,7 +39,7 @@ CONTRACTS = {
     "plots": {"style"},
     "corpora": {"manifest", "labels", "tabular", "checks", "vectors"},
     "protocols": {"protocol", "rules"},
-    "models": {"encoder", "context", "pooling", "heads", "enrolment"},
+    "models": {"encoder", "context", "pooling", "heads", "enrolment", "hub", "text"},
     "objectives": {"objective"},
     "annotate": {"kmeans", "spaces"},
 }

@@ -167,5 +167,5 @@ def test_missing_weights_come_with_their_install_line(monkeypatch: pytest.Monkey
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="this folder gives no x-vector model"):
+    with pytest.raises(CheckpointError, match="this folder does not give an x-vector model"):
         load_encoder(str(tmp_path))

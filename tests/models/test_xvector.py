@@ -110,7 +110,7 @@ def test_another_sampling_rate_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "config.json", "model.safetensors"])
 def test_a_folder_that_lacks_a_file_is_named(tmp_path: Path, file: str) -> None:
     (tiny(tmp_path, "wav2vec2 layer") / file).unlink()
-    with pytest.raises(CheckpointError, match=f"{tmp_path}: this folder gives no x-vector model"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: this folder does not give an x-vector model"):
         XVector(str(tmp_path))
 
 
@@ -122,5 +122,5 @@ def test_a_hub_name_that_cannot_be_fetched_says_what_to_do(monkeypatch: pytest.M
 
 def test_the_missing_package_comes_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingPackageError, match="pip install 'transformers"):
+    with pytest.raises(MissingPackageError, match="pip install 'affetto.transformers"):
         XVector("owner/name")

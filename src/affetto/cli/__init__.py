@@ -10,10 +10,11 @@ from affetto.cli.demo import demo
 from affetto.cli.embed import embed
 from affetto.cli.evaluate import evaluate, experiment
 from affetto.cli.finetune import finetune
-from affetto.cli.predict import predict
+from affetto.cli.predict import PredictCommand, predict
 from affetto.cli.pretrain import pretrain
 from affetto.cli.protocols import protocols
 from affetto.cli.scan import scan
+from affetto.cli.search import index, search
 
 app = typer.Typer(
     name="affetto",
@@ -48,7 +49,9 @@ app.command()(pretrain)
 app.command()(protocols)
 app.command()(finetune)
 app.command()(evaluate)
-app.command()(predict)
+app.command(cls=PredictCommand)(predict)
 app.command()(embed)
+app.command()(index)
+app.command()(search)
 app.command()(experiment)
 app.command()(demo)

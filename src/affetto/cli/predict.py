@@ -1,9 +1,27 @@
 """``affetto predict``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+_PROMPTS = "--prompts"
+
+
+class PredictCommand(TyperCommand):
+    """Lets ``--prompts`` be followed by several texts: by all that comes before the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the option before each of its texts."""
+        spelled, within = [], False
+        for given in args:
+            if given == _PROMPTS or (given.startswith("-") and given != "-"):
+                within = given == _PROMPTS
+                spelled += [] if within else [given]
+            else:
+                spelled += [_PROMPTS, given] if within else [given]
+        return super().parse_args(ctx, spelled)
 
 
 def predict(
@@ -30,6 +48,13 @@ def predict(
         int | None,
         typer.Option(min=1, help="Enrol so many utterances of each speaker of a manifest; not scored."),
     ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' "
+            "'a bored voice'; they end where another option begins."
+        ),
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
     ] = None,
@@ -44,6 +69,8 @@ def predict(
     from affetto.inference import predict as run_predict
 
     recogniser = Recogniser.from_pretrained(model, device=device)
+    if prompts:
+        recogniser = recogniser.with_prompts(prompts)
     if recogniser.speaker_dependent:
         typer.echo(
             "note: speaker-dependent: this recogniser was measured on speakers it was trained on", err=True

@@ -12,13 +12,28 @@ def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")],
     objective: Annotated[
         str | None,
-        typer.Option(help="contrastive, mockingjay, npc, or multitask.", show_default="contrastive"),
+        typer.Option(
+            help="contrastive, mockingjay, npc, multitask; or clap, which learns from labels and words and "
+            "makes a recogniser.",
+            show_default="contrastive",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Of clap: emo, or with gender ml or sl; hard.", show_default="emo"),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text encoder of clap: a folder, or a name on the Hugging Face hub.",
+            show_default="FacebookAI/roberta-base",
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="tdnn, cnn, mockingjay, npc; with Resemblyzer ge2e.",
-            show_default="tdnn; mockingjay and npc bring their own",
+            help="tdnn, cnn, mockingjay, npc; with Resemblyzer ge2e; for clap whatever finetune takes.",
+            show_default="tdnn; mockingjay and npc bring their own; cnn for clap",
         ),
     ] = None,
     groups: Annotated[
@@ -52,12 +67,20 @@ def pretrain(
         list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3 weights.speaker=0.1.")
     ] = None,
 ) -> None:
-    """Pretrain an encoder on speech without emotion labels."""
+    """Pretrain an encoder on speech without emotion labels; or, with clap, on voices and words."""
     from affetto.corpora.manifest import Manifest
+    from affetto.errors import ConfigError
     from affetto.recipes.pretrain import pretrain as run_pretrain
     from affetto.recipes.tasks import pretrain_settings
     from affetto.runs import RunFolder
 
+    if objective == "clap":
+        if groups or guidance:
+            raise ConfigError("--groups and --guidance are for objectives without labels; leave them out")
+        _clap(manifest, out, target, text, encoder, protocol, seeds, config, root, tuple(settings or ()))
+        return
+    if target or text:
+        raise ConfigError("--target and --text go with --objective clap; add it, or leave them out")
     chosen = pretrain_settings(
         config,
         tuple(settings or ()),
@@ -76,3 +99,48 @@ def pretrain(
         typer.echo("finished before; nothing to do")
     typer.echo(f"run folder: {run.path}")
     typer.echo(f"use it:     affetto finetune --encoder {run.path} --manifest ... --protocol ...")
+
+
+def _clap(
+    manifest: Path,
+    out: Path,
+    target: str | None,
+    text: str | None,
+    encoder: str | None,
+    protocol: str | None,
+    seeds: int | None,
+    config: Path | None,
+    root: Path | None,
+    settings: tuple[str, ...],
+) -> None:
+    from affetto.corpora.manifest import Manifest
+    from affetto.errors import ConfigError
+    from affetto.recipes.finetune import finetune
+    from affetto.recipes.methods import finetune_settings
+    from affetto.runs import RunFolder
+
+    if protocol is None and config is None:
+        raise ConfigError(
+            "clap learns from labels, so that it must know whom it may not learn from: name a --protocol"
+        )
+    chosen = finetune_settings(
+        config,
+        settings,
+        protocol=protocol,
+        encoder=encoder,
+        head="language",
+        clap={"target": target} if target else None,
+        language={"text": {"model": text}} if text else None,
+        seeds=list(range(seeds)) if seeds else None,
+    )
+    finished = RunFolder(out).done
+    run = finetune(Manifest.read(manifest, root), chosen, out)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if finished:
+        typer.echo("finished before; nothing to do")
+    typer.echo(f"run folder: {run.path}")
+    typer.echo(f"measure it: affetto evaluate {run.path}")
+    typer.echo(
+        f"use it:     affetto predict a.wav -m {run / 'recogniser'} --prompts 'an angry voice' 'a sad voice'"
+    )

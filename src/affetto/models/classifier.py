@@ -1,5 +1,6 @@
 """The network of a recogniser: embedder, head, temperature, and where it was fitted an enrolment."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +142,30 @@ class EmotionClassifier(nn.Module):
         assert self.enrolment is not None
         joined = self.enrolment.combine(scores.log_softmax(1), projected, offsets)
         return (joined / self.enrolled_temperature).softmax(1)
+
+    def with_words(self, texts: Sequence[str]) -> "EmotionClassifier":
+        """Returns the same network with texts as its classes, nothing trained; it enrols nobody.
+
+        Args:
+            texts: what voices are compared with, e.g. ``"a furious shout"``.
+
+        Raises:
+            ConfigError: when its head knows no words, and for fewer than two texts, equal or empty ones.
+        """
+        if not isinstance(self.head, LanguageHead):
+            raise ConfigError(
+                "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
+            )
+        if len(texts) < 2 or len(set(texts)) < len(texts):
+            raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
+        encoder = self.head.text_encoder()
+        made = EmotionClassifier(self.settings.model_copy(update={"labels": tuple(texts), "rank": 0}))
+        state = {name: each for name, each in self.state_dict().items() if not name.startswith("enrolment.")}
+        device = self.temperature.device
+        with torch.no_grad():
+            state["head.names"] = encoder(texts).to(device)
+        made.load_state_dict(state)
+        return made.to(device).eval().requires_grad_(False)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Scores ``features (B, T, F)``: ``(B, K)``."""

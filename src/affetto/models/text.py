@@ -1,7 +1,4 @@
-"""Text encoders of Hugging Face transformers, such as RoBERTa: prompts to vectors.
-
-The library is an optional package, imported when the first text encoder is asked for.
-"""
+"""Text encoders of Hugging Face transformers, such as RoBERTa: prompts to vectors."""
 
 import json
 import string
@@ -14,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
-from affetto.errors import CheckpointError, ConfigError, MissingPackageError
+from affetto.errors import CheckpointError, ConfigError
+from affetto.models.hub import FAULTS, library, not_there, published, quiet
 
 DEFAULT = "FacebookAI/roberta-base"
+
+_KIND = "a text encoder"
 
 FIELDS = ("emotion", "gender", "intensity")
 """What a template may name in braces."""
@@ -85,9 +85,10 @@ class TextSettings(Settings):
             return given
         name = str(given.get("model", DEFAULT))
         try:
-            config = _transformers().AutoConfig.from_pretrained(name)
-        except (OSError, ValueError, KeyError) as error:
-            raise _not_there(name, error) from error
+            with quiet():
+                config = library(_KIND).AutoConfig.from_pretrained(name)
+        except FAULTS as error:
+            raise not_there(name, _KIND, error) from error
         if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
             raise CheckpointError(f"{name} is no encoder of text; name one, such as {DEFAULT}")
         shape = json.loads(config.to_json_string(use_diff=True))
@@ -103,10 +104,9 @@ class TextEncoder(nn.Module):
 
     def __init__(self, settings: TextSettings) -> None:
         super().__init__()
-        library = _transformers()
         self.settings = settings
-        config = library.AutoConfig.for_model(**settings.shape)
-        self.network = library.AutoModel.from_config(config)
+        config = library(_KIND).AutoConfig.for_model(**settings.shape)
+        self.network = library(_KIND).AutoModel.from_config(config)
         self._tokenizer: Any = None
 
     @property
@@ -114,9 +114,10 @@ class TextEncoder(nn.Module):
         """The model's own, read when it is first needed."""
         if self._tokenizer is None:
             try:
-                self._tokenizer = _transformers().AutoTokenizer.from_pretrained(self.settings.model)
-            except (OSError, ValueError, KeyError) as error:
-                raise _not_there(self.settings.model, error) from error
+                with quiet():
+                    self._tokenizer = library(_KIND).AutoTokenizer.from_pretrained(self.settings.model)
+            except FAULTS as error:
+                raise not_there(self.settings.model, _KIND, error) from error
         return self._tokenizer
 
     def load_published(self) -> "TextEncoder":
@@ -125,15 +126,7 @@ class TextEncoder(nn.Module):
         Raises:
             CheckpointError: where there are none, or they do not fit.
         """
-        name = self.settings.model
-        try:
-            published, report = _transformers().AutoModel.from_pretrained(name, output_loading_info=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise _not_there(name, error) from error
-        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-        if missing:
-            raise CheckpointError(f"{name} lacks weights of its own config: {', '.join(missing[:3])}")
-        self.network.load_state_dict(published.state_dict(), strict=False)
+        self.network.load_state_dict(published(self.settings.model, _KIND, "pooler"), strict=False)
         return self
 
     def forward(self, texts: Sequence[str]) -> Tensor:
@@ -189,22 +182,3 @@ def averaged(encoder: TextEncoder, sets: Sequence[Sequence[str]]) -> Tensor:
     places = {text: place for place, text in enumerate(unique)}
     means = [vectors[[places[text] for text in texts]].mean(0) for texts in sets]
     return F.normalize(torch.stack(means), dim=1)
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingPackageError(
-            "text encoders need the transformers package; "
-            "install it with: pip install 'affetto[transformers]'"
-        ) from error
-    return transformers
-
-
-def _not_there(name: str, error: Exception) -> CheckpointError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return CheckpointError(
-        f"{name}: neither a folder of this name nor the hub gives a text encoder ({reason}); "
-        "check the name and the connection, or download the model elsewhere and name its folder"
-    )

@@ -1,7 +1,4 @@
-"""Speech encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT.
-
-The library is an optional package, imported when the first such encoder is asked for.
-"""
+"""Speech encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT."""
 
 import json
 import math
@@ -15,11 +12,14 @@ from torch.nn import functional as F
 
 from affetto.audio import SAMPLE_RATE
 from affetto.config import Settings
-from affetto.errors import CheckpointError, MissingPackageError
+from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
+from affetto.models.hub import FAULTS, library, not_there, published, quiet
 
 DEFAULT = "facebook/wav2vec2-base"
+
+_KIND = "a speech encoder"
 
 _LAYERS: ContextVar[list[Tensor] | None] = ContextVar("layers", default=None)
 """Where the layers of the running forward go: each thread has its own."""
@@ -44,12 +44,13 @@ class Wav2Vec2Settings(Settings):
     def _look_up(cls, given: Any) -> Any:
         if not isinstance(given, dict) or "shape" in given:
             return given
-        library, name = _transformers(), str(given.get("model", DEFAULT))
+        name = str(given.get("model", DEFAULT))
         try:
-            config = library.AutoConfig.from_pretrained(name)
-            inputs = library.AutoFeatureExtractor.from_pretrained(name)
-        except (OSError, ValueError, KeyError) as error:
-            raise _not_there(name, error) from error
+            with quiet():
+                config = library(_KIND).AutoConfig.from_pretrained(name)
+                inputs = library(_KIND).AutoFeatureExtractor.from_pretrained(name)
+        except FAULTS as error:
+            raise not_there(name, _KIND, error) from error
         if inputs.sampling_rate != SAMPLE_RATE or not hasattr(config, "conv_stride"):
             raise CheckpointError(
                 f"{name} is no encoder of {SAMPLE_RATE} Hz speech like wav2vec 2.0, HuBERT or WavLM; "
@@ -73,10 +74,9 @@ class Wav2Vec2(Encoder):
     def __init__(self, settings: Wav2Vec2Settings) -> None:
         super().__init__()
         self.settings = settings
-        library = _transformers()
-        config = library.AutoConfig.for_model(**settings.shape)
+        config = library(_KIND).AutoConfig.for_model(**settings.shape)
         config.layerdrop, config.apply_spec_augment = 0.0, False
-        self.network = library.AutoModel.from_config(config)
+        self.network = library(_KIND).AutoModel.from_config(config)
         if hasattr(self.network.encoder.pos_conv_embed, "layers"):
             raise CheckpointError(
                 f"{settings.model} has several layers of position convolutions, as data2vec has, through "
@@ -105,15 +105,7 @@ class Wav2Vec2(Encoder):
         Raises:
             CheckpointError: where there are none, or they do not fit.
         """
-        name = self.settings.model
-        try:
-            published, report = _transformers().AutoModel.from_pretrained(name, output_loading_info=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise _not_there(name, error) from error
-        missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
-        if missing:
-            raise CheckpointError(f"{name} lacks weights of its own config: {', '.join(missing[:3])}")
-        self.network.load_state_dict(published.state_dict())
+        self.network.load_state_dict(published(self.settings.model, _KIND, "masked_spec_embed"))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
@@ -151,22 +143,3 @@ def _keep_input(_: Any, given: tuple[Tensor, ...]) -> None:
 def _keep_output(_: Any, given: tuple[Tensor, ...], made: Any) -> None:
     if (layers := _LAYERS.get()) is not None:
         layers.append(made[0] if isinstance(made, tuple) else made)
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingPackageError(
-            "the encoder wav2vec2 needs the transformers package; "
-            "install it with: pip install 'affetto[transformers]'"
-        ) from error
-    return transformers
-
-
-def _not_there(name: str, error: Exception) -> CheckpointError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return CheckpointError(
-        f"{name}: neither a folder of this name nor the hub gives a speech encoder ({reason}); "
-        "check the name and the connection, or download the model elsewhere and name its folder"
-    )

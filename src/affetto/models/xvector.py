@@ -1,11 +1,5 @@
-"""Speaker encoders of Hugging Face transformers: WavLM, UniSpeech-SAT, wav2vec 2.0 with an x-vector head.
+"""Speaker encoders of Hugging Face transformers: WavLM, UniSpeech-SAT, wav2vec 2.0 with an x-vector head."""
 
-The library is an optional package, imported when the first such model is asked for.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
-from affetto.errors import CheckpointError, MissingPackageError
+from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Embedder
+from affetto.models.hub import FAULTS, library, not_there, quiet
 
 SHORTEST_SECONDS = 0.5
 """A shorter utterance is repeated up to this length: statistics over time need several frames."""
@@ -41,25 +36,16 @@ class XVector(Embedder):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        try:
-            from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
-        except ImportError as error:
-            raise MissingPackageError(
-                f"the speaker encoder {name!r} needs the transformers package; "
-                "install it with: pip install 'transformers>=5.0'"
-            ) from error
+        transformers = library(f"the speaker encoder {name!r}")
         self.front_end = FrontEnd(kind="waveform")
         try:
-            with _quiet():
-                self._normalise: Any = AutoFeatureExtractor.from_pretrained(name)
-                network, report = AutoModelForAudioXVector.from_pretrained(name, output_loading_info=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            where = "this folder" if Path(name).is_dir() else "a folder of this name, or the hub,"
-            raise CheckpointError(
-                f"{name}: {where} gives no x-vector model of transformers ({reason}); check the name and the "
-                "connection, or download the model elsewhere and name its folder"
-            ) from error
+            with quiet():
+                self._normalise: Any = transformers.AutoFeatureExtractor.from_pretrained(name)
+                network, report = transformers.AutoModelForAudioXVector.from_pretrained(
+                    name, output_loading_info=True
+                )
+        except FAULTS as error:
+            raise not_there(name, "an x-vector model", error) from error
         missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
         if missing:
             raise CheckpointError(
@@ -91,19 +77,3 @@ class XVector(Embedder):
             inputs = self._normalise(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt")
             vectors[list(places)] = self.network(**inputs.to(features.device)).embeddings.float()
         return vectors
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers from reporting what is said here in fewer words."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

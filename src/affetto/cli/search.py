@@ -1,0 +1,51 @@
+"""``affetto index`` and ``affetto search``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def index(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="Recogniser that was trained with language.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index.")] = Path("index"),
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Index recordings, so that search finds them by what they sound like.
+
+    The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
+    read; their rows in vectors.csv say why.
+    """
+    from affetto.inference.search import index as run_index
+
+    outcome = run_index(model, sources, out, root=root, device=device)
+    if outcome.finished:
+        typer.echo(f"{out} is there already, and nothing was done; remove it to index anew", err=True)
+    else:
+        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
+        typer.echo(
+            f"{out}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read", err=True
+        )
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def search(
+    texts: Annotated[list[str], typer.Argument(help="What a voice sounds like: 'a tired, sad woman'.")],
+    index: Annotated[Path, typer.Option("--index", "-i", help="Folder of the index.")] = Path("index"),
+    count: Annotated[int, typer.Option("--count", "-k", min=1, help="How many recordings a text.")] = 10,
+) -> None:
+    """Find the recordings that sound most like a text: one line each, score, seconds and file."""
+    from affetto.inference.search import Index
+
+    for text, hits in zip(texts, Index(index).search(texts, count), strict=True):
+        if len(texts) > 1:
+            typer.echo(f"# {text}")
+        for hit in hits:
+            typer.echo(f"{hit.score:.3f}\t{hit.start:.2f}\t{hit.end:.2f}\t{hit.file}")
