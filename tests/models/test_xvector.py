@@ -122,5 +122,5 @@ def test_a_hub_name_that_cannot_be_fetched_says_what_to_do(monkeypatch: pytest.M
 
 def test_the_missing_package_comes_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingPackageError, match="pip install 'affetto.transformers"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'affetto.transformers"):
         XVector("owner/name")

@@ -159,9 +159,8 @@ def test_masks_are_for_spectra_not_for_waveforms() -> None:
 
 
 def test_fixed_vectors_are_not_trained_by_gradient() -> None:
-    loss = Classify(classifier(FunctionalsSettings(bins=8)), ClassifySettings(), PLAIN)
     with pytest.raises(TypeError, match="only networks"):
-        loss(batch(HARD))
+        Classify(classifier(FunctionalsSettings(bins=8)), ClassifySettings(), PLAIN)
 
 
 def test_what_it_needs_comes_with_the_verb_that_makes_it() -> None:

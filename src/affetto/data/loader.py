@@ -19,6 +19,17 @@ class Store(Protocol):
         """Returns rows stacked and padded, and their lengths."""
 
 
+class FixedVectors:
+    """One vector an utterance, ``(N, D)``, as a store of utterances of one frame."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors
+
+    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns rows ``(B, 1, D)`` and their lengths, all 1."""
+        return self.vectors[torch.from_numpy(rows)][:, None], torch.ones(len(rows), dtype=torch.int64)
+
+
 class Loader:
     """Iterates over one epoch of batches and can go on from the middle of one.
 

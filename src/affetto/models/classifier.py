@@ -23,8 +23,9 @@ from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.models.language import LanguageHead, LanguageSettings
 
-Reads = Literal["waveforms", "features", "frames"]
-"""What reaches a classifier: samples, what its front end made of them, or what its encoder made of those."""
+Reads = Literal["waveforms", "features", "frames", "vectors"]
+"""What reaches a classifier: samples, what its front end made of them, what its encoder made of those, or the
+vectors of an embedder that stays as it is."""
 
 
 class ClassifierSettings(Settings):
@@ -94,6 +95,8 @@ class EmotionClassifier(nn.Module):
             return self.embed(*self.front_end(values, lengths))
         if reads == "features":
             return self.embed(values, lengths)
+        if reads == "vectors":
+            return values[:, 0]
         return self.embed_frames(self.split_layers(values, lengths))
 
     def split_layers(self, values: Tensor, lengths: Tensor) -> Frames:

@@ -20,6 +20,7 @@ from affetto.models.npc import Npc, NpcSettings
 from affetto.models.pooling import POOLINGS, mean_and_deviation
 from affetto.models.tdnn import Tdnn, TdnnSettings
 from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
+from affetto.models.whisper import Whisper, WhisperSettings
 
 AnyEncoder = (
     CnnSettings
@@ -30,6 +31,7 @@ AnyEncoder = (
     | MockingjaySettings
     | NpcSettings
     | Wav2Vec2Settings
+    | WhisperSettings
 )
 EncoderSettings = Annotated[AnyEncoder, Field(discriminator="name")]
 
@@ -248,6 +250,8 @@ def build_encoder(settings: AnyEncoder) -> Encoder:
             return Npc(settings)
         case Wav2Vec2Settings():
             return Wav2Vec2(settings)
+        case WhisperSettings():
+            return Whisper(settings)
 
 
 def build_embedder(
@@ -278,6 +282,6 @@ def load_published(network: Module) -> Module:
         CheckpointError: where a folder or hub does not give them.
     """
     for module in network.modules():
-        if isinstance(module, Ge2e | Wav2Vec2):
+        if isinstance(module, Ge2e | Wav2Vec2 | Whisper):
             module.load_published()
     return network

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from affetto.errors import CheckpointError, MissingPackageError
 
@@ -34,26 +34,54 @@ def library(what: str) -> Any:
     return transformers
 
 
-def published(name: str, gives: str, unused: str) -> dict[str, Tensor]:
-    """Returns the weights that a model's folder or the hub holds.
+def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None = None) -> None:
+    """Fills a network with the weights that a model's folder or the hub holds.
 
     Args:
+        network: made from the model's config; updates of :func:`add_lora` stay as they are.
         name: a folder, or a model of the hub.
-        gives: what it should be, e.g. ``"a text encoder"``.
         unused: part of the names of weights that may be absent.
+        part: attribute of the model that the network is; None for all of it.
 
     Raises:
-        CheckpointError: where there are none, or some are absent.
+        CheckpointError: where there are none, some are absent, or they do not fit.
     """
     try:
         with quiet():
-            network, report = library(gives).AutoModel.from_pretrained(name, output_loading_info=True)
+            found, report = library(name).AutoModel.from_pretrained(name, output_loading_info=True)
     except FAULTS as error:
-        raise not_there(name, gives, error) from error
-    missing = sorted(key for key in report["missing_keys"] if unused not in key)
-    if missing:
+        raise not_there(name, "a model", error) from error
+    if missing := sorted(key for key in report["missing_keys"] if unused not in key):
         raise CheckpointError(f"{name} lacks weights of its own config: {', '.join(missing[:3])}")
-    return dict(network.state_dict())
+    own = {key.replace(".base_layer.", "."): key for key in network.state_dict() if ".lora_" not in key}
+    state = (getattr(found, part) if part else found).state_dict()
+    if absent := sorted(key for key in own if key not in state):
+        raise CheckpointError(f"{name} is of another architecture: it has no {', '.join(absent[:3])}")
+    try:
+        network.load_state_dict({key: state[known] for known, key in own.items()}, strict=False)
+    except RuntimeError as error:
+        raise not_there(name, "the model that was asked for", error) from error
+
+
+def add_lora(network: nn.Module, rank: int, layers: list[str]) -> None:
+    """Puts low-rank updates beside linear layers, and lets them alone learn (Hu et al. 2022, "LoRA").
+
+    Args:
+        network: is changed.
+        rank: of the updates, which start at nothing; they are scaled by 2.
+        layers: the ends of the names of the layers.
+
+    Raises:
+        MissingPackageError: with the install line.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingPackageError(
+            "lora needs the peft package; install it with: pip install 'affetto[lora]'"
+        ) from error
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers)
+    peft.inject_adapter_in_model(config, network)
 
 
 def not_there(name: str, gives: str, error: Exception) -> CheckpointError:

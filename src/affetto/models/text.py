@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError
-from affetto.models.hub import FAULTS, library, not_there, published, quiet
+from affetto.models.hub import FAULTS, library, load_weights_of, not_there, quiet
 
 DEFAULT = "FacebookAI/roberta-base"
 
@@ -126,7 +126,7 @@ class TextEncoder(nn.Module):
         Raises:
             CheckpointError: where there are none, or they do not fit.
         """
-        self.network.load_state_dict(published(self.settings.model, _KIND, "pooler"), strict=False)
+        load_weights_of(self.network, self.settings.model, "pooler")
         return self
 
     def forward(self, texts: Sequence[str]) -> Tensor:

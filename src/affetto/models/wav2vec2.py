@@ -1,27 +1,29 @@
-"""Speech encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT."""
+"""Speech encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec-audio."""
 
 import json
 import math
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
-from pydantic import model_validator
-from torch import Tensor
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
 from affetto.config import Settings
-from affetto.errors import CheckpointError
+from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import FAULTS, library, not_there, published, quiet
+from affetto.models.hub import FAULTS, add_lora, library, load_weights_of, not_there, quiet
 
 DEFAULT = "facebook/wav2vec2-base"
 
 _KIND = "a speech encoder"
 
-_LAYERS: ContextVar[list[Tensor] | None] = ContextVar("layers", default=None)
+_LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=None)
 """Where the layers of the running forward go: each thread has its own."""
 
 
@@ -32,12 +34,30 @@ class Wav2Vec2Settings(Settings):
         model: a folder, or a model of the Hugging Face hub.
         shape: the model's own config.
         normalise: whether each utterance is brought to zero mean and unit variance, as its preprocessor says.
+        trained_blocks: how many of the last blocks learn where the encoder does, and nothing before them;
+            None for all and what lies before.
+        lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone (Hu et al.
+            2022); 0 for none. Not to the attention, whose weights WavLM reads past its layers.
+        checkpointing: compute the blocks twice in training and keep less in memory.
+        layer_drop: share of blocks that is passed over in training.
+        spec_augment: whether the model's own hiding of frames and channels is at work in training.
     """
 
     name: Literal["wav2vec2"] = "wav2vec2"
     model: str = DEFAULT
     shape: dict[str, Any]
     normalise: bool
+    trained_blocks: int | None = Field(None, ge=0)
+    lora: int = Field(0, ge=0)
+    checkpointing: bool = False
+    layer_drop: float = Field(0.0, ge=0, lt=1)
+    spec_augment: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Wav2Vec2Settings":
+        if self.lora and self.trained_blocks is not None:
+            raise ValueError("either the last blocks learn (trained_blocks) or updates to all of them (lora)")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -64,8 +84,9 @@ class Wav2Vec2(Encoder):
     """Convolutions on samples, a projection, and transformer layers, all of which a probe may weigh.
 
     Group norm in the first convolution, which the base models have, looks at a whole utterance and would look
-    at padding too: convolutions go through utterance by utterance, the rest together behind a mask. The
-    convolutions stay as they are, as is usual in fine-tuning. Nothing is hidden or dropped by layer inside.
+    at padding too; so do the stacked position convolutions of data2vec-audio. What looks at padding
+    gets utterances of equal length only, the rest goes together behind a mask. The convolutions stay as they
+    are, as is usual in fine-tuning.
 
     Args:
         settings: which model; its weights are random until :meth:`load_published`.
@@ -75,20 +96,19 @@ class Wav2Vec2(Encoder):
         super().__init__()
         self.settings = settings
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
-        config.layerdrop, config.apply_spec_augment = 0.0, False
+        config.layerdrop, config.apply_spec_augment = settings.layer_drop, settings.spec_augment
         self.network = library(_KIND).AutoModel.from_config(config)
-        if hasattr(self.network.encoder.pos_conv_embed, "layers"):
-            raise CheckpointError(
-                f"{settings.model} has several layers of position convolutions, as data2vec has, through "
-                f"which padding would change answers; name another model, such as {DEFAULT}"
-            )
-        self.network.feature_extractor.requires_grad_(False)
-        if hasattr(self.network, "masked_spec_embed"):
-            self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked here
         blocks = self.network.encoder.layers
+        self._choose_what_learns(blocks)
+        self.equal_samples = config.feat_extract_norm == "group"
+        self.equal_frames = hasattr(self.network.encoder.pos_conv_embed, "layers")
+        if settings.checkpointing:
+            self.network.activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}
+            )
         blocks[0].register_forward_pre_hook(_keep_input)
-        for block in blocks:
-            block.register_forward_hook(_keep_output)
+        for number, block in enumerate(blocks, 1):
+            block.register_forward_hook(_keeper(number))
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.hidden_size)
         self.layer_dims = (self.dim,) * (int(config.num_hidden_layers) + 1)
@@ -105,41 +125,97 @@ class Wav2Vec2(Encoder):
         Raises:
             CheckpointError: where there are none, or they do not fit.
         """
-        self.network.load_state_dict(published(self.settings.model, _KIND, "masked_spec_embed"))
+        load_weights_of(self.network, self.settings.model, "masked_spec_embed")
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
-        heard = [self._convolved(row[:length, 0]) for row, length in zip(features, lengths, strict=True)]
-        frames = torch.tensor([len(row) for row in heard], device=features.device)
-        projected = self.network.feature_projection(torch.nn.utils.rnn.pad_sequence(heard, batch_first=True))
+        heard = self._convolved([row[:length, 0] for row, length in zip(features, lengths, strict=True)])
+        counts = [len(row) for row in heard]
+        if not self.equal_frames or len(set(counts)) == 1:
+            layers = self._contextual(pad_sequence(heard, batch_first=True), counts)
+        else:
+            by_row: dict[int, list[Tensor]] = {}
+            for places in _alike(counts):
+                together = self._contextual(
+                    torch.stack([heard[place] for place in places]), [counts[places[0]]] * len(places)
+                )
+                for number, place in enumerate(places):
+                    by_row[place] = [layer[number] for layer in together]
+            rows = [by_row[place] for place in range(len(heard))]
+            layers = tuple(pad_sequence(list(layer), batch_first=True) for layer in zip(*rows, strict=True))
+        return Frames(layers[-1], torch.tensor(counts, device=features.device), layers)
+
+    def _contextual(self, heard: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
+        """Returns every layer ``(B, T, D)`` of what the convolutions made ``(B, T, C)``."""
+        projected = self.network.feature_projection(heard)
         values = projected[0] if isinstance(projected, tuple) else projected
-        mask = frame_mask(frames, values.shape[1])
-        padded = bool((frames < values.shape[1]).any())
-        layers: list[Tensor] = []
-        token = _LAYERS.set(layers)
+        mask = frame_mask(torch.tensor(counts, device=values.device), values.shape[1])
+        attention = mask.squeeze(2).bool() if min(counts) < values.shape[1] else None
+        if self.training and self.settings.spec_augment:
+            values = self.network._mask_hidden_states(values, attention_mask=attention)
+        found: dict[int, Tensor] = {}
+        token = _LAYERS.set(found)
         try:
-            last = self.network.encoder(
-                values, attention_mask=mask.squeeze(2).bool() if padded else None
-            ).last_hidden_state
+            last = self.network.encoder(values, attention_mask=attention).last_hidden_state
         finally:
             _LAYERS.reset(token)
-        shown = tuple(layer * mask for layer in (*layers[:-1], last))
-        return Frames(shown[-1], frames, shown)
+        layers = [found.get(0, values)]
+        for number in range(1, len(self.layer_dims)):
+            layers.append(found.get(number, layers[-1]))  # a block that was passed over changes nothing
+        return tuple(layer * mask for layer in (*layers[:-1], last))
 
-    def _convolved(self, samples: Tensor) -> Tensor:
-        """Returns the frames of one utterance ``(S,)`` before any context, ``(T, C)``."""
+    def _convolved(self, rows: list[Tensor]) -> list[Tensor]:
+        """Returns the frames of utterances ``(S,)`` before any context, each ``(T, C)``."""
         if self.settings.normalise:
-            samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-        samples = F.pad(samples, (0, max(0, self.shortest - len(samples))))
-        with torch.no_grad():
-            return torch.as_tensor(self.network.feature_extractor(samples[None])[0].T)
+            rows = [(row - row.mean()) / torch.sqrt(row.var(correction=0) + 1e-7) for row in rows]
+        rows = [F.pad(row, (0, max(0, self.shortest - len(row)))) for row in rows]
+        groups = _alike([len(row) for row in rows]) if self.equal_samples else [list(range(len(rows)))]
+        found: dict[int, Tensor] = {}
+        for places in groups:
+            with torch.no_grad():
+                made = self.network.feature_extractor(pad_sequence([rows[place] for place in places], True))
+            for place, frames in zip(places, made.transpose(1, 2), strict=True):
+                found[place] = frames[: self._frames(len(rows[place]))]
+        return [found[place] for place in range(len(rows))]
+
+    def _frames(self, samples: int) -> int:
+        for kernel, stride in self.strides:
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+    def _choose_what_learns(self, blocks: Sequence[nn.Module]) -> None:
+        settings = self.settings
+        self.network.feature_extractor.requires_grad_(False)
+        if hasattr(self.network, "masked_spec_embed") and not settings.spec_augment:
+            self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked
+        if settings.trained_blocks is not None:
+            if settings.trained_blocks > len(blocks):
+                raise ConfigError(
+                    f"got trained_blocks={settings.trained_blocks}; {settings.model} has {len(blocks)}"
+                )
+            self.network.requires_grad_(False)
+            for block in list(blocks)[len(blocks) - settings.trained_blocks :]:
+                block.requires_grad_(True)
+        if settings.lora:
+            add_lora(self.network, settings.lora, ["intermediate_dense", "output_dense"])
+
+
+def _alike(lengths: list[int]) -> list[list[int]]:
+    """Returns the places of equal lengths, together."""
+    groups: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        groups.setdefault(length, []).append(place)
+    return list(groups.values())
 
 
 def _keep_input(_: Any, given: tuple[Tensor, ...]) -> None:
     if (layers := _LAYERS.get()) is not None:
-        layers.append(given[0])
+        layers.setdefault(0, given[0])
 
 
-def _keep_output(_: Any, given: tuple[Tensor, ...], made: Any) -> None:
-    if (layers := _LAYERS.get()) is not None:
-        layers.append(made[0] if isinstance(made, tuple) else made)
+def _keeper(number: int) -> Any:
+    def keep(_: Any, given: tuple[Tensor, ...], made: Any) -> None:
+        if (layers := _LAYERS.get()) is not None:
+            layers[number] = made[0] if isinstance(made, tuple) else made
+
+    return keep

@@ -81,7 +81,7 @@ class Clap(Supervised):
         """Returns ``{"clap": loss}``, the mean over the items of all processes."""
         names = list(self.needs)
         widths = [batch.columns[name].shape[1] for name in names]
-        vectors, _, _, _, mixed = self.embedded(batch, torch.cat([batch.columns[name] for name in names], 1))
+        vectors, mixed = self.embedded(batch, torch.cat([batch.columns[name] for name in names], 1))
         columns = dict(zip(names, torch.split(mixed, widths, dim=1), strict=True))
         head = self.classifier.head
         assert isinstance(head, LanguageHead)

@@ -76,12 +76,16 @@ class Classify(Supervised):
         targets = batch.columns["target"]
         smoothing = self.settings.label_smoothing
         targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
-        vectors, frames, features, lengths, targets = self.embedded(batch, targets)
+        views: Views | None = None
+        if self.speaker_task is None:
+            vectors, targets = self.embedded(batch, targets)
+        else:
+            views, targets = self.viewed(batch, targets)
+            vectors = views.vectors
         scores = self.classifier.scores(vectors)
         losses = -(targets * self.class_weights * F.log_softmax(scores.float(), dim=1)).sum(1)
         weights = (targets * self.class_weights).sum(1)
         named = {"classification": mean_over_processes(losses.sum(), weights.sum())}
-        if self.speaker_task is not None:
-            views = Views(vectors, frames, features, lengths, batch.index, batch.columns)
+        if self.speaker_task is not None and views is not None:
             named["speaker"] = self.speaker_task(views)
         return named

@@ -67,20 +67,30 @@ class Supervised(Objective):
 
     def __init__(self, classifier: EmotionClassifier, augment: AugmentConfig, reads: Reads) -> None:
         super().__init__()
-        if not isinstance(classifier.embedder, Network):
+        if not isinstance(classifier.embedder, Network) and reads != "vectors":
             raise TypeError("only networks are trained by gradient; this embedder gives fixed vectors")
         self.classifier, self.augment, self.reads = classifier, augment, reads
 
-    def embedded(self, batch: Batch, targets: Tensor) -> tuple[Tensor, Frames, Tensor, Tensor, Tensor]:
+    def embedded(self, batch: Batch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Augments, in training, and embeds.
 
         Returns:
-            Vectors ``(B, D)``, the encoder's frames, what it read, its lengths ``(B,)``, and the targets
-            ``(B, K)``, mixed as the utterances were.
+            Vectors ``(B, D)``, and the targets ``(B, K)``, mixed as the utterances were.
         """
+        if self.reads == "vectors":
+            values, lengths, augment = batch.values, batch.lengths, self.augment
+            if self.training:
+                values, _, targets = mixup(values, lengths, targets, augment.mixup, new_generator())
+            return values[:, 0], targets
+        views, targets = self.viewed(batch, targets)
+        return views.vectors, targets
+
+    def viewed(self, batch: Batch, targets: Tensor) -> tuple[Views, Tensor]:
+        """Does the same, and returns all that was seen on the way."""
         frames, features, lengths, targets = self._frames(batch, targets)
         assert isinstance(self.classifier.embedder, Network)
-        return self.classifier.embedder.pool(frames), frames, features, lengths, targets
+        vectors = self.classifier.embedder.pool(frames)
+        return Views(vectors, frames, features, lengths, batch.index, batch.columns), targets
 
     def _frames(self, batch: Batch, targets: Tensor) -> tuple[Frames, Tensor, Tensor, Tensor]:
         generator = new_generator()

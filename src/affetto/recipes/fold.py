@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from affetto.augment import AugmentConfig
-from affetto.data import LengthBuckets, Loader, Store
+from affetto.data import FixedVectors, LengthBuckets, Loader, Store
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Encoder
@@ -134,18 +134,25 @@ def _fit_network(task: FoldTask) -> Fitted:
         labels=tuple(material.labels),
         head="language" if settings.head == "language" else "linear",
         language=settings.language,
+        standardise=not isinstance(settings.embedder, NetworkSettings),
         dropout=settings.dropout,
         rank=task.rank,
     )
     classifier = EmotionClassifier(shape)
     network = classifier.embedder
-    assert isinstance(network, Network)
     if settings.published_weights:
         load_published(network)
-    heard = start_from(network.encoder, task) if settings.pretrained else {}
     reads: Reads = settings.reads
     stores: list[Store] = [material.waveforms]
-    if not settings.train_encoder:
+    heard: dict[str, list[str]] = {}
+    if isinstance(network, Network | Statistics) and settings.pretrained:
+        heard = start_from(network.encoder, task)
+    if not isinstance(network, Network):
+        assert isinstance(classifier.standardise, Standardise)
+        reads, fixed = "vectors", material.vectors(network.requires_grad_(False).eval())
+        classifier.standardise.fit(fixed[torch.from_numpy(train)])
+        stores = [FixedVectors(fixed)]
+    elif not settings.train_encoder:
         network.encoder.requires_grad_(False)
         reads = "frames"
         pooled = _is_probe(settings) and task.rank == 0

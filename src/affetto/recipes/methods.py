@@ -133,6 +133,17 @@ METHODS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 10, "batch_size": 16, "learning_rate": 5e-5},
         "augment": _WAVEFORM_AUGMENT,
     },
+    "whisper": {
+        "embedder": {
+            "name": "network",
+            "encoder": {"name": "whisper"},
+            "layers": "weighted",
+            "pooling": "statistics",
+        },
+        "published_weights": True,
+        "train_encoder": False,
+        "train": {"epochs": 10, "batch_size": 16, "learning_rate": 1e-3},
+    },
     "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
     "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic", "published_weights": True},
     "ge2e-statistics": {
@@ -177,21 +188,23 @@ def finetune_settings(
     if asked.get("frozen"):
         if base["embedder"]["name"] != "network" or encoder == "ge2e-spectrum":
             raise ConfigError(
-                f"--frozen probes the layers of an encoder: cnn, tdnn, mockingjay, npc, filterbank, ge2e "
-                f"or wav2vec2, not {encoder}"
+                f"--frozen probes the layers of an encoder: cnn, tdnn, mockingjay, npc, filterbank, ge2e, "
+                f"wav2vec2 or whisper, not {encoder}"
             )
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
     if asked.get("head") == "language":
         asked = _with_words(asked)
+        if base["embedder"]["name"] != "network":
+            base |= {"train": {"epochs": 30, "learning_rate": 1e-3}}
     elif "clap" in asked or "language" in asked:
         raise ConfigError("got settings of clap or language without head=language; add it, or leave them out")
     if asked.get("head", "network") not in ("network", "language") and base["embedder"]["name"] == "network":
         # A classical head needs fixed vectors: the statistics of the encoder's layers.
         base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
     settings = build(FinetuneSettings, merge(base, asked))
-    if settings.head in ("network", "language") and not isinstance(settings.embedder, NetworkSettings):
+    if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
         raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
     return settings
 

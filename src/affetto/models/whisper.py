@@ -1,0 +1,124 @@
+"""Whisper's encoder (Radford et al. 2023), as Hugging Face transformers has it."""
+
+import json
+from typing import Any, Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from affetto.audio import SAMPLE_RATE
+from affetto.config import Settings
+from affetto.errors import CheckpointError
+from affetto.features import FrontEnd
+from affetto.models.encoder import Encoder, Frames, frame_mask
+from affetto.models.hub import FAULTS, add_lora, library, load_weights_of, not_there, quiet
+
+DEFAULT = "openai/whisper-base"
+
+_KIND = "a Whisper model"
+
+
+class WhisperSettings(Settings):
+    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
+
+    Attributes:
+        model: a folder, or a model of the Hugging Face hub.
+        shape: the model's own config.
+        inputs: its preprocessor's.
+        lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone; 0 for none.
+        checkpointing: compute the blocks twice in training and keep less in memory.
+    """
+
+    name: Literal["whisper"] = "whisper"
+    model: str = DEFAULT
+    shape: dict[str, Any]
+    inputs: dict[str, Any]
+    lora: int = 0
+    checkpointing: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "shape" in given:
+            return given
+        name = str(given.get("model", DEFAULT))
+        try:
+            with quiet():
+                config = library(_KIND).AutoConfig.from_pretrained(name)
+                inputs = library(_KIND).AutoFeatureExtractor.from_pretrained(name)
+        except FAULTS as error:
+            raise not_there(name, _KIND, error) from error
+        if config.model_type != "whisper":
+            raise CheckpointError(
+                f"{name} is a {config.model_type} model, not Whisper; name one, e.g. {DEFAULT}"
+            )
+        shape = json.loads(config.to_json_string(use_diff=True))
+        return {**given, "shape": shape, "inputs": json.loads(inputs.to_json_string())}
+
+
+class Whisper(Encoder):
+    """The encoder alone, on log-mel of its own, in the fixed windows of 30 s that it was trained with.
+
+    An utterance is filled up with silence to a whole window, as in the original, so that a short one costs as
+    much as a long one; a longer one goes through window by window. Only frames over the utterance come out.
+
+    Args:
+        settings: which model; its weights are random until :meth:`load_published`.
+    """
+
+    def __init__(self, settings: WhisperSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        config = library(_KIND).AutoConfig.for_model(**settings.shape)
+        config.encoder_layerdrop, config.apply_spec_augment = 0.0, False
+        self.network = library(_KIND).AutoModel.from_config(config).encoder
+        given = {key: value for key, value in settings.inputs.items() if key != "feature_extractor_type"}
+        self.extract: Any = library(_KIND).WhisperFeatureExtractor(**given)
+        if self.extract.sampling_rate != SAMPLE_RATE:
+            raise CheckpointError(
+                f"{settings.model} listens at {self.extract.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed"
+            )
+        if settings.lora:
+            add_lora(self.network, settings.lora, ["fc1", "fc2"])
+        if settings.checkpointing:
+            self.network.activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}
+            )
+        self.front_end = FrontEnd(kind="waveform")
+        self.dim = int(config.d_model)
+        self.layer_dims = (self.dim,) * (int(config.encoder_layers) + 1)
+        self.window = int(self.extract.n_samples)
+        self.hop = 2 * int(self.extract.hop_length)
+        self.hop_seconds = self.hop / SAMPLE_RATE
+
+    def load_published(self) -> None:
+        """Fills the encoder with the weights that the model's folder or the hub holds.
+
+        Raises:
+            CheckpointError: where there are none, or they do not fit.
+        """
+        load_weights_of(self.network, self.settings.model, "decoder", "encoder")
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
+        windows: list[Tensor] = []
+        owners: list[int] = []
+        for row, length in enumerate(lengths.tolist()):
+            own = torch.split(features[row, :length, 0], self.window)
+            windows += own
+            owners += [row] * len(own)
+        spectra = self.extract(
+            [each.detach().cpu().numpy() for each in windows], sampling_rate=SAMPLE_RATE, return_tensors="pt"
+        ).input_features.to(features.device)
+        hidden = self.network(spectra, output_hidden_states=True).hidden_states
+        counts = torch.div(lengths + self.hop - 1, self.hop, rounding_mode="floor")
+        mask = frame_mask(counts, int(counts.max()))
+        rows = torch.tensor(owners, device=features.device)
+        layers = []
+        for layer in hidden:
+            joined = torch.nn.utils.rnn.pad_sequence(
+                [layer[rows == row].flatten(0, 1) for row in range(len(lengths))], batch_first=True
+            )
+            layers.append(joined[:, : mask.shape[1]] * mask)
+        return Frames(layers[-1], counts, tuple(layers))
