@@ -7,6 +7,7 @@ anything. Blocks marked ``text`` are pictures.
 """
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -19,12 +20,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
+from text_models import save_tiny_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -239,6 +242,34 @@ def test_the_masks_of_an_utterance_are_drawn(folder: Path, capsys: pytest.Captur
     hidden = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     assert len(hidden) == 8
     assert len({count for name, count in hidden.items() if "as-released" not in name}) == 1
+
+
+def test_an_emotion_is_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("affetto scan toy toy -o toy.csv --speakers 6 --takes 1")[0] == 0
+    save_tiny_text(folder / "words")
+    (folder / "toy-5.yaml").write_text(
+        "name: toy-5\ndescription: one fold\ncorpus: toy\nlabels: [anger, neutral, sadness]\n"
+        "label_source: intended labels\nunits: f01 f02 f03 m01 m02 m03\n"
+        "folds:\n  - {test: [f03, m02], dev: m03}\ndev_rule: made up\n",
+        encoding="utf-8",
+    )
+    asked = "left_out --manifest toy.csv --text words --protocol toy-5.yaml --encoder functionals --epochs 1"
+    monkeypatch.setattr(sys, "argv", asked.split())
+    _example("left_out").main()  # type: ignore[attr-defined]
+    rows = json.loads((folder / "results" / "toy-5-left-out-emo.json").read_text())
+    assert [row["method"] for row in rows] == ["own words", "shuffled words", "random words"]
+    for row in rows:
+        table = pd.read_parquet(
+            folder / "runs/toy-5-left-out-emo" / row["method"].split()[0] / "anger/predictions.parquet"
+        )
+        test = table[table["part"] == "test"]
+        recalls = {label: (own["label"] == label).mean() for label, own in test.groupby("truth")}
+        found = row["by_emotion"]["anger"]
+        assert found["left_out"] == pytest.approx(recalls["anger"])
+        assert found["seen"] == pytest.approx((recalls["neutral"] + recalls["sadness"]) / 2)
+        assert row["seen_low"] <= row["seen"] <= row["seen_high"]
 
 
 def _example(name: str) -> object:
