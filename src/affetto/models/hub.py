@@ -34,6 +34,25 @@ def library(what: str) -> Any:
     return transformers
 
 
+def published_part(kind: str, name: str, gives: str) -> Any:
+    """Returns a part of a model that comes without its weights.
+
+    Args:
+        kind: the class of transformers that reads it: ``"AutoConfig"``, ``"AutoFeatureExtractor"`` or
+            ``"AutoTokenizer"``.
+        name: a folder, or a model of the hub.
+        gives: what the model should be, e.g. ``"a text encoder"``.
+
+    Raises:
+        CheckpointError: where it is not there.
+    """
+    try:
+        with quiet():
+            return getattr(library(gives), kind).from_pretrained(name)
+    except FAULTS as error:
+        raise not_there(name, gives, error) from error
+
+
 def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None = None) -> None:
     """Fills a network with the weights that a model's folder or the hub holds.
 

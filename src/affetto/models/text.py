@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError
-from affetto.models.hub import FAULTS, library, load_weights_of, not_there, quiet
+from affetto.models.hub import library, load_weights_of, published_part
 
 DEFAULT = "FacebookAI/roberta-base"
 
@@ -84,11 +84,7 @@ class TextSettings(Settings):
         if not isinstance(given, dict) or "shape" in given:
             return given
         name = str(given.get("model", DEFAULT))
-        try:
-            with quiet():
-                config = library(_KIND).AutoConfig.from_pretrained(name)
-        except FAULTS as error:
-            raise not_there(name, _KIND, error) from error
+        config = published_part("AutoConfig", name, _KIND)
         if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
             raise CheckpointError(f"{name} is no encoder of text; name one, such as {DEFAULT}")
         shape = json.loads(config.to_json_string(use_diff=True))
@@ -113,11 +109,7 @@ class TextEncoder(nn.Module):
     def tokenizer(self) -> Any:
         """The model's own, read when it is first needed."""
         if self._tokenizer is None:
-            try:
-                with quiet():
-                    self._tokenizer = library(_KIND).AutoTokenizer.from_pretrained(self.settings.model)
-            except FAULTS as error:
-                raise not_there(self.settings.model, _KIND, error) from error
+            self._tokenizer = published_part("AutoTokenizer", self.settings.model, _KIND)
         return self._tokenizer
 
     def load_published(self) -> "TextEncoder":

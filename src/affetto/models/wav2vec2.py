@@ -17,7 +17,7 @@ from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import FAULTS, add_lora, library, load_weights_of, not_there, quiet
+from affetto.models.hub import add_lora, library, load_weights_of, published_part
 
 DEFAULT = "facebook/wav2vec2-base"
 
@@ -65,12 +65,8 @@ class Wav2Vec2Settings(Settings):
         if not isinstance(given, dict) or "shape" in given:
             return given
         name = str(given.get("model", DEFAULT))
-        try:
-            with quiet():
-                config = library(_KIND).AutoConfig.from_pretrained(name)
-                inputs = library(_KIND).AutoFeatureExtractor.from_pretrained(name)
-        except FAULTS as error:
-            raise not_there(name, _KIND, error) from error
+        config = published_part("AutoConfig", name, _KIND)
+        inputs = published_part("AutoFeatureExtractor", name, _KIND)
         if inputs.sampling_rate != SAMPLE_RATE or not hasattr(config, "conv_stride"):
             raise CheckpointError(
                 f"{name} is no encoder of {SAMPLE_RATE} Hz speech like wav2vec 2.0, HuBERT or WavLM; "

@@ -12,7 +12,7 @@ from affetto.config import Settings
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import FAULTS, add_lora, library, load_weights_of, not_there, quiet
+from affetto.models.hub import add_lora, library, load_weights_of, published_part
 
 DEFAULT = "openai/whisper-base"
 
@@ -43,12 +43,8 @@ class WhisperSettings(Settings):
         if not isinstance(given, dict) or "shape" in given:
             return given
         name = str(given.get("model", DEFAULT))
-        try:
-            with quiet():
-                config = library(_KIND).AutoConfig.from_pretrained(name)
-                inputs = library(_KIND).AutoFeatureExtractor.from_pretrained(name)
-        except FAULTS as error:
-            raise not_there(name, _KIND, error) from error
+        config = published_part("AutoConfig", name, _KIND)
+        inputs = published_part("AutoFeatureExtractor", name, _KIND)
         if config.model_type != "whisper":
             raise CheckpointError(
                 f"{name} is a {config.model_type} model, not Whisper; name one, e.g. {DEFAULT}"
