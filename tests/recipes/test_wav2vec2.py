@@ -198,6 +198,36 @@ def test_what_is_not_whisper_is_said_and_its_updates_learn(tmp_path: Path) -> No
     assert all("lora_" in name for name, each in encoder.named_parameters() if each.requires_grad)
 
 
+def test_a_fixed_encoder_hears_every_utterance_once(
+    corpus: Manifest, protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many epochs; and from its cache the same recogniser comes out, bit by bit."""
+    monkeypatch.setenv("AFFETTO_CACHE", str(tmp_path / "cache"))
+    model, heard = tiny(tmp_path / "model"), []
+    forward = Wav2Vec2.forward
+
+    def counted(self: Wav2Vec2, features: torch.Tensor, lengths: torch.Tensor) -> object:
+        heard.append(len(features))
+        return forward(self, features, lengths)
+
+    monkeypatch.setattr(Wav2Vec2, "forward", counted)
+    found = []
+    for name, epochs in (("first", 3), ("again", 3), ("longer", 6)):
+        settings = finetune_settings(
+            None,
+            (f"embedder.encoder.model={model}", f"train.epochs={epochs}"),
+            protocol=str(protocol),
+            encoder="wav2vec2",
+            frozen=True,
+            enrolment=False,
+        )
+        run = finetune(corpus, settings, tmp_path / name)
+        found.append((sum(heard), Recogniser.from_pretrained(run / "recogniser").classifier.state_dict()))
+        heard.clear()
+    assert [count for count, _ in found] == [len(corpus.table), 0, 0]
+    assert all(torch.equal(tensor, found[1][1][name]) for name, tensor in found[0][1].items())
+
+
 def test_whisper_is_probed(corpus: Manifest, protocol: Path, tmp_path: Path) -> None:
     settings = finetune_settings(
         None,
