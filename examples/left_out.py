@@ -103,7 +103,10 @@ def row(
     if words != "own":
         gap = found["own"]["harmonic"] - found[words]["harmonic"]
         made["own_is_better_by"], made["own_is_better_by_low"], made["own_is_better_by_high"] = ends(gap)
-    made["command"] = f"python examples/left_out.py --manifest MANIFEST --text MODEL --target {given.target}"
+    made["command"] = (
+        f"python examples/left_out.py --manifest MANIFEST --text {given.text} --protocol {given.protocol} "
+        f"--encoder {given.encoder} --target {given.target} --epochs {given.epochs}"
+    )
     made["manifest_sha256"] = manifest.sha256
     return made
 

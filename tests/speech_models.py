@@ -25,7 +25,7 @@ def save_tiny(
         conv_pos_kernel_size=3,
         tdnn_dim=(16, 16, 16, 16, 24),
         xvector_output_dim=12,
-        feat_extract_norm=norm,
+        **({} if stem == "Data2VecAudio" else {"feat_extract_norm": norm}),
         do_stable_layer_norm=norm == "layer",
     )
     network = getattr(transformers, f"{stem}{head}")(config)

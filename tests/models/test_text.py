@@ -85,6 +85,10 @@ def test_a_folder_that_lacks_its_weights_or_half_of_them_is_refused(folder: Path
     save_file(dropped, half / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match="lacks weights"):
         encoder(half)
+    whole = (folder / "model.safetensors").read_bytes()
+    (half / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="name its folder"):
+        encoder(half)
     (half / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="name its folder"):
         encoder(half)
@@ -97,3 +101,35 @@ def test_a_speech_model_is_no_text_encoder(tmp_path: Path) -> None:
         TextEncoder(
             TextSettings.model_validate({"model": str(save_tiny(tmp_path, "WavLM", "Model", "group"))})
         ).load_published()(["sad"])
+
+
+def test_kin_of_roberta_count_from_behind_their_padding(tmp_path: Path) -> None:
+    import transformers
+
+    folder = save_tiny_text(tmp_path)
+    shape = transformers.AutoConfig.from_pretrained(folder).to_dict()
+    kept = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    config = transformers.RobertaConfig(
+        **{name: shape[name] for name in kept}, max_position_embeddings=26, pad_token_id=1
+    )
+    transformers.RobertaModel(config).save_pretrained(folder)
+    network = encoder(folder)
+    assert network(["sad " * 22]).shape == (1, 16)
+    with pytest.raises(ConfigError, match="at most 24"):
+        network(["sad " * 23])
+
+
+def test_half_precision_on_disk_is_whole_here(tmp_path: Path) -> None:
+    import transformers
+
+    folder = save_tiny_text(tmp_path)
+    transformers.AutoModel.from_pretrained(folder).half().save_pretrained(folder)
+    assert encoder(folder)(TEXTS).dtype == torch.float32
+
+
+def test_what_generates_text_is_refused(tmp_path: Path) -> None:
+    import transformers
+
+    transformers.T5Config(vocab_size=40, d_model=16).save_pretrained(tmp_path)
+    with pytest.raises(AffettoError, match="no encoder of text"):
+        TextSettings.model_validate({"model": str(tmp_path)})

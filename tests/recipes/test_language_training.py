@@ -221,7 +221,7 @@ def test_rows_without_a_gender_are_named(
     [
         (("clap.left_out=[feer]",), "fear"),
         (("clap.left_out=[fear, anger, sadness, neutral]",), "at least two"),
-        (("clap.words=shuffled", 'language.text.templates=["a {gender} voice, {emotion}"]'), "emotion alone"),
+        (("clap.words=random", 'language.text.templates=["a {gender} voice, {emotion}"]'), "emotion alone"),
     ],
 )
 def test_what_cannot_be_left_out_or_shuffled(
@@ -231,13 +231,90 @@ def test_what_cannot_be_left_out_or_shuffled(
         finetune(corpus, settings(protocol, text, *overrides), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("language.text.frozen=false", "clap.words=random"), "clap.words"),
+        (("clap.left_out=[fear]", "enrolment=true"), "--no-enrolment"),
+        (("loss.label_smoothing=0.2",), "loss"),
+        (("clap.alpha=0.8",), "alpha"),
+        (("clap.genders=shuffled",), "genders"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(
+    protocol: Path, text: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(protocol, text, *overrides)
+
+
+def test_fixed_vectors_learn_words_too(corpus: Manifest, protocol: Path, text: Path, tmp_path: Path) -> None:
+    """Their recogniser hears files as training heard vectors; what cannot change vectors is refused."""
+    given = {"protocol": str(protocol), "encoder": "functionals", "head": "language", "enrolment": False}
+    words = {"text": {"model": str(text)}}
+    overrides = ("train.epochs=2", "augment.mixup=0.3")
+    run = finetune(corpus, finetune_settings(overrides=overrides, language=words, **given), tmp_path / "run")
+    table = pd.read_parquet(run / "predictions.parquet")
+    row = table[table["part"] == "test"].iloc[0]
+    scores = Recogniser.from_pretrained(run / "recogniser").predict(corpus.roots["toy"] / row["file"])
+    assert {each["label"]: each["score"] for each in scores} == pytest.approx(
+        {name.removeprefix("p_"): row[name] for name in table if name.startswith("p_")}, abs=2e-3
+    )
+    for wrong, message in [
+        ("views=2", "mixup"),
+        ("augment.gain_db=3", "mixup"),
+        ("pretrained=x", "start from"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            finetune_settings(overrides=(wrong,), language=words, **given)
+
+
+def test_a_long_recording_is_a_cosine_too(straight: RunFolder, voices: list[Path], tmp_path: Path) -> None:
+    import soundfile
+
+    from affetto.audio import decode
+
+    voice = np.concatenate([decode(voices[0]), np.zeros(400, np.float32), 0.1 * decode(voices[3])])
+    soundfile.write(tmp_path / "long.wav", np.resize(voice, 70 * 16_000), 16_000)
+    index(straight / "recogniser", [tmp_path / "long.wav", voices[0]], tmp_path / "index")
+    norms = np.linalg.norm(np.load(tmp_path / "index" / "vectors.npy"), axis=1)
+    assert norms == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_words_of_a_control_or_of_another_encoder_answer_nobody(
+    corpus: Manifest, protocol: Path, tmp_path: Path
+) -> None:
+    own = save_tiny_text(tmp_path / "own")
+    run = finetune(corpus, settings(protocol, own, "clap.words=random"), tmp_path / "random")
+    with pytest.raises(CheckpointError, match=r"clap\.words"):
+        Recogniser.from_pretrained(run / "recogniser").with_prompts(PROMPTS)
+    run = finetune(corpus, settings(protocol, own), tmp_path / "plain")
+    recogniser = Recogniser.from_pretrained(run / "recogniser")
+    again = recogniser.with_prompts(PROMPTS).with_prompts(PROMPTS[:2])
+    assert again.config["id2label"] == {0: PROMPTS[0], 1: PROMPTS[1]}
+    from safetensors.torch import load_file, save_file
+
+    tensors = {name: each + 0.1 for name, each in load_file(own / "model.safetensors").items()}
+    save_file(tensors, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="not the text encoder"):
+        recogniser.with_prompts(PROMPTS)
+
+
+def test_genders_of_others_are_not_looked_at(
+    corpus: Manifest, protocol: Path, text: Path, tmp_path: Path
+) -> None:
+    table = corpus.table.assign(gender=corpus.table["gender"].where(corpus.table["speaker"] != "f03"))
+    chosen = settings(protocol, text, "clap.target=sl", "clap.genders=shuffled", "train.epochs=1")
+    assert finetune(Manifest(table, corpus.roots), chosen, tmp_path / "run").done
+
+
 def test_settings_that_contradict_each_other_are_refused(protocol: Path, text: Path) -> None:
     with pytest.raises(ConfigError, match="head=language"):
         finetune_settings(protocol=str(protocol), overrides=("clap.target=sl",))
     with pytest.raises(ConfigError, match=r"language\.text"):
         settings(protocol, text, "clap.control=classes")
-    with pytest.raises(ConfigError, match="words"):
-        settings(protocol, None, "clap.control=classes", "clap.left_out=[fear]")
+    with pytest.raises(ConfigError, match="left_out, target"):
+        settings(protocol, None, "clap.control=classes", "clap.left_out=[fear]", "clap.target=sl")
 
 
 def test_pretrain_clap_on_the_command_line(listed: Path, protocol: Path, text: Path, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ def test_every_layer_is_that_of_the_library(tmp_path: Path, family: str, norm: s
             count = int(frames.lengths[row])
             assert count == expected.last_hidden_state.shape[1]
             for found, wanted in zip(frames.all_layers[:-1], expected.hidden_states, strict=False):
-                torch.testing.assert_close(found[row, :count], wanted[0], rtol=0, atol=1e-5)
+                torch.testing.assert_close(found[row, :count], wanted[0], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(
-                frames.values[row, :count], expected.last_hidden_state[0], rtol=0, atol=1e-5
+                frames.values[row, :count], expected.last_hidden_state[0], rtol=1e-4, atol=1e-5
             )
     assert len(frames.all_layers) == 3
     assert frames.values[0].std() > 0.1
@@ -184,7 +184,7 @@ def test_whisper_is_that_of_the_library_in_windows_of_its_own(tmp_path: Path) ->
             assert int(frames.lengths[row]) == count
             for found, wanted in zip(frames.all_layers, expected, strict=True):
                 torch.testing.assert_close(
-                    found[row, :count], wanted.flatten(0, 1)[:count], rtol=0, atol=1e-5
+                    found[row, :count], wanted.flatten(0, 1)[:count], rtol=1e-4, atol=1e-5
                 )
                 assert not found[row, count:].any()
 
@@ -226,6 +226,33 @@ def test_a_fixed_encoder_hears_every_utterance_once(
         heard.clear()
     assert [count for count, _ in found] == [len(corpus.table), 0, 0]
     assert all(torch.equal(tensor, found[1][1][name]) for name, tensor in found[0][1].items())
+
+
+def test_half_precision_on_disk_is_whole_here(tmp_path: Path) -> None:
+    import transformers
+
+    given = torch.randn(1, 4000, 1), torch.tensor([4000])
+    for folder in (tiny(tmp_path / "one"), tiny_whisper(tmp_path / "two", 200)):
+        transformers.AutoModel.from_pretrained(folder).half().save_pretrained(folder)
+    assert (
+        load_published(Wav2Vec2(Wav2Vec2Settings(model=str(tmp_path / "one"))))(*given).values.dtype
+        == torch.float32
+    )
+    assert (
+        load_published(Whisper(WhisperSettings(model=str(tmp_path / "two"))))(*given).values.dtype
+        == torch.float32
+    )
+
+
+def test_updates_of_an_encoder_that_stays_are_refused(protocol: Path, tmp_path: Path) -> None:
+    model = tiny_whisper(tmp_path / "model", 200)
+    asked = {"protocol": str(protocol), "encoder": "whisper"}
+    with pytest.raises(ConfigError, match="train_encoder=true"):
+        finetune_settings(overrides=(f"embedder.encoder.model={model}", "embedder.encoder.lora=2"), **asked)
+    last = WhisperSettings(model=str(model), trained_blocks=1)
+    learning = {name for name, each in Whisper(last).named_parameters() if each.requires_grad}
+    assert learning
+    assert all("layers.1." in name for name in learning)
 
 
 def test_whisper_is_probed(corpus: Manifest, protocol: Path, tmp_path: Path) -> None:

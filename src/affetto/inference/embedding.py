@@ -97,6 +97,8 @@ def _of_clips(model: Representation, everything: Iterable[Clip], workers: int | 
         if piece.last:
             weights = [each.end - each.start for each, _ in parts]
             mean = np.average(np.stack([own for _, own in parts]), axis=0, weights=weights)
+            if model.embedder is not None and model.embedder.unit:
+                mean = mean / max(float(np.linalg.norm(mean)), 1e-9)
             whole = parts[0][1] if len(parts) == 1 else mean.astype(np.float32)
             yield piece.clip, {"start": parts[0][0].start, "end": piece.end}, whole[None], True
             parts.clear()

@@ -70,7 +70,7 @@ class Recogniser:
             CheckpointError: where its text encoder is not to be had.
         """
         made = Recogniser(self.classifier.with_words(texts), self.config, str(self._scorer.device))
-        made.config["labels"] = made.labels
+        made.config |= {"labels": made.labels, "id2label": dict(enumerate(made.labels))}
         return made
 
     @property

@@ -81,5 +81,6 @@ class Scorer:
         """
         if self.classifier.enrolment is None:
             raise ConfigError(
-                "this recogniser was made without enrolment; run finetune without --no-enrolment"
+                "this recogniser was made without enrolment, or is asked with prompts, which enrol nobody; "
+                "run finetune without --no-enrolment, and predict without --prompts"
             )

@@ -14,6 +14,7 @@ from affetto.errors import CheckpointError, ConfigError, RunError
 from affetto.inference.embedding import embed
 from affetto.inference.folder import find
 from affetto.inference.output import Outcome
+from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Source
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder
@@ -41,6 +42,8 @@ class Hit(NamedTuple):
 
 class Heard(Embedder):
     """A recogniser's network up to the space that it shares with texts, ``(B, W)``, of length 1."""
+
+    unit = True
 
     def __init__(self, classifier: EmotionClassifier) -> None:
         super().__init__()
@@ -83,7 +86,8 @@ def index(
     folder, own = Path(folder), find(model)
     classifier, _ = load_classifier(own)
     _language(classifier)
-    heard = Representation(None, Heard(classifier.to(torch.device(device))), name=own.resolve().name)
+    classifier = Scorer(classifier, device).classifier
+    heard = Representation(None, Heard(classifier), name=own.resolve().name)
     copy = folder / RECOGNISER
     if copy.exists():
         other = Representation(None, Heard(load_classifier(copy)[0]), name=heard.name)

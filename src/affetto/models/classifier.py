@@ -162,7 +162,9 @@ class EmotionClassifier(nn.Module):
         if len(texts) < 2 or len(set(texts)) < len(texts):
             raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
         encoder = self.head.text_encoder()
-        made = EmotionClassifier(self.settings.model_copy(update={"labels": tuple(texts), "rank": 0}))
+        language = self.head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
+        changed = {"labels": tuple(texts), "rank": 0, "language": language}
+        made = EmotionClassifier(self.settings.model_copy(update=changed))
         state = {name: each for name, each in self.state_dict().items() if not name.startswith("enrolment.")}
         device = self.temperature.device
         with torch.no_grad():

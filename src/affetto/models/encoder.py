@@ -58,10 +58,12 @@ class Embedder(nn.Module):
     Attributes:
         front_end: how waveforms become the features that this embedder reads.
         dim: ``D``, size of the vector.
+        unit: whether it has length 1, as a mean of several then should have too.
     """
 
     front_end: FrontEnd
     dim: int
+    unit: bool = False
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` with valid ``lengths (B,)`` as ``(B, D)``."""

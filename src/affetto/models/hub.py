@@ -3,16 +3,17 @@
 The library is an optional package, imported when the first such model is asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
-from affetto.errors import CheckpointError, MissingPackageError
+from affetto.errors import CheckpointError, ConfigError, MissingPackageError
 
-FAULTS = (OSError, ValueError, KeyError, RuntimeError)
+FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a model that is not there, damaged, or of an unknown kind."""
 
 
@@ -80,6 +81,19 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
         network.load_state_dict({key: state[known] for known, key in own.items()}, strict=False)
     except RuntimeError as error:
         raise not_there(name, "the model that was asked for", error) from error
+
+
+def train_last(network: nn.Module, blocks: Sequence[nn.Module], count: int) -> None:
+    """Lets the last blocks of a network learn, and nothing else.
+
+    Raises:
+        ConfigError: for more blocks than there are.
+    """
+    if count > len(blocks):
+        raise ConfigError(f"got trained_blocks={count}; the model has {len(blocks)}")
+    network.requires_grad_(False)
+    for block in list(blocks)[len(blocks) - count :]:
+        block.requires_grad_(True)
 
 
 def add_lora(network: nn.Module, rank: int, layers: list[str]) -> None:

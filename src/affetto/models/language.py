@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
-from affetto.errors import ConfigError
-from affetto.models.text import TextEncoder, TextSettings
+from affetto.errors import CheckpointError, ConfigError
+from affetto.models.text import TextEncoder, TextSettings, averaged
 
 _MOST = 100.0  # of a scale, as CLIP has it (Radford et al. 2021, section 2.5)
 
@@ -23,12 +23,14 @@ class LanguageSettings(Settings):
 
     Attributes:
         text: the text encoder; None for class vectors that are learned, with nothing to do with words.
+        sentences: what each class is called, as the recogniser learned it; filled in by training.
         width: ``W``, of the space that voices and texts share.
         hidden: width of the projections' hidden layer.
         temperature: at first; both are learned.
     """
 
     text: TextSettings | None = None
+    sentences: tuple[tuple[str, ...], ...] = ()
     width: int = Field(512, ge=2)
     hidden: int = Field(512, ge=2)
     temperature: float = Field(0.07, ge=1 / _MOST, le=1)
@@ -89,13 +91,23 @@ class LanguageHead(nn.Module):
 
         Raises:
             ConfigError: when its classes were never words.
-            CheckpointError: where the published one is not to be had.
+            CheckpointError: where the published one is not to be had, or does not say of the classes what the
+                head learned from: it is another one, or the head learned with the words of a control.
         """
         if self.settings.text is None:
             raise ConfigError(
                 "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
             )
-        return self.encoder or TextEncoder(self.settings.text).load_published().eval().requires_grad_(False)
+        encoder = self.encoder or TextEncoder(self.settings.text).load_published()
+        encoder = encoder.eval().requires_grad_(False)
+        with torch.no_grad():
+            said = averaged(encoder, self.settings.sentences).to(self.names.device)
+        if not torch.allclose(said, self.names, atol=1e-3):
+            raise CheckpointError(
+                f"{self.settings.text.model} is not the text encoder that this recogniser learned with, or "
+                "it learned with shuffled or random words (clap.words); name one that learned with its own"
+            )
+        return encoder
 
 
 def _projection(dim: int, settings: LanguageSettings) -> nn.Sequential:

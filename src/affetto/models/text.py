@@ -85,7 +85,8 @@ class TextSettings(Settings):
             return given
         name = str(given.get("model", DEFAULT))
         config = published_part("AutoConfig", name, _KIND)
-        if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
+        readable = hasattr(config, "vocab_size") and hasattr(config, "hidden_size")
+        if not readable or config.is_encoder_decoder:
             raise CheckpointError(f"{name} is no encoder of text; name one, such as {DEFAULT}")
         shape = json.loads(config.to_json_string(use_diff=True))
         return {**given, "shape": shape, "dim": int(config.hidden_size)}
@@ -102,7 +103,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.settings = settings
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
-        self.network = library(_KIND).AutoModel.from_config(config)
+        self.network = library(_KIND).AutoModel.from_config(config).float()  # whatever it is stored as
         self._tokenizer: Any = None
 
     @property
@@ -110,6 +111,11 @@ class TextEncoder(nn.Module):
         """The model's own, read when it is first needed."""
         if self._tokenizer is None:
             self._tokenizer = published_part("AutoTokenizer", self.settings.model, _KIND)
+            if self._tokenizer.pad_token is None:
+                raise CheckpointError(
+                    f"{self.settings.model} has no padding token, so that texts cannot go through together; "
+                    f"name another model, such as {DEFAULT}"
+                )
         return self._tokenizer
 
     def load_published(self) -> "TextEncoder":
@@ -147,11 +153,11 @@ class TextEncoder(nn.Module):
         return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
 
     def _most_tokens(self) -> int:
-        config = self.network.config
-        positions = int(getattr(config, "max_position_embeddings", 512))
-        # RoBERTa counts positions from behind its padding token.
-        behind = int(config.pad_token_id) + 1 if "roberta" in str(config.model_type) else 0
-        return positions - behind
+        positions = int(getattr(self.network.config, "max_position_embeddings", 512))
+        embeddings = getattr(getattr(self.network, "embeddings", None), "position_embeddings", None)
+        padding = getattr(embeddings, "padding_idx", None)
+        # RoBERTa and its kin count positions from behind their padding token.
+        return positions if padding is None else positions - padding - 1
 
 
 def worded(template: str, emotion: str, gender: str = "", intensity: str = "") -> str:

@@ -14,10 +14,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
 from affetto.config import Settings
-from affetto.errors import CheckpointError, ConfigError
+from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import add_lora, library, load_weights_of, published_part
+from affetto.models.hub import add_lora, library, load_weights_of, published_part, train_last
 
 DEFAULT = "facebook/wav2vec2-base"
 
@@ -93,10 +93,10 @@ class Wav2Vec2(Encoder):
         self.settings = settings
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
         config.layerdrop, config.apply_spec_augment = settings.layer_drop, settings.spec_augment
-        self.network = library(_KIND).AutoModel.from_config(config)
+        self.network = library(_KIND).AutoModel.from_config(config).float()  # whatever it is stored as
         blocks = self.network.encoder.layers
         self._choose_what_learns(blocks)
-        self.equal_samples = config.feat_extract_norm == "group"
+        self.equal_samples = getattr(config, "feat_extract_norm", "layer") == "group"
         self.equal_frames = hasattr(self.network.encoder.pos_conv_embed, "layers")
         if settings.checkpointing:
             self.network.activation_checkpointing_enable(
@@ -185,13 +185,7 @@ class Wav2Vec2(Encoder):
         if hasattr(self.network, "masked_spec_embed") and not settings.spec_augment:
             self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked
         if settings.trained_blocks is not None:
-            if settings.trained_blocks > len(blocks):
-                raise ConfigError(
-                    f"got trained_blocks={settings.trained_blocks}; {settings.model} has {len(blocks)}"
-                )
-            self.network.requires_grad_(False)
-            for block in list(blocks)[len(blocks) - settings.trained_blocks :]:
-                block.requires_grad_(True)
+            train_last(self.network, blocks, settings.trained_blocks)
         if settings.lora:
             add_lora(self.network, settings.lora, ["intermediate_dense", "output_dense"])
 

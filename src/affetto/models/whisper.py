@@ -4,7 +4,7 @@ import json
 from typing import Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
@@ -12,7 +12,7 @@ from affetto.config import Settings
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import add_lora, library, load_weights_of, published_part
+from affetto.models.hub import add_lora, library, load_weights_of, published_part, train_last
 
 DEFAULT = "openai/whisper-base"
 
@@ -26,6 +26,8 @@ class WhisperSettings(Settings):
         model: a folder, or a model of the Hugging Face hub.
         shape: the model's own config.
         inputs: its preprocessor's.
+        trained_blocks: how many of the last blocks learn where the encoder does, and nothing before them;
+            None for all.
         lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone; 0 for none.
         checkpointing: compute the blocks twice in training and keep less in memory.
     """
@@ -34,8 +36,15 @@ class WhisperSettings(Settings):
     model: str = DEFAULT
     shape: dict[str, Any]
     inputs: dict[str, Any]
-    lora: int = 0
+    trained_blocks: int | None = Field(None, ge=0)
+    lora: int = Field(0, ge=0)
     checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "WhisperSettings":
+        if self.lora and self.trained_blocks is not None:
+            raise ValueError("either the last blocks learn (trained_blocks) or updates to all of them (lora)")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -68,13 +77,17 @@ class Whisper(Encoder):
         self.settings = settings
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
         config.encoder_layerdrop, config.apply_spec_augment = 0.0, False
-        self.network = library(_KIND).AutoModel.from_config(config).encoder
+        self.network = (
+            library(_KIND).AutoModel.from_config(config).encoder.float()
+        )  # whatever it is stored as
         given = {key: value for key, value in settings.inputs.items() if key != "feature_extractor_type"}
         self.extract: Any = library(_KIND).WhisperFeatureExtractor(**given)
         if self.extract.sampling_rate != SAMPLE_RATE:
             raise CheckpointError(
                 f"{settings.model} listens at {self.extract.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed"
             )
+        if settings.trained_blocks is not None:
+            train_last(self.network, self.network.layers, settings.trained_blocks)
         if settings.lora:
             add_lora(self.network, settings.lora, ["fc1", "fc2"])
         if settings.checkpointing:

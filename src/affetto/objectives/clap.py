@@ -87,17 +87,22 @@ class Clap(Supervised):
         assert isinstance(head, LanguageHead)
         heard = head.heard(self.classifier.standardise(vectors)).float()
         meant = head.meant(columns["text"] @ self._texts(head, columns["text"])).float()
+        # Targets differ by a tenth; half precision, which a GPU may choose by itself, would blur them.
+        with torch.autocast(heard.device.type, enabled=False):
+            return {"clap": self._loss(head, heard, meant, columns)}
+
+    def _loss(self, head: LanguageHead, heard: Tensor, meant: Tensor, columns: dict[str, Tensor]) -> Tensor:
         own = slice(first_row(heard), first_row(heard) + len(heard))
         relations = [
             everyone[own] @ everyone.T
-            for everyone in (gathered(columns[name]) for name in names if name != "text")
+            for everyone in (gathered(columns[name].float()) for name in self.needs if name != "text")
         ]
         losses = clap_losses(
-            head.scales[0] * heard @ gathered(meant).T,
-            head.scales[1] * meant @ gathered(heard).T,
+            head.scales[0].float() * heard @ gathered(meant).T,
+            head.scales[1].float() * meant @ gathered(heard).T,
             clap_targets(self.settings, *relations),
         )
-        return {"clap": mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))}
+        return mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))
 
     def _texts(self, head: LanguageHead, used: Tensor) -> Tensor:
         """Returns the vectors of all texts, ``(N, E)``; zero for one that nobody in the batch has."""

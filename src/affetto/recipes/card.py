@@ -16,6 +16,11 @@ def model_card(config: dict[str, Any]) -> str:
         if config["weights_from_elsewhere"]
         else "Trained from scratch."
     )
+    left_out = (
+        f"- Known by their words alone, never heard: {', '.join(config['left_out'])}\n"
+        if config.get("left_out")
+        else ""
+    )
     return f"""---
 library_name: affetto
 pipeline_tag: audio-classification
@@ -25,7 +30,7 @@ tags: [speech-emotion-recognition]
 # Speech emotion recogniser ({config["encoder"]})
 {stamp}
 - Classes: {labels}
-- Protocol: `{config["protocol"]}`; UAR on its dev speakers {100 * config["dev_uar"]:.1f} %
+{left_out}- Protocol: `{config["protocol"]}`; UAR on its dev speakers {100 * config["dev_uar"]:.1f} %
 - Speakers heard with labels: {len(config["speakers_seen"]["with_labels"])} (listed in `config.json`)
 - {elsewhere}
 - Manifest hash: `{config["manifest_sha256"]}`

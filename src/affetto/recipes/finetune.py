@@ -200,6 +200,7 @@ def recogniser_config(
         "encoder": settings.encoder,
         "weights_from_elsewhere": settings.published_weights,
         "pretrained": settings.pretrained is not None,
+        "left_out": list(settings.clap.left_out),
         "speakers_seen": {
             "with_labels": info["trained_on"],
             "without_labels": info["heard"],

@@ -24,7 +24,7 @@ from affetto.objectives.classify import Classify
 from affetto.objectives.objective import Supervised
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 from affetto.recipes.enrol import all_classes, can_enrol, fit_enrolment, fit_temperature, uar
-from affetto.recipes.language import Sentences, keep_names, sentences, text_vectors, without
+from affetto.recipes.language import Sentences, keep_names, sentences, spoken, text_vectors, without
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
 from affetto.recipes.pretrained import find_encoder, heard, load_encoder
@@ -129,11 +129,15 @@ def labelled_part(
 def _fit_network(task: FoldTask) -> Fitted:
     material, settings, accelerator = task.material, task.settings, task.accelerator
     train, dev = task.train, task.dev
+    language, said = settings.language, None
+    if settings.head == "language" and language.text is not None:
+        said = sentences(material, language.text, settings.clap, train, task.seed)
+        language = spoken(language, said)
     shape = ClassifierSettings(
         embedder=settings.embedder,
         labels=tuple(material.labels),
         head="language" if settings.head == "language" else "linear",
-        language=settings.language,
+        language=language,
         standardise=not isinstance(settings.embedder, NetworkSettings),
         dropout=settings.dropout,
         rank=task.rank,
@@ -160,7 +164,7 @@ def _fit_network(task: FoldTask) -> Fitted:
         stores = [material.frames(network.encoder, speed, pooled) for speed in speeds]
     elif reads == "features":
         stores = [material.features(classifier.front_end)]
-    objective, columns, said = _objective(classifier, task, reads)
+    objective, columns = _objective(classifier, task, reads, said)
     if classifier.enrolment is not None:
         classifier.enrolment.requires_grad_(False)
     buckets = LengthBuckets(
@@ -193,13 +197,14 @@ def _fit_network(task: FoldTask) -> Fitted:
 
 
 def _objective(
-    classifier: EmotionClassifier, task: FoldTask, reads: Reads
-) -> tuple[Supervised, dict[str, Tensor], Sentences | None]:
-    """Returns what is learned, the columns it needs, and what is said of utterances where that matters."""
+    classifier: EmotionClassifier, task: FoldTask, reads: Reads, said: Sentences | None
+) -> tuple[Supervised, dict[str, Tensor]]:
+    """Returns what is learned, and the columns it needs."""
     material, settings, rows = task.material, task.settings, task.train
     columns = {"target": material.targets(settings.loss.vote_share)}
-    if isinstance(classifier.head, LanguageHead) and settings.language.text is not None:
-        said = sentences(material, settings.language.text, settings.clap, rows, task.seed)
+    if said is not None:
+        assert isinstance(classifier.head, LanguageHead)
+        assert settings.language.text is not None
         texts: Tensor | list[list[str]] = said.sets
         if classifier.head.encoder is not None:
             classifier.head.encoder.load_published()
@@ -208,7 +213,7 @@ def _objective(
             texts, names = text_vectors(encoder, said, settings.clap, task.seed)
             classifier.head.names.copy_(names)
         clap = Clap(classifier, settings.clap, settings.augment, texts, reads)
-        return clap, columns | said.columns, said
+        return clap, columns | said.columns
     speaker_task = None
     if settings.loss.speaker != "none":
         known = np.unique(material.speakers[rows])
@@ -218,7 +223,7 @@ def _objective(
         speaker_task = SpeakerTask(SpeakerSettings(), classifier.embedder.dim, len(known), reverse)
     weights = class_weights(material, rows, settings)
     classify = Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task)
-    return classify, columns, None
+    return classify, columns
 
 
 def _is_probe(settings: FinetuneSettings) -> bool:

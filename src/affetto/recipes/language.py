@@ -1,6 +1,7 @@
 """What language-audio training asks of a corpus: genders, sentences, and what is left out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affetto.errors import ConfigError, ManifestError, unknown
-from affetto.models.language import LanguageHead
+from affetto.models.language import LanguageHead, LanguageSettings
 from affetto.models.text import TextEncoder, TextSettings, averaged, worded
 from affetto.objectives.clap import ClapSettings
 from affetto.recipes.material import Material
@@ -38,8 +39,13 @@ class LanguageTraining(ClapSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "LanguageTraining":
-        if self.control == "classes" and (self.left_out or self.words != "own"):
-            raise ValueError("learned class vectors have no words; left_out and words go with language")
+        if self.control == "classes" and self.model_fields_set - {"control"}:
+            given = ", ".join(sorted(self.model_fields_set - {"control"}))
+            raise ValueError(f"learned class vectors look at nothing of: {given}; leave it out")
+        if "alpha" in self.model_fields_set and not self.needs_gender:
+            raise ValueError(f"alpha weighs gender, which the target {self.target!r} does not look at")
+        if self.genders != "own" and not self.needs_gender:
+            raise ValueError(f"genders are not looked at by the target {self.target!r}; leave them out")
         return self
 
 
@@ -86,7 +92,7 @@ def sentences(
     Raises:
         ManifestError: names rows without a gender, where the target needs it.
     """
-    genders = _genders(material, settings, seed)
+    genders = _genders(material, settings, rows, seed)
     if settings.needs_gender and (missing := [row for row in rows.tolist() if not genders[row]]):
         keys = [str(material.manifest.table["key"].iloc[row]) for row in missing]
         raise ManifestError(
@@ -106,11 +112,34 @@ def sentences(
     unique = sorted(set(said))
     number = {texts: place for place, texts in enumerate(unique)}
     columns = {"text": _one_hot([number[texts] for texts in said], len(unique))}
-    known = sorted({gender for gender in genders if gender})
-    if known:
-        columns["gender"] = _one_hot([known.index(each) if each else 0 for each in genders], len(known))
-    classes = [[worded(each, label) for each in text.templates] for label in material.labels]
+    known = sorted({genders[row] for row in rows.tolist() if genders[row]})
+    if settings.needs_gender:
+        columns["gender"] = _one_hot(
+            [known.index(each) if each in known else 0 for each in genders], len(known)
+        )
+    # A class alone is what it is called with every gender that was heard, since that is what was learned.
+    wordings = [
+        (each, gender)
+        for each in text.templates
+        for gender in (known or [""] if "{gender}" in each else [""])
+    ]
+    classes = [[worded(each, label, gender) for each, gender in wordings] for label in material.labels]
+    said_of_class = {tuple(texts) for texts in classes}
+    if settings.words != "own" and not set(unique) <= said_of_class:
+        raise ConfigError(
+            f"clap.words={settings.words} goes with templates that say the emotion alone; "
+            "leave out {gender} and {intensity}"
+        )
     return Sentences(columns, [list(texts) for texts in unique], classes)
+
+
+def spoken(language: LanguageSettings, said: Sentences) -> LanguageSettings:
+    """Returns the shape of a head that knows what its classes are called, and where to find who reads it."""
+    assert language.text is not None
+    folder = Path(language.text.model)
+    model = str(folder.resolve()) if folder.is_dir() else language.text.model
+    text = language.text.model_copy(update={"model": model})
+    return language.model_copy(update={"text": text, "sentences": tuple(map(tuple, said.classes))})
 
 
 @torch.no_grad()
@@ -148,25 +177,21 @@ def _shuffled(sets: list[list[str]], classes: list[list[str]], seed: int) -> lis
         tuple(classes[place]): classes[following]
         for place, following in zip(order, np.roll(order, 1), strict=True)
     }
-    try:
-        return [other[tuple(texts)] for texts in sets]
-    except KeyError:
-        raise ConfigError(
-            "clap.words=shuffled goes with templates that say the emotion alone; leave out {gender} and "
-            "{intensity}"
-        ) from None
+    return [other[tuple(texts)] for texts in sets]
 
 
-def _genders(material: Material, settings: LanguageTraining, seed: int) -> list[str]:
+def _genders(material: Material, settings: LanguageTraining, rows: NDArray[np.int64], seed: int) -> list[str]:
     table = material.manifest.table
     given = table["gender"].tolist() if "gender" in table else [None] * len(table)
     genders = [each if isinstance(each, str) else "" for each in given]
     if settings.genders == "own":
         return genders
-    names, first = np.unique(material.speakers, return_index=True)
+    # Among those that are trained on: nobody else's gender is looked at.
+    names, first = np.unique(material.speakers[rows], return_index=True)
     drawn = np.random.default_rng([seed, 19]).permutation(len(names))
-    whose = {name: genders[first[other]] for name, other in zip(names.tolist(), drawn.tolist(), strict=True)}
-    return [whose[name] for name in material.speakers.tolist()]
+    own = [genders[row] for row in rows[first].tolist()]
+    whose = {name: own[other] for name, other in zip(names.tolist(), drawn.tolist(), strict=True)}
+    return [whose.get(name, gender) for name, gender in zip(material.speakers.tolist(), genders, strict=True)]
 
 
 def _one_hot(numbers: list[int], count: int) -> Tensor:

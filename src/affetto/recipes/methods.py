@@ -8,8 +8,10 @@ from pydantic import Field
 from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, unknown
-from affetto.models.embedders import EmbedderSettings, NetworkSettings
+from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings
 from affetto.models.language import LanguageSettings
+from affetto.models.wav2vec2 import Wav2Vec2Settings
+from affetto.models.whisper import WhisperSettings
 from affetto.objectives.classify import ClassifySettings
 from affetto.recipes.language import LanguageTraining
 from affetto.recipes.pretrained import encoder_settings
@@ -204,9 +206,47 @@ def finetune_settings(
         # A classical head needs fixed vectors: the statistics of the encoder's layers.
         base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
     settings = build(FinetuneSettings, merge(base, asked))
+    _check(settings)
     if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
         raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
     return settings
+
+
+def _check(settings: FinetuneSettings) -> None:
+    """Refuses what would do nothing.
+
+    Raises:
+        ConfigError: that names it.
+    """
+    shape = settings.embedder
+    network = isinstance(shape, NetworkSettings)
+    if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings):
+        raise ConfigError(f"{settings.encoder} has no encoder that could start from {settings.pretrained}")
+    encoder = shape.encoder if isinstance(shape, NetworkSettings) else None
+    if isinstance(encoder, Wav2Vec2Settings | WhisperSettings) and not settings.train_encoder:
+        learning = ("trained_blocks", "lora", "checkpointing", "layer_drop", "spec_augment")
+        if given := [name for name in learning if getattr(encoder, name, None)]:
+            raise ConfigError(
+                f"got {', '.join(given)} for an encoder that stays as it is; leave it out, or set "
+                "train_encoder=true"
+            )
+    if settings.head != "language":
+        return
+    text, clap = settings.language.text, settings.clap
+    if clap.left_out and settings.enrolment:
+        raise ConfigError("an emotion that was left out cannot be enrolled with; add --no-enrolment")
+    if text is not None and not text.frozen and clap.words != "own":
+        raise ConfigError(
+            f"clap.words={clap.words} changes vectors of a text encoder that stays as it is; leave out "
+            "language.text.frozen=false"
+        )
+    if clap.control == "none" and settings.loss != ClassifySettings():
+        raise ConfigError(
+            "got settings of loss, which language-audio training does not look at; leave them out"
+        )
+    only_mixup = settings.augment == AugmentConfig(mixup=settings.augment.mixup)
+    if not network and not (only_mixup and settings.views == 1):
+        raise ConfigError(f"{settings.encoder} gives fixed vectors: of augment, only mixup can change them")
 
 
 def _with_words(asked: dict[str, Any]) -> dict[str, Any]:
