@@ -39,10 +39,11 @@ class LanguageTraining(ClapSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "LanguageTraining":
-        if self.control == "classes" and self.model_fields_set - {"control"}:
-            given = ", ".join(sorted(self.model_fields_set - {"control"}))
-            raise ValueError(f"learned class vectors look at nothing of: {given}; leave it out")
-        if "alpha" in self.model_fields_set and not self.needs_gender:
+        usual = {name: field.default for name, field in type(self).model_fields.items()}
+        given = [name for name in usual if name != "control" and getattr(self, name) != usual[name]]
+        if self.control == "classes" and given:
+            raise ValueError(f"learned class vectors look at nothing of: {', '.join(given)}; leave it out")
+        if "alpha" in given and not self.needs_gender:
             raise ValueError(f"alpha weighs gender, which the target {self.target!r} does not look at")
         if self.genders != "own" and not self.needs_gender:
             raise ValueError(f"genders are not looked at by the target {self.target!r}; leave them out")
