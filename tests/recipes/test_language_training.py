@@ -325,6 +325,30 @@ def test_settings_that_contradict_each_other_are_refused(protocol: Path, text: P
         settings(protocol, None, "clap.control=classes", "clap.left_out=[fear]", "clap.target=sl")
 
 
+def test_corpora_with_other_classes_meet_in_one_recogniser(
+    corpus: Manifest, text: Path, tmp_path: Path
+) -> None:
+    """Trained on both, it knows the classes of both, and is asked for those of one."""
+    speakers = corpus.table["speaker"]
+    table = corpus.table.assign(corpus=["one" if name < "f03" else "two" for name in speakers])
+    classes = {"one": ["anger", "neutral", "sadness"], "two": ["fear", "happiness", "neutral"]}
+    kept = [emotion in classes[name] for emotion, name in zip(table["emotion"], table["corpus"], strict=True)]
+    roots = {"one": corpus.roots["toy"], "two": corpus.roots["toy"]}
+    both = Manifest(table[kept].reset_index(drop=True), roots)
+    given = {"protocol": "speaker-kfold", "encoder": "functionals", "head": "language", "enrolment": False}
+    words = {"text": {"model": str(text)}}
+    run = finetune(
+        both, finetune_settings(overrides=("train.epochs=2",), language=words, **given), tmp_path / "run"
+    )
+    recogniser = Recogniser.from_pretrained(run / "recogniser")
+    assert recogniser.labels == sorted({*classes["one"], *classes["two"]})
+    prompts = [f"the speaker sounds {word}" for word in ("afraid", "happy", "neutral")]
+    plain = {each["label"]: each["score"] for each in recogniser.predict(both.path(0))}
+    asked = {each["label"]: each["score"] for each in recogniser.with_prompts(prompts).predict(both.path(0))}
+    shares = np.array([plain[label] for label in classes["two"]])
+    assert [asked[prompt] for prompt in prompts] == pytest.approx((shares / shares.sum()).tolist(), abs=1e-4)
+
+
 def test_pretrain_clap_on_the_command_line(listed: Path, protocol: Path, text: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "affetto", "pretrain", "--manifest", str(listed), "--objective", "clap"]
     out = tmp_path / "run"
