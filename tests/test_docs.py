@@ -270,6 +270,13 @@ def test_an_emotion_is_left_out(
         assert found["left_out"] == pytest.approx(recalls["anger"])
         assert found["seen"] == pytest.approx((recalls["neutral"] + recalls["sadness"]) / 2)
         assert row["seen_low"] <= row["seen"] <= row["seen_high"]
+    shown = "other_corpus --model runs/toy-5-left-out-emo/own/anger/recogniser --manifest toy.csv"
+    monkeypatch.setattr(sys, "argv", shown.split())
+    _example("other_corpus").main()  # type: ignore[attr-defined]
+    five, three = json.loads((folder / "results" / "toy-5-other-corpora.json").read_text())
+    assert five["unknown"] == ["fear", "happiness"]
+    assert five["uar"] == pytest.approx(sum(five["recalls"].values()) / 5)
+    assert list(three["recalls"]) == ["anger", "neutral", "sadness"]
 
 
 def _example(name: str) -> object:
