@@ -26,7 +26,18 @@ def corpus_of(protocol: Protocol) -> Manifest:
                 speaker = unit + "F" if protocol.unit == "session" else unit
                 rows.append((f"{unit}_{emotion}_{take}", speaker, unit[:5], emotion))
     table = pd.DataFrame(rows, columns=["key", "speaker", "session", "emotion"])
-    return Manifest(table.assign(file=table["key"] + ".wav", corpus=protocol.corpus))
+    return Manifest(table.assign(file=table["key"] + ".wav", corpus=protocol.corpus, **protocol.only))
+
+
+def test_only_rows_that_the_protocol_asks_for_take_part() -> None:
+    protocol = load_protocol("iemocap-4-improvised-loso5")
+    manifest = corpus_of(protocol)
+    styles = ["scripted" if row % 2 else "improvised" for row in range(len(manifest))]
+    selected = protocol.select(Manifest(manifest.table.assign(style=styles)))
+    assert set(selected.table["style"]) == {"improvised"}
+    assert "only rows with style: improvised" in protocol.describe()
+    with pytest.raises(ProtocolError, match="no such column, which affetto scan iemocap writes"):
+        protocol.select(Manifest(manifest.table.drop(columns="style")))
 
 
 def test_the_protocols_are_these() -> None:
@@ -36,6 +47,7 @@ def test_the_protocols_are_these() -> None:
         "crema-d-6-emosuperb5",
         "crema-d-6-evar",
         "emodb-7-loso10",
+        "iemocap-4-improvised-loso5",
         "iemocap-4-loso5",
         "iemocap-4-lospo10",
         "leave-one-corpus-out",
@@ -88,6 +100,7 @@ def test_a_listed_split_covers_everybody_and_shares_nobody(name: str) -> None:
         ("ravdess-8-emobox6", [(16, 4, 4)] * 6),
         ("emodb-7-loso10", [(8, 1, 1)] * 10),
         ("iemocap-4-loso5", [(3, 1, 1)] * 5),
+        ("iemocap-4-improvised-loso5", [(3, 1, 1)] * 5),
         ("iemocap-4-lospo10", [(8, 1, 1)] * 10),
     ],
 )

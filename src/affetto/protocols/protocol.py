@@ -122,6 +122,7 @@ class Protocol(Settings):
         rule: how to make folds, where there is no list.
         dev_rule: where dev comes from, in words.
         exclude: keys to leave out.
+        only: values that columns must have, by column; rows with others are left out.
         average: ``mean`` of the folds' scores, or one score over ``pooled`` predictions.
         metrics: what the publications report.
         published: figures of others.
@@ -141,6 +142,7 @@ class Protocol(Settings):
     rule: Rule | None = None
     dev_rule: str
     exclude: Ids = ()
+    only: dict[str, str] = Field(default_factory=dict)
     average: Literal["mean", "pooled"] = "mean"
     metrics: tuple[str, ...] = ("uar", "war", "macro_f1")
     published: tuple[Published, ...] = ()
@@ -166,7 +168,8 @@ class Protocol(Settings):
     @property
     def sha256(self) -> str:
         """Hash over everything that the protocol says."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        said = self.model_dump(mode="json", exclude=None if self.only else {"only"})
+        text = json.dumps(said, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def describe(self) -> str:
@@ -180,6 +183,7 @@ class Protocol(Settings):
             f"folds: {folds}; scores: {'mean of folds' if self.average == 'mean' else 'pooled predictions'}",
             f"dev: {self.dev_rule}",
             *([f"left out: {', '.join(self.exclude)}"] if self.exclude else []),
+            *(f"only rows with {column}: {value}" for column, value in self.only.items()),
             *(f"caveat: {caveat}" for caveat in self.caveats),
         ]
         for comparable, head in (
@@ -197,14 +201,22 @@ class Protocol(Settings):
     def select(self, manifest: Manifest) -> Manifest:
         """Returns the rows that take part, with their labels mapped; applying it twice changes nothing.
 
-        Rows of another corpus, without a class of the protocol, or excluded by key are left out.
+        Rows of another corpus, without a class of the protocol, excluded by key, or with another value than
+        the protocol asks for are left out.
         ``leave-one-corpus-out`` keeps the classes that all corpora have.
 
         Raises:
-            ProtocolError: when no row of the corpus or of a class is left.
+            ProtocolError: when no row of the corpus or of a class is left, or a column is missing.
         """
         table = manifest.table
         keep = ~table["key"].isin(self.exclude)
+        for column, value in self.only.items():
+            if column not in table:
+                raise ProtocolError(
+                    f"{self.name} takes rows with {column}: {value}; this manifest has no such column, which "
+                    f"affetto scan {self.corpus or 'CORPUS'} writes"
+                )
+            keep &= table[column] == value
         if self.corpus is not None:
             if self.corpus not in manifest.corpora and manifest.corpora != [""]:
                 raise ProtocolError(
