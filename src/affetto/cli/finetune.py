@@ -16,7 +16,8 @@ def finetune(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="A folder of pretrain, or cnn, tdnn, mockingjay, npc, filterbank, functionals, wav2vec2; "
+            help="A folder of pretrain, or cnn, tdnn, mockingjay, npc, filterbank, functionals; "
+            "with transformers wav2vec2, whisper; "
             "with Resemblyzer ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
             show_default="cnn",
         ),
@@ -25,7 +26,8 @@ def finetune(
         bool, typer.Option("--frozen", help="Probe: the encoder stays as it is; one linear layer learns.")
     ] = False,
     head: Annotated[
-        str | None, typer.Option(help="network, logistic or svm; by default what suits the encoder.")
+        str | None,
+        typer.Option(help="network, language, logistic or svm; by default what suits the encoder."),
     ] = None,
     seeds: Annotated[
         int | None,

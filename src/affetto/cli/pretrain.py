@@ -32,7 +32,8 @@ def pretrain(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="tdnn, cnn, mockingjay, npc; with Resemblyzer ge2e; for clap whatever finetune takes.",
+            help="tdnn, cnn, mockingjay, npc; with Resemblyzer ge2e; with transformers wav2vec2, whisper; "
+            "for clap whatever finetune takes.",
             show_default="tdnn; mockingjay and npc bring their own; cnn for clap",
         ),
     ] = None,
@@ -40,7 +41,7 @@ def pretrain(
         str | None,
         typer.Option(
             help="Column whose groups are positives, or a control: random:COLUMN, duration:K, loudness:K, "
-            "purity:SHARE.",
+            "pitch:K, purity:SHARE.",
             show_default="cluster",
         ),
     ] = None,
