@@ -35,3 +35,19 @@ def save_tiny(
     network.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, sampling_rate=rate).save_pretrained(folder)
     return folder
+
+
+def save_tiny_whisper(folder: Path, windows: int) -> Path:
+    """Writes a Whisper of two layers that listens to so many hundredths of a second at once."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=80, vocab_size=40,
+        max_source_positions=windows // 2,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    transformers.WhisperModel(config).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=windows // 100).save_pretrained(folder)
+    return folder

@@ -7,7 +7,7 @@ import pytest
 from affetto.errors import ConfigError
 from affetto.models.embedders import JoinedSettings, NetworkSettings, StatisticsSettings
 from affetto.recipes.methods import METHODS, finetune_settings
-from speech_models import save_tiny
+from speech_models import save_tiny, save_tiny_whisper
 
 
 @pytest.mark.parametrize("encoder", METHODS)
@@ -16,6 +16,8 @@ def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> N
     if encoder == "wav2vec2":  # its shape is that of a model, here one made on the spot
         model = save_tiny(tmp_path / "model", "Wav2Vec2", "Model", "group")
         overrides = (f"embedder.encoder.model={model}",)
+    elif encoder == "whisper":
+        overrides = (f"embedder.encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}",)
     settings = finetune_settings(None, overrides, protocol="speaker-kfold", encoder=encoder)
     assert settings.encoder == encoder
     without = ("cnn", "tdnn", "mockingjay", "npc", "filterbank", "functionals")
@@ -65,7 +67,7 @@ def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> N
     ("given", "message"),
     [
         ({"encoder": "ge2"}, "unknown encoder 'ge2'.*did you mean 'ge2e'"),
-        ({"encoder": "functionals", "frozen": True}, "ge2e or wav2vec2, not functionals"),
+        ({"encoder": "functionals", "frozen": True}, "wav2vec2 or whisper, not functionals"),
         ({"encoder": "d-vector", "head": "network"}, "choose --head logistic or --head svm"),
         ({"trian": {}}, "unknown setting 'trian'.*did you mean 'train'"),
         ({"label_fraction": 0.0}, "label_fraction: got 0.0"),

@@ -19,7 +19,7 @@ from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
 from affetto.recipes.pretrain import pretrain
 from affetto.recipes.tasks import pretrain_settings
-from speech_models import save_tiny
+from speech_models import save_tiny, save_tiny_whisper
 
 STILL = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
 
@@ -145,25 +145,10 @@ def test_blocks_are_dropped_and_frames_hidden_only_where_asked(tmp_path: Path) -
     assert differs(spec_augment=True)
 
 
-def tiny_whisper(folder: Path, windows: int = 3000) -> Path:
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.WhisperConfig(
-        d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=80, vocab_size=40,
-        max_source_positions=windows // 2,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-    )  # fmt: skip
-    transformers.WhisperModel(config).save_pretrained(folder)
-    transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=windows // 100).save_pretrained(folder)
-    return folder
-
-
 def test_whisper_is_that_of_the_library_in_windows_of_its_own(tmp_path: Path) -> None:
     import transformers
 
-    folder = tiny_whisper(tmp_path / "model", 200)
+    folder = save_tiny_whisper(tmp_path / "model", 200)
     encoder = load_published(Whisper(WhisperSettings(model=str(folder)))).eval()
     inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)
     network = transformers.AutoModel.from_pretrained(folder).eval()
@@ -192,7 +177,7 @@ def test_whisper_is_that_of_the_library_in_windows_of_its_own(tmp_path: Path) ->
 def test_what_is_not_whisper_is_said_and_its_updates_learn(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not Whisper"):
         WhisperSettings(model=str(tiny(tmp_path / "other")))
-    folder = tiny_whisper(tmp_path / "model", 200)
+    folder = save_tiny_whisper(tmp_path / "model", 200)
     encoder = load_published(Whisper(WhisperSettings(model=str(folder), lora=2, checkpointing=True))).train()
     encoder(torch.randn(1, 4000, 1), torch.tensor([4000])).values.square().sum().backward()
     assert all("lora_" in name for name, each in encoder.named_parameters() if each.requires_grad)
@@ -232,7 +217,7 @@ def test_half_precision_on_disk_is_whole_here(tmp_path: Path) -> None:
     import transformers
 
     given = torch.randn(1, 4000, 1), torch.tensor([4000])
-    for folder in (tiny(tmp_path / "one"), tiny_whisper(tmp_path / "two", 200)):
+    for folder in (tiny(tmp_path / "one"), save_tiny_whisper(tmp_path / "two", 200)):
         transformers.AutoModel.from_pretrained(folder).half().save_pretrained(folder)
     assert (
         load_published(Wav2Vec2(Wav2Vec2Settings(model=str(tmp_path / "one"))))(*given).values.dtype
@@ -245,7 +230,7 @@ def test_half_precision_on_disk_is_whole_here(tmp_path: Path) -> None:
 
 
 def test_updates_of_an_encoder_that_stays_are_refused(protocol: Path, tmp_path: Path) -> None:
-    model = tiny_whisper(tmp_path / "model", 200)
+    model = save_tiny_whisper(tmp_path / "model", 200)
     asked = {"protocol": str(protocol), "encoder": "whisper"}
     with pytest.raises(ConfigError, match="train_encoder=true"):
         finetune_settings(overrides=(f"embedder.encoder.model={model}", "embedder.encoder.lora=2"), **asked)
@@ -258,7 +243,7 @@ def test_updates_of_an_encoder_that_stays_are_refused(protocol: Path, tmp_path: 
 def test_whisper_is_probed(corpus: Manifest, protocol: Path, tmp_path: Path) -> None:
     settings = finetune_settings(
         None,
-        (f"embedder.encoder.model={tiny_whisper(tmp_path / 'model', 200)}", "train.epochs=1"),
+        (f"embedder.encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}", "train.epochs=1"),
         protocol=str(protocol),
         encoder="whisper",
         frozen=True,
