@@ -9,6 +9,7 @@ unknown can be confused. No utterance of the corpus is trained on, and nothing i
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     given = parser.parse_args()
     recogniser = Recogniser.from_pretrained(given.model)
+    files = [word for file in given.manifest for word in ("--manifest", str(file))]
+    command = shlex.join(["python", "examples/other_corpus.py", "--model", given.model, *files])
     rows = []
     for file in given.manifest:
         manifest = Manifest.read(file)
@@ -40,7 +43,7 @@ def main() -> None:
         known = [label for label in own if label in recogniser.labels]
         for labels in (own, known):
             part = manifest.where(manifest.table["emotion"].isin(labels).to_numpy())
-            rows.append(score(recogniser, part, labels, given.template))
+            rows.append(score(recogniser, part, labels, given.template) | {"command": command})
     name = f"{recogniser.config['protocol']}-other-corpora"
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -57,6 +60,8 @@ def score(recogniser: Recogniser, manifest: Manifest, labels: list[str], templat
     )
     table["label"] = found["label"].map(spoken).to_numpy()
     table = table[table["label"].notna()]
+    if table.empty:
+        raise SystemExit(f"no recording of {', '.join(manifest.corpora)} was read: {found['error'].iloc[0]}")
     uar = interval(tally(table, labels), "uar", "pooled")
     recalls = {label: float(np.mean(own["label"] == label)) for label, own in table.groupby("truth")}
     return {
@@ -69,7 +74,6 @@ def score(recogniser: Recogniser, manifest: Manifest, labels: list[str], templat
         "war": float((table["label"] == table["truth"]).mean()),
         "recalls": recalls,
         "unknown": [label for label in labels if label not in recogniser.labels],
-        "command": "python examples/other_corpus.py --model RECOGNISER --manifest MANIFEST ...",
         "manifest_sha256": manifest.sha256,
     }
 

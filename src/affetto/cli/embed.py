@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affetto.cli.outcome import report_table
+
 
 def embed(
     sources: Annotated[
@@ -45,15 +47,5 @@ def embed(
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)
     outcome = run_embed(representation, sources, output, frames=frames, root=root)
-    if outcome.finished:
-        typer.echo(f"{output} is there already, and nothing was done; remove it to embed anew", err=True)
-    else:
-        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
-        size = representation.frame_dim if frames else representation.dim
-        typer.echo(
-            f"{output}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read; "
-            f"{'frames' if frames else 'vectors'} of {size}",
-            err=True,
-        )
-    if outcome.failed:
-        raise typer.Exit(1)
+    size = f"frames of {representation.frame_dim}" if frames else f"vectors of {representation.dim}"
+    report_table(outcome, output, "embed", f"; {size}")

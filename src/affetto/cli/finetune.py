@@ -1,10 +1,11 @@
 """``affetto finetune``."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from affetto.cli.outcome import report_run
 
 
 def finetune(
@@ -70,10 +71,9 @@ def finetune(
     listed = Manifest.read(manifest, root)
     finished = RunFolder(out).done
     run = run_finetune(listed, chosen, out)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
-        return
-    if finished:
-        typer.echo("finished before; nothing to do")
-    typer.echo(f"run folder: {run.path}")
-    typer.echo(f"score it:   affetto evaluate {run.path}")
-    typer.echo(f"use it:     affetto predict YOUR_FILE.wav -m {run / 'recogniser'}")
+    report_run(
+        run.path,
+        finished,
+        f"score it:   affetto evaluate {run.path}",
+        f"use it:     affetto predict YOUR_FILE.wav -m {run / 'recogniser'}",
+    )

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from affetto.cli.outcome import report_table
+
 _PROMPTS = "--prompts"
 
 
@@ -89,12 +91,4 @@ def predict(
         typer.echo(
             f"{outcome.enrolled} speakers were enrolled; those with too few utterances were not", err=True
         )
-    if outcome.finished:
-        typer.echo(f"{output} is there already, and nothing was done; remove it to predict anew", err=True)
-    else:
-        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
-        typer.echo(
-            f"{output}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read", err=True
-        )
-    if outcome.failed:
-        raise typer.Exit(1)
+    report_table(outcome, output, "predict")

@@ -1,10 +1,11 @@
 """``affetto pretrain``."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from affetto.cli.outcome import report_run
 
 
 def pretrain(
@@ -94,12 +95,8 @@ def pretrain(
     )
     finished = RunFolder(out).done
     run = run_pretrain(Manifest.read(manifest, root), chosen, out)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
-        return
-    if finished:
-        typer.echo("finished before; nothing to do")
-    typer.echo(f"run folder: {run.path}")
-    typer.echo(f"use it:     affetto finetune --encoder {run.path} --manifest ... --protocol ...")
+    use = f"use it:     affetto finetune --encoder {run.path} --manifest ... --protocol ..."
+    report_run(run.path, finished, use)
 
 
 def _clap(
@@ -136,12 +133,10 @@ def _clap(
     )
     finished = RunFolder(out).done
     run = finetune(Manifest.read(manifest, root), chosen, out)
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if finished:
-        typer.echo("finished before; nothing to do")
-    typer.echo(f"run folder: {run.path}")
-    typer.echo(f"measure it: affetto evaluate {run.path}")
-    typer.echo(
-        f"use it:     affetto predict a.wav -m {run / 'recogniser'} --prompts 'an angry voice' 'a sad voice'"
+    prompts = "--prompts 'an angry voice' 'a sad voice'"
+    report_run(
+        run.path,
+        finished,
+        f"score it:   affetto evaluate {run.path}",
+        f"use it:     affetto predict YOUR_FILE.wav -m {run / 'recogniser'} {prompts}",
     )

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affetto.cli.outcome import report_table
+
 
 def index(
     sources: Annotated[
@@ -25,15 +27,7 @@ def index(
     from affetto.inference.search import index as run_index
 
     outcome = run_index(model, sources, out, root=root, device=device)
-    if outcome.finished:
-        typer.echo(f"{out} is there already, and nothing was done; remove it to index anew", err=True)
-    else:
-        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
-        typer.echo(
-            f"{out}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read", err=True
-        )
-    if outcome.failed:
-        raise typer.Exit(1)
+    report_table(outcome, out, "index")
 
 
 def search(

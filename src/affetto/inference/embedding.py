@@ -95,13 +95,17 @@ def _of_clips(model: Representation, everything: Iterable[Clip], workers: int | 
             continue
         parts.append((piece, vector))
         if piece.last:
-            weights = [each.end - each.start for each, _ in parts]
-            mean = np.average(np.stack([own for _, own in parts]), axis=0, weights=weights)
-            if model.embedder is not None and model.embedder.unit:
-                mean = mean / max(float(np.linalg.norm(mean)), 1e-9)
-            whole = parts[0][1] if len(parts) == 1 else mean.astype(np.float32)
+            whole = vector if len(parts) == 1 else _mean(model, parts)
             yield piece.clip, {"start": parts[0][0].start, "end": piece.end}, whole[None], True
             parts.clear()
+
+
+def _mean(model: Representation, parts: list[tuple[Piece, NDArray[np.float32]]]) -> NDArray[np.float32]:
+    weights = [piece.end - piece.start for piece, _ in parts]
+    mean = np.average(np.stack([vector for _, vector in parts]), axis=0, weights=weights)
+    if model.embedder is not None and model.embedder.unit:
+        mean = mean / max(float(np.linalg.norm(mean)), 1e-9)
+    return mean.astype(np.float32)
 
 
 def _of_frames(model: Representation, everything: Iterable[Clip], workers: int | None) -> Iterator[Found]:

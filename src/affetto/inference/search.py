@@ -49,12 +49,12 @@ class Heard(Embedder):
         super().__init__()
         self.classifier, self.front_end = classifier, classifier.front_end
         self.settings = classifier.settings
-        self.dim = _language(classifier).settings.width
+        self.dim = classifier.language.settings.width
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Brings ``features (B, T, F)`` into the space."""
         vectors = self.classifier.embed(features, lengths)[:, : self.classifier.embedder.dim]
-        return _language(self.classifier).heard(self.classifier.standardise(vectors))
+        return self.classifier.language.heard(self.classifier.standardise(vectors))
 
 
 def index(
@@ -84,9 +84,7 @@ def index(
         RunError: when the folder was begun with another recogniser, or is in use.
     """
     folder, own = Path(folder), find(model)
-    classifier, _ = load_classifier(own)
-    _language(classifier)
-    classifier = Scorer(classifier, device).classifier
+    classifier = Scorer(load_classifier(own)[0], device).classifier
     heard = Representation(None, Heard(classifier), name=own.resolve().name)
     copy = folder / RECOGNISER
     if copy.exists():
@@ -138,7 +136,7 @@ class Index:
     def meant(self, texts: Sequence[str]) -> Tensor:
         """Brings texts into the space, ``(N, W)``, of length 1."""
         if self._head is None:
-            self._head = _language(load_classifier(self.folder / RECOGNISER)[0])
+            self._head = load_classifier(self.folder / RECOGNISER)[0].language
             self._encoder = self._head.text_encoder()
         assert self._encoder is not None
         return self._head.meant(self._encoder(texts))
@@ -175,11 +173,3 @@ def nearest(
     places = np.argpartition(scores, rest)[rest:] if len(scores) else np.arange(0)
     places = places[np.argsort(-scores[places], kind="stable")]
     return places, scores[places]
-
-
-def _language(classifier: EmotionClassifier) -> LanguageHead:
-    if not isinstance(classifier.head, LanguageHead) or classifier.head.settings.text is None:
-        raise ConfigError(
-            "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
-        )
-    return classifier.head

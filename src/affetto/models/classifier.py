@@ -146,6 +146,19 @@ class EmotionClassifier(nn.Module):
         joined = self.enrolment.combine(scores.log_softmax(1), projected, offsets)
         return (joined / self.enrolled_temperature).softmax(1)
 
+    @property
+    def language(self) -> LanguageHead:
+        """The head that reads words.
+
+        Raises:
+            ConfigError: when its classes were never words.
+        """
+        if not isinstance(self.head, LanguageHead) or self.head.settings.text is None:
+            raise ConfigError(
+                "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
+            )
+        return self.head
+
     def with_words(self, texts: Sequence[str]) -> "EmotionClassifier":
         """Returns the same network with texts as its classes, nothing trained; it enrols nobody.
 
@@ -155,14 +168,11 @@ class EmotionClassifier(nn.Module):
         Raises:
             ConfigError: when its head knows no words, and for fewer than two texts, equal or empty ones.
         """
-        if not isinstance(self.head, LanguageHead):
-            raise ConfigError(
-                "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
-            )
+        head = self.language
         if len(texts) < 2 or len(set(texts)) < len(texts):
             raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
-        encoder = self.head.text_encoder()
-        language = self.head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
+        encoder = head.text_encoder()
+        language = head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
         changed = {"labels": tuple(texts), "rank": 0, "language": language}
         made = EmotionClassifier(self.settings.model_copy(update=changed))
         state = {name: each for name, each in self.state_dict().items() if not name.startswith("enrolment.")}

@@ -6,11 +6,13 @@ The library is an optional package, imported when the first such model is asked 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from torch import nn
 
+from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError, MissingPackageError
 
 FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
@@ -58,7 +60,7 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
     """Fills a network with the weights that a model's folder or the hub holds.
 
     Args:
-        network: made from the model's config; updates of :func:`add_lora` stay as they are.
+        network: made from the model's config; updates of :func:`adapt` stay as they are.
         name: a folder, or a model of the hub.
         unused: part of the names of weights that may be absent.
         part: attribute of the model that the network is; None for all of it.
@@ -83,30 +85,57 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
         raise not_there(name, "the model that was asked for", error) from error
 
 
-def train_last(network: nn.Module, blocks: Sequence[nn.Module], count: int) -> None:
-    """Lets the last blocks of a network learn, and nothing else.
+class Adaptation(Settings):
+    """How much of a published encoder learns, where it learns.
+
+    Attributes:
+        trained_blocks: how many of the last blocks learn, and nothing before them; None for all and what
+            lies before.
+        lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone (Hu et al.
+            2022, "LoRA"); 0 for none. They start at nothing and are scaled by 2. Not to the attention, whose
+            weights WavLM reads past its layers.
+        checkpointing: compute the blocks twice in training and keep less in memory.
+    """
+
+    trained_blocks: int | None = Field(None, ge=0)
+    lora: int = Field(0, ge=0)
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.lora and self.trained_blocks is not None:
+            raise ValueError("either the last blocks learn (trained_blocks) or updates to all of them (lora)")
+        return self
+
+
+def adapt(network: Any, blocks: Sequence[nn.Module], settings: Adaptation, linear: list[str]) -> None:
+    """Chooses what of a network learns.
+
+    Args:
+        network: a model of transformers; is changed.
+        blocks: its blocks, the first one first.
+        settings: what learns.
+        linear: the ends of the names of a block's feed-forward layers.
 
     Raises:
         ConfigError: for more blocks than there are.
+        MissingPackageError: with the install line, where peft is not there.
     """
-    if count > len(blocks):
-        raise ConfigError(f"got trained_blocks={count}; the model has {len(blocks)}")
-    network.requires_grad_(False)
-    for block in list(blocks)[len(blocks) - count :]:
-        block.requires_grad_(True)
+    if settings.trained_blocks is not None:
+        if settings.trained_blocks > len(blocks):
+            raise ConfigError(
+                f"got trained_blocks={settings.trained_blocks}; the model has {len(blocks)} blocks"
+            )
+        network.requires_grad_(False)
+        for block in list(blocks)[len(blocks) - settings.trained_blocks :]:
+            block.requires_grad_(True)
+    if settings.lora:
+        _add_lora(network, settings.lora, linear)
+    if settings.checkpointing:
+        network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
-def add_lora(network: nn.Module, rank: int, layers: list[str]) -> None:
-    """Puts low-rank updates beside linear layers, and lets them alone learn (Hu et al. 2022, "LoRA").
-
-    Args:
-        network: is changed.
-        rank: of the updates, which start at nothing; they are scaled by 2.
-        layers: the ends of the names of the layers.
-
-    Raises:
-        MissingPackageError: with the install line.
-    """
+def _add_lora(network: nn.Module, rank: int, layers: list[str]) -> None:
     try:
         import peft
     except ImportError as error:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
-from affetto.errors import CheckpointError, ConfigError
+from affetto.errors import CheckpointError
 from affetto.models.text import TextEncoder, TextSettings, averaged
 
 _MOST = 100.0  # of a scale, as CLIP has it (Radford et al. 2021, section 2.5)
@@ -90,14 +90,10 @@ class LanguageHead(nn.Module):
         """Returns the text encoder, its own where that was trained, else the published one.
 
         Raises:
-            ConfigError: when its classes were never words.
             CheckpointError: where the published one is not to be had, or does not say of the classes what the
                 head learned from: it is another one, or the head learned with the words of a control.
         """
-        if self.settings.text is None:
-            raise ConfigError(
-                "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
-            )
+        assert self.settings.text is not None  # a classifier's property `language` has seen to it
         encoder = self.encoder or TextEncoder(self.settings.text).load_published()
         encoder = encoder.eval().requires_grad_(False)
         with torch.no_grad():

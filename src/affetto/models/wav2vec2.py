@@ -13,11 +13,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
-from affetto.config import Settings
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import add_lora, library, load_weights_of, published_part, train_last
+from affetto.models.hub import Adaptation, adapt, library, load_weights_of, published_part
 
 DEFAULT = "facebook/wav2vec2-base"
 
@@ -27,18 +26,13 @@ _LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=Non
 """Where the layers of the running forward go: each thread has its own."""
 
 
-class Wav2Vec2Settings(Settings):
+class Wav2Vec2Settings(Adaptation):
     """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
 
     Attributes:
         model: a folder, or a model of the Hugging Face hub.
         shape: the model's own config.
         normalise: whether each utterance is brought to zero mean and unit variance, as its preprocessor says.
-        trained_blocks: how many of the last blocks learn where the encoder does, and nothing before them;
-            None for all and what lies before.
-        lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone (Hu et al.
-            2022); 0 for none. Not to the attention, whose weights WavLM reads past its layers.
-        checkpointing: compute the blocks twice in training and keep less in memory.
         layer_drop: share of blocks that is passed over in training.
         spec_augment: whether the model's own hiding of frames and channels is at work in training.
     """
@@ -47,17 +41,8 @@ class Wav2Vec2Settings(Settings):
     model: str = DEFAULT
     shape: dict[str, Any]
     normalise: bool
-    trained_blocks: int | None = Field(None, ge=0)
-    lora: int = Field(0, ge=0)
-    checkpointing: bool = False
     layer_drop: float = Field(0.0, ge=0, lt=1)
     spec_augment: bool = False
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Wav2Vec2Settings":
-        if self.lora and self.trained_blocks is not None:
-            raise ValueError("either the last blocks learn (trained_blocks) or updates to all of them (lora)")
-        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -98,10 +83,6 @@ class Wav2Vec2(Encoder):
         self._choose_what_learns(blocks)
         self.equal_samples = getattr(config, "feat_extract_norm", "layer") == "group"
         self.equal_frames = hasattr(self.network.encoder.pos_conv_embed, "layers")
-        if settings.checkpointing:
-            self.network.activation_checkpointing_enable(
-                activation_checkpointing_kwargs={"use_reentrant": False}
-            )
         blocks[0].register_forward_pre_hook(_keep_input)
         for number, block in enumerate(blocks, 1):
             block.register_forward_hook(_keeper(number))
@@ -184,10 +165,7 @@ class Wav2Vec2(Encoder):
         self.network.feature_extractor.requires_grad_(False)
         if hasattr(self.network, "masked_spec_embed") and not settings.spec_augment:
             self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked
-        if settings.trained_blocks is not None:
-            train_last(self.network, blocks, settings.trained_blocks)
-        if settings.lora:
-            add_lora(self.network, settings.lora, ["intermediate_dense", "output_dense"])
+        adapt(self.network, blocks, settings, ["intermediate_dense", "output_dense"])
 
 
 def _alike(lengths: list[int]) -> list[list[int]]:

@@ -4,47 +4,33 @@ import json
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
-from affetto.config import Settings
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Encoder, Frames, frame_mask
-from affetto.models.hub import add_lora, library, load_weights_of, published_part, train_last
+from affetto.models.hub import Adaptation, adapt, library, load_weights_of, published_part
 
 DEFAULT = "openai/whisper-base"
 
 _KIND = "a Whisper model"
 
 
-class WhisperSettings(Settings):
+class WhisperSettings(Adaptation):
     """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
 
     Attributes:
         model: a folder, or a model of the Hugging Face hub.
         shape: the model's own config.
         inputs: its preprocessor's.
-        trained_blocks: how many of the last blocks learn where the encoder does, and nothing before them;
-            None for all.
-        lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone; 0 for none.
-        checkpointing: compute the blocks twice in training and keep less in memory.
     """
 
     name: Literal["whisper"] = "whisper"
     model: str = DEFAULT
     shape: dict[str, Any]
     inputs: dict[str, Any]
-    trained_blocks: int | None = Field(None, ge=0)
-    lora: int = Field(0, ge=0)
-    checkpointing: bool = False
-
-    @model_validator(mode="after")
-    def _fits(self) -> "WhisperSettings":
-        if self.lora and self.trained_blocks is not None:
-            raise ValueError("either the last blocks learn (trained_blocks) or updates to all of them (lora)")
-        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -86,14 +72,7 @@ class Whisper(Encoder):
             raise CheckpointError(
                 f"{settings.model} listens at {self.extract.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed"
             )
-        if settings.trained_blocks is not None:
-            train_last(self.network, self.network.layers, settings.trained_blocks)
-        if settings.lora:
-            add_lora(self.network, settings.lora, ["fc1", "fc2"])
-        if settings.checkpointing:
-            self.network.activation_checkpointing_enable(
-                activation_checkpointing_kwargs={"use_reentrant": False}
-            )
+        adapt(self.network, self.network.layers, settings, ["fc1", "fc2"])
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.d_model)
         self.layer_dims = (self.dim,) * (int(config.encoder_layers) + 1)

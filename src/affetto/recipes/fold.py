@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import SVC
 from torch import Tensor
 
 from affetto.augment import AugmentConfig
@@ -16,23 +14,19 @@ from affetto.data import FixedVectors, LengthBuckets, Loader, Store
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Encoder
-from affetto.models.heads import KernelHead, LinearHead, Standardise
-from affetto.models.language import LanguageHead
-from affetto.models.text import TextEncoder
+from affetto.models.heads import KernelHead, Standardise
 from affetto.objectives.clap import Clap
 from affetto.objectives.classify import Classify
 from affetto.objectives.objective import Supervised
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
-from affetto.recipes.enrol import all_classes, can_enrol, fit_enrolment, fit_temperature, uar
-from affetto.recipes.language import Sentences, keep_names, sentences, spoken, text_vectors, without
+from affetto.recipes.classical import fit_logistic, fit_svm
+from affetto.recipes.enrol import can_enrol, fit_enrolment, fit_temperature, uar
+from affetto.recipes.language import Sentences, keep_names, read_sentences, sentences, spoken, without
 from affetto.recipes.material import Material
 from affetto.recipes.methods import FinetuneSettings
 from affetto.recipes.pretrained import find_encoder, heard, load_encoder
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
-
-LOGISTIC_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
-SVM_STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class Fitted:
@@ -177,9 +171,7 @@ def _fit_network(task: FoldTask) -> Fitted:
     loader = Loader(buckets, stores, train, columns)
 
     def dev_uar(epoch: int) -> float:
-        if said is not None:
-            assert isinstance(classifier.head, LanguageHead)
-            keep_names(classifier.head, said)
+        keep_names(classifier, said)
         vectors = material.embed(classifier, dev, stores[0], reads)
         with torch.no_grad():
             scores = classifier.scores(vectors.to(accelerator.device))
@@ -189,9 +181,7 @@ def _fit_network(task: FoldTask) -> Fitted:
     best = max(history, key=lambda row: row["score"])
     everyone = np.arange(len(material.truth))
     classifier.cpu()
-    if said is not None:
-        assert isinstance(classifier.head, LanguageHead)
-        keep_names(classifier.head, said)
+    keep_names(classifier, said)
     vectors = material.embed(classifier, everyone, stores[0], reads)
     return Fitted(classifier, vectors, {"epoch": best["epoch"], "dev_uar": best["score"]}, heard)
 
@@ -203,17 +193,8 @@ def _objective(
     material, settings, rows = task.material, task.settings, task.train
     columns = {"target": material.targets(settings.loss.vote_share)}
     if said is not None:
-        assert isinstance(classifier.head, LanguageHead)
-        assert settings.language.text is not None
-        texts: Tensor | list[list[str]] = said.sets
-        if classifier.head.encoder is not None:
-            classifier.head.encoder.load_published()
-        else:
-            encoder = TextEncoder(settings.language.text).load_published()
-            texts, names = text_vectors(encoder, said, settings.clap, task.seed)
-            classifier.head.names.copy_(names)
-        clap = Clap(classifier, settings.clap, settings.augment, texts, reads)
-        return clap, columns | said.columns
+        texts = read_sentences(classifier.language, said, settings.clap, task.seed)
+        return Clap(classifier, settings.clap, settings.augment, texts, reads), columns | said.columns
     speaker_task = None
     if settings.loss.speaker != "none":
         known = np.unique(material.speakers[rows])
@@ -275,41 +256,8 @@ def _fit_classical(task: FoldTask) -> Fitted:
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors).double().numpy()
     weights = "balanced" if settings.loss.class_weights else None
-    truth, classes = material.truth, len(material.labels)
-    best: dict[str, Any] = {"dev_uar": -1.0}
-    head: LinearHead | KernelHead | None = None
-    if settings.head == "logistic":
-        for strength in LOGISTIC_STRENGTHS:
-            model = LogisticRegression(C=strength, max_iter=300, class_weight=weights)
-            weight, bias = all_classes(model.fit(values[train], truth[train]), classes)
-            score = uar(truth[dev], (values[dev] @ weight.T + bias).argmax(1))
-            if score > best["dev_uar"]:
-                best = {"dev_uar": score, "strength": strength}
-                head = LinearHead(values.shape[1], classes)
-                head.assign(weight, bias)
-    else:
-        gamma = 1.0 / (values.shape[1] * values[train].var())
-        inside, across = (
-            _kernel(values[train], values[train], gamma),
-            _kernel(values[dev], values[train], gamma),
-        )
-        for strength in SVM_STRENGTHS:
-            coefficients, bias = np.zeros((classes, len(train))), np.full(classes, -20.0)
-            for label in np.unique(truth[train]):
-                machine = SVC(C=strength, kernel="precomputed", class_weight=weights)
-                machine.fit(inside, truth[train] == label)
-                coefficients[label, machine.support_] = machine.dual_coef_[0]
-                bias[label] = machine.intercept_[0]
-            score = uar(truth[dev], (across @ coefficients.T + bias).argmax(1))
-            if score > best["dev_uar"]:
-                best = {"dev_uar": score, "strength": strength}
-                used = np.flatnonzero(np.abs(coefficients).sum(0))
-                head = KernelHead(values.shape[1], classes, len(used))
-                head.support.copy_(torch.from_numpy(values[train[used]]))
-                head.coefficients.copy_(torch.from_numpy(coefficients[:, used]))
-                head.bias.copy_(torch.from_numpy(bias))
-                head.gamma.fill_(gamma)
-    assert head is not None
+    learn = fit_logistic if settings.head == "logistic" else fit_svm
+    head, best = learn(values, material.truth, train, dev, len(material.labels), weights)
     shape = ClassifierSettings(
         embedder=settings.embedder,
         labels=tuple(material.labels),
@@ -325,8 +273,3 @@ def _fit_classical(task: FoldTask) -> Fitted:
     classifier.head.load_state_dict(head.state_dict())
     task.run.log(**best)
     return Fitted(classifier, vectors, best, heard)
-
-
-def _kernel(left: NDArray[np.float64], right: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    squares = (left**2).sum(1)[:, None] - 2 * left @ right.T + (right**2).sum(1)[None]
-    return np.exp(-gamma * np.maximum(squares, 0))  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affetto.errors import ConfigError, ManifestError, unknown
+from affetto.models.classifier import EmotionClassifier
 from affetto.models.language import LanguageHead, LanguageSettings
 from affetto.models.text import TextEncoder, TextSettings, averaged, worded
 from affetto.objectives.clap import ClapSettings
@@ -164,11 +165,27 @@ def text_vectors(
     return found[: len(said.sets)], found[len(said.sets) :]
 
 
-def keep_names(head: LanguageHead, said: Sentences) -> None:
-    """Writes what a trained text encoder calls the classes into the head."""
+def read_sentences(
+    head: LanguageHead, said: Sentences, settings: LanguageTraining, seed: int
+) -> Tensor | list[list[str]]:
+    """Returns the vectors of all texts ``(M, E)`` and writes those of the classes into the head.
+
+    Where the text encoder learns too, it is filled with its published weights, and the texts stay texts.
+    """
     if head.encoder is not None:
+        head.encoder.load_published()
+        return said.sets
+    assert head.settings.text is not None
+    texts, names = text_vectors(TextEncoder(head.settings.text).load_published(), said, settings, seed)
+    head.names.copy_(names)
+    return texts
+
+
+def keep_names(classifier: EmotionClassifier, said: Sentences | None) -> None:
+    """Writes what a trained text encoder calls the classes into the head; nothing to do for other heads."""
+    if said is not None and (encoder := classifier.language.encoder) is not None:
         with torch.no_grad():
-            head.names.copy_(averaged(head.encoder.eval(), said.classes))
+            classifier.language.names.copy_(averaged(encoder.eval(), said.classes))
 
 
 def _shuffled(sets: list[list[str]], classes: list[list[str]], seed: int) -> list[list[str]]:

@@ -1,0 +1,48 @@
+"""What a verb says at its end: what it wrote, and how to go on."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from affetto.inference.output import Outcome
+
+
+def report_table(outcome: "Outcome", output: str | Path, verb: str, more: str = "") -> None:
+    """Says on standard error what was written, and ends with code 1 when some recordings could not be read.
+
+    Args:
+        outcome: of the verb.
+        output: what it wrote.
+        verb: for "remove it to VERB anew".
+        more: is added to the line.
+    """
+    if outcome.finished:
+        typer.echo(f"{output} is there already, and nothing was done; remove it to {verb} anew", err=True)
+    else:
+        resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
+        typer.echo(
+            f"{output}: {outcome.clips} recordings{resumed}, {outcome.failed} could not be read{more}",
+            err=True,
+        )
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def report_run(run: Path, finished: bool, *next_steps: str) -> None:
+    """Says where a run folder is, and what to do with it; under torchrun the first process speaks for all.
+
+    Args:
+        run: the folder.
+        finished: whether it was there before.
+        next_steps: a line each.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if finished:
+        typer.echo("finished before; nothing to do")
+    typer.echo(f"run folder: {run}")
+    for line in next_steps:
+        typer.echo(line)
