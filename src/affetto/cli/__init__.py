@@ -6,6 +6,7 @@ import typer
 
 from affetto import __version__
 from affetto.cli import analyse, annotate, manifest
+from affetto.cli.corpora import corpora
 from affetto.cli.demo import demo
 from affetto.cli.embed import embed
 from affetto.cli.evaluate import evaluate, experiment
@@ -41,6 +42,7 @@ def _main(
     pass
 
 
+app.command()(corpora)
 app.command()(scan)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotate.app, name="annotate")

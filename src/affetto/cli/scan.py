@@ -9,7 +9,7 @@ from affetto.errors import ConfigError
 
 
 def scan(
-    corpus: Annotated[str, typer.Argument(help="crema-d, ravdess, emodb, iemocap, table (your own) or toy")],
+    corpus: Annotated[str, typer.Argument(help="A name that affetto corpora lists; table for your own; toy")],
     root: Annotated[
         Path, typer.Argument(help="folder of the corpus; for table also a CSV, TSV, JSONL or Parquet file")
     ],

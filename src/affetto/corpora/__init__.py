@@ -4,16 +4,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affetto.corpora.catalogue import CATALOGUE
 from affetto.errors import ManifestError, unknown
 
 if TYPE_CHECKING:
     from affetto.corpora.manifest import Manifest
 
 CORPORA = {
-    "crema-d": "CREMA-D: English, acted, 91 speakers, 6 emotions",
-    "ravdess": "RAVDESS speech: English, acted, 24 speakers, 8 emotions",
-    "emodb": "Berlin EMO-DB: German, acted, 10 speakers, 7 emotions",
-    "iemocap": "IEMOCAP: English dialogues, 10 speakers, consensus labels",
+    **{name: f"{about.title}: {about.language}, {about.size}" for name, about in CATALOGUE.items()},
     "table": "your own: a CSV, TSV, JSONL, audformat or Hugging Face table, or a folder with a pattern",
     "toy": "synthetic speech-like corpus, made on the spot where the folder holds none",
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect
+from affetto.corpora.manifest import Manifest, collect, misfit
 from affetto.errors import ManifestError
 
 NAME = "iemocap"
@@ -66,7 +66,9 @@ def scan(root: Path) -> Manifest:
         root = root / "IEMOCAP_full_release"
     sessions = sorted(root.glob("Session[1-5]"))
     if not sessions:
-        raise ManifestError(f"{root} has no folder Session1 to Session5; name the folder that holds them")
+        raise misfit(
+            NAME, root, f"{root} has no folder Session1 to Session5; name the folder that holds them"
+        )
     labels: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
     notes: list[str] = []

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.audio import read_info
+from affetto.corpora.catalogue import CATALOGUE
 from affetto.corpora.tabular import (
     COLUMNS,
     FORMATS,
@@ -41,6 +43,7 @@ __all__ = [
     "Problem",
     "collect",
     "find_audio",
+    "misfit",
     "read_table",
     "some",
     "write_table",
@@ -321,8 +324,22 @@ def collect(
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
-        raise ManifestError(f"found no recording of {corpus} below {folder or root}{seen}")
+        raise misfit(corpus, root, f"found no recording of {corpus} below {folder or root}{seen}")
     return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
+
+
+def misfit(corpus: str, root: Path, message: str) -> ManifestError:
+    """Returns the error for a folder that is not laid out as its corpus is.
+
+    Args:
+        corpus: its name.
+        root: the folder.
+        message: what is wrong; what was expected and what is there is added.
+    """
+    found = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.glob("[!.]*"))
+    about = CATALOGUE.get(corpus)
+    wanted = f"\nexpected in {root}:\n" + indent(about.layout, "  ") if about else ""
+    return ManifestError(f"{message}{wanted}\nfound there: {some(found) if found else 'nothing'}")
 
 
 def find_audio(folder: Path) -> list[Path]:
