@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect
-from affetto.errors import ManifestError, unknown
+from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
+from affetto.errors import ManifestError
 
 NAME = "crema-d"
 SENTENCES = {
@@ -54,23 +54,15 @@ def scan(root: Path) -> Manifest:
     votes = _votes(root / "processedResults" / "tabulatedVotes.csv", notes)
 
     def row(path: Path) -> dict[str, Any]:
-        parts = _FILE.fullmatch(path.stem)
-        if parts is None:
-            raise ManifestError("is not named ACTOR_SENTENCE_EMOTION_LEVEL")
-        actor, sentence, emotion, level = parts.groups()
-        for kind, code, allowed in (("sentence", sentence, SENTENCES), ("level", level, LEVELS)):
-            if code not in allowed:
-                raise ManifestError(unknown(kind, code, allowed))
-        if emotion not in EMOTIONS:
-            raise ManifestError(unknown("emotion", emotion, EMOTIONS))
+        actor, sentence, emotion, level = parts_of(path, _FILE, "ACTOR_SENTENCE_EMOTION_LEVEL")
         key = f"{actor}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
         return {
             "key": key,
             "speaker": actor,
-            "emotion": EMOTIONS[emotion],
-            "text": SENTENCES[sentence],
+            "emotion": decoded("emotion", emotion, EMOTIONS),
+            "text": decoded("sentence", sentence, SENTENCES),
             "language": "en",
-            "intensity_level": LEVELS[level],
+            "intensity_level": decoded("level", level, LEVELS),
             **actors.get(actor, {}),
             **votes.get(key, {}),
         }

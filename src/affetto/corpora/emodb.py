@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect
-from affetto.errors import ManifestError
+from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
 
 NAME = "emodb"
 EMOTIONS = {
@@ -20,8 +19,10 @@ EMOTIONS = {
     "T": "sadness",
     "W": "anger",
 }
-WOMEN = frozenset({"08", "09", "13", "14", "16"})
-SPEAKERS = WOMEN | {"03", "10", "11", "12", "15"}
+GENDERS = {
+    **dict.fromkeys(("08", "09", "13", "14", "16"), "female"),
+    **dict.fromkeys(("03", "10", "11", "12", "15"), "male"),
+}
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
     "a02": "Das will sie am Mittwoch abgeben.",
@@ -48,23 +49,14 @@ def scan(root: Path) -> Manifest:
     """
 
     def row(path: Path) -> dict[str, Any]:
-        parts = _FILE.fullmatch(path.stem)
-        if parts is None:
-            raise ManifestError("is not named by speaker, sentence, emotion letter and version")
-        speaker, sentence, emotion, take = parts.groups()
-        known = (
-            ("speaker", speaker, SPEAKERS),
-            ("sentence", sentence, SENTENCES),
-            ("emotion", emotion, EMOTIONS),
+        speaker, sentence, emotion, take = parts_of(
+            path, _FILE, "by speaker, sentence, emotion letter and version"
         )
-        for kind, code, allowed in known:
-            if code not in allowed:
-                raise ManifestError(f"has the {kind} {code}, which EMO-DB does not have")
         return {
             "speaker": speaker,
-            "emotion": EMOTIONS[emotion],
-            "gender": "female" if speaker in WOMEN else "male",
-            "text": SENTENCES[sentence],
+            "emotion": decoded("emotion", emotion, EMOTIONS),
+            "gender": decoded("speaker", speaker, GENDERS),
+            "text": decoded("sentence", sentence, SENTENCES),
             "language": "de",
             "take": take,
         }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect, misfit
+from affetto.corpora.manifest import Manifest, collect, misfit, parts_of
 from affetto.errors import ManifestError
 
 NAME = "iemocap"
@@ -84,10 +84,7 @@ def scan(root: Path) -> Manifest:
     def row(path: Path) -> dict[str, Any] | None:
         if "sentences" not in path.relative_to(root).parts:
             return None  # whole dialogues and motion capture lie beside them
-        parts = _UTTERANCE.fullmatch(path.stem)
-        if parts is None:
-            raise ManifestError("is not named like Ses01F_impro01_M003")
-        session, style, talker = parts.groups()
+        session, style, talker = parts_of(path, _UTTERANCE, "like Ses01F_impro01_M003")
         seen.add(path.stem)
         return {
             "speaker": session + talker,

@@ -8,11 +8,12 @@ without the audio.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import indent
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ from affetto.corpora.tabular import (
     with_array_files,
     write_table,
 )
-from affetto.errors import AudioError, ManifestError
+from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 from affetto.runs import write_json
 
@@ -42,8 +43,10 @@ __all__ = [
     "Manifest",
     "Problem",
     "collect",
+    "decoded",
     "find_audio",
     "misfit",
+    "parts_of",
     "read_table",
     "some",
     "write_table",
@@ -57,6 +60,9 @@ AUDIO = frozenset(
     )
 )
 """Suffixes that a scan takes for recordings."""
+
+
+Named = TypeVar("Named")
 
 
 class Problem(NamedTuple):
@@ -326,6 +332,39 @@ def collect(
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
         raise misfit(corpus, root, f"found no recording of {corpus} below {folder or root}{seen}")
     return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
+
+
+def parts_of(path: Path, pattern: re.Pattern[str], shape: str) -> tuple[str, ...]:
+    """Returns the groups of a pattern that a file's stem must match in full.
+
+    Args:
+        path: the file.
+        pattern: with groups.
+        shape: for the error: ``"ACTOR_SENTENCE_EMOTION_LEVEL"``.
+
+    Raises:
+        ManifestError: when it does not match.
+    """
+    found = pattern.fullmatch(path.stem)
+    if found is None:
+        raise ManifestError(f"is not named {shape}")
+    return found.groups()
+
+
+def decoded(kind: str, code: str, names: Mapping[str, Named]) -> Named:
+    """Returns what a code in a file name or a table stands for.
+
+    Args:
+        kind: for the error: ``"emotion"``.
+        code: as it is written.
+        names: every code that the corpus has.
+
+    Raises:
+        ManifestError: for another code, with those that there are.
+    """
+    if code not in names:
+        raise ManifestError(unknown(kind, code, names))
+    return names[code]
 
 
 def misfit(corpus: str, root: Path, message: str) -> ManifestError:

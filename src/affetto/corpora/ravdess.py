@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect
+from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
 from affetto.errors import ManifestError
 
 NAME = "ravdess"
@@ -39,24 +39,20 @@ def scan(root: Path) -> Manifest:
     """
 
     def row(path: Path) -> dict[str, Any] | None:
-        parts = _FILE.fullmatch(path.stem)
-        if parts is None:
-            raise ManifestError("is not named modality-channel-emotion-intensity-statement-repetition-actor")
-        modality, channel, emotion, level, sentence, take, actor = parts.groups()
+        modality, channel, emotion, level, sentence, take, actor = parts_of(
+            path, _FILE, "modality-channel-emotion-intensity-statement-repetition-actor"
+        )
         if (modality, channel) != ("03", "01"):
             return None
-        for kind, code, known in (("emotion", emotion, EMOTIONS), ("intensity", level, LEVELS)):
-            if code not in known:
-                raise ManifestError(f"has the {kind} {code}, which RAVDESS does not have")
-        if sentence not in SENTENCES or not 1 <= int(actor) <= 24:
-            raise ManifestError(f"has statement {sentence} and actor {actor}, which RAVDESS does not have")
+        if not 1 <= int(actor) <= 24:
+            raise ManifestError(f"has the actor {actor}; RAVDESS has 01 to 24")
         return {
             "speaker": actor,
-            "emotion": EMOTIONS[emotion],
+            "emotion": decoded("emotion", emotion, EMOTIONS),
             "gender": "male" if int(actor) % 2 else "female",
-            "text": SENTENCES[sentence],
+            "text": decoded("statement", sentence, SENTENCES),
             "language": "en",
-            "intensity_level": LEVELS[level],
+            "intensity_level": decoded("intensity", level, LEVELS),
             "take": take,
         }
 
