@@ -12,7 +12,7 @@ app.command()(protocols)
 
 def test_all_are_listed_with_a_line_each() -> None:
     lines = CliRunner().invoke(app, []).output.strip().splitlines()
-    assert [line.split()[0] for line in lines] == list_protocols()
+    assert [line.split()[0] for line in lines] == [*list_protocols(), "TRAIN-to-TEST"]
     assert all(len(line.split()) > 3 for line in lines)
 
 

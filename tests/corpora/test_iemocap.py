@@ -58,7 +58,7 @@ def test_labels_talkers_and_votes(tmp_path: Path, record: Callable[..., Path]) -
     first = rows["Ses01F_impro01_F000"]
     assert (first["speaker"], first["gender"], first["session"]) == ("Ses01F", "female", "Ses01")
     assert (first["emotion"], first["style"], first["text"]) == ("neutral", "improvised", "Excuse me.")
-    assert (first["valence"], first["activation"], first["dominance"]) == (2.5, 2.5, 2.5)
+    assert (first["valence"], first["arousal"], first["dominance"]) == (2.5, 2.5, 2.5)
     assert (first["votes_neutral"], first["votes_anger"], first["votes_sadness"]) == (2.5, 0.5, 0.0)
     talker = rows["Ses01F_impro01_M001"]
     assert (talker["speaker"], talker["gender"], talker["emotion"]) == ("Ses01M", "male", "excitement")

@@ -26,7 +26,8 @@ def corpus_of(protocol: Protocol) -> Manifest:
                 speaker = unit + "F" if protocol.unit == "session" else unit
                 rows.append((f"{unit}_{emotion}_{take}", speaker, unit[:5], emotion))
     table = pd.DataFrame(rows, columns=["key", "speaker", "session", "emotion"])
-    return Manifest(table.assign(file=table["key"] + ".wav", corpus=protocol.corpus, **protocol.only))
+    columns = {**protocol.only, **dict.fromkeys(protocol.dimensions, 2.5)}
+    return Manifest(table.assign(file=table["key"] + ".wav", corpus=protocol.corpus, **columns))
 
 
 def test_only_rows_that_the_protocol_asks_for_take_part() -> None:
@@ -50,11 +51,16 @@ def test_the_protocols_are_these() -> None:
         "iemocap-4-improvised-loso5",
         "iemocap-4-loso5",
         "iemocap-4-lospo10",
+        "iemocap-dimensions-loso5",
         "leave-one-corpus-out",
         "leave-one-speaker-out",
+        "msp-podcast",
+        "msp-podcast-dimensions",
         "random-by-clip",
         "ravdess-8-emobox6",
+        "savee-7-loso4",
         "speaker-kfold",
+        "tess",
     ]
 
 
@@ -65,7 +71,7 @@ def test_every_protocol_says_what_a_reader_needs(name: str) -> None:
     assert set(protocol.labels) <= set(EMOTIONS)
     assert protocol.labels == tuple(sorted(protocol.labels))
     assert protocol.caveats
-    assert protocol.speaker_dependent == (name == "random-by-clip")
+    assert protocol.speaker_dependent == (name in ("random-by-clip", "tess"))
     for figure in protocol.published:
         assert figure.comparable == (
             figure.metric in ("uar", "war", "macro_f1") and "test" not in figure.caveat

@@ -80,3 +80,71 @@ def test_random_by_clip_shares_speakers_and_says_so() -> None:
 def test_too_few_speakers_or_corpora(name: str, made: Manifest, message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
         load_protocol(name).folds(made)
+
+
+def test_one_corpus_is_learned_from_and_another_tested_on_the_classes_that_both_have() -> None:
+    parts = [
+        manifest(5, ("a",), "anger fear boredom").table,
+        manifest(5, ("b",), "anger fear calm").table,
+        manifest(5, ("c",), "anger").table,
+    ]
+    joined = Manifest(pd.concat(parts))
+    protocol = load_protocol("a-to-b")
+    assert protocol.select(joined).labels == ["anger", "fear"]
+    (fold,) = protocol.folds(joined)
+    assert {key[0] for key in fold.test} == {"b"}
+    assert {key[0] for key in (*fold.train, *fold.dev)} == {"a"}
+    assert len({key[:3] for key in fold.dev}) == 1
+    with pytest.raises(ProtocolError, match="a-to-d needs d; this manifest holds a, b, c; put both into one"):
+        load_protocol("a-to-d").folds(joined)
+
+
+def test_the_partitions_of_a_corpus_without_those_whose_speaker_nobody_knows() -> None:
+    made = manifest(
+        8, ("msp-podcast",), "anger contempt disgust fear happiness neutral sadness surprise"
+    ).table
+    splits = ["train", "train", "train", "dev", "test1", "test1", "test2", None]
+    made["split"] = [splits[int(speaker)] for speaker in made["speaker"]]
+    unknown = made["speaker"] == "02"
+    made.loc[unknown, "speaker"] = None
+    (fold,) = load_protocol("msp-podcast").folds(Manifest(made))
+    speakers = [
+        {key.removeprefix("msp-podcast")[:2] for key in part} for part in (fold.train, fold.dev, fold.test)
+    ]
+    assert speakers == [{"00", "01"}, {"03"}, {"04", "05"}]
+    shared = made.assign(speaker=made["speaker"].replace("04", "00"))
+    with pytest.raises(ProtocolError, match="has speaker 00 in train and in test"):
+        load_protocol("msp-podcast").folds(Manifest(shared))
+
+
+def test_of_two_speakers_each_is_tested_once_and_dev_has_other_words() -> None:
+    emotions = "anger disgust fear happiness neutral sadness pleasant_surprise"
+    made = manifest(2, ("tess",), emotions).table
+    made["text"] = [f"say the word {take}" for take in made["take"]]
+    protocol = load_protocol("tess")
+    said = dict(zip(made["key"], made["text"], strict=True))
+    folds = protocol.folds(Manifest(made))
+    assert [{key[4:6] for key in fold.test} for fold in folds] == [{"00"}, {"01"}]
+    for fold in folds:
+        assert {key[4:6] for key in fold.train} == {key[4:6] for key in fold.dev}
+        assert not {said[key] for key in fold.train} & {said[key] for key in fold.dev}
+    assert protocol.speaker_dependent
+    with pytest.raises(ProtocolError, match="needs 2 speakers who say several texts; this manifest has 3"):
+        protocol.folds(Manifest(manifest(3, ("tess",), emotions).table))
+
+
+def test_rows_that_are_not_rated_are_left_out_and_a_word_among_numbers_is_named() -> None:
+    protocol = load_protocol("msp-podcast-dimensions")
+    made = manifest(4, ("msp-podcast",), "anger").table.drop(columns="emotion")
+    made["split"] = [
+        "train" if speaker < "02" else "dev" if speaker == "02" else "test1" for speaker in made["speaker"]
+    ]
+    rated = made.assign(valence=3.5, arousal="2.0", dominance=4.0)
+    rated.loc[rated["take"] == 0, "valence"] = None
+    assert len(protocol.select(Manifest(rated))) == 16
+    assert [len(part) for part in protocol.folds(Manifest(rated))[0][1:]] == [8, 4, 4]
+    with pytest.raises(ProtocolError, match="no column arousal"):
+        protocol.select(Manifest(rated.drop(columns="arousal")))
+    rated.loc[rated["take"] == 1, "arousal"] = "high"
+    with pytest.raises(ProtocolError, match="4 cells of arousal are no numbers"):
+        protocol.select(Manifest(rated))

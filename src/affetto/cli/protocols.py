@@ -12,6 +12,7 @@ def protocols(
 ) -> None:
     """List the protocols, or show one."""
     from affetto.protocols import list_protocols, load_protocol
+    from affetto.protocols.protocol import PAIR
 
     if name is not None:
         typer.echo(load_protocol(name).describe())
@@ -20,3 +21,4 @@ def protocols(
     width = max(len(protocol.name) for protocol in known)
     for protocol in known:
         typer.echo(f"{protocol.name.ljust(width)}  {protocol.description}")
+    typer.echo(f"{PAIR.ljust(width)}  learn from one corpus, test on another: crema-d-to-ravdess")

@@ -52,9 +52,9 @@ def scan(root: Path) -> Manifest:
 
     The emotion is the consensus of ``EmoEvaluation``, empty where the raters do not agree; the label map
     ``iemocap-4`` of the protocols merges excitement into happiness. ``style`` is improvised or scripted;
-    ``valence``, ``activation`` and ``dominance`` are the raters' means on 1 to 5; ``votes_<emotion>``
-    counts the raters (not the actors' own view), a rater who named several emotions counting as a fraction
-    for each.
+    ``valence``, ``arousal`` (the corpus calls it activation) and ``dominance`` are the raters' means on 1 to
+    5; ``votes_<emotion>`` counts the raters (not the actors' own view), a rater who named several emotions
+    counting as a fraction for each.
 
     Args:
         root: the folder with ``Session1`` to ``Session5``, or the one above.
@@ -122,7 +122,7 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
             _, _, key, code, *scales = head.groups()
             if code not in EMOTIONS:
                 raise ManifestError(f"{path}: {key} has the label {code!r}; allowed: {', '.join(EMOTIONS)}")
-            columns = dict(zip(("valence", "activation", "dominance"), map(float, scales), strict=True))
+            columns = dict(zip(("valence", "arousal", "dominance"), map(float, scales), strict=True))
             found[key] = {"emotion": EMOTIONS[code], **columns}
         elif key and (rater := _VOTE.match(line)):
             counts = votes.setdefault(key, dict.fromkeys(_VOTES, 0.0))

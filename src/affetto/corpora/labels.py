@@ -16,9 +16,11 @@ _SPELLINGS = {
     "fear": "fea fearful afraid angst",
     "frustration": "fru frustrated",
     "happiness": "hap happy joy joyful freude glad",
+    "negative": "neg",
     "neutral": "neu neut neutral_state neutrality",
     "other": "oth",
     "pleasant_surprise": "ps pleasant_surprised",
+    "positive": "pos",
     "relief": "relieved",
     "sadness": "sad trauer",
     "sarcasm": "sarcastic",
@@ -36,12 +38,31 @@ def _same(names: str) -> dict[str, str]:
     return {name: name for name in names.split()}
 
 
+_NEGATIVE = "anger anxiety boredom contempt disgust fear frustration sadness"
+_POSITIVE = "amusement excitement happiness pleasant_surprise relief"
+
 LABEL_MAPS: dict[str, dict[str, str]] = {
+    "basic-6": {
+        **_same("anger disgust fear happiness sadness surprise"),
+        "pleasant_surprise": "surprise",
+    },
+    "valence-sign": {
+        **_same("negative positive"),
+        **dict.fromkeys(_NEGATIVE.split(), "negative"),
+        **dict.fromkeys(_POSITIVE.split(), "positive"),
+    },
     "crema-d-6": _same("anger disgust fear happiness neutral sadness"),
     "crema-d-4": _same("anger happiness neutral sadness"),
     "ravdess-8": _same("anger calm disgust fear happiness neutral sadness surprise"),
     "emodb-7": _same("anger boredom disgust fear happiness neutral sadness"),
     "iemocap-4": {**_same("anger happiness neutral sadness"), "excitement": "happiness"},
+    "esd-5": _same("anger happiness neutral sadness surprise"),
+    "msp-podcast-8": _same("anger contempt disgust fear happiness neutral sadness surprise"),
+    "savee-7": _same("anger disgust fear happiness neutral sadness surprise"),
+    "tess-7": {
+        **_same("anger disgust fear happiness neutral sadness surprise"),
+        "pleasant_surprise": "surprise",
+    },
 }
 """What becomes of each emotion, by the name of the map; an emotion that a map does not name is left out."""
 

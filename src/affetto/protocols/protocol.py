@@ -24,6 +24,7 @@ from affetto.corpora.manifest import Manifest, some
 from affetto.errors import ConfigError, ProtocolError, unknown
 
 PARTS = ("train", "dev", "test")
+PAIR = "TRAIN-to-TEST"
 
 
 class Fold(NamedTuple):
@@ -74,16 +75,40 @@ class Rule(Settings):
     Attributes:
         kind: ``speaker-kfold`` deals speakers to folds, even in gender; ``leave-one-speaker-out`` makes each
             speaker a fold; ``leave-one-corpus-out`` tests on one corpus and takes dev from speakers of the
-            others; ``random-by-clip`` deals clips, even in emotion, so that speakers are shared.
+            others; ``cross-corpus`` tests on one corpus and takes train and dev from another, each with the
+            classes that both have; ``split-column`` takes train, dev and ``test_split`` from the manifest's
+            column ``split``; ``two-speakers`` tests on each of two speakers in turn and takes dev from the
+            texts of the other; ``random-by-clip`` deals clips, even in emotion, so that speakers are shared.
         folds: how many, for the rules that deal.
-        dev_share: for ``leave-one-corpus-out``, the share of the other corpora's speakers that is dev.
+        dev_share: for ``leave-one-corpus-out`` and ``cross-corpus`` the share of the other speakers that is
+            dev, for ``two-speakers`` of the other's texts.
+        train_corpus: for ``cross-corpus``, where to learn.
+        test_corpus: and where to test.
+        test_split: for ``split-column``, the value of test; rows with a value that is none of these three,
+            and rows without a speaker, are left out.
         seed: which deal.
     """
 
-    kind: Literal["speaker-kfold", "leave-one-speaker-out", "leave-one-corpus-out", "random-by-clip"]
+    kind: Literal[
+        "speaker-kfold",
+        "leave-one-speaker-out",
+        "leave-one-corpus-out",
+        "cross-corpus",
+        "split-column",
+        "two-speakers",
+        "random-by-clip",
+    ]
     folds: int = Field(5, ge=3)
     dev_share: float = Field(0.2, gt=0, lt=1)
+    train_corpus: str = ""
+    test_corpus: str = ""
+    test_split: str = "test"
     seed: int = 0
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The corpora that the rule names."""
+        return tuple(name for name in (self.train_corpus, self.test_corpus) if name)
 
 
 class Published(Settings):
@@ -114,6 +139,7 @@ class Protocol(Settings):
         description: one line.
         corpus: whose manifest it is for; None for any.
         labels: the classes in order; empty for all that the manifest has.
+        dimensions: columns of numbers to be told in place of classes, such as valence.
         label_map: a name of :data:`affetto.corpora.labels.LABEL_MAPS`; None to leave labels as they are.
         label_source: where the labels come from.
         unit: what the fold lists name.
@@ -134,6 +160,7 @@ class Protocol(Settings):
     description: str
     corpus: str | None = None
     labels: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
     label_map: str | None = None
     label_source: str
     unit: Literal["speaker", "session", "corpus", "clip"] = "speaker"
@@ -153,6 +180,8 @@ class Protocol(Settings):
     def _consistent(self) -> "Protocol":
         if (self.rule is None) == (not self.folds_listed):
             raise ValueError("needs either folds or a rule")
+        if self.dimensions and (self.labels or self.label_map):
+            raise ValueError("tells either classes (labels, label_map) or dimensions")
         if self.label_map is not None and self.label_map not in LABEL_MAPS:
             raise ValueError(unknown("label map", self.label_map, LABEL_MAPS))
         if self.label_map and set(self.labels) != set(LABEL_MAPS[self.label_map].values()):
@@ -167,8 +196,8 @@ class Protocol(Settings):
 
     @property
     def sha256(self) -> str:
-        """Hash over everything that the protocol says."""
-        said = self.model_dump(mode="json", exclude=None if self.only else {"only"})
+        """Hash over everything that the protocol says; what it leaves at its default is not said."""
+        said = self.model_dump(mode="json", exclude_defaults=True)
         text = json.dumps(said, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -177,9 +206,10 @@ class Protocol(Settings):
         folds = (
             f"by rule: {self.rule.kind}" if self.rule else f"{len(self.folds_listed)}, listed by {self.unit}"
         )
+        told = ", ".join(self.dimensions or self.labels) or "all that the manifest has"
         lines = [
             f"{self.name}: {self.description}",
-            f"labels: {', '.join(self.labels) or 'all that the manifest has'} ({self.label_source})",
+            f"{'dimensions' if self.dimensions else 'labels'}: {told} ({self.label_source})",
             f"folds: {folds}; scores: {'mean of folds' if self.average == 'mean' else 'pooled predictions'}",
             f"dev: {self.dev_rule}",
             *([f"left out: {', '.join(self.exclude)}"] if self.exclude else []),
@@ -201,9 +231,9 @@ class Protocol(Settings):
     def select(self, manifest: Manifest) -> Manifest:
         """Returns the rows that take part, with their labels mapped; applying it twice changes nothing.
 
-        Rows of another corpus, without a class of the protocol, excluded by key, or with another value than
-        the protocol asks for are left out.
-        ``leave-one-corpus-out`` keeps the classes that all corpora have.
+        Rows of another corpus, without a class of the protocol or without one of its dimensions, excluded by
+        key, or with another value than the protocol asks for are left out.
+        ``leave-one-corpus-out`` and ``cross-corpus`` keep the classes that all their corpora have.
 
         Raises:
             ProtocolError: when no row of the corpus or of a class is left, or a column is missing.
@@ -223,16 +253,56 @@ class Protocol(Settings):
                     f"{self.name} is for {self.corpus}; this manifest holds {some(manifest.corpora)}"
                 )
             keep &= table["corpus"].isna() | (table["corpus"] == self.corpus)
+        if self.rule is not None:
+            keep &= self._of_rule(self.rule, manifest)
+        if self.dimensions:
+            return replace(manifest, table=table[keep & self._rated(table)])
         emotions = [self._label(emotion) for emotion in table["emotion"]]
         table = table.assign(emotion=pd_object(emotions))
         keep &= table["emotion"].notna()
-        if self.rule is not None and self.rule.kind == "leave-one-corpus-out":
+        if self.rule is not None and self.rule.kind in ("leave-one-corpus-out", "cross-corpus"):
             by_corpus = [set(group) for _, group in table[keep].groupby("corpus")["emotion"]]
             keep &= table["emotion"].isin(set.intersection(*by_corpus) if by_corpus else set())
         selected = replace(manifest, table=table[keep])
         if missing := set(self.labels or selected.labels or ["any emotion"]).difference(selected.labels):
             raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
         return selected
+
+    def _of_rule(self, rule: Rule, manifest: Manifest) -> Any:
+        """Returns which rows the rule is about."""
+        table = manifest.table
+        if missing := set(rule.corpora).difference(manifest.corpora):
+            raise ProtocolError(
+                f"{self.name} needs {some(missing)}; this manifest holds {some(manifest.corpora)}; put both "
+                "into one with affetto manifest join"
+            )
+        if rule.corpora:
+            return table["corpus"].isin(rule.corpora)
+        if rule.kind == "split-column":
+            return table["split"].isin(("train", "dev", rule.test_split)) & table["speaker"].notna()
+        return table["key"].notna()
+
+    def _rated(self, table: Any) -> Any:
+        """Returns which rows have a number in every dimension."""
+        import pandas as pd
+
+        if absent := [name for name in self.dimensions if name not in table]:
+            raise ProtocolError(
+                f"{self.name} tells {some(self.dimensions)}; this manifest has no column {some(absent)}"
+            )
+        rated = pd.Series(True, index=table.index)
+        for name in self.dimensions:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            wrong = numbers.isna() & table[name].notna()
+            if wrong.any():
+                raise ProtocolError(
+                    f"{self.name}: {int(wrong.sum())} cells of {name} are no numbers: "
+                    f"{some(table.loc[wrong, 'key'])}"
+                )
+            rated &= numbers.notna()
+        if not rated.any():
+            raise ProtocolError(f"{self.name}: no row has a number in each of {some(self.dimensions)}")
+        return rated
 
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Splits the rows that take part, and proves that no speaker is in two parts.
@@ -308,21 +378,39 @@ def list_protocols() -> list[str]:
     )
 
 
+def _pair(name: str, train: str, test: str) -> Protocol:
+    return Protocol(
+        name=name,
+        description=f"learn from {train}, test on {test}",
+        label_source="the manifest's; only classes that both corpora have",
+        unit="corpus",
+        rule=Rule(kind="cross-corpus", train_corpus=train, test_corpus=test),
+        dev_rule=f"a fifth of the speakers of {train}",
+        caveats=("Corpora differ in language, room, loudness and in what a label means.",),
+    )
+
+
 def load_protocol(name: str | Path) -> Protocol:
-    """Reads a protocol by its name, or from a YAML file of your own.
+    """Reads a protocol by its name, or from a YAML file of your own; or makes that of two corpora.
+
+    ``crema-d-to-ravdess`` learns from the first and tests on the second, with the classes that both have.
 
     Raises:
         ProtocolError: for a name that does not exist, or a file that is not a protocol.
     """
     if str(name) in list_protocols():
         text = files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    elif len(pair := str(name).split("-to-")) == 2 and all(pair) and Path(name).suffix == "":
+        return _pair(str(name), *pair)
     elif Path(name).suffix in (".yaml", ".yml"):
         try:
             text = Path(name).read_text(encoding="utf-8")
         except OSError as error:
             raise ProtocolError(f"cannot read the protocol {name}: {error.strerror}") from error
     else:
-        raise ProtocolError(f"{unknown('protocol', name, list_protocols())} (or name a .yaml file)")
+        raise ProtocolError(
+            f"{unknown('protocol', name, list_protocols())} (or two corpora, {PAIR}, or a .yaml file)"
+        )
     try:
         values = yaml.safe_load(text)
         if not isinstance(values, dict):

@@ -45,6 +45,12 @@ def deal(name: str, rule: "Rule", table: "pd.DataFrame") -> list[list[str]]:
             keys = [str(key) for key in table["key"]]
             strata = dict(zip(keys, table["emotion"], strict=True))
             return _cycle(name, "clips", keys, _spread(strata, rule.folds, rule.seed), rule.folds)
+        case "cross-corpus":
+            return [_cross(rule, speakers, [str(corpus) for corpus in table["corpus"]])]
+        case "split-column":
+            return [["test" if part == rule.test_split else str(part) for part in table["split"]]]
+        case "two-speakers":
+            return _two(name, rule, speakers, [str(text) for text in table["text"]])
         case "leave-one-corpus-out":
             return _corpora(name, rule, speakers, [str(corpus) for corpus in table["corpus"]])
 
@@ -75,9 +81,7 @@ def _corpora(name: str, rule: "Rule", speakers: Sequence[str], corpora: Sequence
         )
     dev: set[str] = set()
     for corpus in names:
-        own = sorted({who for who, of in zip(speakers, corpora, strict=True) if of == corpus})
-        own.sort(key=lambda who: _rank(who, rule.seed))
-        dev.update(own[: max(1, round(rule.dev_share * len(own)))])
+        dev |= _some({who for who, of in zip(speakers, corpora, strict=True) if of == corpus}, rule)
     return [
         [
             "test" if corpus == left_out else "dev" if speaker in dev else "train"
@@ -85,6 +89,38 @@ def _corpora(name: str, rule: "Rule", speakers: Sequence[str], corpora: Sequence
         ]
         for left_out in names
     ]
+
+
+def _cross(rule: "Rule", speakers: Sequence[str], corpora: Sequence[str]) -> list[str]:
+    dev = _some({who for who, of in zip(speakers, corpora, strict=True) if of == rule.train_corpus}, rule)
+    return [
+        "test" if corpus == rule.test_corpus else "dev" if speaker in dev else "train"
+        for speaker, corpus in zip(speakers, corpora, strict=True)
+    ]
+
+
+def _two(name: str, rule: "Rule", speakers: Sequence[str], texts: Sequence[str]) -> list[list[str]]:
+    """Each speaker is tested once; of the other, some texts are dev."""
+    both = sorted(set(speakers))
+    if len(both) != 2 or len(set(texts)) < 2:
+        raise ProtocolError(
+            f"{name} needs 2 speakers who say several texts; this manifest has {len(both)} speakers and "
+            f"{len(set(texts))} texts"
+        )
+    dev = _some(set(texts), rule)
+    return [
+        [
+            "test" if speaker == tested else "dev" if text in dev else "train"
+            for speaker, text in zip(speakers, texts, strict=True)
+        ]
+        for tested in both
+    ]
+
+
+def _some(units: set[str], rule: "Rule") -> set[str]:
+    """Draws the share of units that is dev, at least one."""
+    order = sorted(units, key=lambda unit: (_rank(unit, rule.seed), unit))
+    return set(order[: max(1, round(rule.dev_share * len(order)))])
 
 
 def _rank(unit: str, seed: int) -> str:
