@@ -1,0 +1,74 @@
+"""nEMO: nine actors, 90 Polish sentences, six acted emotions (Christop, LREC-COLING 2024).
+
+A file is named ``SPEAKER_EMOTION_SENTENCE``, e.g. ``WR0_surprised_64``, as the README of the release says
+(github.com/amu-cai/nEMO). Hugging Face holds the same in Parquet, which is not read here.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from affetto.corpora.labels import canonical
+from affetto.corpora.manifest import Manifest, collect, decoded, parts_of, read_table, some
+from affetto.errors import ManifestError
+
+NAME = "nemo"
+EMOTIONS = {
+    code: canonical(code) for code in ("anger", "fear", "happiness", "neutral", "sadness", "surprised")
+}
+_FILE = re.compile(r"([A-Z]{2}\d)_([a-z]+)_(\d+)")
+_COLUMNS = {"raw_text": "text", "gender": "gender", "age": "age"}
+
+
+def scan(root: Path) -> Manifest:
+    """Makes the manifest of nEMO.
+
+    Args:
+        root: the folder with ``samples``, and ``data.tsv`` for text, gender and age; without the table those
+            columns are empty.
+
+    Raises:
+        ManifestError: when no recording is there, or the table is not what it should be.
+    """
+    listing = root / "data.tsv"
+    table = _table(listing) if listing.is_file() else None
+    notes = [f"{listing.name} is absent: text, gender and age stay empty"] if table is None else []
+    seen: set[str] = set()
+
+    def row(path: Path) -> dict[str, Any]:
+        speaker, emotion, _ = parts_of(path, _FILE, "SPEAKER_EMOTION_SENTENCE")
+        if table is not None and path.stem not in table:
+            raise ManifestError("has no row in data.tsv")
+        seen.add(path.stem)
+        return {
+            "speaker": speaker,
+            "emotion": decoded("emotion", emotion, EMOTIONS),
+            "language": "pl",
+            **(table or {}).get(path.stem, {}),
+        }
+
+    samples = root / "samples"
+    manifest = collect(root, NAME, row, samples if samples.is_dir() else None, notes)
+    lost = (table or {}).keys() - seen
+    if not lost:
+        return manifest
+    error = (listing.name, f"lists {len(lost)} recordings that are absent: {some(lost)}")
+    return replace(manifest, errors=(*manifest.errors, error))
+
+
+def _table(path: Path) -> dict[str, dict[str, str | None]]:
+    try:
+        table = read_table(path)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+    if missing := {"file_id", *_COLUMNS}.difference(table.columns):
+        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    # The published table pads cells with blanks.
+    cells = {name: table[name].fillna("").str.strip() for name in ("file_id", *_COLUMNS)}
+    rows = zip(*(cells[name] for name in _COLUMNS), strict=True)
+    return {
+        Path(file).stem: {name: cell or None for name, cell in zip(_COLUMNS.values(), row, strict=True)}
+        for file, row in zip(cells["file_id"], rows, strict=True)
+        if file
+    }
