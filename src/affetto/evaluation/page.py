@@ -68,12 +68,21 @@ def points(value: float | None, low: float | None = None, high: float | None = N
     return signed[0] if len(signed) < 3 else f"{signed[0]} [{signed[1]}, {signed[2]}]"
 
 
-def decimal(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """Writes a figure with two decimals, and its interval in brackets: ``0.38 [0.36, 0.40]``."""
+def decimal(
+    value: float | None, low: float | None = None, high: float | None = None, *, sign: bool = False
+) -> str:
+    """Writes a figure with two decimals, and its interval in brackets: ``0.38 [0.36, 0.40]``.
+
+    Args:
+        value: nothing is written for None and NaN.
+        low: lower end.
+        high: upper end.
+        sign: whether a plus is written too, as for a difference.
+    """
     if value is None or value != value:
         return ""
     text = [
-        f"{round(number, 2) + 0.0:.2f}".replace("-", MINUS)
+        f"{round(number, 2) + 0.0:{'+' if sign else ''}.2f}".replace("-", MINUS)
         for number in (value, low, high)
         if number is not None
     ]

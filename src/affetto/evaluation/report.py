@@ -17,6 +17,7 @@ from affetto.evaluation.metrics import SCORES, TITLES, Reliability
 from affetto.evaluation.predictions import check_predictions, one_value, scored
 from affetto.evaluation.results import Result
 from affetto.evaluation.significance import Difference, Interval, interval, paired_difference, tally
+from affetto.evaluation.votes import votes_f1
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Report:
         confusion: (K, K) counts over all folds, the mean over seeds.
         per_class: a row a class; ``per_speaker``, ``per_gender`` (None where no gender is known) and
             ``per_fold`` likewise.
+        votes_f1: macro-F1 of what raters heard; None where the table has no votes.
         calibration: confidence bins, None where the table has no confidence.
         calibration_error: expected calibration error, the mean over seeds.
         against: name of the run it is compared with.
@@ -61,6 +63,7 @@ class Report:
     per_speaker: pd.DataFrame
     per_fold: pd.DataFrame
     per_gender: pd.DataFrame | None = None
+    votes_f1: Interval | None = None
     calibration: Reliability | None = None
     calibration_error: float | None = None
     against: str | None = None
@@ -118,6 +121,9 @@ class Report:
         if gap is not None:
             values |= {"against": self.against, "difference": gap.value, "difference_low": gap.low}
             values |= {"difference_high": gap.high, "difference_p": gap.p}
+        if self.votes_f1 is not None:
+            values |= {"votes_f1": self.votes_f1.value}
+            values |= {"votes_f1_low": self.votes_f1.low, "votes_f1_high": self.votes_f1.high}
         if self.calibration_error is not None:
             values["calibration_error"] = self.calibration_error
         if self.speaker_dependent:
@@ -199,6 +205,7 @@ def summarise(
         per_speaker=breakdown.per_group(rows, labels, "speaker"),
         per_fold=breakdown.per_group(rows, labels, "fold"),
         per_gender=breakdown.per_gender(rows, labels, average, draws, seed),
+        votes_f1=votes_f1(rows, labels, average, draws, seed),
         calibration=bins,
         calibration_error=error,
         against=against_name if against is not None else None,

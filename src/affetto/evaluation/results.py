@@ -17,7 +17,7 @@ from affetto.evaluation.guard import STAMP
 from affetto.evaluation.page import Table, markdown_table, percent, points
 from affetto.runs import atomic_write, write_json, write_text
 
-SHARES = ("war_low", "war_high", "macro_f1", "calibration_error")
+SHARES = ("war_low", "war_high", "macro_f1", "votes_f1", "calibration_error")
 
 
 class Result(BaseModel):

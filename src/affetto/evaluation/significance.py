@@ -49,7 +49,7 @@ class Tally:
             likewise.
         folds: (C,) fold number.
         speaker: (C,) place in ``speakers``.
-        counts: (C, K, K) utterances.
+        counts: (C, K, K) utterances; or other sums that add up over rows, (C, ...), with a score of its own.
     """
 
     labels: tuple[str, ...]
@@ -62,19 +62,29 @@ class Tally:
 
 def tally(rows: pd.DataFrame, labels: Sequence[str], speakers: Sequence[str] | None = None) -> Tally:
     """Counts checked test rows by seed, fold and speaker; ``speakers`` fixes their order."""
+    size = len(labels)
+    pairs = codes(rows["truth"].to_numpy(), labels) * size + codes(rows["label"].to_numpy(), labels)
+    return tally_sums(rows, labels, np.eye(size * size)[pairs].reshape(-1, size, size), speakers)
+
+
+def tally_sums(
+    rows: pd.DataFrame,
+    labels: Sequence[str],
+    values: NDArray[np.float64],
+    speakers: Sequence[str] | None = None,
+) -> Tally:
+    """Sums what each checked test row has, ``values (N, ...)``, by seed, fold and speaker."""
     names = tuple(speakers) if speakers is not None else tuple(sorted(rows["speaker"].unique()))
     place = {name: number for number, name in enumerate(names)}
     speaker = rows["speaker"].map(place).to_numpy(dtype=np.int64)
     seeds = np.unique(rows["seed"].to_numpy(), return_inverse=True)[1]
     fold_names, folds = np.unique(rows["fold"].to_numpy(), return_inverse=True)
-    size = len(labels)
     cells, cell = np.unique((seeds * len(fold_names) + folds) * len(names) + speaker, return_inverse=True)
-    pairs = codes(rows["truth"].to_numpy(), labels) * size + codes(rows["label"].to_numpy(), labels)
-    counts = np.bincount(cell * size * size + pairs, minlength=len(cells) * size * size)
+    order = np.argsort(cell, kind="stable")
+    sums = np.add.reduceat(values[order], np.searchsorted(cell[order], np.arange(len(cells))), axis=0)
     groups, speaker_of = np.divmod(cells, len(names))
     seed_of, fold_of = np.divmod(groups, len(fold_names))
-    shaped = counts.reshape(len(cells), size, size).astype(np.float64)
-    return Tally(tuple(labels), names, seed_of, fold_of, speaker_of, shaped)
+    return Tally(tuple(labels), names, seed_of, fold_of, speaker_of, sums)
 
 
 def draw_speakers(speakers: int, draws: int, seed: int) -> NDArray[np.float64]:
@@ -94,7 +104,7 @@ def score_draws(
     Args:
         counted: the confusion counts.
         weights: (N, speakers) how often each speaker is drawn.
-        metric: ``"uar"``, ``"war"``, ``"macro_f1"``, or a function over (N, K, K) matrices.
+        metric: ``"uar"``, ``"war"``, ``"macro_f1"``, or a function over the sums, (N, K, K) or others.
         average: ``"pooled"`` adds the matrices of the folds first; ``"mean"`` scores each fold and averages.
 
     Returns:
@@ -108,16 +118,16 @@ def score_draws(
     if average not in AVERAGES:
         raise ManifestError(unknown("way to average folds", average, AVERAGES))
     folds = counted.folds if average == "mean" else np.zeros_like(counted.folds)
-    size = len(counted.labels)
+    shape = counted.counts.shape[1:]
     results = []
     for seed in np.unique(counted.seeds):
         total, mass = np.zeros(len(weights)), np.zeros(len(weights))
         for fold in np.unique(folds[counted.seeds == seed]):
             chosen = (counted.seeds == seed) & (folds == fold)
             drawn = weights[:, counted.speaker[chosen]]
-            matrices = drawn @ counted.counts[chosen].reshape(-1, size * size)
+            sums = drawn @ counted.counts[chosen].reshape(int(chosen.sum()), -1)
             share = drawn.mean(axis=1)
-            values = score(matrices.reshape(-1, size, size))
+            values = score(sums.reshape(-1, *shape))
             known = np.isfinite(values)  # a fold of which nobody was drawn has no score
             total += np.where(known, share * values, 0.0)
             mass += np.where(known, share, 0.0)
@@ -215,21 +225,32 @@ def paired_difference(
         raise ManifestError(
             f"the tables have different labels: {', '.join(names)} against {', '.join(other_names)}"
         )
-    left, right = _same_utterances(scored(ours), scored(theirs), only_shared)
+    left, right = same_utterances(scored(ours), scored(theirs), only_shared)
     speakers = sorted({*left["speaker"], *right["speaker"]})
     weights = draw_speakers(len(speakers), draws, seed)
-    a = score_draws(tally(left, names, speakers), weights, metric, average)
-    gaps = a - score_draws(tally(right, names, speakers), weights, metric, average)
-    low, high = _ends(gaps[1:], len(speakers))
+    return difference(tally(left, names, speakers), tally(right, names, speakers), weights, metric, average)
+
+
+def difference(
+    first: Tally, second: Tally, weights: NDArray[np.float64], metric: str | Score, average: str
+) -> Difference:
+    """First tally's score minus the second's, over the same draws ``weights`` of the same speakers."""
+    gaps = score_draws(first, weights, metric, average) - score_draws(second, weights, metric, average)
+    low, high = _ends(gaps[1:], len(first.speakers))
     if low is None:
         return Difference(float(gaps[0]), None, None, None)
     tail = min(int((gaps[1:] <= 0).sum()), int((gaps[1:] >= 0).sum()))
-    return Difference(float(gaps[0]), low, high, min(1.0, 2 * (tail + 1) / (draws + 1)))
+    return Difference(float(gaps[0]), low, high, min(1.0, 2 * (tail + 1) / len(gaps)))
 
 
-def _same_utterances(
-    left: pd.DataFrame, right: pd.DataFrame, only_shared: bool
+def same_utterances(
+    left: pd.DataFrame, right: pd.DataFrame, only_shared: bool, alike: Sequence[str] = ("speaker", "truth")
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the test rows of two tables that test the same utterances, with equal columns ``alike``.
+
+    Raises:
+        ManifestError: names the utterances that one alone tests, or in which the columns differ.
+    """
     names = ["fold", "key"]
     if set(left["seed"]) == set(right["seed"]):  # random enrolment may test other utterances with every seed
         names = ["seed", *names]
@@ -253,7 +274,7 @@ def _same_utterances(
             f"the tables do not test the same utterances in the same folds: {'; '.join(sides)}; "
             "pass only_shared=True to compare what both test"
         )
-    for column in ("speaker", "truth"):
+    for column in alike:
         merged = left.drop_duplicates("key").merge(right.drop_duplicates("key"), on="key")
         differ = merged.loc[merged[f"{column}_x"] != merged[f"{column}_y"], "key"]
         if len(differ):

@@ -103,7 +103,7 @@ def predict(
     with table.opened({**options, "enrol": used}):
         for predicted in recogniser.predicted(table.rest(everything), window, hop, enrolment, workers):
             table.add(predicted)
-    table.finish(recogniser.labels)
+    table.finish()
     enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None
     return Outcome(table.clips, table.failed, table.resumed, enrolled=enrolled)
 

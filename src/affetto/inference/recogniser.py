@@ -16,7 +16,7 @@ from affetto.errors import AudioError, ConfigError
 from affetto.inference.enrolment import Draw, Enrolment, Enrolments, marked, vectors_of
 from affetto.inference.folder import find
 from affetto.inference.pipeline import in_order
-from affetto.inference.rows import Predicted, Row, Score, columns, mean, ranked, rows_of
+from affetto.inference.rows import Answer, Predicted, Row, Score, mean, rows_of
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
 from affetto.models.classifier import EmotionClassifier, load_classifier
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Recogniser:
-    """Recognises emotions in speech.
+    """Recognises emotions in speech: classes, or dimensions such as valence, as it was trained.
 
     A recording longer than a minute is no utterance: it is scored in parts of 30 s, and the mean of their
     probabilities, each counted by its length, is given. :meth:`timeline` shows how they change.
@@ -42,6 +42,7 @@ class Recogniser:
         self.classifier = self._scorer.classifier
         self.config = dict(config)
         self.labels = list(classifier.settings.labels)
+        self.answer = Answer(self.labels, classifier.settings.output == "values")
 
     @classmethod
     def from_pretrained(
@@ -89,7 +90,7 @@ class Recogniser:
 
     def columns(self, enrolled: bool = False) -> list[str]:
         """Returns the columns of its tables; two more where speakers are enrolled."""
-        return columns(self.labels, enrolled)
+        return self.answer.columns(enrolled)
 
     def from_audio(
         self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
@@ -102,7 +103,7 @@ class Recogniser:
             enrolment: of its speaker.
 
         Returns:
-            Every class with its probability, the likeliest first.
+            Every class with its probability, the likeliest first; or every dimension with its value.
 
         Raises:
             AudioError: for an array without samples, with NaN, or of another shape.
@@ -126,7 +127,7 @@ class Recogniser:
             enrolment: of its speaker.
 
         Returns:
-            Every class with its probability, the likeliest first.
+            Every class with its probability, the likeliest first; or every dimension with its value.
         """
         if isinstance(source, str | Path):
             return self._single(Clip(str(source), Path(source), start, end), enrolment)
@@ -304,12 +305,12 @@ class Recogniser:
             self._scorer.must_adapt()
         results = in_order(
             marked(everything, enrolment),
-            lambda pieces: self._scorer.probabilities(pieces, enrolment),
+            lambda pieces: self._scorer.answers(pieces, enrolment),
             window,
             hop,
             workers,
         )
-        return rows_of(results, self.labels, window is not None, enrolment)
+        return rows_of(results, self.answer, window is not None, enrolment)
 
     def _single(self, clip: Clip, enrolment: object) -> list[Score]:
         if not isinstance(enrolment, Enrolment | None):
@@ -320,9 +321,9 @@ class Recogniser:
         for piece in cut(clip, decoded(clip)):
             if piece.samples is None:
                 raise AudioError(piece.fault)
-            row = self._scorer.probabilities([piece], enrolment)[0].cpu().numpy()
+            row = self._scorer.answers([piece], enrolment)[0].cpu().numpy()
             parts.append((replace(piece, samples=None), row))
-        return ranked(mean(parts), self.labels)
+        return self.answer.scores(mean(parts))
 
 
 def checked_hop(window: float | None, hop: float | None) -> float | None:

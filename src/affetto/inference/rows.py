@@ -10,11 +10,12 @@ from affetto.inference.enrolment import Enrolments, enrolment_of
 from affetto.inference.sources import Clip, Piece
 
 Row = dict[str, Any]
-"""A line of the table: ``file, start, end, label, confidence, p_<label>..., error``."""
+"""A line of the table: ``file, start, end, label, confidence, p_<label>..., error``; of a recogniser of
+dimensions ``file, start, end, <dimension>..., error``."""
 
 
 class Score(TypedDict):
-    """One class and its probability, as a Hugging Face pipeline words it."""
+    """One class and its probability, as a Hugging Face pipeline words it; or a dimension and its value."""
 
     label: str
     score: float
@@ -34,20 +35,39 @@ class Predicted(NamedTuple):
     last: bool
 
 
-def columns(labels: list[str], enrolled: bool) -> list[str]:
-    """Returns the columns of a table; two more where speakers are enrolled."""
-    names = ["file", "start", "end", "label", "confidence", *(f"p_{label}" for label in labels), "error"]
-    return [*names, "enrolment", "enrolled"] if enrolled else names
+class Answer(NamedTuple):
+    """What a recogniser tells, and how a table writes it.
 
+    Attributes:
+        labels: the K classes or dimensions.
+        values: whether they are dimensions, each with a value; else classes, each with a probability.
+    """
 
-def ranked(probabilities: NDArray[np.float64], labels: list[str]) -> list[Score]:
-    """Returns every class with its probability, the likeliest first."""
-    order = np.argsort(-probabilities, kind="stable")
-    return [{"label": labels[place], "score": float(probabilities[place])} for place in order.tolist()]
+    labels: list[str]
+    values: bool
+
+    def columns(self, enrolled: bool) -> list[str]:
+        """Returns the columns of a table; two more where speakers are enrolled."""
+        names = ["file", "start", "end", *self.cells(np.zeros(len(self.labels))), "error"]
+        return [*names, "enrolment", "enrolled"] if enrolled else names
+
+    def cells(self, told: NDArray[np.float64]) -> Row:
+        """Returns the cells of a row from probabilities or values ``(K,)``."""
+        if self.values:
+            return dict(zip(self.labels, told.tolist(), strict=True))
+        best = int(told.argmax())
+        row: Row = {"label": self.labels[best], "confidence": float(told[best])}
+        row.update((f"p_{label}", share) for label, share in zip(self.labels, told.tolist(), strict=True))
+        return row
+
+    def scores(self, told: NDArray[np.float64]) -> list[Score]:
+        """Returns every class with its probability, the likeliest first; or the dimensions in their order."""
+        order = range(len(told)) if self.values else np.argsort(-told, kind="stable").tolist()
+        return [{"label": self.labels[place], "score": float(told[place])} for place in order]
 
 
 def mean(parts: list[tuple[Piece, NDArray[Any]]]) -> NDArray[np.float64]:
-    """Averages the probabilities ``(K,)`` of pieces, each counted by its length."""
+    """Averages what was told of pieces, ``(K,)`` each, each counted by its length."""
     if len(parts) == 1:
         return parts[0][1].astype(np.float64)
     weights = np.array([piece.end - piece.start for piece, _ in parts])
@@ -56,36 +76,34 @@ def mean(parts: list[tuple[Piece, NDArray[Any]]]) -> NDArray[np.float64]:
 
 def rows_of(
     results: Iterable[tuple[Piece, NDArray[np.float32] | None]],
-    labels: list[str],
+    answer: Answer,
     each: bool,
     enrolment: Enrolments | None,
 ) -> Iterator[Predicted]:
     """Makes rows of pieces.
 
     Args:
-        results: pieces in order, each with its probabilities ``(K,)``.
-        labels: the classes.
+        results: pieces in order, each with its probabilities or values ``(K,)``.
+        answer: what these stand for.
         each: whether every piece gets a row, or all of a clip one.
         enrolment: what they were scored with.
     """
     parts: list[tuple[Piece, NDArray[Any]]] = []
-    for piece, probabilities in results:
-        if probabilities is not None:
-            parts.append((piece, probabilities))
+    names = answer.columns(enrolment is not None)
+    for piece, told in results:
+        if told is not None:
+            parts.append((piece, told))
             if not each and not piece.last:
                 continue
         elif not each:
             parts.clear()  # a recording that breaks off is not scored at all
         clip = piece.clip
-        row: Row = dict.fromkeys(columns(labels, enrolment is not None))
+        row: Row = dict.fromkeys(names)
         row.update(file=clip.file, start=piece.start, end=piece.end, error=piece.fault or None)
-        if probabilities is None:
+        if told is None:
             row.update(start=clip.start, end=clip.end)
         else:
-            shares = mean(parts)
-            best = int(shares.argmax())
-            row.update(start=parts[0][0].start, label=labels[best], confidence=float(shares[best]))
-            row.update((f"p_{label}", share) for label, share in zip(labels, shares.tolist(), strict=True))
+            row.update(answer.cells(mean(parts)), start=parts[0][0].start)
         if enrolment is not None:
             own = enrolment_of(enrolment, clip)
             row.update(enrolment=own.utterances if own else 0, enrolled=clip.enrolled)

@@ -36,18 +36,18 @@ class Scorer:
         return self.classifier.embed(*self.classifier.front_end(waveforms, lengths))
 
     @torch.inference_mode()
-    def probabilities(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
-        """Scores pieces, ``(B, K)``, each adapted to its speaker where that one is enrolled."""
+    def answers(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
+        """Probabilities or values of pieces, ``(B, K)``, adapted to the speaker where one is enrolled."""
         vectors = self.vectors(pieces)
         own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
         rows = [row for row, each in enumerate(own) if each is not None]
         if not rows:
-            return self.classifier.probabilities(vectors)
+            return self.classifier.answers(vectors)
         offsets = torch.stack([each.offset for each in own if each is not None]).to(self.device)
-        adapted = self.classifier.probabilities(vectors[rows], offsets)
+        adapted = self.classifier.answers(vectors[rows], offsets)
         if len(rows) == len(own):
             return adapted
-        plain = self.classifier.probabilities(vectors)
+        plain = self.classifier.answers(vectors)
         return plain.index_copy(0, torch.tensor(rows, device=self.device), adapted)
 
     @torch.inference_mode()

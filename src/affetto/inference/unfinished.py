@@ -101,12 +101,12 @@ class UnfinishedTable:
         elif self._pending.tell() > _BUFFER:
             self._flush()
 
-    def finish(self, labels: list[str]) -> None:
+    def finish(self) -> None:
         """Puts the output in place, and removes the log."""
         with self.writing():
             if self.path.suffix.lower() == ".parquet":
                 with atomic_write(self.path) as temporary:
-                    _to_parquet(self.part, temporary, self.names, labels)
+                    _to_parquet(self.part, temporary, self.names)
                 self.part.unlink()
             else:
                 os.replace(self.part, self.path)
@@ -180,14 +180,13 @@ def _json_line(row: Row) -> str:
     return json.dumps({name: _shown(value) for name, value in row.items()}, ensure_ascii=False) + "\n"
 
 
-def _to_parquet(part: Path, target: Path, names: list[str], labels: list[str]) -> None:
+def _to_parquet(part: Path, target: Path, names: list[str]) -> None:
     """Turns JSON lines into Parquet, some thousand rows at a time."""
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    kinds = {"start": pyarrow.float64(), "end": pyarrow.float64(), "confidence": pyarrow.float64()}
-    kinds |= {f"p_{label}": pyarrow.float64() for label in labels}
+    kinds = dict.fromkeys(("file", "label", "error"), pyarrow.string())
     kinds |= {"enrolment": pyarrow.int64(), "enrolled": pyarrow.bool_()}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in names])
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in names])
     with (
         open(part, encoding="utf-8", errors="replace") as lines,
         pyarrow.parquet.ParquetWriter(target, schema) as writer,

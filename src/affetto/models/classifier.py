@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from affetto.config import Settings, build
@@ -33,7 +33,9 @@ class ClassifierSettings(Settings):
 
     Attributes:
         embedder: what turns an utterance into a vector.
-        labels: the classes, in the order of the scores.
+        labels: the classes, or the dimensions, in the order of the scores.
+        output: ``"classes"``, of which one is told with its probability; or ``"values"``, a number for each
+            dimension, such as valence.
         head: ``"linear"``, ``"kernel"`` or ``"language"``.
         support: support vectors of a kernel head.
         language: shape of a language head.
@@ -43,7 +45,8 @@ class ClassifierSettings(Settings):
     """
 
     embedder: EmbedderSettings = NetworkSettings()
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[str, ...] = Field(min_length=1)
+    output: Literal["classes", "values"] = "classes"
     head: Literal["linear", "kernel", "language"] = "linear"
     support: int = Field(0, ge=0)
     language: LanguageSettings = LanguageSettings()
@@ -51,9 +54,17 @@ class ClassifierSettings(Settings):
     dropout: float = Field(0.3, ge=0, lt=1)
     rank: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.output == "classes" and len(self.labels) < 2:
+            raise ValueError(f"got the labels {self.labels}; at least two classes are needed")
+        if self.output == "values" and (self.rank or self.head != "linear"):
+            raise ValueError("values are told by a linear head, without enrolment")
+        return self
+
 
 class EmotionClassifier(nn.Module):
-    """Scores the emotions of utterances.
+    """Scores the emotions of utterances: classes, or dimensions.
 
     An utterance becomes one vector that holds all that scoring needs: the embedding and, where speakers can
     be enrolled and the embedding itself was trained, the statistics of the encoder's frames, in which a
@@ -75,7 +86,12 @@ class EmotionClassifier(nn.Module):
         )
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("enrolled_temperature", torch.ones(()))
+        if settings.output == "values":
+            self.register_buffer("centre", torch.zeros(classes))
+            self.register_buffer("spread", torch.ones(classes))
         self.temperature: Tensor
+        self.centre: Tensor
+        self.spread: Tensor
         self.enrolled_temperature: Tensor
 
     @property
@@ -116,6 +132,26 @@ class EmotionClassifier(nn.Module):
     def scores(self, vectors: Tensor) -> Tensor:
         """Scores vectors ``(B, D)`` without knowing their speakers: ``(B, K)``."""
         return torch.as_tensor(self.head(self.standardise(vectors[:, : self.embedder.dim])))
+
+    def fit_scale(self, values: Tensor) -> None:
+        """Learns the scale of the dimensions from ``values (N, K)``: in it they have mean 0, variance 1."""
+        self.centre.copy_(values.mean(0))
+        self.spread.copy_(values.std(0, correction=0).clamp_min(1e-6))
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """Returns which scores stand for ``values (B, K)``."""
+        return (values - self.centre) / self.spread
+
+    def answers(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """Returns what is told of vectors ``(B, D)``: probabilities of classes, or values, ``(B, K)``.
+
+        Args:
+            vectors: from :meth:`embed`.
+            offsets: see :meth:`probabilities`.
+        """
+        if self.settings.output == "values":
+            return self.centre + self.spread * self.scores(vectors)
+        return self.probabilities(vectors, offsets)
 
     def adaptable(self, vectors: Tensor) -> Tensor:
         """Returns the part of vectors ``(B, D)`` that an offset is subtracted from, ``(B, R)``."""

@@ -9,11 +9,12 @@ from affetto.plots.layers import layers
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline
-from affetto.plots.trends import loss_curves, score_along
+from affetto.plots.trends import agreement, loss_curves, score_along
 
 __all__ = [
     "Map",
     "Spoken",
+    "agreement",
     "bars",
     "confusion",
     "curves",

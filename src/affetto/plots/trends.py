@@ -80,3 +80,30 @@ def score_along(
     axes.set_xlabel(axis)
     axes.set_ylabel(f"{metric}, %")
     return figure
+
+
+def agreement(
+    truth: ArrayLike, told: ArrayLike, names: Sequence[str], *, title: str = "", stamp: str | None = None
+) -> Figure:
+    """Draws what was told against what is true, a panel a dimension, darker where more utterances lie.
+
+    Args:
+        truth: ``(N, K)``.
+        told: ``(N, K)``.
+        names: of the dimensions.
+        title: what is shown.
+        stamp: a word printed across the top.
+    """
+    true, said = np.asarray(truth, np.float64), np.asarray(told, np.float64)
+    figure = Figure(figsize=(0.4 + 3.6 * len(names), 4.1), layout="constrained")
+    head(figure, title, stamp)
+    for number, (axes, name) in enumerate(
+        zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True)
+    ):
+        both = np.concatenate([true[:, number], said[:, number]])
+        low, high = float(both.min()), max(float(both.max()), float(both.min()) + 1e-6)
+        axes.hexbin(true[:, number], said[:, number], gridsize=24, cmap="Blues", mincnt=1, linewidths=0)
+        axes.plot([low, high], [low, high], color=FAINT, linestyle="--", linewidth=1)
+        axes.set(title=name, xlabel="raters", ylabel="told" if number == 0 else "")
+        open_axes(axes)
+    return figure

@@ -21,6 +21,12 @@ def model_card(config: dict[str, Any]) -> str:
         if config.get("left_out")
         else ""
     )
+    kind = "Dimensions" if "dev_ccc" in config else "Classes"
+    score = (
+        f"concordance (CCC) on its dev speakers {config['dev_ccc']:.2f}"
+        if "dev_ccc" in config
+        else f"UAR on its dev speakers {100 * config['dev_uar']:.1f} %"
+    )
     return f"""---
 library_name: affetto
 pipeline_tag: audio-classification
@@ -29,8 +35,8 @@ tags: [speech-emotion-recognition]
 
 # Speech emotion recogniser ({config["encoder"]})
 {stamp}
-- Classes: {labels}
-{left_out}- Protocol: `{config["protocol"]}`; UAR on its dev speakers {100 * config["dev_uar"]:.1f} %
+- {kind}: {labels}
+{left_out}- Protocol: `{config["protocol"]}`; {score}
 - Speakers heard with labels: {len(config["speakers_seen"]["with_labels"])} (listed in `config.json`)
 - {elsewhere}
 - Manifest hash: `{config["manifest_sha256"]}`
@@ -43,6 +49,6 @@ recogniser = Recogniser.from_pretrained("PATH/OF/THIS/FOLDER")
 print(recogniser.predict("recording.wav"))
 ```
 
-It tells which of its classes acted or spoken speech sounds like to the raters of its corpus. It does not tell
-what a person feels, and says nothing about languages, microphones or ages that its corpus lacks.
+It tells what acted or spoken speech sounds like, in the words and numbers of its corpus. It does not tell what
+a person feels, and says nothing about languages, microphones or ages that its corpus lacks.
 """

@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVC
 
+from affetto.evaluation.dimensions import mean_ccc
 from affetto.models.heads import KernelHead, LinearHead
 from affetto.recipes.enrol import all_classes, uar
 
 LOGISTIC_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
 SVM_STRENGTHS = (1.0, 3.0, 10.0)
+RIDGE_STRENGTHS = (10.0, 100.0, 1e3, 1e4, 1e5)
 
 Vectors = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -71,6 +73,32 @@ def fit_svm(
             head.bias.copy_(torch.from_numpy(bias))
             head.gamma.fill_(gamma)
     assert head is not None
+    return head, best
+
+
+def fit_ridge(values: Vectors, targets: Vectors, train: Rows, dev: Rows) -> tuple[LinearHead, dict[str, Any]]:
+    """Fits ridge regression to several dimensions at once; dev chooses the strength by the mean concordance.
+
+    Args:
+        values: standardised vectors, ``(N, D)``.
+        targets: the dimensions, ``(N, K)``, on any scale.
+        train: rows to learn from.
+        dev: rows that choose the strength.
+
+    Returns:
+        The head, whose values are of the scale that train has zero mean and unit variance in; what dev chose.
+    """
+    centre, spread = targets[train].mean(0), targets[train].std(0)
+    scaled = (targets - centre) / np.maximum(spread, 1e-6)
+    best: dict[str, Any] = {"dev_ccc": -2.0}
+    head = LinearHead(values.shape[1], targets.shape[1])
+    for strength in RIDGE_STRENGTHS:
+        model = Ridge(alpha=strength).fit(values[train], scaled[train])
+        weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+        score = mean_ccc(scaled[dev], values[dev] @ weight.T + bias)
+        if score > best["dev_ccc"]:
+            best = {"dev_ccc": score, "strength": strength}
+            head.assign(weight, bias)
     return head, best
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from affetto.errors import ConfigError, ManifestError, RunError, unknown
+from affetto.evaluation.dimensions import DimensionReport, summarise_dimensions
 from affetto.evaluation.enrolment import enrolment_curve, normal_count
 from affetto.evaluation.predictions import read_predictions
 from affetto.evaluation.report import Report, summarise
@@ -23,8 +24,8 @@ def evaluate(
     enrolment: int | str = 0,
     mix: str = "random",
     name: str | None = None,
-) -> Report:
-    """Scores a finished run of ``finetune``.
+) -> Report | DimensionReport:
+    """Scores a finished run of ``finetune``: classes, or dimensions where its protocol asks for them.
 
     Args:
         run: the run folder.
@@ -39,6 +40,32 @@ def evaluate(
         ConfigError: for a mix without a number.
         LeakError: when a test speaker was seen with labels, or anything was chosen on test.
     """
+    folder = Path(run)
+    meta = read_meta(folder)
+    if not meta["protocol"].get("dimensions"):
+        return evaluate_classes(run, against, enrolment=enrolment, mix=mix, name=name)
+    if normal_count(enrolment) != 0:
+        raise ConfigError("a recogniser of dimensions enrols nobody; leave out --enrolment")
+    rival = None if against is None else Path(against)
+    return summarise_dimensions(
+        read_predictions(folder / PREDICTIONS),
+        meta["protocol"],
+        _for_guard(meta),
+        method=name or str(meta["method"]),
+        against=None if rival is None else read_predictions(rival / PREDICTIONS),
+        against_name="" if rival is None else str(read_meta(rival)["method"]),
+    )
+
+
+def evaluate_classes(
+    run: str | Path,
+    against: str | Path | None = None,
+    *,
+    enrolment: int | str = 0,
+    mix: str = "random",
+    name: str | None = None,
+) -> Report:
+    """Scores a finished run that tells classes; see :func:`evaluate`."""
     folder = Path(run)
     meta = read_meta(folder)
     protocol = meta["protocol"]

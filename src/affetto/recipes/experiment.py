@@ -14,7 +14,8 @@ from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.results import Result, draw_results, read_results, write_results
 from affetto.plots import loss_curves, score_along, to_png
 from affetto.progress import progress
-from affetto.recipes.evaluate import evaluate, read_meta
+from affetto.protocols.protocol import load_protocol
+from affetto.recipes.evaluate import evaluate_classes, read_meta
 from affetto.recipes.finetune import finetune
 from affetto.recipes.methods import finetune_settings
 from affetto.recipes.noise import with_noise
@@ -147,7 +148,12 @@ def check(plan: Experiment) -> None:
         if row.pretrained is not None and row.pretrained not in plan.pretraining:
             raise ConfigError(unknown("pretraining", row.pretrained, plan.pretraining))
         for way in plan.ways.values():
-            finetune_settings(**{**plan.settings, **way, **row.settings})
+            settings = finetune_settings(**{**plan.settings, **way, **row.settings})
+            if load_protocol(settings.protocol).dimensions:
+                raise ConfigError(
+                    f"{plan.title}: tables are of UAR, and {settings.protocol} asks for dimensions; run "
+                    "affetto finetune and affetto evaluate instead"
+                )
     for name in plan.pretraining:
         if name != "base":
             pretrain_settings(**merge(plan.pretraining.get("base", {}), plan.pretraining[name]))
@@ -182,7 +188,7 @@ class _Work:
         extra = {**extra, "label_fraction": shown}
         results = []
         for way in self.plan.ways:
-            report = evaluate(self._run(row, fraction, way), name=f"{row.method}, {way}")
+            report = evaluate_classes(self._run(row, fraction, way), name=f"{row.method}, {way}")
             results.append(report.row(**extra, dev_uar=self._dev_uar(row, fraction, way)))
         chosen = self._chosen(row, fraction)
         if self.plan.ways:
@@ -193,8 +199,8 @@ class _Work:
         for name in row.against:
             other = next(one for one in others if one.method == name)
             rival = self._run(other, fraction, self._chosen(other, fraction))
-            reports.append((name, evaluate(folder, rival, name=row.method)))
-        report = reports[0][1] if reports else evaluate(folder, name=row.method)
+            reports.append((name, evaluate_classes(folder, rival, name=row.method)))
+        report = reports[0][1] if reports else evaluate_classes(folder, name=row.method)
         named: dict[str, Any] = {"against": reports[0][0]} if reports else {}
         if len(reports) > 1:
             gaps = {name: one.differences["uar"] for name, one in reports}
@@ -206,7 +212,7 @@ class _Work:
         results += _enrolled(folder, row.method, mixes, extra)
         for snr_db in row.noise_db:
             noisy, name = with_noise(folder, self.manifest, snr_db), f"{row.method}, noise at {snr_db:g} dB"
-            results.append(evaluate(noisy.path, folder, name=name).row(**extra, against=row.method))
+            results.append(evaluate_classes(noisy.path, folder, name=name).row(**extra, against=row.method))
             results += _enrolled(noisy.path, name, mixes, extra)
         return results
 
@@ -260,7 +266,9 @@ def _enrolled(
     folder: Path, name: str, mixes: list[tuple[int | str, str]], extra: dict[str, Any]
 ) -> list[Result]:
     """Scores a run under numbers and mixes of enrolment utterances."""
-    reports = [evaluate(folder, enrolment=normal_count(count), mix=mix, name=name) for count, mix in mixes]
+    reports = [
+        evaluate_classes(folder, enrolment=normal_count(count), mix=mix, name=name) for count, mix in mixes
+    ]
     return [report.row(**extra) for report in reports]
 
 

@@ -30,6 +30,7 @@ from affetto.runs import RunFolder, atomic_write, write_json, write_text
 from affetto.training import STATE, make_accelerator
 
 RECOGNISER = "recogniser"
+DEV_SCORES = ("dev_uar", "dev_ccc")
 
 
 def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: str | Path) -> RunFolder:
@@ -100,11 +101,9 @@ def _one(
     parts = np.array([""] * len(material.truth), dtype=object)
     parts[train], parts[dev], parts[test] = "train", "dev", "test"
     with torch.no_grad():
-        probabilities = fitted.classifier.probabilities(fitted.vectors).double().numpy()
+        answers = fitted.classifier.answers(fitted.vectors).double().numpy()
     rows = np.concatenate([dev, test])
-    table = predictions_table(
-        material, rows, probabilities[rows], parts[rows], fold.number, seed, settings.encoder
-    )
+    table = predictions_table(material, rows, answers[rows], parts[rows], fold.number, seed, settings.encoder)
     write_table(table, folder / PREDICTIONS)
     if fitted.classifier.enrolment is not None:
         write_table(
@@ -129,7 +128,7 @@ def _one(
 def predictions_table(
     material: Material,
     rows: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
+    answers: NDArray[np.float64],
     parts: NDArray[Any] | str,
     fold: int,
     seed: int,
@@ -142,11 +141,16 @@ def predictions_table(
     labels = np.array(material.labels, dtype=object)
     table["speaker"] = material.speakers[rows].astype(object)
     table["part"], table["fold"], table["seed"], table["method"] = parts, fold, seed, method
+    if material.values is not None:
+        for number, name in enumerate(material.labels):
+            table[f"truth_{name}"] = material.values[rows, number].double().numpy()
+            table[name] = answers[:, number]
+        return table
     table["truth"] = labels[material.truth[rows]]
-    table["label"] = labels[probabilities.argmax(1)]
-    table["confidence"] = probabilities.max(1)
+    table["label"] = labels[answers.argmax(1)]
+    table["confidence"] = answers.max(1)
     for number, label in enumerate(material.labels):
-        table[f"p_{label}"] = probabilities[:, number]
+        table[f"p_{label}"] = answers[:, number]
     votes = [name for name in source if str(name).startswith("votes_")]
     return pd.concat([table, source[votes].reset_index(drop=True)], axis=1) if votes else table
 
@@ -206,8 +210,13 @@ def recogniser_config(
             "without_labels": info["heard"],
             "chosen_on": info["dev"],
         },
-        "dev_uar": info["choices"]["dev_uar"],
+        **{name: value for name, value in info["choices"].items() if name in DEV_SCORES},
     }
+
+
+def dev_score(choices: dict[str, Any]) -> float:
+    """Returns the score on dev that a fold's choices went by: UAR, or mean concordance of dimensions."""
+    return float(next(choices[name] for name in DEV_SCORES if name in choices))
 
 
 def save_recogniser(folder: Path, classifier: EmotionClassifier, config: dict[str, Any]) -> None:
@@ -255,7 +264,7 @@ def _gather(
         "choices": {f"seed-{seed}/fold-{fold}": info["choices"] for (seed, fold), info in infos.items()},
     }
     write_json(run / META, meta)
-    best = max(folders, key=lambda key: infos[key]["choices"]["dev_uar"])
+    best = max(folders, key=lambda key: dev_score(infos[key]["choices"]))
     target = run / RECOGNISER
     partial = target.with_name(f".{RECOGNISER}.part")
     shutil.rmtree(partial, ignore_errors=True)

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
+from affetto.evaluation.dimensions import mean_ccc
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Encoder
-from affetto.models.heads import KernelHead, Standardise
+from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.clap import Clap
 from affetto.objectives.classify import Classify
 from affetto.objectives.objective import Supervised
+from affetto.objectives.regress import Regress
 from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
-from affetto.recipes.classical import fit_logistic, fit_svm
+from affetto.recipes.classical import fit_logistic, fit_ridge, fit_svm
 from affetto.recipes.enrol import can_enrol, fit_enrolment, fit_temperature, uar
 from affetto.recipes.language import Sentences, keep_names, read_sentences, sentences, spoken, without
 from affetto.recipes.material import Material
@@ -88,13 +90,15 @@ def fit_fold(
     seed_everything(seed, accelerator.process_index)
     train = labelled_part(train, material.truth, settings.label_fraction, seed)
     enough = can_enrol(material.speakers[train], material.speakers[dev])
-    rank = settings.rank if settings.enrolment and enough else 0
+    rank = settings.rank if settings.enrolment and enough and material.values is None else 0
     if settings.clap.left_out:
         train, dev = (without(rows, material, settings.clap.left_out) for rows in (train, dev))
     fitter = _fit_network if settings.head in ("network", "language") else _fit_classical
     fitted = fitter(FoldTask(material, fold, train, dev, settings, seed, rank, run, accelerator))
     classifier, vectors = fitted.classifier, fitted.vectors
     classifier.eval()
+    if material.values is not None:
+        return fitted
     with torch.no_grad():
         scores = classifier.scores(vectors[torch.from_numpy(dev)])
         classifier.temperature.fill_(fit_temperature(scores, material.truth[dev]))
@@ -130,6 +134,7 @@ def _fit_network(task: FoldTask) -> Fitted:
     shape = ClassifierSettings(
         embedder=settings.embedder,
         labels=tuple(material.labels),
+        output="classes" if material.values is None else "values",
         head="language" if settings.head == "language" else "linear",
         language=language,
         standardise=not isinstance(settings.embedder, NetworkSettings),
@@ -137,6 +142,8 @@ def _fit_network(task: FoldTask) -> Fitted:
         rank=task.rank,
     )
     classifier = EmotionClassifier(shape)
+    if material.values is not None:
+        classifier.fit_scale(material.values[torch.from_numpy(train)])
     network = classifier.embedder
     if settings.published_weights:
         load_published(network)
@@ -170,20 +177,22 @@ def _fit_network(task: FoldTask) -> Fitted:
     )
     loader = Loader(buckets, stores, train, columns)
 
-    def dev_uar(epoch: int) -> float:
+    def dev_score(epoch: int) -> float:
         keep_names(classifier, said)
-        vectors = material.embed(classifier, dev, stores[0], reads)
+        vectors = material.embed(classifier, dev, stores[0], reads).to(accelerator.device)
         with torch.no_grad():
-            scores = classifier.scores(vectors.to(accelerator.device))
-        return uar(material.truth[dev], scores.argmax(1).cpu().numpy())
+            if material.values is not None:
+                return mean_ccc(material.values[dev].numpy(), classifier.answers(vectors).cpu().numpy())
+            return uar(material.truth[dev], classifier.scores(vectors).argmax(1).cpu().numpy())
 
-    history = fit(objective, loader, settings.train, task.run, dev_uar, accelerator)
+    history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
     best = max(history, key=lambda row: row["score"])
     everyone = np.arange(len(material.truth))
     classifier.cpu()
     keep_names(classifier, said)
     vectors = material.embed(classifier, everyone, stores[0], reads)
-    return Fitted(classifier, vectors, {"epoch": best["epoch"], "dev_uar": best["score"]}, heard)
+    score = "dev_uar" if material.values is None else "dev_ccc"
+    return Fitted(classifier, vectors, {"epoch": best["epoch"], score: best["score"]}, heard)
 
 
 def _objective(
@@ -191,6 +200,9 @@ def _objective(
 ) -> tuple[Supervised, dict[str, Tensor]]:
     """Returns what is learned, and the columns it needs."""
     material, settings, rows = task.material, task.settings, task.train
+    if material.values is not None:
+        targets = {"target": classifier.standardised(material.values)}
+        return Regress(classifier, settings.augment, reads), targets
     columns = {"target": material.targets(settings.loss.vote_share)}
     if said is not None:
         texts = read_sentences(classifier.language, said, settings.clap, task.seed)
@@ -255,12 +267,17 @@ def _fit_classical(task: FoldTask) -> Fitted:
     vectors = material.vectors(embedder.eval())
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors).double().numpy()
-    weights = "balanced" if settings.loss.class_weights else None
-    learn = fit_logistic if settings.head == "logistic" else fit_svm
-    head, best = learn(values, material.truth, train, dev, len(material.labels), weights)
+    head: LinearHead | KernelHead
+    if material.values is not None:
+        head, best = fit_ridge(values, material.values.double().numpy(), train, dev)
+    else:
+        weights = "balanced" if settings.loss.class_weights else None
+        learn = fit_logistic if settings.head == "logistic" else fit_svm
+        head, best = learn(values, material.truth, train, dev, len(material.labels), weights)
     shape = ClassifierSettings(
         embedder=settings.embedder,
         labels=tuple(material.labels),
+        output="classes" if material.values is None else "values",
         head="kernel" if isinstance(head, KernelHead) else "linear",
         support=len(head.support) if isinstance(head, KernelHead) else 0,
         standardise=True,
@@ -268,6 +285,8 @@ def _fit_classical(task: FoldTask) -> Fitted:
         rank=task.rank,
     )
     classifier = EmotionClassifier(shape)
+    if material.values is not None:
+        classifier.fit_scale(material.values[torch.from_numpy(train)])
     classifier.embedder.load_state_dict(embedder.state_dict())
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())

@@ -22,16 +22,24 @@ class Material(Recordings):
         protocol: decides the classes and who is left out.
 
     Attributes:
-        labels: the classes, in order.
-        truth: class number of each utterance, ``(N,)``.
+        labels: the classes, or the dimensions, in order.
+        truth: class number of each utterance, ``(N,)``; with dimensions all are of one class.
+        values: of the dimensions, ``(N, K)``; None with classes.
     """
 
     def __init__(self, manifest: Manifest, protocol: Protocol) -> None:
         super().__init__(protocol.select(manifest))
         self.protocol = protocol
+        self.values: Tensor | None = None
+        self.truth: NDArray[np.int64] = np.zeros(len(self.manifest), np.int64)
+        if protocol.dimensions:
+            self.labels = list(protocol.dimensions)
+            numbers = self.manifest.table[self.labels].to_numpy(np.float64)
+            self.values = torch.from_numpy(numbers).float()
+            return
         emotions = [str(label) for label in self.manifest.table["emotion"]]
         self.labels = list(protocol.labels) or sorted(set(emotions))
-        self.truth: NDArray[np.int64] = np.array([self.labels.index(name) for name in emotions])
+        self.truth = np.array([self.labels.index(name) for name in emotions])
 
     @cached_property
     def votes(self) -> Tensor | None:

@@ -7,12 +7,13 @@ from pydantic import Field
 
 from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
-from affetto.errors import ConfigError, unknown
+from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings
 from affetto.models.language import LanguageSettings
 from affetto.models.wav2vec2 import Wav2Vec2Settings
 from affetto.models.whisper import WhisperSettings
 from affetto.objectives.classify import ClassifySettings
+from affetto.protocols.protocol import load_protocol
 from affetto.recipes.language import LanguageTraining
 from affetto.recipes.pretrained import encoder_settings
 from affetto.training import TrainSettings
@@ -27,7 +28,7 @@ class FinetuneSettings(Settings):
         frozen: the probe: published weights stay; a weighted sum of layers and one linear layer on its mean
             learn.
         head: ``"network"``, trained by gradient; ``"language"``, the same, drawn to words; ``"logistic"`` or
-            ``"svm"``, fitted on fixed vectors.
+            ``"svm"``, fitted on fixed vectors; ``"ridge"``, the same for dimensions such as valence.
         language: the language head.
         clap: how it is trained.
         embedder: what turns an utterance into a vector.
@@ -52,7 +53,7 @@ class FinetuneSettings(Settings):
     protocol: str
     encoder: str = "cnn"
     frozen: bool = False
-    head: Literal["network", "language", "logistic", "svm"] = "network"
+    head: Literal["network", "language", "logistic", "svm", "ridge"] = "network"
     language: LanguageSettings = LanguageSettings()
     clap: LanguageTraining = LanguageTraining()
     embedder: EmbedderSettings = NetworkSettings()
@@ -196,6 +197,8 @@ def finetune_settings(
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
+    if _tells_dimensions(asked) and base.get("head", "network") != "network":
+        base["head"] = "ridge"
     if asked.get("head") == "language":
         asked = _with_words(asked)
         if base["embedder"]["name"] != "network":
@@ -220,6 +223,22 @@ def _check(settings: FinetuneSettings) -> None:
     """
     shape = settings.embedder
     network = isinstance(shape, NetworkSettings)
+    dimensions = _tells_dimensions({"protocol": settings.protocol})
+    if dimensions and settings.head not in ("network", "ridge"):
+        raise ConfigError(
+            f"{settings.protocol} asks for dimensions and the head {settings.head} tells classes; choose "
+            "--head network or --head ridge"
+        )
+    if not dimensions and settings.head == "ridge":
+        raise ConfigError(
+            f"the head ridge tells dimensions and {settings.protocol} asks for classes; choose --head "
+            "logistic or --head svm"
+        )
+    if dimensions and settings.loss != ClassifySettings():
+        raise ConfigError(
+            "got settings of loss, which are of classes; dimensions are learned by their concordance; leave "
+            "them out"
+        )
     if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings):
         raise ConfigError(f"{settings.encoder} has no encoder that could start from {settings.pretrained}")
     encoder = shape.encoder if isinstance(shape, NetworkSettings) else None
@@ -247,6 +266,14 @@ def _check(settings: FinetuneSettings) -> None:
     only_mixup = settings.augment == AugmentConfig(mixup=settings.augment.mixup)
     if not network and not (only_mixup and settings.views == 1):
         raise ConfigError(f"{settings.encoder} gives fixed vectors: of augment, only mixup can change them")
+
+
+def _tells_dimensions(asked: dict[str, Any]) -> bool:
+    """Whether the protocol asks for dimensions; one that is not there is for ``finetune`` to name."""
+    try:
+        return bool(load_protocol(str(asked.get("protocol", ""))).dimensions)
+    except ProtocolError:
+        return False
 
 
 def _with_words(asked: dict[str, Any]) -> dict[str, Any]:
