@@ -37,7 +37,7 @@ FLOORS = {
 OPEN_INSIDE = {"features", "data", "evaluation", "recipes", "inference", "cli", "serve"}
 CONTRACTS = {
     "plots": {"style"},
-    "corpora": {"manifest", "catalogue", "labels", "tabular", "checks", "vectors"},
+    "corpora": {"manifest", "catalogue", "labels", "tabular", "checks", "vectors", "voxceleb"},
     "protocols": {"protocol", "rules"},
     "models": {"encoder", "context", "pooling", "heads", "enrolment", "hub", "text"},
     "objectives": {"objective"},

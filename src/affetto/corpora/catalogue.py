@@ -82,6 +82,57 @@ CATALOGUE: dict[str, About] = {
         obtain="voice.fub.it/activities/corpora/emovo",
         layout="f1/dis-f1-b1.wav",
     ),
+    "esd": About(
+        title="ESD (Emotional Speech Dataset), acted sentences",
+        language="English, Chinese",
+        size="35,000 utterances, 29 h, 20 speakers",
+        classes="anger happiness neutral sadness surprise",
+        licence="research, to be cited",
+        obtain="github.com/HLTSingapore/Emotional-Speech-Data",
+        layout="0001/Angry/train/0001_000371.wav (or 0001/Angry/0001_000371.wav)\n0001/0001.txt",
+    ),
+    "jl-corpus": About(
+        title="JL-Corpus, acted sentences, five primary and five secondary emotions",
+        language="English (New Zealand)",
+        size="2,400 utterances, 4 speakers",
+        classes="anger anxiety apology assertiveness concern encouragement excitement happiness neutral "
+        "sadness",
+        licence="CC0 1.0",
+        obtain="kaggle.com/datasets/tli725/jl-corpus",
+        layout="Raw JL corpus (unchecked and unannotated)/JL(wav+txt)/female1_angry_10a_1.wav\n"
+        "Raw JL corpus (unchecked and unannotated)/JL(wav+txt)/female1_angry_10a_1.txt",
+    ),
+    "meld": About(
+        title="MELD, dialogues of the series Friends",
+        language="English",
+        size="13,708 utterances, 1,433 dialogues",
+        classes="anger disgust fear happiness neutral sadness surprise",
+        licence="GNU General Public License 3.0",
+        obtain="github.com/declare-lab/MELD; it is video (mp4), so extract the sound into the same folders",
+        layout="train_sent_emo.csv\ntrain_splits/dia0_utt0.wav\n"
+        "dev_sent_emo.csv\ndev_splits_complete/dia0_utt0.wav\n"
+        "test_sent_emo.csv\noutput_repeated_splits_test/dia0_utt0.wav",
+    ),
+    "msp-improv": About(
+        title="MSP-IMPROV, acted and improvised dialogues, consensus labels and votes",
+        language="English",
+        size="8,438 utterances, 12 speakers",
+        classes="anger happiness neutral other sadness",
+        licence="research, by signed agreement",
+        obtain="lab-msp.com/MSP/MSP-Improv.html",
+        layout="Evalution.txt\nAudio/session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav\n"
+        "All_human_transcriptions/MSP-IMPROV-S01A-F01-P-FM01.txt",
+    ),
+    "msp-podcast": About(
+        title="MSP-Podcast, speech from podcasts, consensus labels and votes",
+        language="English",
+        size="207,136 utterances, 324 h (release 1.12)",
+        classes="anger contempt disgust fear happiness neutral other sadness surprise",
+        licence="research, by signed agreement",
+        obtain="lab-msp.com/MSP/MSP-Podcast.html",
+        layout="Audios/MSP-PODCAST_0001_0008.wav\nLabels/labels_consensus.csv\nLabels/labels_detailed.csv\n"
+        "Transcripts/MSP-PODCAST_0001_0008.txt",
+    ),
     "nemo": About(
         title="nEMO, acted sentences",
         language="Polish",
@@ -126,6 +177,34 @@ CATALOGUE: dict[str, About] = {
         licence="research only",
         obtain="github.com/siddiquelatif/URDU-Dataset",
         layout="Angry/SM1_F1_A01.wav",
+    ),
+    "librispeech": About(
+        title="LibriSpeech, read audio books",
+        language="English",
+        size="292,367 utterances, 982 h, 2,484 speakers",
+        classes="",
+        licence="CC BY 4.0",
+        obtain="openslr.org/12",
+        layout="SPEAKERS.TXT\ntrain-clean-100/103/1240/103-1240-0000.flac\n"
+        "train-clean-100/103/1240/103-1240.trans.txt",
+    ),
+    "voxceleb1": About(
+        title="VoxCeleb1, interviews of celebrities",
+        language="many, mostly English",
+        size="153,516 utterances, 352 h, 1,251 speakers",
+        classes="",
+        licence="CC BY 4.0; the videos' copyright stays with their owners",
+        obtain="robots.ox.ac.uk/~vgg/data/voxceleb, by form",
+        layout="vox1_meta.csv\nwav/id10001/1zcIwhmdeo4/00001.wav",
+    ),
+    "voxceleb2": About(
+        title="VoxCeleb2, interviews of celebrities",
+        language="many",
+        size="1,128,246 utterances, 2,442 h, 6,112 speakers",
+        classes="",
+        licence="CC BY 4.0; the videos' copyright stays with their owners",
+        obtain="robots.ox.ac.uk/~vgg/data/voxceleb, by form; it is m4a, so convert it to wav or flac",
+        layout="vox2_meta.csv\nwav/id00012/21Uxsk56VDQ/00001.wav",
     ),
 }
 """Every corpus that ``scan`` knows by name."""

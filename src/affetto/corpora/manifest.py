@@ -45,6 +45,7 @@ __all__ = [
     "collect",
     "decoded",
     "find_audio",
+    "matched",
     "misfit",
     "parts_of",
     "read_table",
@@ -365,6 +366,23 @@ def decoded(kind: str, code: str, names: Mapping[str, Named]) -> Named:
     if code not in names:
         raise ManifestError(unknown(kind, code, names))
     return names[code]
+
+
+def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
+    """Returns the manifest, and tells what a table of labels and the recordings do not share.
+
+    Args:
+        manifest: what was collected.
+        table: the name of the table.
+        named: the recordings that it names.
+        seen: the recordings that are there, readable or not.
+    """
+    errors, notes = manifest.errors, manifest.notes
+    if absent := set(named).difference(seen):
+        errors += ((table, f"{len(absent)} of its {len(named)} recordings are absent: {some(absent)}"),)
+    if unnamed := set(seen).difference(named):
+        notes += (f"{len(unnamed)} of {len(seen)} recordings are not in {table}: {some(unnamed)}",)
+    return replace(manifest, errors=errors, notes=notes)
 
 
 def misfit(corpus: str, root: Path, message: str) -> ManifestError:

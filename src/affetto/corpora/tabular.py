@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,34 @@ def read_table(path: Path) -> pd.DataFrame:
     except (ValueError, OSError, AttributeError) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
     raise ManifestError(unknown("table format", path.suffix, FORMATS))
+
+
+def read_columns(path: Path, columns: Collection[str], separator: str = ",") -> pd.DataFrame:
+    """Reads a table that a corpus comes with, text as text and nothing missing: an empty cell is "".
+
+    Args:
+        path: a delimited text file.
+        columns: those that it must have; spaces around the names do not count.
+        separator: what stands between two cells.
+
+    Raises:
+        ManifestError: when it is no such table, or lacks a column.
+    """
+    try:
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,  # or a row with one cell too many would shift every column
+        )
+    except (ValueError, OSError) as error:
+        raise ManifestError(f"{path} cannot be read as a table: {error}") from error
+    table.columns = table.columns.str.strip()
+    if missing := set(columns).difference(table.columns):
+        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

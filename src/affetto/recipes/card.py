@@ -49,6 +49,6 @@ recogniser = Recogniser.from_pretrained("PATH/OF/THIS/FOLDER")
 print(recogniser.predict("recording.wav"))
 ```
 
-It tells what acted or spoken speech sounds like, in the words and numbers of its corpus. It does not tell what
-a person feels, and says nothing about languages, microphones or ages that its corpus lacks.
+It tells what acted or spoken speech sounds like, in the words or numbers of its corpus. It does not tell
+what a person feels, and says nothing about languages, microphones or ages that its corpus lacks.
 """

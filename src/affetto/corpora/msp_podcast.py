@@ -1,0 +1,140 @@
+"""MSP-Podcast: sentences cut from podcasts, labelled by a crowd (Lotfian and Busso, IEEE TAC 2019).
+
+A file is named by podcast and sentence, e.g. ``MSP-PODCAST_0001_0008``; ``readme.txt`` of the corpus
+documents the tables.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from affetto.corpora.labels import canonical
+from affetto.corpora.manifest import Manifest, collect, decoded, matched, misfit, parts_of
+from affetto.corpora.tabular import read_columns
+from affetto.errors import ManifestError
+
+NAME = "msp-podcast"
+EMOTIONS = {
+    "A": "anger",
+    "C": "contempt",
+    "D": "disgust",
+    "F": "fear",
+    "H": "happiness",
+    "N": "neutral",
+    "O": "other",
+    "S": "sadness",
+    "U": "surprise",
+    "X": None,
+}
+SPLITS = {
+    "Train": "train",
+    "Development": "dev",
+    "Validation": "dev",
+    "Test1": "test1",
+    "Test2": "test2",
+    "Test3": "test3",
+}
+GENDERS = {"Female": "female", "Male": "male"}
+_WORDS = {
+    word: canonical(word)
+    for word in ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+}
+_VOTES = [f"votes_{name}" for name in sorted((*_WORDS.values(), "other"))]
+_FILE = re.compile(r"MSP-PODCAST_(\d+|test3)(?:_\d+)+")
+_SCALES = ("EmoAct", "EmoVal", "EmoDom")
+
+
+def scan(root: Path) -> Manifest:
+    """Makes the manifest of MSP-Podcast, of any release.
+
+    The emotion is the consensus, empty where the raters do not agree. ``arousal``, ``valence`` and
+    ``dominance`` are the raters' means on 1 to 7; ``votes_<emotion>`` counts their primary emotions, words of
+    their own as other. The session is the podcast. ``split`` is train, dev, test1, test2 or test3; the last,
+    which is published without labels and speakers, is kept. Some sentences have no known speaker.
+
+    Args:
+        root: the folder with ``Audios``, ``Labels/labels_consensus.csv`` (early releases:
+            ``labels_concensus.csv``), ``Labels/labels_detailed.csv`` for the votes and ``Transcripts`` for
+            the text.
+
+    Raises:
+        ManifestError: when the labels or the recordings are absent, or a table lacks a column.
+    """
+    tables = [root / "Labels" / name for name in ("labels_consensus.csv", "labels_concensus.csv")]
+    table = next((path for path in tables if path.is_file()), None)
+    if table is None:
+        raise misfit(NAME, root, f"{tables[0]} is absent, which holds the labels")
+    labels = _consensus(table)
+    notes: list[str] = []
+    votes = _votes(root / "Labels" / "labels_detailed.csv", notes)
+    texts = {path.stem: path for path in (root / "Transcripts").rglob("*.txt")}
+    if not texts:
+        notes.append("Transcripts is absent or empty: text stays empty")
+    seen: set[str] = set()
+
+    def row(path: Path) -> dict[str, Any]:
+        (podcast,) = parts_of(path, _FILE, "like MSP-PODCAST_0001_0008")
+        text = texts.get(path.stem)
+        columns: dict[str, Any] = {
+            "text": text and (text.read_text(encoding="utf-8", errors="replace").strip() or None),
+            "language": "en",
+        }
+        if podcast == "test3":
+            columns["split"] = "test3"
+        else:
+            columns["session"] = podcast
+            seen.add(path.stem)
+        if path.stem in labels:
+            emotion, speaker, gender, split, *scales = labels[path.stem]
+            columns |= {
+                "speaker": None if speaker in ("Unknown", "") else speaker,
+                "emotion": decoded("emotion", emotion, EMOTIONS),
+                "gender": GENDERS.get(gender),
+                "split": decoded("split", split, SPLITS),
+                **dict(zip(("arousal", "valence", "dominance"), scales, strict=True)),
+            }
+        return columns | votes.get(path.stem, {})
+
+    folder = root / "Audios"
+    manifest = collect(root, NAME, row, folder if folder.is_dir() else None, notes)
+    return matched(manifest, table.name, [key for key in labels if "_test3_" not in key], seen)
+
+
+def _consensus(path: Path) -> dict[str, tuple[Any, ...]]:
+    names = ("EmoClass", "SpkrID", "Gender", "Split_Set")
+    table = read_columns(path, ("FileName", *names, *_SCALES))
+    texts = (table[name].str.strip() for name in names)
+    numbers = (pd.to_numeric(table[name], errors="coerce") for name in _SCALES)
+    return dict(zip(_stems(table), zip(*texts, *numbers, strict=True), strict=True))
+
+
+def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
+    """Counts the primary emotions of ``labels_detailed.csv``, a row a rater.
+
+    Some releases give them a column; in others a row is ``FileName,"WORKER; Neutral; Neutral; A:3.0; ..."``.
+    """
+    if not path.is_file():
+        notes.append(f"{path.parent.name}/{path.name} is absent: there are no votes")
+        return {}
+    table = read_columns(path, ("FileName",))
+    if "EmoClass_Major" in table.columns:
+        cells = table["EmoClass_Major"]
+    elif table.shape[1] == 2:
+        cells = table.iloc[:, 1].str.split(";").str[1].fillna("")
+    else:
+        raise ManifestError(f"{path} lacks the columns EmoClass_Major")
+    rows, keys = pd.factorize(_stems(table))
+    kinds, words = pd.factorize(cells)
+    places = [_VOTES.index(f"votes_{_WORDS.get(word.strip().lower(), 'other')}") for word in words]
+    counts = np.zeros((len(keys), len(_VOTES)), int)
+    np.add.at(counts, (rows, np.array(places, int)[kinds]), 1)
+    return {
+        str(key): dict(zip(_VOTES, row, strict=True)) for key, row in zip(keys, counts.tolist(), strict=True)
+    }
+
+
+def _stems(table: pd.DataFrame) -> "pd.Series[str]":
+    return table["FileName"].str.strip().str.removesuffix(".wav")
