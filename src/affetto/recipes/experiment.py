@@ -148,12 +148,13 @@ def check(plan: Experiment) -> None:
         if row.pretrained is not None and row.pretrained not in plan.pretraining:
             raise ConfigError(unknown("pretraining", row.pretrained, plan.pretraining))
         for way in plan.ways.values():
-            settings = finetune_settings(**{**plan.settings, **way, **row.settings})
-            if load_protocol(settings.protocol).dimensions:
-                raise ConfigError(
-                    f"{plan.title}: tables are of UAR, and {settings.protocol} asks for dimensions; run "
-                    "affetto finetune and affetto evaluate instead"
-                )
+            finetune_settings(**{**plan.settings, **way, **row.settings})
+        protocol = str(row.settings.get("protocol", plan.settings.get("protocol", "")))
+        if load_protocol(protocol).dimensions:
+            raise ConfigError(
+                f"{plan.title}: tables are of UAR, and {protocol} asks for dimensions; run affetto finetune and "
+                "affetto evaluate instead"
+            )
     for name in plan.pretraining:
         if name != "base":
             pretrain_settings(**merge(plan.pretraining.get("base", {}), plan.pretraining[name]))
