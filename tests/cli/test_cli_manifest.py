@@ -53,3 +53,24 @@ def test_join_puts_corpora_together(path: Path) -> None:
     assert "20 utterances of toy, twin" in result.output
     assert Manifest.read(joined).speakers == ["toy/f01", "toy/m01", "twin/f01", "twin/m01"]
     assert all(file.exists() for file in Manifest.read(joined).paths)
+
+
+def test_relabel_lists_what_a_map_would_drop(path: Path) -> None:
+    target = path.with_name("sign.csv")
+    given = ["relabel", str(path), "-o", str(target), "--map"]
+    before = Manifest.read(path)
+    neutral = int((before.table["emotion"] == "neutral").sum())
+    refused = CliRunner().invoke(app, [*given, "valence-sign"])
+    message = (
+        f"the map valence-sign says nothing of neutral ({neutral} rows); with --drop these rows are left out"
+    )
+    assert str(refused.exception) == message
+    assert not target.exists()
+    done = CliRunner().invoke(app, [*given, "valence-sign", "--drop"])
+    assert f"negative, positive, {neutral} left out" in done.output
+    after = Manifest.read(target)
+    happy = before.table.loc[before.table["emotion"] == "happiness", "key"]
+    assert set(after.where(list(happy)).table["emotion"]) == {"positive"}
+    assert len(after) == len(before) - neutral
+    assert after.paths[0].exists()
+    assert "did you mean 'basic-6'" in str(CliRunner().invoke(app, [*given, "basic6"]).exception)

@@ -48,6 +48,7 @@ def test_the_protocols_are_these() -> None:
         "crema-d-6-emosuperb5",
         "crema-d-6-evar",
         "emodb-7-loso10",
+        "esd-5-emobox5",
         "iemocap-4-improvised-loso5",
         "iemocap-4-loso5",
         "iemocap-4-lospo10",

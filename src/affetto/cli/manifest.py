@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Describe, check and join manifests.", no_args_is_help=True)
+app = typer.Typer(help="Describe, check, relabel and join manifests.", no_args_is_help=True)
 
 _Path = Annotated[Path, typer.Argument(help="the manifest")]
 _Root = Annotated[Path | None, typer.Option(help="folder that its file names are relative to")]
@@ -34,6 +34,31 @@ def validate(manifest: _Path, root: _Root = None) -> None:
     typer.echo(f"{len(table)} rows, {len(found)} problems")
     if found:
         raise typer.Exit(1)
+
+
+@app.command()
+def relabel(
+    manifest: _Path,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="manifest to write: .csv .tsv .jsonl .parquet")
+    ],
+    label_map: Annotated[
+        str, typer.Option("--map", help="basic-6, valence-sign, iemocap-4 or another map of a protocol")
+    ],
+    drop: Annotated[bool, typer.Option("--drop", help="leave out rows that the map does not name")] = False,
+    root: _Root = None,
+) -> None:
+    """Bring the emotions to the classes of a named map, e.g. negative and positive.
+
+    Without --drop, emotions that the map does not name are refused, with their counts.
+    """
+    from affetto.corpora.manifest import Manifest
+
+    table = Manifest.read(manifest, root)
+    changed = table.relabelled(label_map, drop)
+    changed.write(output)
+    left = f", {len(table) - len(changed)} left out" if drop else ""
+    typer.echo(f"{output}: {len(changed)} utterances, {', '.join(changed.labels)}{left}")
 
 
 @app.command()

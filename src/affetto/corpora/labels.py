@@ -1,6 +1,7 @@
 """Emotion names: one spelling for each, and the named maps that protocols apply."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from affetto.errors import ManifestError, unknown
 
@@ -88,6 +89,16 @@ def canonical(word: str, extra: Mapping[str, str] | None = None) -> str:
         return _CANONICAL[key]
     message = unknown("emotion", word, EMOTIONS)
     raise ManifestError(f"{message}; --label {word}=NAME maps it, --keep-labels takes every word as it is")
+
+
+def dropped(emotions: Iterable[str | None], name: str) -> dict[str, int]:
+    """Returns which emotions a named map leaves out, and how many utterances each has.
+
+    Raises:
+        ManifestError: for a map that does not exist.
+    """
+    lost = (emotion for emotion in emotions if emotion is not None and apply_map(emotion, name) is None)
+    return dict(sorted(Counter(lost).items()))
 
 
 def apply_map(emotion: str | None, name: str) -> str | None:

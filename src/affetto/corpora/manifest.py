@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from affetto.audio import read_info
 from affetto.corpora.catalogue import CATALOGUE
+from affetto.corpora.labels import apply_map, dropped
 from affetto.corpora.tabular import (
     COLUMNS,
     FORMATS,
@@ -260,6 +261,29 @@ class Manifest:
         from affetto.corpora.checks import problems
 
         return problems(self)
+
+    def relabelled(self, name: str, drop: bool = False) -> "Manifest":
+        """Returns the manifest with the classes of a named map as its emotions.
+
+        See :data:`~affetto.corpora.labels.LABEL_MAPS`.
+
+        Args:
+            name: of the map, e.g. ``"valence-sign"``.
+            drop: leave out the rows whose emotion the map does not name, and those without one.
+
+        Raises:
+            ManifestError: for an unknown map; and, unless they may be dropped, for emotions that it does not
+                name, with how many rows each has.
+        """
+        emotions = self.table["emotion"]
+        if (lost := dropped(emotions, name)) and not drop:
+            named = ", ".join(f"{emotion} ({rows} rows)" for emotion, rows in lost.items())
+            raise ManifestError(
+                f"the map {name} says nothing of {named}; with --drop these rows are left out"
+            )
+        mapped = pd.Series([apply_map(emotion, name) for emotion in emotions], dtype=object)
+        changed = replace(self, table=self.table.assign(emotion=mapped.to_numpy()))
+        return changed.where(changed.table["emotion"].notna()) if drop else changed
 
     @staticmethod
     def join(manifests: Sequence["Manifest"]) -> "Manifest":

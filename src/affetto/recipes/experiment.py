@@ -152,8 +152,8 @@ def check(plan: Experiment) -> None:
         protocol = str(row.settings.get("protocol", plan.settings.get("protocol", "")))
         if load_protocol(protocol).dimensions:
             raise ConfigError(
-                f"{plan.title}: tables are of UAR, and {protocol} asks for dimensions; run affetto finetune and "
-                "affetto evaluate instead"
+                f"{plan.title}: tables are of UAR, and {protocol} asks for dimensions; run affetto finetune "
+                "and affetto evaluate instead"
             )
     for name in plan.pretraining:
         if name != "base":
