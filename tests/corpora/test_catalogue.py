@@ -37,3 +37,11 @@ def test_the_list_names_all_and_one_can_be_asked_for() -> None:
     assert "wav/03a01Fa.wav" in one.output
     assert "ravdess" not in one.output
     assert "did you mean" in str(CliRunner().invoke(app, ["corpora", "emo-db"]).exception)
+
+
+def test_the_page_about_corpora_names_all_with_their_size() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text(encoding="utf-8")
+    assert all(
+        f"| `{name}` | {about.title} | {about.language} | {about.size} |" in page
+        for name, about in CATALOGUE.items()
+    )

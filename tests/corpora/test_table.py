@@ -249,3 +249,44 @@ def test_unknown_corpora_and_folders(tmp_path: Path) -> None:
     (tmp_path / "l.txt").touch()
     with pytest.raises(ManifestError, match=r"unknown table format '\.txt'"):
         scan("table", tmp_path / "l.txt")
+
+
+def test_a_sheet_of_a_spreadsheet_program(tmp_path: Path, record: Record) -> None:
+    for name in ("day1/A7_x.wav", "day2/B3_x.wav", "day2/C.1.wav"):
+        record(tmp_path / name)
+    text = "Aufnahme;Stimmung\nA7_x;wütend\nB3_x.wav;traurig\nC.1;froh\n"
+    (tmp_path / "sheet.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    manifest = scan(
+        "table",
+        tmp_path / "sheet.csv",
+        columns={"file": "Aufnahme", "emotion": "Stimmung"},
+        pattern=r"(?P<speaker>[A-Z])",
+        labels={"wütend": "anger", "traurig": "sadness", "froh": "happiness"},
+    )
+    assert [(row["file"], row["speaker"], row["emotion"]) for row in rows(manifest)] == [
+        ("day1/A7_x.wav", "A", "anger"),
+        ("day2/B3_x.wav", "B", "sadness"),
+        ("day2/C.1.wav", "C", "happiness"),
+    ]
+
+
+def test_a_name_of_two_recordings_is_refused_for_that_row(tmp_path: Path, record: Record) -> None:
+    for name in ("one/a.wav", "two/a.wav", "two/b.wav"):
+        record(tmp_path / name)
+    (tmp_path / "l.csv").write_text("file,emotion\na,sad\nb,sad\nc,sad\n")
+    manifest = scan("table", tmp_path / "l.csv")
+    assert [row["file"] for row in rows(manifest)] == ["two/b.wav"]
+    assert manifest.errors[0] == (
+        "a",
+        "is the name of 2 recordings: one/a.wav, two/a.wav; name their folders too",
+    )
+    assert "no such file" in manifest.errors[1][1]
+
+
+def test_a_sheet_that_is_no_text_says_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_bytes("file,emotion\na.wav,wütend\n".encode("cp1252"))
+    with pytest.raises(ManifestError, match="it is not UTF-8; save it again as CSV in UTF-8"):
+        scan("table", tmp_path / "l.csv")
+    (tmp_path / "l.xlsx").write_bytes(b"PK")
+    with pytest.raises(ManifestError, match="a spreadsheet program saves its sheet as CSV"):
+        scan("table", tmp_path / "l.xlsx")

@@ -9,7 +9,7 @@ folder                       columns from a regular expression over the path
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,11 @@ def scan(
     rows: list[_Row] = []
     errors: list[tuple[str, str]] = []
     unmatched: list[str] = []
-    check = cache(_check)
+    check, find = cache(_check), _Finder(base)
     for record in progress(table.to_dict("records"), "scan table"):
         row: _Row = {str(column): value for column, value in record.items() if not _missing(value)}
         try:
-            row["file"] = _inside(base, row.get("file"))
+            row["file"] = find(row.get("file"))
             check(base / row["file"])
         except (AudioError, ManifestError) as error:
             errors.append((str(record.get("file")), str(error)))
@@ -117,7 +117,10 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
     """Returns the records, the folder that their file names are relative to, and notes."""
     if root.is_file() and root.suffix not in (".yaml", ".yml"):
         if root.suffix.lower() not in FORMATS:
-            raise ManifestError(unknown("table format", root.suffix, FORMATS))
+            raise ManifestError(
+                f"{unknown('table format', root.suffix, FORMATS)}; a spreadsheet program saves its sheet as "
+                "CSV"
+            )
         return read_table(root), root.parent, []
     home = root if root.is_dir() else root.parent
     if (home / "db.yaml").is_file():
@@ -160,18 +163,53 @@ def _name_emotions(rows: Iterable[_Row], labels: Mapping[str, str] | None, keep:
             row["emotion"] = (labels or {}).get(word, word) if keep else canonical(word, labels)
 
 
-def _inside(base: Path, file: Any) -> str:
-    """Returns a file name relative to the root; a recording may have been converted to another format."""
-    if file is None:
-        raise ManifestError("a row names no file")
-    path = Path(os.path.normpath(base / str(file)))
-    if not path.is_relative_to(base):
-        raise ManifestError(f"lies outside {base}; name the folder that holds all files with --audio-root")
-    if not path.exists():
-        path = next(
-            (path.with_suffix(suffix) for suffix in sorted(AUDIO) if path.with_suffix(suffix).exists()), path
-        )
-    return path.relative_to(base).as_posix()
+class _Finder:
+    """Finds the recordings that a table names, below a folder.
+
+    A recording may have been converted to another format, and a table may name it without its folders or its
+    suffix, as long as only one is called so.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    def __call__(self, file: Any) -> str:
+        """Returns a file name relative to the folder.
+
+        Raises:
+            ManifestError: for no name, one that leads outside, and one that several recordings have.
+        """
+        if file is None:
+            raise ManifestError("a row names no file")
+        path = Path(os.path.normpath(self.base / str(file)))
+        if not path.is_relative_to(self.base):
+            raise ManifestError(
+                f"lies outside {self.base}; name the folder that holds all files with --audio-root"
+            )
+        if not path.exists():
+            others = (path.with_suffix(suffix) for suffix in sorted(AUDIO))
+            path = next((other for other in others if other.exists()), None) or self._called(path)
+        return path.relative_to(self.base).as_posix()
+
+    @cached_property
+    def _names(self) -> dict[str, list[Path]]:
+        """Every recording, by its name without suffix."""
+        found: dict[str, list[Path]] = {}
+        for path in find_audio(self.base):
+            found.setdefault(path.stem, []).append(path)
+        return found
+
+    def _called(self, path: Path) -> Path:
+        if path.parent != self.base:
+            return path
+        stem = path.stem if path.suffix.lower() in AUDIO else path.name
+        found = self._names.get(stem, [])
+        if len(found) > 1:
+            raise ManifestError(
+                f"is the name of {len(found)} recordings: "
+                f"{some(each.relative_to(self.base).as_posix() for each in found)}; name their folders too"
+            )
+        return found[0] if found else path
 
 
 def _check(path: Path) -> None:

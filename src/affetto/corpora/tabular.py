@@ -42,6 +42,8 @@ VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")
 def read_table(path: Path) -> pd.DataFrame:
     """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing.
 
+    A CSV may be one of a spreadsheet program: with a byte order mark, and with semicolons or tabs for commas.
+
     Raises:
         ManifestError: when the file is absent, of another format, or damaged.
     """
@@ -50,13 +52,26 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         match path.suffix.lower():
             case ".csv" | ".tsv":
-                separator = "," if path.suffix.lower() == ".csv" else "\t"
-                return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+                with open(path, encoding="utf-8-sig") as lines:
+                    header = lines.readline()
+                separator = max(",;\t", key=header.count) if path.suffix.lower() == ".csv" else "\t"
+                return pd.read_csv(
+                    path,
+                    sep=separator,
+                    dtype=str,
+                    keep_default_na=False,
+                    na_values=[""],
+                    encoding="utf-8-sig",
+                )
             case ".jsonl":
                 with open(path, encoding="utf-8") as lines:
                     return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
             case ".parquet":
                 return pd.read_parquet(path)
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            "cannot be read as a table: it is not UTF-8; save it again as CSV in UTF-8"
+        ) from error
     except (ValueError, OSError, AttributeError) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
     raise ManifestError(unknown("table format", path.suffix, FORMATS))
