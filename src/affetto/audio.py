@@ -4,7 +4,9 @@ Everything after this file sees one kind of signal: mono, 16 kHz, float32, full 
 """
 
 import io
+import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -167,12 +169,15 @@ def from_int16(samples: NDArray[np.int16]) -> NDArray[np.float32]:
 def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """Opens a recording, with errors of our own; yields it with the name to call it by."""
     if isinstance(source, str | Path):
-        path = Path(source)
-        name = str(path)
+        name = os.fspath(source)
         target: str | BinaryIO = name
-        if not path.is_file():
+        try:
+            status = os.stat(name)
+        except (OSError, ValueError):
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode):
             raise AudioError(f"{name}: no such file; check the path and the corpus root")
-        empty = path.stat().st_size == 0
+        empty = status.st_size == 0
     else:
         handle = io.BytesIO(source) if isinstance(source, bytes) else source
         name = str(getattr(source, "name", "the recording"))

@@ -1,9 +1,12 @@
 """What a manifest holds, and what is wrong with it."""
 
+import multiprocessing
 import os
+import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -118,12 +121,12 @@ def problems(manifest: Manifest) -> list[Problem]:
     """
     found: list[Problem] = []
     first: dict[bytes, int] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        heard = pool.map(lambda row: _listen(manifest, row), range(len(manifest)))
+    clips, keys = _clips(manifest), manifest.keys
+    with _workers() as pool:
+        heard = pool.map(_listen, *clips, chunksize=16)
         for row, (digest, kind, message) in enumerate(progress(heard, "decode", len(manifest))):
-            key = str(manifest.table["key"].iloc[row])
             if kind:
-                found.append(Problem(key, kind, message))
+                found.append(Problem(keys[row], kind, message))
             if digest is None:
                 continue
             earlier = first.setdefault(digest, row)
@@ -132,13 +135,34 @@ def problems(manifest: Manifest) -> list[Problem]:
     return found
 
 
-def _listen(manifest: Manifest, row: int) -> _Heard:
-    times = (manifest.table[name].iloc[row] for name in ("start", "end"))
-    start, end = (None if np.isnan(value) else float(value) for value in times)
+def _workers() -> Executor:
+    """Returns a process a core; threads where a fork is not to be had, or not safe beside other threads.
+
+    Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
+    """
+    if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods():
+        return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork"))
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+def _clips(manifest: Manifest) -> tuple[list[Path | str], list[float | None], list[float | None]]:
+    """Returns where each row's recording lies, or why it may not be opened, and the seconds of its part."""
+    places: list[Path | str] = []
+    for cells in zip(*(manifest.table[name].tolist() for name in ("key", "corpus", "file")), strict=True):
+        try:
+            places.append(manifest.located(*cells))
+        except ManifestError as error:
+            places.append(str(error))
+    times = (manifest.table[name].tolist() for name in ("start", "end"))
+    starts, ends = ([None if value != value else float(value) for value in column] for column in times)
+    return places, starts, ends
+
+
+def _listen(place: Path | str, start: float | None, end: float | None) -> _Heard:
+    if isinstance(place, str):
+        return _Heard(None, "outside", place)
     try:
-        samples = decode(manifest.path(row), start, end)
-    except ManifestError as error:
-        return _Heard(None, "outside", str(error))
+        samples = decode(place, start, end)
     except AudioError as error:
         return _Heard(None, "unreadable", str(error))
     size = np.abs(samples)

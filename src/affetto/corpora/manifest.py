@@ -191,7 +191,7 @@ class Manifest:
             ManifestError: for a file that lies outside the root of its corpus.
         """
         columns = (self.table[name].tolist() for name in ("key", "corpus", "file"))
-        return [self._located(*row) for row in zip(*columns, strict=True)]
+        return [self.located(*row) for row in zip(*columns, strict=True)]
 
     def path(self, row: int) -> Path:
         """Returns the absolute path of the recording of one row (a row number).
@@ -202,9 +202,14 @@ class Manifest:
             ManifestError: when it lies outside the root of its corpus.
         """
         key, corpus, file = (self.table[name].iloc[row] for name in ("key", "corpus", "file"))
-        return self._located(key, corpus, file)
+        return self.located(key, corpus, file)
 
-    def _located(self, key: str, corpus: str | None, file: str) -> Path:
+    def located(self, key: str, corpus: str | None, file: str) -> Path:
+        """Returns the absolute path of a recording from the cells of its row.
+
+        Raises:
+            ManifestError: when it lies outside the root of its corpus.
+        """
         root = os.path.abspath(self.roots.get(corpus or "", Path()))
         path = os.path.normpath(os.path.join(root, file))
         if not Path(path).is_relative_to(root):
@@ -338,13 +343,14 @@ def collect(
     rows: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
     first: dict[str, str] = {}
+    above = 0 if root == Path() else len(os.path.join(root, ""))
     for path in progress(find_audio(folder or root), f"scan {corpus}"):
-        name = path.relative_to(root).as_posix()
+        name = os.fspath(path)[above:].replace(os.sep, "/")
         try:
             columns = row(path)
             if columns is None:
                 continue
-            key = str(columns.get("key", path.stem))
+            key = str(columns["key"]) if "key" in columns else path.stem
             if key in first:
                 raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
             read_info(path)
@@ -428,8 +434,9 @@ def find_audio(folder: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if _is_audio(name)]
-    return sorted(found)
+        found += [os.path.join(parent, name) for name in files if _is_audio(name)]
+    found.sort(key=lambda path: path.split(os.sep))  # as paths are sorted, which is slower
+    return [Path(path) for path in found]
 
 
 def _is_audio(name: str) -> bool:

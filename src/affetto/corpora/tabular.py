@@ -186,7 +186,8 @@ def _column(values: "pd.Series[Any]", text: bool) -> "pd.Series[Any]":
         strings = values.dropna().astype(str)
         if len(strings) and strings.str.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?").all():
             return pd.to_numeric(values)
-    return pd.Series([None if pd.isna(value) else str(value) for value in values], dtype=object)
+    cells = zip(values.tolist(), values.isna().tolist(), strict=True)
+    return pd.Series([None if missing else str(value) for value, missing in cells], dtype=object)
 
 
 def _seconds(values: "pd.Series[Any]") -> "pd.Series[float]":
