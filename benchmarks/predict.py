@@ -31,7 +31,7 @@ from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import toy
 from affetto.corpora.manifest import find_audio
 from affetto.inference import Recogniser
-from affetto.inference.pipeline import batches, stacked
+from affetto.inference.pipeline import batches, keep_memory, stacked
 from affetto.inference.sources import Clip, Piece
 from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -77,6 +77,7 @@ def child(model: Path, folder: Path, output: Path) -> dict[str, float]:
 def floor(model: Path, folder: Path, files: int) -> dict[str, float]:
     """Returns processor seconds a file of decoding, features and network, each alone on one thread."""
     torch.set_num_threads(1)
+    keep_memory()  # as predict does, or the floor would be too high
     classifier = Recogniser.from_pretrained(model).classifier
     paths = find_audio(folder)
     paths = paths[:: max(1, len(paths) // files)]

@@ -5,11 +5,13 @@ chunk of pieces is sorted by length and packed into batches of about equal secon
 scored, the next chunk is decoded. What comes out has the order of what went in.
 """
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from typing import TypeVar
 
@@ -29,6 +31,9 @@ CHUNK_SECONDS = 600.0
 
 BATCH_SECONDS = 24.0
 """Seconds of sound, padding included, that go through the network at once (at least one piece)."""
+
+_KEPT = ((-3, 32 << 20), (-1, 512 << 20))
+"""Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
 
 _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
 _TASKS_AHEAD = 8
@@ -104,12 +109,28 @@ def stacked(pieces: list[Piece]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(waveforms), lengths
 
 
+@cache
+def keep_memory() -> None:
+    """Has the C library keep memory that is freed, for the rest of the process; does nothing without glibc.
+
+    It would give every array of some hundred kilobytes back to the system, and ask for a new one, which the
+    system has to clear; with several threads these also wait for each other there.
+    """
+    try:
+        limit = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for kind, size in _KEPT:
+        limit(kind, size)
+
+
 @contextmanager
 def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
     """Threads whose operations do not split further; nothing waits for tasks that nobody will read."""
     count = workers or min(
         _MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     )
+    keep_memory()
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
     try:
