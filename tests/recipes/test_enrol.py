@@ -48,7 +48,7 @@ def test_temperature_undoes_a_known_scaling() -> None:
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([generator.choice(4, p=row) for row in chances])
     for factor in (0.25, 1.0, 5.0):
-        found = fit_temperature(torch.from_numpy(factor * logits), labels)
+        found = fit_temperature(torch.from_numpy(factor * logits), torch.from_numpy(labels))
         assert found == pytest.approx(factor, rel=0.06)
 
 
@@ -59,7 +59,7 @@ def test_temperature_is_the_best_of_a_fine_grid() -> None:
     def loss(temperature: float) -> float:
         return float(torch.nn.functional.cross_entropy(scores / temperature, torch.from_numpy(labels)))
 
-    found = fit_temperature(scores, labels)
+    found = fit_temperature(scores, torch.from_numpy(labels))
     assert loss(found) <= min(loss(float(t)) for t in np.geomspace(0.05, 50, 400)) + 1e-6
 
 
@@ -80,3 +80,14 @@ def test_uar_is_that_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     labels, predicted = generator.integers(0, 4, (2, 100))
     assert uar(labels, predicted) == pytest.approx(balanced_accuracy_score(labels, predicted))
+
+
+def test_temperature_may_be_fitted_to_votes() -> None:
+    torch.manual_seed(0)
+    scores = 2 * torch.randn(400, 3).double()
+    votes = (scores / 3).softmax(1)
+    assert fit_temperature(scores, votes) == pytest.approx(3, rel=0.01)
+    labels = scores.argmax(1)
+    assert fit_temperature(scores, torch.nn.functional.one_hot(labels, 3).float()) == pytest.approx(
+        fit_temperature(scores, labels), rel=1e-3
+    )

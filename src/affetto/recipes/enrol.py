@@ -157,7 +157,7 @@ def fit_enrolment(
                 best = {"worst_gain": worst, "mean_gain": mean, "dev_uar": score}
                 best |= {"strength": strength, "trust": trust}
                 chosen = {name: tensor.clone() for name, tensor in offset.state_dict().items()}
-                temperature = fit_temperature(joined, labels)
+                temperature = fit_temperature(joined, torch.from_numpy(labels))
     offset.load_state_dict(chosen)
     classifier.enrolled_temperature.fill_(temperature)
     return best
@@ -185,11 +185,16 @@ def all_others(rows: NDArray[np.int64], speakers: NDArray[np.str_]) -> Iterator[
                 yield Draw(own[own != row], np.array([row]))
 
 
-def fit_temperature(scores: Tensor, labels: NDArray[np.int64]) -> float:
-    """Returns the temperature at which ``scores (N, K)`` explain ``labels (N,)`` best (Guo et al. 2017)."""
+def fit_temperature(scores: Tensor, target: Tensor) -> float:
+    """Returns the temperature at which ``scores (N, K)`` explain a target best (Guo et al. 2017).
+
+    Args:
+        scores: ``(N, K)``.
+        target: class numbers ``(N,)``, or distributions ``(N, K)``.
+    """
     from scipy.optimize import minimize_scalar
 
-    target = torch.from_numpy(labels)
+    target = target.double() if target.is_floating_point() else target
 
     def loss(log_temperature: float) -> float:
         scaled = scores.double() / float(np.exp(log_temperature))

@@ -1,7 +1,7 @@
 """``experiment``: a table of results from one file, run by run, going on where it stopped."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -70,6 +70,7 @@ class Experiment(Settings):
             the ways; few labels take more epochs.
         rows: the methods.
         notes: sentences under the table.
+        columns: further scores to show: ``macro_f1``, ``votes_f1``.
         skewed_size: enrolment utterances in the skewed rows.
         axis: a quantity that rows differ in, each by its ``at``; UAR is drawn along it.
     """
@@ -81,6 +82,7 @@ class Experiment(Settings):
     label_fractions: dict[float, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     rows: tuple[Row, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
+    columns: tuple[Literal["macro_f1", "votes_f1"], ...] = ("macro_f1",)
     skewed_size: int = 10
     axis: str | None = None
 
@@ -113,7 +115,7 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
         "manifest_sha256": manifest.sha256,
     }
     page = table.with_suffix(".md")
-    columns = ("macro_f1", *(["way"] if plan.ways else []))
+    columns = (*plan.columns, *(["way"] if plan.ways else []))
     # Few labels first: what they show comes soonest.
     jobs = [(fraction, row) for fraction in sorted(plan.label_fractions) or (None,) for row in plan.rows]
     for fraction, row in progress(jobs, file.stem):

@@ -101,7 +101,8 @@ def fit_fold(
         return fitted
     with torch.no_grad():
         scores = classifier.scores(vectors[torch.from_numpy(dev)])
-        classifier.temperature.fill_(fit_temperature(scores, material.truth[dev]))
+        targets = material.targets(settings.loss.vote_share)[torch.from_numpy(dev)]
+        classifier.temperature.fill_(fit_temperature(scores, targets))
         fitted.choices["temperature"] = float(classifier.temperature)
         if classifier.enrolment is not None:
             fitted.choices["enrolment"] = fit_enrolment(

@@ -195,7 +195,9 @@ def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Sto
     shutil.rmtree(scratch.path)
     best = max(history, key=lambda row: row["score"])
     classifier.cpu().eval()
-    classifier.temperature.fill_(fit_temperature(scores(task.dev), material.truth[task.dev]))
+    classifier.temperature.fill_(
+        fit_temperature(scores(task.dev), torch.from_numpy(material.truth[task.dev]))
+    )
     rows = np.concatenate([task.dev, test])
     parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
     found = (scores(rows) / classifier.temperature).softmax(1).double().numpy()
