@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from affetto.annotate.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode
 from affetto.corpora import toy
-from affetto.corpora.manifest import Manifest, find_audio
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import find_audio
 from affetto.corpora.vectors import read_vectors
 from affetto.recipes.annotate import MANIFEST, SpeakerSettings, annotate_speakers
 from affetto.runs import write_text

@@ -29,7 +29,7 @@ import torch
 
 from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import toy
-from affetto.corpora.manifest import find_audio
+from affetto.corpora.scanning import find_audio
 from affetto.inference import Recogniser
 from affetto.inference.pipeline import batches, keep_memory, stacked
 from affetto.inference.sources import Clip, Piece

@@ -37,8 +37,8 @@ FLOORS = {
 OPEN_INSIDE = {"features", "data", "evaluation", "recipes", "inference", "cli", "serve"}
 CONTRACTS = {
     "plots": {"style"},
-    "corpora": {"manifest", "catalogue", "labels", "tabular", "checks", "vectors", "voxceleb"},
-    "protocols": {"protocol", "rules"},
+    "corpora": {"manifest", "scanning", "catalogue", "labels", "tabular", "checks", "vectors", "voxceleb"},
+    "protocols": {"pieces", "protocol", "rules"},
     "models": {"encoder", "context", "pooling", "heads", "enrolment", "hub", "text"},
     "objectives": {"objective"},
     "annotate": {"kmeans", "spaces"},

@@ -636,7 +636,7 @@ def test_another_suffix_or_two_enrolments_are_refused(recogniser: Recogniser, fo
 
 @pytest.mark.corpora
 def test_real_recordings_one_at_a_time_and_together(recogniser: Recogniser, corpora_root: Path) -> None:
-    from affetto.corpora.manifest import find_audio
+    from affetto.corpora.scanning import find_audio
 
     paths = [
         path for corpus in ("crema-d", "ravdess", "emodb") for path in find_audio(corpora_root / corpus)[:6]

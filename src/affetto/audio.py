@@ -189,6 +189,9 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
         raise AudioError(f"{name}: the file is empty (0 bytes); copy it again, or drop its row")
     try:
         file = soundfile.SoundFile(target)
+    except UnicodeError as error:
+        shown = name.encode("utf-8", "replace").decode()
+        raise AudioError(f"{shown}: its name is not UTF-8; rename it") from error
     except (soundfile.LibsndfileError, OSError) as error:
         reason = str(getattr(error, "error_string", error)).rstrip(".")
         raise AudioError(

@@ -24,9 +24,11 @@ def test_one_is_shown_with_its_figures_and_caveats() -> None:
 
 
 def test_figures_of_something_else_stand_apart() -> None:
-    shown = CliRunner().invoke(app, ["crema-d-6-emosuperb5"]).output
-    assert "published, of something else (do not compare):" in shown
-    assert "published:" not in shown.splitlines()
+    shown = CliRunner().invoke(app, ["emodb-7-loso10"]).output
+    comparable, apart = shown.split("published, of something else (do not compare):")
+    assert "ComParE 2016 + SVM" in comparable
+    assert "LIGHT-SERNET" in apart
+    assert "LIGHT-SERNET" not in comparable
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -1,7 +1,13 @@
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from affetto.audio import read_info
 from affetto.corpora import scan
+from affetto.errors import AudioError
 
 
 def test_columns_come_from_the_name(tmp_path: Path, record: Callable[..., Path]) -> None:
@@ -33,3 +39,15 @@ def test_strange_files_are_named(tmp_path: Path, record: Callable[..., Path]) ->
     assert "unknown intensity '3'" in errors["01-C-3-1"]
     assert "unknown intensity ''" in errors["01-C-1"]
     assert "unknown sentence '7'" in errors["01-C-1-7"]
+
+
+def test_a_name_that_is_no_utf_8_is_one_error(tmp_path: Path, record: Callable[..., Path]) -> None:
+    record(tmp_path / "one" / "01-C-2-1.wav")
+    garbled = os.fsencode(tmp_path) + b"/Col\x8are"
+    os.mkdir(garbled)
+    shutil.copy(tmp_path / "one" / "01-C-2-1.wav", garbled + b"/02-C-2-1.wav")
+    manifest = scan("cafe", tmp_path)
+    assert manifest.keys == ["01-C-2-1"]
+    assert manifest.errors == (("Col?re/02-C-2-1.wav", "its name is not UTF-8; rename it"),)
+    with pytest.raises(AudioError, match="not UTF-8"):
+        read_info(os.fsdecode(garbled + b"/02-C-2-1.wav"))

@@ -1,9 +1,14 @@
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from affetto.corpora import checks, toy
 from affetto.corpora.manifest import Manifest
+from affetto.errors import ManifestError
 
 Record = Callable[..., Path]
 
@@ -97,3 +102,15 @@ def test_describe_shows_what_has_no_label(tmp_path: Path, record: Record) -> Non
     record(tmp_path / "a.wav")
     text = Manifest(pd.DataFrame({"file": ["a.wav"]}), {"": tmp_path}).describe()
     assert ["(no", "label)", "1", "1"] in [line.split() for line in text.splitlines()]
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = toy.write(tmp_path, speakers=2, sentences=1, takes=1)
+    monkeypatch.setattr(checks, "_listen", _die)
+    monkeypatch.setattr(checks.threading, "active_count", lambda: 1)
+    with pytest.raises(ManifestError, match="a process that decoded was stopped from outside"):
+        manifest.problems()
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affetto.corpora.manifest import COLUMNS, Manifest, collect, write_table
+from affetto.corpora.manifest import COLUMNS, Manifest, write_table
+from affetto.corpora.scanning import collect
 from affetto.errors import ManifestError
 
 

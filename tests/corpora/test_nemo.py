@@ -62,7 +62,7 @@ def test_strange_and_lost_recordings_are_named(tmp_path: Path, record: Callable[
     }
     assert "no row" in errors["WR0_surprised_65.wav"]
     assert "unknown emotion 'envy'" in errors["IC0_envy_1.wav"]
-    assert errors["data.tsv"] == "lists 1 recordings that are absent: WR0_surprised_64"
+    assert errors["data.tsv"] == "1 of its 4 recordings are absent: WR0_surprised_64"
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path: Path, record: Callable[..., Path]) -> None:

@@ -52,7 +52,7 @@ def test_strange_and_lost_recordings_are_named(tmp_path: Path, record: Callable[
     assert set(errors) == {"hello", "X01A01", "F01D01", "F01S01", "shemo"}
     assert "unknown gender 'X'" in errors["X01A01"]
     assert "unknown emotion 'D'" in errors["F01D01"]
-    assert errors["shemo"] == "lists 1 recordings that are absent: M02F01"
+    assert errors["shemo"] == "1 of its 2 recordings are absent: M02F01"
 
 
 @pytest.mark.parametrize(

@@ -290,3 +290,33 @@ def test_a_sheet_that_is_no_text_says_how_to_save_it(tmp_path: Path) -> None:
     (tmp_path / "l.xlsx").write_bytes(b"PK")
     with pytest.raises(ManifestError, match="a spreadsheet program saves its sheet as CSV"):
         scan("table", tmp_path / "l.xlsx")
+
+
+def test_a_name_with_a_dot_is_not_taken_for_another(tmp_path: Path, record: Record) -> None:
+    for name in ("clip.flac", "clip.2.flac", "f01.wav"):
+        record(tmp_path / name)
+    (tmp_path / "f01").mkdir()
+    (tmp_path / "l.csv").write_text("file,emotion\nclip.2,sad\nclip,angry\nf01,happy\nclip.3,sad\n")
+    manifest = scan("table", tmp_path / "l.csv")
+    assert [(row["file"], row["emotion"]) for row in rows(manifest)] == [
+        ("clip.2.flac", "sadness"),
+        ("clip.flac", "anger"),
+        ("f01.wav", "happiness"),
+    ]
+    assert [file for file, _ in manifest.errors] == ["clip.3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nfile;emotion\na.wav;sad\n",
+        'file;emotion;"note, by us, long, too long"\na.wav;sad;x\n',
+        "file;emotion\na.wav;sad;\n",
+        "file\temotion\na.wav\tsad\n",
+    ],
+)
+def test_oddities_of_sheets(tmp_path: Path, record: Record, text: str) -> None:
+    record(tmp_path / "a.wav")
+    (tmp_path / "l.csv").write_text(text)
+    (row,) = rows(scan("table", tmp_path / "l.csv"))
+    assert (row["file"], row["emotion"]) == ("a.wav", "sadness")

@@ -6,7 +6,7 @@ import pytest
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ProtocolError
 from affetto.protocols import load_protocol
-from affetto.protocols.protocol import Rule
+from affetto.protocols.pieces import Rule
 
 
 def manifest(speakers: int = 10, corpora: tuple[str, ...] = ("c",), emotions: str = "anger fear") -> Manifest:
@@ -146,5 +146,54 @@ def test_rows_that_are_not_rated_are_left_out_and_a_word_among_numbers_is_named(
     with pytest.raises(ProtocolError, match="no column arousal"):
         protocol.select(Manifest(rated.drop(columns="arousal")))
     rated.loc[rated["take"] == 1, "arousal"] = "high"
-    with pytest.raises(ProtocolError, match="4 cells of arousal are no numbers"):
+    with pytest.raises(ProtocolError, match="4 cells of arousal are no finite numbers"):
         protocol.select(Manifest(rated))
+    rated.loc[rated["take"] == 1, "arousal"] = "inf"
+    with pytest.raises(ProtocolError, match="no finite numbers"):
+        protocol.select(Manifest(rated))
+    elsewhere = rated.assign(corpus="calls", key=rated["key"] + "x", arousal="high")
+    fine = Manifest(pd.concat([rated.assign(arousal=2.0), elsewhere]))
+    assert set(protocol.select(fine).table["corpus"]) == {"msp-podcast"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "cross-corpus"}, "with cross-corpus"),
+        ({"kind": "speaker-kfold", "train_corpus": "a", "test_corpus": "b"}, "with cross-corpus"),
+        ({"kind": "split-column", "test_split": "dev"}, "got test_split=dev, which is another part"),
+    ],
+)
+def test_rules_that_cannot_be(wrong: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rule(**wrong)
+
+
+@pytest.mark.parametrize(
+    "names", [["valence", "valence"], ["error", "valence"], ["mean", "valence"], ["start"]]
+)
+def test_names_that_a_dimension_cannot_have(names: list[str]) -> None:
+    protocol = load_protocol("msp-podcast-dimensions").model_dump(by_alias=True)
+    with pytest.raises(ValueError, match=r"twice|cannot be called"):
+        type(load_protocol("msp-podcast-dimensions"))(**{**protocol, "dimensions": names})
+
+
+def test_votes_follow_the_map_of_a_protocol() -> None:
+    made = manifest(10, ("iemocap",), "anger excitement happiness neutral sadness frustration").table
+    sessions = [f"Ses0{1 + int(speaker) // 2}" for speaker in made["speaker"]]
+    made = made.assign(
+        session=sessions, votes_excitement=2, votes_happiness=1, votes_neutral=3, votes_other=1
+    )
+    protocol = load_protocol("iemocap-4-loso5")
+    selected = protocol.select(Manifest(made))
+    assert set(selected.table["votes_happiness"]) == {3}
+    assert set(selected.table["votes_neutral"]) == {3}
+    assert "votes_excitement" not in selected.table
+    assert set(protocol.select(selected).table["votes_happiness"]) == {3}
+
+
+def test_a_clip_that_is_left_out_is_so_under_the_name_that_join_gives_it() -> None:
+    made = manifest(5, ("a",)).table
+    made.loc[0, "key"] = "a/1076_MTI_SAD_XX"
+    both = Manifest(pd.concat([made, manifest(5, ("b",)).table]))
+    assert "a/1076_MTI_SAD_XX" not in load_protocol("a-to-b").select(both).keys

@@ -18,6 +18,7 @@ from affetto.objectives.regress import concordance
 from affetto.recipes.evaluate import evaluate
 from affetto.recipes.experiment import Experiment, check
 from affetto.recipes.finetune import finetune
+from affetto.recipes.layers import analyse_layers, layers_settings
 from affetto.recipes.methods import finetune_settings
 
 VALENCE = {"anger": 1.5, "fear": 2.0, "happiness": 6.5, "neutral": 4.0, "sadness": 2.5}
@@ -91,8 +92,9 @@ def test_predict_writes_a_column_a_dimension(rated: Manifest, dimensions: Path, 
     assert list(recogniser.timeline(rated.path(0), 1.0)) == list(table)
     with pytest.raises(ConfigError, match="made without enrolment"):
         recogniser.enrol([rated.path(1)])
-    with pytest.raises(ConfigError, match="enrols nobody; leave out --enrolment"):
-        evaluate(run.path, enrolment=5)
+    for given in ({"enrolment": 5}, {"mix": "anger only"}):
+        with pytest.raises(ConfigError, match="enrols nobody; leave out --enrolment"):
+            evaluate(run.path, **given)
 
 
 def test_what_does_not_go_with_dimensions_is_refused(dimensions: Path, protocol: Path) -> None:
@@ -122,9 +124,22 @@ def test_the_loss_is_one_minus_the_concordance_and_knows_shift_and_scale() -> No
     assert concordance(torch.ones(8, 2), torch.ones(8, 2)).tolist() == [0, 0]
 
 
-def test_one_dimension_is_enough() -> None:
+@pytest.mark.filterwarnings("error:.*not writable")
+def test_one_dimension_is_enough(rated: Manifest, dimensions: Path, tmp_path: Path) -> None:
+    text = dimensions.read_text().replace("[valence, arousal]", "[arousal]")
+    (tmp_path / "one.yaml").write_text(text)
+    settings = finetune_settings(protocol=str(tmp_path / "one.yaml"), encoder="functionals")
+    run = finetune(rated, settings, tmp_path / "run")
+    assert set(evaluate(run.path).scores) == {"arousal"}
     classifier = EmotionClassifier(ClassifierSettings(labels=("valence",), output="values"))
     values = torch.tensor([[1.0], [3.0]])
     classifier.fit_scale(values)
     assert classifier.standardised(values).squeeze(1).tolist() == pytest.approx([-1, 1])
     assert classifier.answers(torch.zeros(2, classifier.dim)).shape == (2, 1)
+
+
+def test_layers_are_of_classes(rated: Manifest, dimensions: Path, tmp_path: Path) -> None:
+    settings = layers_settings(str(dimensions), "cnn")
+    with pytest.raises(ConfigError, match="layers are compared by the UAR of classes"):
+        analyse_layers(rated, settings, tmp_path / "layers")
+    assert not (tmp_path / "layers").exists()

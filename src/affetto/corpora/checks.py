@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +125,7 @@ def problems(manifest: Manifest) -> list[Problem]:
     first: dict[bytes, int] = {}
     clips, keys = _clips(manifest), manifest.keys
     with _workers() as pool:
-        heard = pool.map(_listen, *clips, chunksize=16)
+        heard = _told(pool.map(_listen, *clips, chunksize=16))
         for row, (digest, kind, message) in enumerate(progress(heard, "decode", len(manifest))):
             if kind:
                 found.append(Problem(keys[row], kind, message))
@@ -140,9 +142,20 @@ def _workers() -> Executor:
 
     Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
     """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods():
-        return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork"))
-    return ThreadPoolExecutor(os.cpu_count())
+        return ProcessPoolExecutor(cores, multiprocessing.get_context("fork"))
+    return ThreadPoolExecutor(cores)
+
+
+def _told(heard: Iterator[_Heard]) -> Iterator[_Heard]:
+    try:
+        yield from heard
+    except BrokenProcessPool as error:
+        raise ManifestError(
+            "a process that decoded was stopped from outside, as happens when memory is short; nothing is "
+            "known of the rest: make room and validate again"
+        ) from error
 
 
 def _clips(manifest: Manifest) -> tuple[list[Path | str], list[float | None], list[float | None]]:

@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, parts_of
+from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
 NAME = "crema-d"
@@ -75,12 +77,12 @@ def _actors(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         notes.append(f"{path.name} is absent: gender and age stay empty")
         return {}
-    table = pd.read_csv(path, dtype=str)
-    if missing := {"ActorID", "Sex", "Age"}.difference(table.columns):
-        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    names = ("ActorID", "Sex", "Age")
+    table = read_columns(path, names)
+    cells = (table[name].str.strip() for name in names)
     return {
-        actor: {"gender": sex.strip().lower(), "age": int(age)}
-        for actor, sex, age in zip(table["ActorID"], table["Sex"], table["Age"], strict=True)
+        actor: {"gender": sex.lower() or None, "age": int(age) if age.isdigit() else None}
+        for actor, sex, age in zip(*cells, strict=True)
     }
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect, misfit, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, misfit, parts_of
 from affetto.errors import ManifestError
 
 NAME = "iemocap"

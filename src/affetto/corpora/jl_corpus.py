@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, parts_of
 
 NAME = "jl-corpus"
 PRIMARY = ("angry", "excited", "happy", "neutral", "sad")

@@ -101,6 +101,24 @@ def dropped(emotions: Iterable[str | None], name: str) -> dict[str, int]:
     return dict(sorted(Counter(lost).items()))
 
 
+def votes_by_map(columns: Iterable[object], name: str) -> dict[str, list[str]]:
+    """Returns which columns of votes make up those of each class of a named map, and so are summed.
+
+    Args:
+        columns: of a manifest; those that are called ``votes_<emotion>`` count.
+        name: of the map.
+
+    Raises:
+        ManifestError: for a map that does not exist.
+    """
+    parts: dict[str, list[str]] = {}
+    for column in map(str, columns):
+        emotion = column.removeprefix("votes_")
+        if emotion != column and (target := apply_map(emotion, name)) is not None:
+            parts.setdefault(f"votes_{target}", []).append(column)
+    return parts
+
+
 def apply_map(emotion: str | None, name: str) -> str | None:
     """Returns what a named map makes of an emotion: a class, or None to leave the utterance out.
 

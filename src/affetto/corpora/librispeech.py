@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, parts_of
 from affetto.errors import ManifestError
 
 NAME = "librispeech"

@@ -8,20 +8,16 @@ without the audio.
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from textwrap import indent
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from affetto.audio import read_info
-from affetto.corpora.catalogue import CATALOGUE
-from affetto.corpora.labels import apply_map, dropped
+from affetto.corpora.labels import apply_map, dropped, votes_by_map
 from affetto.corpora.tabular import (
     COLUMNS,
     FORMATS,
@@ -33,38 +29,19 @@ from affetto.corpora.tabular import (
     with_array_files,
     write_table,
 )
-from affetto.errors import AudioError, ManifestError, unknown
-from affetto.progress import progress
+from affetto.errors import ManifestError
 from affetto.runs import write_json
 
 __all__ = [
-    "AUDIO",
     "COLUMNS",
     "FORMATS",
     "Manifest",
     "Problem",
-    "collect",
-    "decoded",
-    "find_audio",
-    "matched",
-    "misfit",
-    "parts_of",
     "read_table",
     "some",
+    "with_votes_of",
     "write_table",
 ]
-
-AUDIO = frozenset(
-    f".{name}"
-    for name in (
-        *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc"),
-        *("au", "snd", "caf", "w64", "rf64", "sph", "nist", "voc"),
-    )
-)
-"""Suffixes that a scan takes for recordings."""
-
-
-Named = TypeVar("Named")
 
 
 class Problem(NamedTuple):
@@ -287,7 +264,8 @@ class Manifest:
                 f"the map {name} says nothing of {named}; with --drop these rows are left out"
             )
         mapped = pd.Series([apply_map(emotion, name) for emotion in emotions], dtype=object)
-        changed = replace(self, table=self.table.assign(emotion=mapped.to_numpy()))
+        table = with_votes_of(self.table.assign(emotion=mapped.to_numpy()), name)
+        changed = replace(self, table=table)
         return changed.where(changed.table["emotion"].notna()) if drop else changed
 
     @staticmethod
@@ -317,130 +295,12 @@ class Manifest:
         )
 
 
-def collect(
-    root: Path,
-    corpus: str,
-    row: Callable[[Path], Mapping[str, Any] | None],
-    folder: Path | None = None,
-    notes: Iterable[str] = (),
-) -> Manifest:
-    """Makes a manifest of the recordings below a folder; what every scan is built on.
-
-    Only headers are read. A recording that cannot be opened, that ``row`` refuses, or whose key came before
-    becomes an entry of :attr:`Manifest.errors`.
-
-    Args:
-        root: the root of the corpus.
-        corpus: its name.
-        row: the columns of a recording from its path, or None for one that is no part of the corpus; may
-            raise :class:`ManifestError` to refuse it. A missing key is the file's stem.
-        folder: where to look; ``root`` when None.
-        notes: passed on to the manifest.
-
-    Raises:
-        ManifestError: when not one recording is found.
-    """
-    rows: list[dict[str, Any]] = []
-    errors: list[tuple[str, str]] = []
-    first: dict[str, str] = {}
-    above = 0 if root == Path() else len(os.path.join(root, ""))
-    for path in progress(find_audio(folder or root), f"scan {corpus}"):
-        name = os.fspath(path)[above:].replace(os.sep, "/")
-        try:
-            columns = row(path)
-            if columns is None:
-                continue
-            key = str(columns["key"]) if "key" in columns else path.stem
-            if key in first:
-                raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
-            read_info(path)
-        except (AudioError, ManifestError) as error:
-            errors.append((name, str(error)))
-            continue
-        first[key] = name
-        rows.append({"corpus": corpus, **columns, "key": key, "file": name})
-    if not rows:
-        seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
-        raise misfit(corpus, root, f"found no recording of {corpus} below {folder or root}{seen}")
-    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
-
-
-def parts_of(path: Path, pattern: re.Pattern[str], shape: str) -> tuple[str, ...]:
-    """Returns the groups of a pattern that a file's stem must match in full.
-
-    Args:
-        path: the file.
-        pattern: with groups.
-        shape: for the error: ``"ACTOR_SENTENCE_EMOTION_LEVEL"``.
-
-    Raises:
-        ManifestError: when it does not match.
-    """
-    found = pattern.fullmatch(path.stem)
-    if found is None:
-        raise ManifestError(f"is not named {shape}")
-    return found.groups()
-
-
-def decoded(kind: str, code: str, names: Mapping[str, Named]) -> Named:
-    """Returns what a code in a file name or a table stands for.
-
-    Args:
-        kind: for the error: ``"emotion"``.
-        code: as it is written.
-        names: every code that the corpus has.
-
-    Raises:
-        ManifestError: for another code, with those that there are.
-    """
-    if code not in names:
-        raise ManifestError(unknown(kind, code, names))
-    return names[code]
-
-
-def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
-    """Returns the manifest, and tells what a table of labels and the recordings do not share.
-
-    Args:
-        manifest: what was collected.
-        table: the name of the table.
-        named: the recordings that it names.
-        seen: the recordings that are there, readable or not.
-    """
-    errors, notes = manifest.errors, manifest.notes
-    if absent := set(named).difference(seen):
-        errors += ((table, f"{len(absent)} of its {len(named)} recordings are absent: {some(absent)}"),)
-    if unnamed := set(seen).difference(named):
-        notes += (f"{len(unnamed)} of {len(seen)} recordings are not in {table}: {some(unnamed)}",)
-    return replace(manifest, errors=errors, notes=notes)
-
-
-def misfit(corpus: str, root: Path, message: str) -> ManifestError:
-    """Returns the error for a folder that is not laid out as its corpus is.
-
-    Args:
-        corpus: its name.
-        root: the folder.
-        message: what is wrong; what was expected and what is there is added.
-    """
-    found = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.glob("[!.]*"))
-    about = CATALOGUE.get(corpus)
-    wanted = f"\nexpected in {root}:\n" + indent(about.layout, "  ") if about else ""
-    return ManifestError(f"{message}{wanted}\nfound there: {some(found) if found else 'nothing'}")
-
-
-def find_audio(folder: Path) -> list[Path]:
-    """Returns the recordings below a folder, sorted; hidden files and folders are passed over."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(parent, name) for name in files if _is_audio(name)]
-    found.sort(key=lambda path: path.split(os.sep))  # as paths are sorted, which is slower
-    return [Path(path) for path in found]
-
-
-def _is_audio(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO
+def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Returns a table with raters' votes for the classes of a named map, those of merged emotions summed."""
+    parts = votes_by_map(table.columns, name)
+    sums = {target: table[own].sum(axis=1, min_count=1) for target, own in parts.items()}
+    merged = [column for own in parts.values() for column in own if column not in sums]
+    return table.drop(columns=merged).assign(**sums)
 
 
 def _sidecar(path: Path) -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect, decoded, matched, misfit, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 

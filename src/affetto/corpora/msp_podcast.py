@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect, decoded, matched, misfit, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 

@@ -5,12 +5,12 @@ A file is named ``SPEAKER_EMOTION_SENTENCE``, e.g. ``WR0_surprised_64``, as the 
 """
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect, decoded, parts_of, read_table, some
+from affetto.corpora.manifest import Manifest, read_table
+from affetto.corpora.scanning import collect, decoded, matched, parts_of
 from affetto.errors import ManifestError
 
 NAME = "nemo"
@@ -50,11 +50,7 @@ def scan(root: Path) -> Manifest:
 
     samples = root / "samples"
     manifest = collect(root, NAME, row, samples if samples.is_dir() else None, notes)
-    lost = (table or {}).keys() - seen
-    if not lost:
-        return manifest
-    error = (listing.name, f"lists {len(lost)} recordings that are absent: {some(lost)}")
-    return replace(manifest, errors=(*manifest.errors, error))
+    return matched(manifest, listing.name, table, seen) if table else manifest
 
 
 def _table(path: Path) -> dict[str, dict[str, str | None]]:

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, parts_of
 
 NAME = "savee"
 EMOTIONS = {

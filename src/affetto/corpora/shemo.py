@@ -6,13 +6,13 @@ raters heard. ``F`` in front is a woman, behind the speaker it is fear.
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from affetto.corpora.manifest import Manifest, collect, decoded, parts_of, some
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, matched, parts_of
 from affetto.errors import ManifestError
 
 NAME = "shemo"
@@ -57,11 +57,7 @@ def scan(root: Path) -> Manifest:
         }
 
     manifest = collect(root, NAME, row, notes=notes)
-    lost = texts.keys() - seen
-    if not lost:
-        return manifest
-    error = (listing.name, f"lists {len(lost)} recordings that are absent: {some(lost)}")
-    return replace(manifest, errors=(*manifest.errors, error))
+    return matched(manifest, listing.name, texts, seen) if texts else manifest
 
 
 def _texts(path: Path) -> dict[str, str | None]:

@@ -18,7 +18,8 @@ import yaml
 
 from affetto.audio import read_info
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import AUDIO, FORMATS, Manifest, find_audio, read_table, some
+from affetto.corpora.manifest import FORMATS, Manifest, read_table, some
+from affetto.corpora.scanning import AUDIO, find_audio
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 
@@ -186,9 +187,11 @@ class _Finder:
             raise ManifestError(
                 f"lies outside {self.base}; name the folder that holds all files with --audio-root"
             )
-        if not path.exists():
-            others = (path.with_suffix(suffix) for suffix in sorted(AUDIO))
-            path = next((other for other in others if other.exists()), None) or self._called(path)
+        if not path.is_file():
+            others = [path.with_name(path.name + suffix) for suffix in sorted(AUDIO)]
+            if path.suffix.lower() in AUDIO:
+                others += [path.with_suffix(suffix) for suffix in sorted(AUDIO)]
+            path = next((other for other in others if other.is_file()), None) or self._called(path)
         return path.relative_to(self.base).as_posix()
 
     @cached_property

@@ -52,12 +52,15 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         match path.suffix.lower():
             case ".csv" | ".tsv":
-                with open(path, encoding="utf-8-sig") as lines:
+                with open(path, encoding="utf-8-sig", newline="") as lines:
                     header = lines.readline()
-                separator = max(",;\t", key=header.count) if path.suffix.lower() == ".csv" else "\t"
+                    says = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
+                separator = "\t" if path.suffix.lower() == ".tsv" else says or _separator(header)
                 return pd.read_csv(
                     path,
                     sep=separator,
+                    skiprows=1 if says else 0,
+                    index_col=False,  # or separators at the end of rows would shift every column
                     dtype=str,
                     keep_default_na=False,
                     na_values=[""],
@@ -75,6 +78,11 @@ def read_table(path: Path) -> pd.DataFrame:
     except (ValueError, OSError, AttributeError) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
     raise ManifestError(unknown("table format", path.suffix, FORMATS))
+
+
+def _separator(header: str) -> str:
+    """Returns what stands most often in a header, outside of quotes: a comma, a semicolon or a tab."""
+    return max(",;\t", key=re.sub('"[^"]*"', "", header).count)
 
 
 def read_columns(path: Path, columns: Collection[str], separator: str = ",") -> pd.DataFrame:

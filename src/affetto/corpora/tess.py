@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, collect, decoded, parts_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, decoded, parts_of
 
 NAME = "tess"
 EMOTIONS = {code: canonical(code) for code in ("angry", "disgust", "fear", "happy", "neutral", "ps", "sad")}

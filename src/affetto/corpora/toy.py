@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter, sosfilt
 
 from affetto.audio import SAMPLE_RATE
-from affetto.corpora.manifest import Manifest, collect, find_audio
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, find_audio
 from affetto.errors import ManifestError
 from affetto.progress import progress
 from affetto.runs import atomic_write

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from affetto.corpora.manifest import Manifest, collect, misfit
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import collect, misfit
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 

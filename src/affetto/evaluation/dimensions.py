@@ -169,6 +169,11 @@ def summarise_dimensions(
             for name, measure in measures.items()
         }
     truth, told = _values(rows, names)
+    notes += [
+        f"{name} is the same in all test rows: its concordance is 0 by definition, and pulls the mean down."
+        for name, column in zip(names, truth.T, strict=True)
+        if np.ptp(column) == 0
+    ]
     first = (rows["seed"] == rows["seed"].iloc[0]).to_numpy()
     squares = pd.DataFrame((truth - told) ** 2).groupby(rows["seed"].to_numpy()).mean()
     return DimensionReport(
@@ -227,7 +232,8 @@ def _ccc_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         x, y, xx, yy, xy = np.moveaxis(sums[..., 1:] / count[..., None], -1, 0)
         whole = (xx - x * x) + (yy - y * y) + (x - y) ** 2
-        found: NDArray[np.float64] = np.where(whole > 1e-12, 2 * (xy - x * y) / whole, 0.0)
+        varies = whole > 1e-12 * (xx + yy)  # what is left of differences of equal numbers is no variance
+        found: NDArray[np.float64] = np.where(varies, 2 * (xy - x * y) / whole, 0.0)
     return np.where(count > 0, found, np.nan)
 
 

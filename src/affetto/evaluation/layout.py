@@ -108,7 +108,7 @@ def _published(report: "Report", mark: str) -> list[Block]:
     apart: list[list[str]] = []
     for entry in report.published:
         name = same_metric(entry.get("metric", "")) if entry.get("comparable", True) else None
-        if _is_votes(entry) and report.votes_f1 is not None:
+        if entry.get("comparable", True) and _is_votes(entry) and report.votes_f1 is not None:
             name = VOTES
         share = _fraction(entry.get("value"))
         tail = [str(entry.get("source") or ""), str(entry.get("caveat") or "")]

@@ -8,127 +8,30 @@ the folds for any manifest. Lists are one string of ids, where ``1001-1018`` sta
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import numpy as np
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from affetto.config import Settings, build
 from affetto.corpora.labels import LABEL_MAPS, apply_map
-from affetto.corpora.manifest import Manifest, some
+from affetto.corpora.manifest import COLUMNS, Manifest, some, with_votes_of
 from affetto.errors import ConfigError, ProtocolError, unknown
+from affetto.protocols.pieces import Fold, Ids, Lists, Published, Rule
 
 PARTS = ("train", "dev", "test")
 PAIR = "TRAIN-to-TEST"
-
-
-class Fold(NamedTuple):
-    """Who is where in one fold.
-
-    Attributes:
-        number: 1 for the first fold.
-        train: keys of the rows to learn from.
-        dev: keys of the rows to choose on (epochs, settings, calibration).
-        test: keys of the rows to score, once.
-    """
-
-    number: int
-    train: tuple[str, ...]
-    dev: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-def _expand(value: Any) -> Any:
-    """Turns ``"1001 1004 1076-1079"`` into the ids it stands for."""
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if not isinstance(value, str):
-        raise ValueError('ids are text: write them in quotes, as in "03 08 1076-1079"')
-    ids: list[str] = []
-    for word in value.split():
-        if between := re.fullmatch(r"(\d+)-(\d+)", word):
-            first, last = between.groups()
-            ids += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-        else:
-            ids.append(word)
-    return tuple(ids)
-
-
-Ids = Annotated[tuple[str, ...], BeforeValidator(_expand)]
-
-
-class Lists(Settings):
-    """Units of one fold; whoever is in neither dev nor test is train."""
-
-    test: Ids
-    dev: Ids
-
-
-class Rule(Settings):
-    """How to make folds for any manifest.
-
-    Attributes:
-        kind: ``speaker-kfold`` deals speakers to folds, even in gender; ``leave-one-speaker-out`` makes each
-            speaker a fold; ``leave-one-corpus-out`` tests on one corpus and takes dev from speakers of the
-            others; ``cross-corpus`` tests on one corpus and takes train and dev from another, each with the
-            classes that both have; ``split-column`` takes train, dev and ``test_split`` from the manifest's
-            column ``split``; ``two-speakers`` tests on each of two speakers in turn and takes dev from the
-            texts of the other; ``random-by-clip`` deals clips, even in emotion, so that speakers are shared.
-        folds: how many, for the rules that deal.
-        dev_share: for ``leave-one-corpus-out`` and ``cross-corpus`` the share of the other speakers that is
-            dev, for ``two-speakers`` of the other's texts.
-        train_corpus: for ``cross-corpus``, where to learn.
-        test_corpus: and where to test.
-        test_split: for ``split-column``, the value of test; rows with a value that is none of these three,
-            and rows without a speaker, are left out.
-        seed: which deal.
-    """
-
-    kind: Literal[
-        "speaker-kfold",
-        "leave-one-speaker-out",
-        "leave-one-corpus-out",
-        "cross-corpus",
-        "split-column",
-        "two-speakers",
-        "random-by-clip",
-    ]
-    folds: int = Field(5, ge=3)
-    dev_share: float = Field(0.2, gt=0, lt=1)
-    train_corpus: str = ""
-    test_corpus: str = ""
-    test_split: str = "test"
-    seed: int = 0
-
-    @property
-    def corpora(self) -> tuple[str, ...]:
-        """The corpora that the rule names."""
-        return tuple(name for name in (self.train_corpus, self.test_corpus) if name)
-
-
-class Published(Settings):
-    """A figure that somebody published.
-
-    Attributes:
-        system: what was measured.
-        metric: ``uar``, ``war``, ``macro_f1``, or another in words.
-        value: a fraction of 1.
-        source: where it is printed.
-        caveat: what to know before comparing.
-        comparable: False for a figure that is to be shown apart, since it measures something else.
-    """
-
-    system: str
-    metric: str
-    value: float = Field(ge=0, le=1)
-    source: str
-    caveat: str = ""
-    comparable: bool = True
+_SILENT = "1076_MTI_SAD_XX"
+_TAKEN = (
+    *("confidence", "enrolled", "enrolment", "error", "fold", "label"),
+    *("mean", "method", "part", "seed", "truth"),
+)
+"""What columns and rows of tables about dimensions are called besides."""
 
 
 class Protocol(Settings):
@@ -182,6 +85,10 @@ class Protocol(Settings):
             raise ValueError("needs either folds or a rule")
         if self.dimensions and (self.labels or self.label_map):
             raise ValueError("tells either classes (labels, label_map) or dimensions")
+        if taken := {*_TAKEN, *COLUMNS}.intersection(self.dimensions):
+            raise ValueError(f"dimensions cannot be called {some(taken)}, which tables need for other things")
+        if len(set(self.dimensions)) < len(self.dimensions):
+            raise ValueError(f"names a dimension twice: {', '.join(self.dimensions)}")
         if self.label_map is not None and self.label_map not in LABEL_MAPS:
             raise ValueError(unknown("label map", self.label_map, LABEL_MAPS))
         if self.label_map and set(self.labels) != set(LABEL_MAPS[self.label_map].values()):
@@ -239,7 +146,9 @@ class Protocol(Settings):
             ProtocolError: when no row of the corpus or of a class is left, or a column is missing.
         """
         table = manifest.table
-        keep = ~table["key"].isin(self.exclude)
+        joined = (f"{corpus}/{key}" for key in self.exclude for corpus in manifest.corpora)
+        excluded = {*self.exclude, *joined}
+        keep = ~table["key"].isin(excluded)
         for column, value in self.only.items():
             if column not in table:
                 raise ProtocolError(
@@ -256,9 +165,11 @@ class Protocol(Settings):
         if self.rule is not None:
             keep &= self._of_rule(self.rule, manifest)
         if self.dimensions:
-            return replace(manifest, table=table[keep & self._rated(table)])
+            return replace(manifest, table=table[self._rated(table, keep)])
         emotions = [self._label(emotion) for emotion in table["emotion"]]
         table = table.assign(emotion=pd_object(emotions))
+        if self.label_map is not None:
+            table = with_votes_of(table, self.label_map)
         keep &= table["emotion"].notna()
         if self.rule is not None and self.rule.kind in ("leave-one-corpus-out", "cross-corpus"):
             by_corpus = [set(group) for _, group in table[keep].groupby("corpus")["emotion"]]
@@ -282,21 +193,21 @@ class Protocol(Settings):
             return table["split"].isin(("train", "dev", rule.test_split)) & table["speaker"].notna()
         return table["key"].notna()
 
-    def _rated(self, table: Any) -> Any:
-        """Returns which rows have a number in every dimension."""
+    def _rated(self, table: Any, keep: Any) -> Any:
+        """Returns which of the rows that are kept have a number in every dimension."""
         import pandas as pd
 
         if absent := [name for name in self.dimensions if name not in table]:
             raise ProtocolError(
                 f"{self.name} tells {some(self.dimensions)}; this manifest has no column {some(absent)}"
             )
-        rated = pd.Series(True, index=table.index)
+        rated = keep.copy()
         for name in self.dimensions:
             numbers = pd.to_numeric(table[name], errors="coerce")
-            wrong = numbers.isna() & table[name].notna()
+            wrong = keep & ((numbers.isna() & table[name].notna()) | np.isinf(numbers))
             if wrong.any():
                 raise ProtocolError(
-                    f"{self.name}: {int(wrong.sum())} cells of {name} are no numbers: "
+                    f"{self.name}: {int(wrong.sum())} cells of {name} are no finite numbers: "
                     f"{some(table.loc[wrong, 'key'])}"
                 )
             rated &= numbers.notna()
@@ -386,6 +297,7 @@ def _pair(name: str, train: str, test: str) -> Protocol:
         unit="corpus",
         rule=Rule(kind="cross-corpus", train_corpus=train, test_corpus=test),
         dev_rule=f"a fifth of the speakers of {train}",
+        exclude=(_SILENT,),
         caveats=("Corpora differ in language, room, loudness and in what a label means.",),
     )
 

@@ -11,7 +11,7 @@ from affetto.errors import ProtocolError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from affetto.protocols.protocol import Rule
+    from affetto.protocols.pieces import Rule
 
 
 def deal(name: str, rule: "Rule", table: "pd.DataFrame") -> list[list[str]]:
@@ -23,7 +23,7 @@ def deal(name: str, rule: "Rule", table: "pd.DataFrame") -> list[list[str]]:
     Args:
         name: the protocol's name, for errors.
         rule: which rule, and its settings.
-        table: the rows that take part; every row has a speaker and an emotion.
+        table: the rows that take part; every row has a speaker.
 
     Returns:
         For each fold, ``"train"``, ``"dev"`` or ``"test"`` for each row.

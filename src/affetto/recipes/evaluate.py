@@ -42,10 +42,13 @@ def evaluate(
     """
     folder = Path(run)
     meta = read_meta(folder)
-    if not meta["protocol"].get("dimensions"):
+    dimensions = bool(meta["protocol"].get("dimensions"))
+    if against is not None and dimensions != bool(read_meta(Path(against))["protocol"].get("dimensions")):
+        raise ConfigError(f"of {folder} and {against}, one tells classes and the other dimensions")
+    if not dimensions:
         return evaluate_classes(run, against, enrolment=enrolment, mix=mix, name=name)
-    if normal_count(enrolment) != 0:
-        raise ConfigError("a recogniser of dimensions enrols nobody; leave out --enrolment")
+    if normal_count(enrolment) != 0 or mix != "random":
+        raise ConfigError("a recogniser of dimensions enrols nobody; leave out --enrolment and --mix")
     rival = None if against is None else Path(against)
     return summarise_dimensions(
         read_predictions(folder / PREDICTIONS),

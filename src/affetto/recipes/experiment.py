@@ -151,12 +151,13 @@ def check(plan: Experiment) -> None:
             raise ConfigError(unknown("pretraining", row.pretrained, plan.pretraining))
         for way in plan.ways.values():
             finetune_settings(**{**plan.settings, **way, **row.settings})
-        protocol = str(row.settings.get("protocol", plan.settings.get("protocol", "")))
-        if load_protocol(protocol).dimensions:
-            raise ConfigError(
-                f"{plan.title}: tables are of UAR, and {protocol} asks for dimensions; run affetto finetune "
-                "and affetto evaluate instead"
-            )
+        for way in plan.ways.values() or [{}]:
+            protocol = {**plan.settings, **way, **row.settings}.get("protocol")
+            if protocol is not None and load_protocol(protocol).dimensions:
+                raise ConfigError(
+                    f"{plan.title}: tables are of UAR, and {protocol} asks for dimensions; run affetto "
+                    "finetune and affetto evaluate instead"
+                )
     for name in plan.pretraining:
         if name != "base":
             pretrain_settings(**merge(plan.pretraining.get("base", {}), plan.pretraining[name]))

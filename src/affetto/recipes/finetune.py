@@ -19,7 +19,8 @@ from affetto.errors import RunError
 from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import EmotionClassifier
 from affetto.progress import progress
-from affetto.protocols.protocol import Fold, load_protocol
+from affetto.protocols.pieces import Fold
+from affetto.protocols.protocol import load_protocol
 from affetto.recipes.card import model_card
 from affetto.recipes.enrol import ALL, SIZES, SKEWED_SIZE, Draw, all_others, draws, enrolled_probabilities
 from affetto.recipes.evaluate import ENROLLED, META, PREDICTIONS

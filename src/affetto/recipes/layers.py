@@ -21,7 +21,8 @@ from affetto.models.embedders import Network, NetworkSettings, load_published
 from affetto.models.encoder import Encoder
 from affetto.objectives.classify import Classify
 from affetto.progress import progress
-from affetto.protocols.protocol import Fold, load_protocol
+from affetto.protocols.pieces import Fold
+from affetto.protocols.protocol import load_protocol
 from affetto.recipes.enrol import fit_temperature, uar
 from affetto.recipes.evaluate import META, PREDICTIONS
 from affetto.recipes.finetune import predictions_table, write_table
@@ -83,7 +84,12 @@ def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, 
         RunError: when the folder is in use or holds another analysis.
     """
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
-    load_protocol(settings.protocol).folds(manifest)  # a protocol that does not fit leaves no folder behind
+    protocol = load_protocol(settings.protocol)
+    if protocol.dimensions:
+        raise ConfigError(
+            f"{settings.protocol} asks for dimensions; layers are compared by the UAR of classes"
+        )
+    protocol.folds(manifest)  # a protocol that does not fit leaves no folder behind
     run = RunFolder(out)
     with run.locked():
         if run.start(settings, manifest_sha256=manifest.sha256):

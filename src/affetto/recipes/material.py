@@ -34,7 +34,7 @@ class Material(Recordings):
         self.truth: NDArray[np.int64] = np.zeros(len(self.manifest), np.int64)
         if protocol.dimensions:
             self.labels = list(protocol.dimensions)
-            numbers = self.manifest.table[self.labels].to_numpy(np.float64)
+            numbers = self.manifest.table[self.labels].to_numpy(np.float64, copy=True)
             self.values = torch.from_numpy(numbers).float()
             return
         emotions = [str(label) for label in self.manifest.table["emotion"]]
