@@ -62,9 +62,11 @@ class Tally:
 
 def tally(rows: pd.DataFrame, labels: Sequence[str], speakers: Sequence[str] | None = None) -> Tally:
     """Counts checked test rows by seed, fold and speaker; ``speakers`` fixes their order."""
+    names, cell, cells = _cells(rows, speakers)
     size = len(labels)
     pairs = codes(rows["truth"].to_numpy(), labels) * size + codes(rows["label"].to_numpy(), labels)
-    return tally_sums(rows, labels, np.eye(size * size)[pairs].reshape(-1, size, size), speakers)
+    counts = np.bincount(cell * size * size + pairs, minlength=len(cells[0]) * size * size)
+    return Tally(tuple(labels), names, *cells, counts.reshape(-1, size, size).astype(np.float64))
 
 
 def tally_sums(
@@ -74,17 +76,26 @@ def tally_sums(
     speakers: Sequence[str] | None = None,
 ) -> Tally:
     """Sums what each checked test row has, ``values (N, ...)``, by seed, fold and speaker."""
+    names, cell, cells = _cells(rows, speakers)
+    order = np.argsort(cell, kind="stable")
+    firsts = np.searchsorted(cell[order], np.arange(len(cells[0])))
+    return Tally(tuple(labels), names, *cells, np.add.reduceat(values[order], firsts, axis=0))
+
+
+def _cells(
+    rows: pd.DataFrame, speakers: Sequence[str] | None
+) -> tuple[
+    tuple[str, ...], NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+]:
+    """Returns the speakers, the cell that each row is in, and seed, fold and speaker of each cell."""
     names = tuple(speakers) if speakers is not None else tuple(sorted(rows["speaker"].unique()))
     place = {name: number for number, name in enumerate(names)}
     speaker = rows["speaker"].map(place).to_numpy(dtype=np.int64)
     seeds = np.unique(rows["seed"].to_numpy(), return_inverse=True)[1]
     fold_names, folds = np.unique(rows["fold"].to_numpy(), return_inverse=True)
     cells, cell = np.unique((seeds * len(fold_names) + folds) * len(names) + speaker, return_inverse=True)
-    order = np.argsort(cell, kind="stable")
-    sums = np.add.reduceat(values[order], np.searchsorted(cell[order], np.arange(len(cells))), axis=0)
     groups, speaker_of = np.divmod(cells, len(names))
-    seed_of, fold_of = np.divmod(groups, len(fold_names))
-    return Tally(tuple(labels), names, seed_of, fold_of, speaker_of, sums)
+    return names, cell, (*np.divmod(groups, len(fold_names)), speaker_of)
 
 
 def draw_speakers(speakers: int, draws: int, seed: int) -> NDArray[np.float64]:
