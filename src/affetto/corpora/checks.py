@@ -1,7 +1,6 @@
 """What a manifest holds, and what is wrong with it."""
 
 import multiprocessing
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from affetto.audio import decode, read_info, to_int16
 from affetto.corpora.manifest import Manifest, Problem
 from affetto.errors import AudioError, ManifestError
 from affetto.progress import progress
+from affetto.runs import cores
 
 SILENT_PEAK = 1e-3
 """A recording that never leaves ±0.001 of full scale (-60 dB) is silent."""
@@ -142,10 +142,9 @@ def _workers() -> Executor:
 
     Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods():
-        return ProcessPoolExecutor(cores, multiprocessing.get_context("fork"))
-    return ThreadPoolExecutor(cores)
+        return ProcessPoolExecutor(cores(), multiprocessing.get_context("fork"))
+    return ThreadPoolExecutor(cores())
 
 
 def _told(heard: Iterator[_Heard]) -> Iterator[_Heard]:

@@ -8,13 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import collect, decoded, parts_of
 from affetto.corpora.tabular import read_columns
-from affetto.errors import ManifestError
 
 NAME = "crema-d"
 SENTENCES = {
@@ -91,11 +88,9 @@ def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
     if not path.is_file():
         notes.append(f"{path.parent.name}/{path.name} is absent: there are no votes")
         return {}
-    table = pd.read_csv(path, dtype={0: str, "fileName": str})
-    if missing := {"fileName", *_LETTERS}.difference(table.columns):
-        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    table = read_columns(path, ("fileName", *_LETTERS))
     table = table[table.iloc[:, 0].str.startswith("1")]
-    counts = table[list(_LETTERS)].to_numpy(int)
+    counts = table[list(_LETTERS)].astype(int).to_numpy()
     return {
         re.sub("_X$", "_XX", key): {
             f"votes_{name}": int(n) for name, n in zip(_LETTERS.values(), row, strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, parts_of
+from affetto.corpora.scanning import collect, decoded, parts_of, text_of
 
 NAME = "jl-corpus"
 PRIMARY = ("angry", "excited", "happy", "neutral", "sad")
@@ -38,7 +38,7 @@ def scan(root: Path) -> Manifest:
             "emotion": decoded("emotion", emotion, EMOTIONS),
             "gender": gender,
             "session": speaker + session,
-            "text": _text(path.with_suffix(".txt")),
+            "text": text_of(path.with_suffix(".txt")),
             "language": "en",
             "take": take,
         }
@@ -47,7 +47,3 @@ def scan(root: Path) -> Manifest:
     if not folder.is_dir():
         notes.append(f"{folder.relative_to(root)} is absent: every folder was searched")
     return collect(root, NAME, row, folder if folder.is_dir() else None, notes)
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8", errors="replace").strip() or None if path.is_file() else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of
+from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of, text_of
 from affetto.errors import ManifestError
 
 NAME = "msp-improv"
@@ -50,13 +50,12 @@ def scan(root: Path) -> Manifest:
         intended, gender, session, style = parts_of(path, _FILE, "like MSP-IMPROV-S01A-F01-P-FM01")
         seen.add(path.stem)
         columns = dict(labels.get(path.stem, {}))
-        text = texts.get(path.stem)
         return {
             "speaker": gender + session,
             "emotion": decoded("emotion", columns.pop("emotion", "X"), EMOTIONS),
             "gender": "female" if gender == "F" else "male",
             "session": session,
-            "text": text and (text.read_text(encoding="utf-8", errors="replace").strip() or None),
+            "text": text_of(texts.get(path.stem)),
             "language": "en",
             "intended": EMOTIONS[intended],
             "style": STYLES[style],

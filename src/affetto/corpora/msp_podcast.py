@@ -13,7 +13,7 @@ import pandas as pd
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of
+from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of, text_of
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
@@ -78,9 +78,8 @@ def scan(root: Path) -> Manifest:
 
     def row(path: Path) -> dict[str, Any]:
         (podcast,) = parts_of(path, _FILE, "like MSP-PODCAST_0001_0008")
-        text = texts.get(path.stem)
         columns: dict[str, Any] = {
-            "text": text and (text.read_text(encoding="utf-8", errors="replace").strip() or None),
+            "text": text_of(texts.get(path.stem)),
             "language": "en",
         }
         if podcast == "test3":

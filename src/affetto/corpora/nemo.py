@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import Manifest, read_table
+from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import collect, decoded, matched, parts_of
+from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
 NAME = "nemo"
@@ -54,14 +55,9 @@ def scan(root: Path) -> Manifest:
 
 
 def _table(path: Path) -> dict[str, dict[str, str | None]]:
-    try:
-        table = read_table(path)
-    except ManifestError as error:
-        raise ManifestError(f"{path}: {error}") from error
-    if missing := {"file_id", *_COLUMNS}.difference(table.columns):
-        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    table = read_columns(path, ("file_id", *_COLUMNS), "\t")
     # The published table pads cells with blanks.
-    cells = {name: table[name].fillna("").str.strip() for name in ("file_id", *_COLUMNS)}
+    cells = {name: table[name].str.strip() for name in ("file_id", *_COLUMNS)}
     rows = zip(*(cells[name] for name in _COLUMNS), strict=True)
     return {
         Path(file).stem: {name: cell or None for name, cell in zip(_COLUMNS.values(), row, strict=True)}

@@ -132,6 +132,13 @@ def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collec
     return replace(manifest, errors=errors, notes=notes)
 
 
+def text_of(path: Path | None) -> str | None:
+    """Returns what a transcript says; None where there is none, or it is empty."""
+    if path is None or not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8", errors="replace").strip() or None
+
+
 def misfit(corpus: str, root: Path, message: str) -> ManifestError:
     """Returns the error for a folder that is not laid out as its corpus is.
 

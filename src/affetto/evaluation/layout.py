@@ -7,7 +7,7 @@ import pandas as pd
 
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import STAMP
-from affetto.evaluation.metrics import SCORES, TITLES
+from affetto.evaluation.metrics import TITLES
 from affetto.evaluation.page import Block, Heading, Picture, Table, Text, percent, points
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ SPELLINGS = {
     "uar": ("uar", "ua", "unweighted average recall", "unweighted accuracy", "balanced accuracy"),
     "war": ("war", "wa", "acc", "accuracy", "weighted accuracy", "weighted average recall", "micro f1"),
     "macro_f1": ("macro f1", "f1 macro"),
+    "votes_f1": ("macro f1 on votes",),
 }
-VOTES = "macro-F1 on votes"
 ALTS = {
     "confusion": "Confusion matrix: share of each true class that was given each label",
     "reliability": "Reliability: share of right predictions by confidence",
@@ -82,9 +82,7 @@ def _enrolled(report: "Report") -> str:
 
 
 def _scores(report: "Report", mark: str) -> Table:
-    rows = [[TITLES[name], percent(*report.scores[name])] for name in SCORES]
-    if report.votes_f1 is not None:
-        rows.append([VOTES, percent(*report.votes_f1)])
+    rows = [[TITLES[name], percent(*score)] for name, score in report.scores.items()]
     caption = f"{mark}Percent, with the 95 % interval over speakers; {_enrolled(report)}"
     return Table(["score", "value"], rows, caption, [False, True])
 
@@ -108,18 +106,16 @@ def _published(report: "Report", mark: str) -> list[Block]:
     apart: list[list[str]] = []
     for entry in report.published:
         name = same_metric(entry.get("metric", "")) if entry.get("comparable", True) else None
-        if entry.get("comparable", True) and _is_votes(entry) and report.votes_f1 is not None:
-            name = VOTES
         share = _fraction(entry.get("value"))
         tail = [str(entry.get("source") or ""), str(entry.get("caveat") or "")]
-        if name is None:
+        if name not in report.scores:
             apart.append([str(entry.get("system", "")), str(entry.get("metric", "")), percent(share), *tail])
         else:
-            known = report.votes_f1 if name == VOTES else report.scores[name]
-            score = known.value if known else None
-            gap = points(None if share is None or score is None else score - share)
-            shown = TITLES.get(name, name)
-            ours.append([str(entry.get("system", "")), shown, percent(share), percent(score), gap, *tail])
+            score = report.scores[name].value
+            gap = points(None if share is None else score - share)
+            ours.append(
+                [str(entry.get("system", "")), TITLES[name], percent(share), percent(score), gap, *tail]
+            )
     found: list[Block] = [Heading("Published figures of this protocol")]
     if ours:
         heads = ["system", "score", "published", "ours", "ours minus published", "source", "caveat"]
@@ -130,10 +126,6 @@ def _published(report: "Report", mark: str) -> list[Block]:
         heads = ["system", "metric", "published", "source", "caveat"]
         found.append(Table(heads, apart, caption, [False, False, True, False, False]))
     return found
-
-
-def _is_votes(entry: Mapping[str, Any]) -> bool:
-    return str(entry.get("metric", "")).replace("_", " ").lower() == "macro f1 on votes"
 
 
 def _classes(report: "Report", mark: str) -> Table:

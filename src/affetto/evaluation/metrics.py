@@ -76,7 +76,7 @@ def macro_f1_of(matrices: ArrayLike) -> NDArray[np.float64]:
 
 
 SCORES: dict[str, Score] = {"uar": uar_of, "war": war_of, "macro_f1": macro_f1_of}
-TITLES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
+TITLES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1", "votes_f1": "macro-F1 on votes"}
 
 
 def uar(truth: ArrayLike, predicted: ArrayLike) -> float:

@@ -34,11 +34,10 @@ class Report:
         utterances: how many utterances were scored, each counted once.
         speakers: how many speakers they are from.
         speaker_dependent: speakers are shared between parts; stamped on everything.
-        scores: "uar", "war", "macro_f1" -> value and interval.
+        scores: "uar", "war", "macro_f1" -> value and interval; "votes_f1" too where raters voted.
         confusion: (K, K) counts over all folds, the mean over seeds.
         per_class: a row a class; ``per_speaker``, ``per_gender`` (None where no gender is known) and
             ``per_fold`` likewise.
-        votes_f1: macro-F1 of what raters heard; None where the table has no votes.
         calibration: confidence bins, None where the table has no confidence.
         calibration_error: expected calibration error, the mean over seeds.
         against: name of the run it is compared with.
@@ -63,7 +62,6 @@ class Report:
     per_speaker: pd.DataFrame
     per_fold: pd.DataFrame
     per_gender: pd.DataFrame | None = None
-    votes_f1: Interval | None = None
     calibration: Reliability | None = None
     calibration_error: float | None = None
     against: str | None = None
@@ -121,9 +119,8 @@ class Report:
         if gap is not None:
             values |= {"against": self.against, "difference": gap.value, "difference_low": gap.low}
             values |= {"difference_high": gap.high, "difference_p": gap.p}
-        if self.votes_f1 is not None:
-            values |= {"votes_f1": self.votes_f1.value}
-            values |= {"votes_f1_low": self.votes_f1.low, "votes_f1_high": self.votes_f1.high}
+        if (votes := self.scores.get("votes_f1")) is not None:
+            values |= {"votes_f1": votes.value, "votes_f1_low": votes.low, "votes_f1_high": votes.high}
         if self.calibration_error is not None:
             values["calibration_error"] = self.calibration_error
         if self.speaker_dependent:
@@ -180,6 +177,8 @@ def summarise(
     average = str(protocol.get("average") or "mean")
     counted = tally(rows, labels)
     scores = {metric: interval(counted, metric, average, draws, seed) for metric in SCORES}
+    if (voted := votes_f1(rows, labels, average, draws, seed)) is not None:
+        scores["votes_f1"] = voted
     differences: dict[str, Difference] = {}
     if against is not None:
         against_name = against_name or one_value(against, "method", "the other run")
@@ -205,7 +204,6 @@ def summarise(
         per_speaker=breakdown.per_group(rows, labels, "speaker"),
         per_fold=breakdown.per_group(rows, labels, "fold"),
         per_gender=breakdown.per_gender(rows, labels, average, draws, seed),
-        votes_f1=votes_f1(rows, labels, average, draws, seed),
         calibration=bins,
         calibration_error=error,
         against=against_name if against is not None else None,

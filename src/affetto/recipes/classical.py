@@ -81,21 +81,19 @@ def fit_ridge(values: Vectors, targets: Vectors, train: Rows, dev: Rows) -> tupl
 
     Args:
         values: standardised vectors, ``(N, D)``.
-        targets: the dimensions, ``(N, K)``, on any scale.
+        targets: the dimensions, ``(N, K)``; neither the fit nor concordance depends on their scale.
         train: rows to learn from.
         dev: rows that choose the strength.
 
     Returns:
-        The head, whose values are of the scale that train has zero mean and unit variance in; what dev chose.
+        The head, and what dev chose.
     """
-    centre, spread = targets[train].mean(0), targets[train].std(0)
-    scaled = (targets - centre) / np.maximum(spread, 1e-6)
     best: dict[str, Any] = {"dev_ccc": -2.0}
     head = LinearHead(values.shape[1], targets.shape[1])
     for strength in RIDGE_STRENGTHS:
-        model = Ridge(alpha=strength).fit(values[train], scaled[train])
+        model = Ridge(alpha=strength).fit(values[train], targets[train])
         weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
-        score = mean_ccc(scaled[dev], values[dev] @ weight.T + bias)
+        score = mean_ccc(targets[dev], values[dev] @ weight.T + bias)
         if score > best["dev_ccc"]:
             best = {"dev_ccc": score, "strength": strength}
             head.assign(weight, bias)

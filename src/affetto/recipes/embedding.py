@@ -1,6 +1,5 @@
 """Decodes, recognises and embeds utterances, each in threads, in the order of the manifest."""
 
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import content_hash
 from affetto.errors import AudioError
 from affetto.recipes.vector_log import VectorLog, identity
+from affetto.runs import cores
 
 POOL_UTTERANCES = 512
 """Utterances that are sorted by length together."""
@@ -86,7 +86,7 @@ class Embedding:
         workers: int | None = None,
     ) -> None:
         self.encoder, self.log, self.known = encoder, log, known
-        self.workers = workers or min(_MOST_WORKERS, _cores())
+        self.workers = workers or min(_MOST_WORKERS, cores())
         self.faults: dict[str, str] = {}
         self._seen = set(log.row)
 
@@ -181,10 +181,6 @@ def _decoded(utterance: Utterance) -> NDArray[np.int16] | str:
         return to_int16(decode(utterance.path, utterance.start, utterance.end))
     except AudioError as error:
         return str(error)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @contextmanager

@@ -286,8 +286,6 @@ def _fit_classical(task: FoldTask) -> Fitted:
         rank=task.rank,
     )
     classifier = EmotionClassifier(shape)
-    if material.values is not None:
-        classifier.fit_scale(material.values[torch.from_numpy(train)])
     classifier.embedder.load_state_dict(embedder.state_dict())
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())

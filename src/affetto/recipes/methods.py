@@ -197,7 +197,8 @@ def finetune_settings(
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
-    if _tells_dimensions(asked) and base.get("head", "network") != "network":
+    dimensions = _tells_dimensions(str(asked.get("protocol", "")))
+    if dimensions and base.get("head", "network") != "network":
         base["head"] = "ridge"
     if asked.get("head") == "language":
         asked = _with_words(asked)
@@ -209,21 +210,20 @@ def finetune_settings(
         # A classical head needs fixed vectors: the statistics of the encoder's layers.
         base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
     settings = build(FinetuneSettings, merge(base, asked))
-    _check(settings)
+    _check(settings, dimensions)
     if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
         raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
     return settings
 
 
-def _check(settings: FinetuneSettings) -> None:
-    """Refuses what would do nothing.
+def _check(settings: FinetuneSettings, dimensions: bool) -> None:
+    """Refuses what would do nothing, or the other thing of classes and dimensions than the protocol asks for.
 
     Raises:
         ConfigError: that names it.
     """
     shape = settings.embedder
     network = isinstance(shape, NetworkSettings)
-    dimensions = _tells_dimensions({"protocol": settings.protocol})
     if dimensions and settings.head not in ("network", "ridge"):
         raise ConfigError(
             f"{settings.protocol} asks for dimensions and the head {settings.head} tells classes; choose "
@@ -268,10 +268,10 @@ def _check(settings: FinetuneSettings) -> None:
         raise ConfigError(f"{settings.encoder} gives fixed vectors: of augment, only mixup can change them")
 
 
-def _tells_dimensions(asked: dict[str, Any]) -> bool:
+def _tells_dimensions(protocol: str) -> bool:
     """Whether the protocol asks for dimensions; one that is not there is for ``finetune`` to name."""
     try:
-        return bool(load_protocol(str(asked.get("protocol", ""))).dimensions)
+        return bool(load_protocol(protocol).dimensions)
     except ProtocolError:
         return False
 
