@@ -4,13 +4,13 @@
     python benchmarks/predict.py --audio FOLDER --model RECOGNISER
 
 Files of 1 to 3 s are cut from a few recordings (the toy corpus by default), written as FLAC and 16-bit WAV,
-and predicted by a child process, once few and once many. Its peak memory is what the system says of it; its
-wall time begins once the recogniser is loaded. The floor is the processor time of decoding, of features and
-of the network, each measured alone on a share of the same files, over the number of cores; it is measured
-before and after every run. It is measured a second time with every core at the same work, since cores that
-share caches and memory are slower together than one of them alone. Like ``predict``, it is measured with
-freed memory kept, which makes the network alone a fifth faster. The default recogniser is the default
-``cnn`` with fresh weights.
+and predicted by a child process, once few and once many. Its peak memory is what the system says of it and of
+its copies, what they share counted anew for each; its wall time begins once the recogniser is loaded. The
+floor is the processor time of decoding, of features and of the network, each measured alone on a share of the
+same files, over the number of cores; it is measured before and after every run. It is measured a second time
+with every core at the same work, since cores that share caches and memory are slower together than one of
+them alone. Like ``predict``, it is measured with freed memory kept, which makes the network alone a fifth
+faster. The default recogniser is the default ``cnn`` with fresh weights.
 """
 
 import argparse
@@ -46,7 +46,9 @@ recogniser = Recogniser.from_pretrained(sys.argv[1])
 began, worked = time.perf_counter(), time.process_time()
 outcome = predict(recogniser, sys.argv[2], sys.argv[3])
 spent, worked = time.perf_counter() - began, time.process_time() - worked
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+copies = resource.getrusage(resource.RUSAGE_CHILDREN)
+worked += copies.ru_utime + copies.ru_stime
+peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + int(sys.argv[4]) * copies.ru_maxrss) / 1024
 print(json.dumps([outcome.clips, outcome.failed, spent, worked, peak]))
 """
 
@@ -69,7 +71,8 @@ def write_files(sources: list[Path], folder: Path, count: int) -> None:
 def child(model: Path, folder: Path, output: Path) -> dict[str, float]:
     """Predicts a folder in a process of its own."""
     output.unlink(missing_ok=True)
-    command = [sys.executable, "-c", CHILD, str(model), str(folder), str(output)]
+    cores = len(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", CHILD, str(model), str(folder), str(output), str(cores)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     names = ("files", "failed", "wall", "processor", "mebibytes")
     return dict(zip(names, json.loads(said), strict=True))

@@ -13,6 +13,7 @@ FLOORS = {
     "config": 0,
     "runs": 0,
     "progress": 0,
+    "workers": 0,
     "audio": 1,
     "features": 1,
     "augment": 1,

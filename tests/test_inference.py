@@ -300,6 +300,59 @@ def test_an_hour_takes_the_memory_of_minutes(model: Path, tmp_path: Path) -> Non
     assert int(made[1][1]) - int(made[0][1]) < 200_000  # KiB; the hour alone is 225,000 as float32
 
 
+BY_PROCESSES = """
+import os, signal, sys
+from affetto import Recogniser
+from affetto.errors import AffettoError
+from affetto.inference import pipeline, predict
+pipeline.GROUP_CLIPS = 3
+real, used, decoded = pipeline.processes, [], pipeline.decoded
+pipeline.processes = lambda *given: used.append(given) or real(*given)
+def deadly(clip):
+    if clip.file.endswith(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decoded(clip)
+if len(sys.argv) > 4:
+    pipeline.decoded = deadly
+recogniser = Recogniser.from_pretrained(sys.argv[1])
+try:
+    outcome = predict(recogniser, sys.argv[2].split(os.pathsep), sys.argv[3], workers=2)
+    print(len(used), outcome.clips, outcome.failed, outcome.resumed)
+except AffettoError as error:
+    print(error)
+"""
+
+
+def by_processes(*given: object) -> str:
+    command = [sys.executable, "-c", BY_PROCESSES, *map(str, given)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_processes_give_what_threads_give(
+    model: Path, recogniser: Recogniser, folder: Path, tmp_path: Path
+) -> None:
+    write_odd(tmp_path / "odd")
+    soundfile.write(tmp_path / "odd" / "z.wav", voice(70), RATE)
+    sources = [folder, tmp_path / "odd"]
+    said = by_processes(model, os.pathsep.join(map(str, sources)), tmp_path / "many.csv")
+    assert said == "1 23 5 0\n"
+    predict(recogniser, sources, tmp_path / "few.csv", workers=1)
+    many, few = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("many", "few"))
+    pd.testing.assert_frame_equal(many, few, atol=1e-5)
+    assert many["error"].notna().sum() == 5
+
+
+def test_a_process_that_is_stopped_loses_its_group(model: Path, folder: Path, tmp_path: Path) -> None:
+    said = by_processes(model, folder, tmp_path / "out.csv", "/10.wav")
+    assert "stopped from outside" in said
+    assert "run the same command again" in said
+    assert not (tmp_path / "out.csv").exists()
+    assert by_processes(model, folder, tmp_path / "out.csv").startswith("1 12 0 ")
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["file"].is_unique
+    assert len(table) == 12
+
+
 def test_hop_and_window_must_fit(recogniser: Recogniser, folder: Path) -> None:
     with pytest.raises(ConfigError, match="without a window"):
         list(recogniser.files(folder, hop=1))

@@ -4,11 +4,12 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from affetto.config import Settings, build, dump, read
 from affetto.errors import ConfigError, RunError
@@ -52,14 +53,30 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def lock(handle: IO[Any], path: Path) -> None:
+    """Locks an open file for this process and its copies, until it is closed by all.
+
+    Args:
+        handle: the file.
+        path: what it stands for.
+
+    Raises:
+        RunError: when another process holds it, and still does after a second: the copies of a process that
+            was killed end only after it.
+    """
+    until = time.monotonic() + 1
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise RunError(f"another process is writing {path}; wait for it, or name another") from error
+        time.sleep(0.02)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically, two spaces deep."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def cores() -> int:
-    """Returns how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def environment(**facts: Any) -> dict[str, Any]:
@@ -182,17 +199,12 @@ class RunFolder:
         Raises:
             RunError: when another process holds it, or nothing can be written there.
         """
-        lock = self.path.with_name(f".{self.path.name}.lock")
+        beside = self.path.with_name(f".{self.path.name}.lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            opened = open(lock, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
+            opened = open(beside, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         with opened as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"another process is writing {self.path}; wait for it, or name another folder"
-                ) from error
+            lock(handle, self.path)
             yield

@@ -1,11 +1,10 @@
 """What a manifest holds, and what is wrong with it."""
 
-import multiprocessing
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from affetto.audio import decode, read_info, to_int16
 from affetto.corpora.manifest import Manifest, Problem
 from affetto.errors import AudioError, ManifestError
 from affetto.progress import progress
-from affetto.runs import cores
+from affetto.workers import can_fork, cores, processes
 
 SILENT_PEAK = 1e-3
 """A recording that never leaves ±0.001 of full scale (-60 dB) is silent."""
@@ -137,14 +136,12 @@ def problems(manifest: Manifest) -> list[Problem]:
     return found
 
 
-def _workers() -> Executor:
-    """Returns a process a core; threads where a fork is not to be had, or not safe beside other threads.
+def _workers() -> AbstractContextManager[Executor]:
+    """Returns a process a core; threads where a fork is not to be had.
 
     Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
     """
-    if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods():
-        return ProcessPoolExecutor(cores(), multiprocessing.get_context("fork"))
-    return ThreadPoolExecutor(cores())
+    return processes(cores()) if can_fork() else ThreadPoolExecutor(cores())
 
 
 def _told(heard: Iterator[_Heard]) -> Iterator[_Heard]:

@@ -45,7 +45,7 @@ def embed(
             (in frames: the first of how many) is whose; ``.parquet`` for one table with the vectors in it.
         frames: a vector for every frame of the encoder.
         root: the folder that a manifest's file names are relative to.
-        workers: threads; None for one a core.
+        workers: threads, or processes where there are many recordings; None for one a core.
 
     Returns:
         How many recordings there are, and how many of them have an ``error`` in place of a vector.
@@ -67,10 +67,17 @@ def embed(
     if _is_finished(table):
         return finished(table.path)
     sources = list(sources) if isinstance(sources, Iterator) else sources  # gone through twice
-    everything = progress(clips(sources, root), "embed", sum(1 for _ in clips(sources, root)))
+    total = sum(1 for _ in clips(sources, root))
+    everything = progress(clips(sources, root), "embed", total)
     with table.opened({"representation": representation.sha256, "frames": frames}):
-        found = _of_frames if frames else _of_clips
-        for clip, row, vectors, last in found(representation, table.rest(everything), workers):
+        rest = table.rest(everything)
+        count = total if _device(representation).type == "cpu" else 0
+        found = (
+            _of_frames(representation, rest, workers)
+            if frames
+            else _of_clips(representation, rest, workers, count)
+        )
+        for clip, row, vectors, last in found:
             row |= {"key": clip.utterance or clip.file, "file": clip.file}
             if frames and table.beside:
                 row["hop_seconds"] = hop
@@ -81,13 +88,15 @@ def embed(
     return Outcome(table.clips, table.failed, table.resumed)
 
 
-def _of_clips(model: Representation, everything: Iterable[Clip], workers: int | None) -> Iterator[Found]:
+def _of_clips(
+    model: Representation, everything: Iterable[Clip], workers: int | None, count: int
+) -> Iterator[Found]:
     @torch.inference_mode()
     def compute(pieces: list[Piece]) -> torch.Tensor:
         return torch.as_tensor(model(*_on(model, pieces)))
 
     parts: list[tuple[Piece, NDArray[np.float32]]] = []
-    for piece, vector in in_order(everything, compute, workers=workers):
+    for piece, vector in in_order(everything, compute, workers=workers, count=count):
         if vector is None:  # a recording that breaks off has no vector at all
             parts.clear()
             clip = piece.clip
@@ -125,9 +134,13 @@ def _of_frames(model: Representation, everything: Iterable[Clip], workers: int |
 
 
 def _on(model: Representation, pieces: list[Piece]) -> tuple[torch.Tensor, torch.Tensor]:
-    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+    device = _device(model)
     waveforms, lengths = stacked(pieces)
     return waveforms.to(device), lengths.to(device)
+
+
+def _device(model: Representation) -> torch.device:
+    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
 
 
 def _is_finished(table: UnfinishedVectors) -> bool:

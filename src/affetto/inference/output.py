@@ -53,7 +53,7 @@ def predict(
 
     Until all are there they lie in ``OUT.part``, and ``OUT.part.log`` records every few hundred clips which
     of them are in. The same call again goes on from that record: what is in is not predicted again, and a
-    process that was killed loses what it had in hand, at most two chunks of 512. At the end the part becomes
+    process that was killed loses what it had in hand, some hundred clips a core. At the end the part becomes
     the output. Where the output exists already, nothing is done.
 
     Args:
@@ -65,7 +65,7 @@ def predict(
         hop: seconds from one window to the next; half a window when None.
         enrol: utterances of the one speaker who speaks in all sources.
         enrol_by_speaker: how many utterances of each speaker of a manifest to enrol.
-        workers: threads; None for one a core.
+        workers: threads, or processes where there are many clips; None for one a core.
 
     Raises:
         RunError: when the output was begun with another recogniser or other options, or is being written.
@@ -92,7 +92,7 @@ def predict(
         enrolment = recogniser.enrol_speakers(sources, enrol_by_speaker, root=root)
     everything = progress(clips(sources, root), "predict", total)
     if table is None:
-        return _to_stdout(recogniser.predicted(everything, window, hop, enrolment, workers), names)
+        return _to_stdout(recogniser.predicted(everything, window, hop, enrolment, workers, total), names)
     options = {
         "recogniser": recogniser.sha256,
         "window": window,
@@ -101,7 +101,8 @@ def predict(
     }
     used = sorted(map(list, enrolment.used)) if isinstance(enrolment, Enrolment) else None
     with table.opened({**options, "enrol": used}):
-        for predicted in recogniser.predicted(table.rest(everything), window, hop, enrolment, workers):
+        left = total - table.resumed
+        for predicted in recogniser.predicted(table.rest(everything), window, hop, enrolment, workers, left):
             table.add(predicted)
     table.finish()
     enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None

@@ -1,16 +1,17 @@
-"""Keeps every core busy in memory that does not grow: decode ahead, sort by length, score in threads.
+"""Keeps every core busy in memory that does not grow: decode ahead, sort by length, score.
 
-Decoding, resampling and the network all work outside the interpreter's lock, so that threads are enough. A
-chunk of pieces is sorted by length and packed into batches of about equal seconds; while its batches are
-scored, the next chunk is decoded. What comes out has the order of what went in.
+A chunk of pieces is sorted by length and packed into batches of about equal seconds; while its batches are
+scored, the next chunk is decoded. Decoding, resampling and the network all work outside the interpreter's
+lock, so that threads do, and a device is used by one process alone. Threads still wait for each other
+between two calls, for a fifth of their time where files are short: of many clips, each core takes groups in
+a process of its own. What comes out has the order of what went in.
 """
 
 import ctypes
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import islice
 from typing import TypeVar
@@ -21,7 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
+from affetto.data.threads import threads
+from affetto.errors import AffettoError
 from affetto.inference.sources import Clip, Piece, cut, decoded
+from affetto.workers import Here, can_fork, cores, processes
 
 CHUNK_PIECES = 512
 """Pieces that are sorted by length together."""
@@ -31,6 +35,9 @@ CHUNK_SECONDS = 600.0
 
 BATCH_SECONDS = 24.0
 """Seconds of sound, padding included, that go through the network at once (at least one piece)."""
+
+GROUP_CLIPS = 256
+"""Clips that a process takes at once."""
 
 _KEPT = ((-3, 32 << 20), (-1, 512 << 20))
 """Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
@@ -43,7 +50,10 @@ Compute = Callable[[list[Piece]], Tensor | list[NDArray[np.float32]]]
 """Turns pieces that go together into one row each, ``(B, ...)``, or an array each."""
 
 Rows = NDArray[np.float32] | list[NDArray[np.float32]]
+Computed = tuple[Piece, NDArray[np.float32] | None]
 _Job = tuple[list[int], Future[Rows]]
+_Told = tuple[int, float, float, str, bool, NDArray[np.float32] | None]
+"""What a process says of a piece: place of its clip in the group, start, end, fault, last, row."""
 
 Item = TypeVar("Item")
 
@@ -55,34 +65,102 @@ def in_order(
     hop: float | None = None,
     workers: int | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
-) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
+    count: int = 0,
+) -> Iterator[Computed]:
     """Computes something of every piece of every clip.
 
     Args:
         everything: the clips; looked at as they are needed.
-        compute: called from several threads.
+        compute: called from several threads, or in several processes.
         window: length of a piece in seconds; see :func:`~affetto.inference.sources.cut`.
         hop: seconds from one window to the next.
-        workers: threads; None for one a core, at most 8.
+        workers: threads or processes; None for one a core, at most 8.
         chunk_seconds: seconds of sound that are held at once; fewer where what is computed takes much room.
+        count: how many clips there are, at least, where that is known and the processor does the computing.
 
     Yields:
         Each piece, its samples gone, with its row; None for one with a fault.
+
+    Raises:
+        AffettoError: when a process was stopped from outside.
     """
-    with _threads(workers) as pool:
-        waiting: deque[tuple[list[Piece], list[_Job]]] = deque()
-        for chunk in _chunks(_pieces(everything, pool, window, hop), chunk_seconds):
-            jobs = [
-                (batch, pool.submit(_run, compute, [chunk[place] for place in batch]))
-                for batch in batches(chunk)
-            ]
-            # The tasks alone hold the samples from here on, and let go of them one by one.
-            waiting.append(([_with(piece, None) for piece in chunk], jobs))
-            del chunk, jobs
-            if len(waiting) > 1:
-                yield from _finished(*waiting.popleft())
-        while waiting:
+    keep_memory()
+    workers = workers or min(_MOST_WORKERS, cores())
+    if workers > 1 and count >= workers * GROUP_CLIPS and can_fork():
+        yield from _by_processes(everything, compute, window, hop, workers, chunk_seconds)
+        return
+    with threads(workers) as pool:
+        yield from _by_chunks(everything, compute, window, hop, pool, chunk_seconds)
+
+
+def _by_chunks(
+    everything: Iterable[Clip],
+    compute: Compute,
+    window: float | None,
+    hop: float | None,
+    pool: Executor,
+    chunk_seconds: float,
+) -> Iterator[Computed]:
+    waiting: deque[tuple[list[Piece], list[_Job]]] = deque()
+    for chunk in _chunks(_pieces(everything, pool, window, hop), chunk_seconds):
+        jobs = [
+            (batch, pool.submit(_run, compute, [chunk[place] for place in batch])) for batch in batches(chunk)
+        ]
+        # The tasks alone hold the samples from here on, and let go of them one by one.
+        waiting.append(([_with(piece, None) for piece in chunk], jobs))
+        del chunk, jobs
+        if len(waiting) > 1:
             yield from _finished(*waiting.popleft())
+    while waiting:
+        yield from _finished(*waiting.popleft())
+
+
+def _by_processes(
+    everything: Iterable[Clip],
+    compute: Compute,
+    window: float | None,
+    hop: float | None,
+    workers: int,
+    chunk_seconds: float,
+) -> Iterator[Computed]:
+    def work(group: list[Clip]) -> list[_Told]:
+        place = {clip: number for number, clip in enumerate(group)}
+        return [
+            (place[piece.clip], piece.start, piece.end, piece.fault, piece.last, row)
+            for piece, row in _by_chunks(group, compute, window, hop, Here(), chunk_seconds)
+        ]
+
+    iterator = iter(everything)
+    waiting: deque[tuple[list[Clip], Future[list[_Told]]]] = deque()
+    with processes(workers, _begin, (work,)) as pool:
+        while True:
+            while len(waiting) < 2 * workers and (group := list(islice(iterator, GROUP_CLIPS))):
+                waiting.append((group, pool.submit(_do, group)))
+            if not waiting:
+                return
+            group, future = waiting.popleft()
+            try:
+                told = future.result()
+            except BrokenProcessPool as error:
+                raise AffettoError(
+                    "a process that computed was stopped from outside, as happens when memory is short; make "
+                    "room, or take fewer workers, and run the same command again: it goes on where it stopped"
+                ) from error
+            del future
+            for place, start, end, fault, last, row in told:
+                yield Piece(group[place], start, end, None, fault, last), row
+
+
+_WORK: list[Callable[[list[Clip]], list[_Told]]] = []  # in a process that takes groups: what it does
+
+
+def _begin(work: Callable[[list[Clip]], list[_Told]]) -> None:
+    torch.set_num_threads(1)
+    _WORK[:] = [work]
+
+
+def _do(group: list[Clip]) -> list[_Told]:
+    return _WORK[0](group)
 
 
 def batches(pieces: list[Piece]) -> Iterator[list[int]]:
@@ -124,24 +202,8 @@ def keep_memory() -> None:
         limit(kind, size)
 
 
-@contextmanager
-def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose operations do not split further; nothing waits for tasks that nobody will read."""
-    count = workers or min(
-        _MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    )
-    keep_memory()
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
-
-
 def _pieces(
-    everything: Iterable[Clip], pool: ThreadPoolExecutor, window: float | None, hop: float | None
+    everything: Iterable[Clip], pool: Executor, window: float | None, hop: float | None
 ) -> Iterator[Piece]:
     for some, future in _ahead(everything, pool):
         results = future.result()
@@ -152,7 +214,7 @@ def _pieces(
 
 
 def _ahead(
-    everything: Iterable[Clip], pool: ThreadPoolExecutor
+    everything: Iterable[Clip], pool: Executor
 ) -> Iterator[tuple[list[Clip], Future[list[NDArray[np.float32] | str | None]]]]:
     """Yields a few clips at a time, with their decoded samples; the next are being decoded meanwhile."""
     iterator = iter(everything)

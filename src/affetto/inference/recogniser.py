@@ -298,8 +298,12 @@ class Recogniser:
         hop: float | None = None,
         enrolment: Enrolments | None = None,
         workers: int | None = None,
+        count: int = 0,
     ) -> Iterator[Predicted]:
-        """Yields rows clip by clip: what :meth:`files` and the writing of tables share."""
+        """Yields rows clip by clip: what :meth:`files` and the writing of tables share.
+
+        ``count`` is how many clips there are, at least, where that is known.
+        """
         hop = checked_hop(window, hop)
         if enrolment is not None:
             self._scorer.must_adapt()
@@ -309,6 +313,7 @@ class Recogniser:
             window,
             hop,
             workers,
+            count=count if self._scorer.device.type == "cpu" else 0,
         )
         return rows_of(results, self.answer, window is not None, enrolment)
 

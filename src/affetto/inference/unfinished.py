@@ -1,7 +1,6 @@
 """A table of predictions on its way to disk: appended to, interrupted, taken up again, put in place."""
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO
 from affetto.errors import AffettoError, RunError
 from affetto.inference.rows import Predicted, Row
 from affetto.inference.sources import Clip
-from affetto.runs import atomic_write
+from affetto.runs import atomic_write, lock
 
 COMMIT_CLIPS = 256
 """Clips after which what was written is recorded as done."""
@@ -57,12 +56,7 @@ class UnfinishedTable:
         with self.writing(), ExitStack() as stack:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._log: BinaryIO = stack.enter_context(open(self.log, "a+b"))
-            try:
-                fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"another process is writing {self.path}; wait for it, or name another output"
-                ) from error
+            lock(self._log, self.path)
             self._part: BinaryIO = stack.enter_context(open(self.part, "a+b"))
             self._take_up(options)
             yield

@@ -3,22 +3,21 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from affetto.annotate.speakers import SpeakerEncoder
 from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import content_hash
+from affetto.data.threads import threads
 from affetto.errors import AudioError
 from affetto.recipes.vector_log import VectorLog, identity
-from affetto.runs import cores
+from affetto.workers import cores
 
 POOL_UTTERANCES = 512
 """Utterances that are sorted by length together."""
@@ -94,17 +93,17 @@ class Embedding:
         """Yields once for every utterance that is through."""
         rest = [each for each in todo if each.identity not in self.log.hash_of]
         yield from (None for _ in range(len(todo) - len(rest)))
-        with _threads(self.workers) as threads:
+        with threads(self.workers) as executor:
             waiting: deque[_Pool] = deque()
-            for pool in _pools(rest, threads):
-                waiting.append(self._submitted(pool, threads))
+            for pool in _pools(rest, executor):
+                waiting.append(self._submitted(pool, executor))
                 if len(waiting) > 1:  # the next pool is being decoded and embedded meanwhile
                     yield from self._stored(waiting.popleft())
             while waiting:
                 yield from self._stored(waiting.popleft())
 
     def _submitted(
-        self, pool: list[tuple[Utterance, NDArray[np.int16] | str]], threads: ThreadPoolExecutor
+        self, pool: list[tuple[Utterance, NDArray[np.int16] | str]], executor: ThreadPoolExecutor
     ) -> _Pool:
         listed: list[tuple[Utterance, str]] = []
         fresh: list[str] = []
@@ -129,7 +128,7 @@ class Embedding:
         jobs = []
         for batch in self.encoder.batches([len(unheard[place]) for place in places]):
             own = [places[number] for number in batch]
-            jobs.append((own, threads.submit(self._embed, [unheard[place] for place in own])))
+            jobs.append((own, executor.submit(self._embed, [unheard[place] for place in own])))
         return _Pool(listed, fresh, jobs, known)
 
     def _embed(self, samples: list[NDArray[np.int16]]) -> NDArray[np.float32]:
@@ -153,7 +152,7 @@ class Embedding:
 
 
 def _pools(
-    rest: Sequence[Utterance], threads: ThreadPoolExecutor
+    rest: Sequence[Utterance], executor: ThreadPoolExecutor
 ) -> Iterator[list[tuple[Utterance, NDArray[np.int16] | str]]]:
     """Decodes utterances ahead, and gathers those that are sorted by length together."""
     pool: list[tuple[Utterance, NDArray[np.int16] | str]] = []
@@ -162,7 +161,7 @@ def _pools(
     waiting: deque[tuple[Utterance, Future[NDArray[np.int16] | str]]] = deque()
     while True:
         for each in islice(iterator, _DECODED_AHEAD - len(waiting)):
-            waiting.append((each, threads.submit(_decoded, each)))
+            waiting.append((each, executor.submit(_decoded, each)))
         if not waiting:
             break
         utterance, decoding = waiting.popleft()
@@ -181,15 +180,3 @@ def _decoded(utterance: Utterance) -> NDArray[np.int16] | str:
         return to_int16(decode(utterance.path, utterance.start, utterance.end))
     except AudioError as error:
         return str(error)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose operations do not split further; nothing waits for tasks that nobody will read."""
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)

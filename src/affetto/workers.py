@@ -1,0 +1,70 @@
+"""Copies of this process that share the cores out."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import connection
+from typing import Any, TypeVar
+
+Out = TypeVar("Out")
+
+
+def cores() -> int:
+    """Returns how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def can_fork() -> bool:
+    """Whether this process can be copied as it is: not everywhere, and not safely beside other threads."""
+    return threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+
+
+@contextmanager
+def processes(
+    count: int, begin: Callable[..., object] | None = None, given: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Copies this process (:func:`can_fork`); nothing waits for tasks that nobody will read.
+
+    The copies end with this process, however it ends.
+
+    Args:
+        count: how many copies.
+        begin: called in each before its first task.
+        given: what it is called with; never pickled, so that it may be anything.
+    """
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(count, context, _begin, (begin, given))
+    pool.submit(int)  # copies now, before whoever asked starts a thread, as a progress bar does
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Here(Executor):
+    """Does a task at once, in the thread that hands it in."""
+
+    def submit(self, task: Callable[..., Out], /, *given: Any, **named: Any) -> Future[Out]:
+        """Returns the future of a task that is done."""
+        future: Future[Out] = Future()
+        future.set_result(task(*given, **named))
+        return future
+
+
+def _begin(begin: Callable[..., object] | None, given: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which stops its copies
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin(*given)
+
+
+def _end_with_parent() -> None:
+    """Ends a copy whose parent was killed: it would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
