@@ -1,11 +1,15 @@
 """Simulated enrolments: who is enrolled, who is scored, and temperatures that calibrate."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
+from affetto.recipes.classical import fit_logistic
 from affetto.recipes.enrol import all_classes, all_others, can_enrol, draws, fit_temperature, uar
 
 SPEAKERS = np.array(["a"] * 12 + ["b"] * 8 + ["c"] * 3)
@@ -91,3 +95,14 @@ def test_temperature_may_be_fitted_to_votes() -> None:
     assert fit_temperature(scores, torch.nn.functional.one_hot(labels, 3).float()) == pytest.approx(
         fit_temperature(scores, labels), rel=1e-3
     )
+
+
+def test_a_regression_that_does_not_settle_is_no_warning() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(120, 40)) * np.geomspace(1, 1e4, 40)
+    truth = generator.integers(3, size=120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning):
+            LogisticRegression(C=0.1, max_iter=300).fit(values, truth)
+        fit_logistic(values, truth, np.arange(80), np.arange(80, 120), 3, None)

@@ -10,7 +10,7 @@ from sklearn.svm import SVC
 
 from affetto.evaluation.dimensions import mean_ccc
 from affetto.models.heads import KernelHead, LinearHead
-from affetto.recipes.enrol import all_classes, uar
+from affetto.recipes.enrol import all_classes, uar, unsettled
 
 LOGISTIC_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
 SVM_STRENGTHS = (1.0, 3.0, 10.0)
@@ -40,7 +40,9 @@ def fit_logistic(
     head = LinearHead(values.shape[1], classes)
     for strength in LOGISTIC_STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=300, class_weight=weights)
-        weight, bias = all_classes(model.fit(values[train], truth[train]), classes)
+        with unsettled():
+            model.fit(values[train], truth[train])
+        weight, bias = all_classes(model, classes)
         score = uar(truth[dev], (values[dev] @ weight.T + bias).argmax(1))
         if score > best["dev_uar"]:
             best = {"dev_uar": score, "strength": strength}
