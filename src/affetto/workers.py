@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -19,8 +20,8 @@ def cores() -> int:
 
 
 def can_fork() -> bool:
-    """Whether this process can be copied as it is: not everywhere, and not safely beside other threads."""
-    return threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+    """Whether this process can be copied as it is: on Linux, and not safely beside other threads."""
+    return sys.platform == "linux" and threading.active_count() == 1
 
 
 @contextmanager
