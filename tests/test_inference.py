@@ -332,10 +332,11 @@ def test_processes_give_what_threads_give(
     model: Path, recogniser: Recogniser, folder: Path, tmp_path: Path
 ) -> None:
     write_odd(tmp_path / "odd")
-    soundfile.write(tmp_path / "odd" / "z.wav", voice(70), RATE)
+    for name, seconds in (("long", 70), ("longer", 150)):
+        soundfile.write(tmp_path / "odd" / f"{name}.wav", voice(seconds), RATE)
     sources = [folder, tmp_path / "odd"]
     said = by_processes(model, os.pathsep.join(map(str, sources)), tmp_path / "many.csv")
-    assert said == "1 23 5 0\n"
+    assert said == "1 24 5 0\n"
     predict(recogniser, sources, tmp_path / "few.csv", workers=1)
     many, few = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("many", "few"))
     pd.testing.assert_frame_equal(many, few, atol=1e-5)

@@ -8,6 +8,7 @@ a process of its own. What comes out has the order of what went in.
 """
 
 import ctypes
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -37,11 +38,15 @@ BATCH_SECONDS = 24.0
 """Seconds of sound, padding included, that go through the network at once (at least one piece)."""
 
 GROUP_CLIPS = 256
-"""Clips that a process takes at once."""
+"""Clips that a process takes at once, at most."""
+
+GROUP_BYTES = 8 << 20
+"""Bytes of recordings that it takes at once, unless one clip has more: minutes, however they are encoded."""
 
 _KEPT = ((-3, 32 << 20), (-1, 512 << 20))
 """Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
 
+_LATER = "later"  # the fault of a clip that a process leaves to its parent
 _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
 _TASKS_AHEAD = 8
 _MOST_WORKERS = 8
@@ -100,9 +105,10 @@ def _by_chunks(
     hop: float | None,
     pool: Executor,
     chunk_seconds: float,
+    later: bool = False,
 ) -> Iterator[Computed]:
     waiting: deque[tuple[list[Piece], list[_Job]]] = deque()
-    for chunk in _chunks(_pieces(everything, pool, window, hop), chunk_seconds):
+    for chunk in _chunks(_pieces(everything, pool, window, hop, later), chunk_seconds):
         jobs = [
             (batch, pool.submit(_run, compute, [chunk[place] for place in batch])) for batch in batches(chunk)
         ]
@@ -123,18 +129,20 @@ def _by_processes(
     workers: int,
     chunk_seconds: float,
 ) -> Iterator[Computed]:
+    """Has groups of clips done by copies of this process; what is long is done here, as it comes."""
+
     def work(group: list[Clip]) -> list[_Told]:
         place = {clip: number for number, clip in enumerate(group)}
         return [
             (place[piece.clip], piece.start, piece.end, piece.fault, piece.last, row)
-            for piece, row in _by_chunks(group, compute, window, hop, Here(), chunk_seconds)
+            for piece, row in _by_chunks(group, compute, window, hop, Here(), chunk_seconds, later=True)
         ]
 
-    iterator = iter(everything)
+    groups = _groups(everything)
     waiting: deque[tuple[list[Clip], Future[list[_Told]]]] = deque()
-    with processes(workers, _begin, (work,)) as pool:
+    with processes(workers, _begin, (work,)) as pool, threads(workers) as own:
         while True:
-            while len(waiting) < 2 * workers and (group := list(islice(iterator, GROUP_CLIPS))):
+            while len(waiting) < 2 * workers and (group := next(groups, None)):
                 waiting.append((group, pool.submit(_do, group)))
             if not waiting:
                 return
@@ -148,7 +156,38 @@ def _by_processes(
                 ) from error
             del future
             for place, start, end, fault, last, row in told:
-                yield Piece(group[place], start, end, None, fault, last), row
+                if fault == _LATER:
+                    yield from _by_chunks([group[place]], compute, window, hop, own, chunk_seconds)
+                else:
+                    yield Piece(group[place], start, end, None, fault, last), row
+
+
+def _groups(everything: Iterable[Clip]) -> Iterator[list[Clip]]:
+    group: list[Clip] = []
+    size = 0
+    for clip in everything:
+        own = _bytes(clip)
+        if group and (len(group) == GROUP_CLIPS or size + own > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(clip)
+        size += own
+    if group:
+        yield group
+
+
+def _bytes(clip: Clip) -> int:
+    """Returns about how many bytes a clip has: those of its file, or of its part as 16 bits at 16 kHz."""
+    if clip.end is not None:
+        return round(2 * SAMPLE_RATE * (clip.end - (clip.start or 0.0)))
+    if isinstance(clip.sound, tuple):
+        return clip.sound[0].nbytes
+    if isinstance(clip.sound, bytes):
+        return len(clip.sound)
+    try:
+        return os.stat(clip.sound).st_size
+    except (OSError, ValueError):  # decoding says why
+        return 0
 
 
 _WORK: list[Callable[[list[Clip]], list[_Told]]] = []  # in a process that takes groups: what it does
@@ -203,14 +242,15 @@ def keep_memory() -> None:
 
 
 def _pieces(
-    everything: Iterable[Clip], pool: Executor, window: float | None, hop: float | None
+    everything: Iterable[Clip], pool: Executor, window: float | None, hop: float | None, later: bool
 ) -> Iterator[Piece]:
     for some, future in _ahead(everything, pool):
         results = future.result()
         del future
         results.reverse()
         for clip in some:
-            yield from cut(clip, results.pop(), window, hop)
+            samples = results.pop()
+            yield from cut(clip, _LATER if later and samples is None else samples, window, hop)
 
 
 def _ahead(
