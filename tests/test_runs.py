@@ -119,6 +119,7 @@ def test_a_setting_that_came_later_was_as_its_default_is(tmp_path: Path) -> None
         projector: int = 0
 
     RunFolder(tmp_path).start(Before())
+    RunFolder(tmp_path).log(epoch=1)
     with pytest.raises(RunError, match="other settings"):
         RunFolder(tmp_path).start(After(projector=2))
     with pytest.raises(RunError, match="other settings"):
@@ -133,6 +134,7 @@ def test_a_setting_that_came_later_was_as_its_default_is(tmp_path: Path) -> None
 def test_another_configuration_or_manifest_is_refused(tmp_path: Path, finished: bool) -> None:
     run = RunFolder(tmp_path)
     run.start(Asked(), manifest_sha256="a")
+    run.log(epoch=1)
     if finished:
         run.finish()
     with pytest.raises(RunError, match="other settings"):
@@ -140,6 +142,15 @@ def test_another_configuration_or_manifest_is_refused(tmp_path: Path, finished: 
     with pytest.raises(RunError, match="manifest_sha256 'a', now it is 'b'"):
         run.start(Asked(), manifest_sha256="b")
     assert "epochs: 3" in (run / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_run_that_was_refused_at_once_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.start(Asked(), manifest_sha256="a")
+    (tmp_path / "seed-0").mkdir()
+    assert run.start(Asked(epochs=4), manifest_sha256="b")
+    assert "epochs: 4" in (run / "config.yaml").read_text(encoding="utf-8")
+    assert json.loads((run / "env.json").read_text(encoding="utf-8"))["manifest_sha256"] == "b"
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class RunFolder:
         """
         text = dump(settings)
         written = self.path / "config.yaml"
-        if written.exists() and not _says(written, settings, text):
+        if written.exists() and not _says(written, settings, text) and self._begun():
             raise RunError(
                 f"{self.path} was made with other settings (see its config.yaml); "
                 "name another folder with -o, or remove this one"
@@ -156,11 +156,16 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        if (self.path / "env.json").exists():
+        if (self.path / "env.json").exists() and self._begun():
             self._same_facts(facts)
         write_text(written, text)
         write_json(self.path / "env.json", environment(**facts))
         return True
+
+    def _begun(self) -> bool:
+        """Whether there is more than what was asked for: a run that was refused at once left no more."""
+        files = (path.name for path in self.path.rglob("*") if path.is_file())
+        return any(name not in ("config.yaml", "env.json") for name in files)
 
     def _same_facts(self, facts: Mapping[str, Any]) -> None:
         before = json.loads((self.path / "env.json").read_text(encoding="utf-8"))

@@ -51,8 +51,21 @@ def test_join_puts_corpora_together(path: Path) -> None:
     joined = path.parent / "both.parquet"
     result = CliRunner().invoke(app, ["join", str(path), str(other), "-o", str(joined)])
     assert "20 utterances of toy, twin" in result.output
+    assert "different people: f01, m01" in result.output
     assert Manifest.read(joined).speakers == ["toy/f01", "toy/m01", "twin/f01", "twin/m01"]
     assert all(file.exists() for file in Manifest.read(joined).paths)
+
+
+@pytest.mark.parametrize("words", [["join", "m.csv", "other.csv"], ["relabel", "m.csv", "--map", "basic-6"]])
+def test_what_is_read_is_not_written_over(
+    path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    Manifest.read(path).write(Path("other.csv"))
+    before = path.read_bytes()
+    result = CliRunner().invoke(app, [*words, "-o", str(path)])
+    assert "is read, and would be written over" in str(result.exception)
+    assert path.read_bytes() == before
 
 
 def test_relabel_lists_what_a_map_would_drop(path: Path) -> None:

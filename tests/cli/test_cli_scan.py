@@ -52,6 +52,20 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     )
 
 
+def test_a_sheet_is_not_written_over(tmp_path: Path) -> None:
+    sheet = tmp_path / "l.csv"
+    sheet.write_text("clip,mood\na.wav,Wut\n")
+    with pytest.raises(ConfigError, match="is read, and would be written over"):
+        run("table", sheet, "-o", tmp_path / "." / "l.csv", "--column", "file=clip")
+    assert sheet.read_text().startswith("clip,mood")
+
+
+def test_a_scan_without_speakers_says_how_to_name_them(tmp_path: Path) -> None:
+    toy.write(tmp_path / "audio", speakers=1, sentences=1, takes=1)
+    said = run("table", tmp_path / "audio", "-o", tmp_path / "m.csv", "--pattern", "(?P<who>f01)")
+    assert "--column speaker=COLUMN" in said
+
+
 def test_columns_are_mapped(tmp_path: Path) -> None:
     toy.write(tmp_path, speakers=1, sentences=1, takes=1)
     (tmp_path / "l.csv").write_text("clip,mood\nf01/f01_s01_anger_t01.flac,Wut\n")

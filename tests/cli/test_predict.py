@@ -47,6 +47,27 @@ def run(*words: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_file_of_something_else_is_left_alone(
+    model: Path, folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / f"labels.{suffix}"
+    if suffix == "parquet":
+        pd.DataFrame({"Clip": ["a"]}).to_parquet(out)
+    else:
+        out.write_text("Clip,Mood\na,b\n" if suffix == "csv" else '{"Clip": "a"}\n')
+    before = out.read_bytes()
+    with pytest.raises(AffettoError, match="is no output of predict"):
+        run(folder, "-m", model, "-o", out)
+    assert out.read_bytes() == before
+
+
+def test_the_folder_of_the_run_stands_for_its_recogniser(model: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recogniser").symlink_to(model)
+    assert run(folder / "0.flac", "-m", tmp_path / "run", "-o", tmp_path / "out.csv")[0] == 0
+
+
 def test_files_folders_and_lists_become_one_table(model: Path, folder: Path, tmp_path: Path) -> None:
     Manifest(pd.DataFrame({"file": ["1.flac", "2.flac"]}), {"": folder}).write(tmp_path / "list.csv")
     out = tmp_path / "out.jsonl"

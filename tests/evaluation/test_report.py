@@ -201,10 +201,15 @@ def test_enrolment_is_stated_in_every_table_of_scores() -> None:
 
 def test_a_curve_is_drawn_where_one_is_given() -> None:
     curve = pd.DataFrame(
-        {"enrolment": [0, 5, "all"], "uar": [0.5, 0.55, 0.6], "difference": [None, 0.05, 0.1]}
+        {
+            "enrolment": [0, 5, "all"],
+            "utterances": [96, 36, 96],
+            "uar": [0.5, 0.55, 0.6],
+            "difference": [None, 0.05, 0.1],
+        }
     )
     report = summarise(predictions(), PROTOCOL, DEV, curve=curve, draws=50)
-    assert "| all | 60.0 | +10.0 |" in report.markdown()
+    assert "| all | 96 | 60.0 | +10.0 |" in report.markdown()
     assert "enrolment" in report.pictures()
     assert "nan" not in report.markdown()
 

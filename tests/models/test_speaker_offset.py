@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from affetto.models.enrolment import SpeakerOffset, adapted
+from affetto.models.enrolment import SpeakerOffset, adapted, spread
 
 CLASSES, DIM = 4, 6
 
@@ -48,6 +48,10 @@ def knowing(labels: np.ndarray) -> Tensor:
 def slow_estimate(offset: SpeakerOffset, projected: Tensor, scores: Tensor) -> list[float]:
     """The formula, number by number."""
     count, rank = projected.shape
+    shares = [sum(math.exp(scores[n, k]) for n in range(count)) / count for k in range(CLASSES)]
+    entropy = -sum(share * math.log(share) for share in shares) / math.log(CLASSES)
+    low, high = offset.evenness.tolist()
+    even = min(1.0, max(0.0, (entropy - low) / (high - low)))
     result = [0.0] * rank
     for step in range(offset.rounds + 1):
         total = [0.0] * rank
@@ -56,9 +60,14 @@ def slow_estimate(offset: SpeakerOffset, projected: Tensor, scores: Tensor) -> l
             if step:
                 vector = [float(projected[utterance, r]) - result[r] for r in range(rank)] + result
                 logits = [
-                    float(offset.trust) * logits[k]
-                    + float(offset.head.linear.bias[k])
-                    + sum(float(offset.head.linear.weight[k, r]) * vector[r] for r in range(2 * rank))
+                    sum(
+                        share * float(trust) * logits[k]
+                        + share * float(head.linear.bias[k])
+                        + share * sum(float(head.linear.weight[k, r]) * vector[r] for r in range(2 * rank))
+                        for share, trust, head in zip(
+                            (1 - even, even), offset.trust, (offset.one_sided, offset.even), strict=True
+                        )
+                    )
                     for k in range(CLASSES)
                 ]
             highest = max(logits)
@@ -70,7 +79,7 @@ def slow_estimate(offset: SpeakerOffset, projected: Tensor, scores: Tensor) -> l
         for r in range(rank):
             between, within = float(offset.between[r]), float(offset.within[r])
             result[r] = between / (between + within / count) * total[r]
-    return result
+    return [*result, even]
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
@@ -79,7 +88,8 @@ def test_estimates_are_those_of_slow_loops(rounds: int) -> None:
     world = World()
     offset = world.fitted()
     offset.rounds = rounds
-    offset.trust.fill_(0.5)
+    offset.trust.copy_(torch.tensor([1.5, 0.5]))
+    offset.evenness.copy_(torch.tensor([0.5, 1.0]))
     offset.requires_grad_(False)
     labels = np.array([0, 1, 1, 3, 2])
     projected = offset.project(world.say(world.speaker(), labels))
@@ -98,7 +108,7 @@ def test_known_offsets_are_recovered_the_better_the_more_is_heard() -> None:
             speaker = world.speaker()
             labels = world.generator.integers(CLASSES, size=count)
             estimate = offset.estimate(offset.project(world.say(speaker, labels)), knowing(labels))
-            found.append(float((estimate - world.truth(offset, speaker)).square().mean()))
+            found.append(float((estimate[:-1] - world.truth(offset, speaker)).square().mean()))
         errors[count] = float(np.mean(found))
     assert errors[4] > errors[16] > errors[200]
     spread = float(offset.between.mean())
@@ -118,7 +128,7 @@ def test_one_emotion_only_does_better_than_the_plain_mean(certain: bool) -> None
         # A recogniser that is right half of the time, and says so, still helps.
         scores = knowing(labels) if certain else knowing(labels).clamp_max(1.1).log_softmax(1)
         truth = world.truth(offset, speaker)
-        ours.append(float((offset.estimate(projected, scores) - truth).square().mean()))
+        ours.append(float((offset.estimate(projected, scores)[:-1] - truth).square().mean()))
         plain.append(float((projected.mean(0) - truth).square().mean()))
     assert np.mean(ours) < (0.1 if certain else 0.6) * np.mean(plain)
 
@@ -130,7 +140,7 @@ def test_a_single_utterance_is_trusted_less() -> None:
     scores = torch.zeros(1, CLASSES)  # every class alike: nothing is expected of any
     one = offset.estimate(vector, scores)
     many = offset.estimate(vector.expand(50, -1), scores.expand(50, -1))
-    assert (one.abs() < many.abs()).all()
+    assert (one.abs() < many.abs())[:-1].all()
     assert not offset.estimate(vector[:0], scores[:0]).any()
 
 
@@ -155,3 +165,25 @@ def test_adapted_vectors_hold_the_rest_and_the_offset() -> None:
     projected, offset = torch.randn(3, 2), torch.randn(2)
     assert torch.equal(adapted(projected, offset), torch.cat([projected - offset, offset.expand(3, 2)], 1))
     assert torch.equal(adapted(projected, offset.expand(3, 2)), adapted(projected, offset))
+
+
+def test_what_is_known_counts_the_more_the_more_even_the_moods() -> None:
+    world = World()
+    offset = world.fitted()
+    offset.evenness.copy_(torch.tensor([0.2, 0.9]))
+    offset.trust.copy_(torch.tensor([2.0, 0.5]))
+    mixed, angry = np.arange(12) % CLASSES, np.zeros(12, int)
+    found = {}
+    for name, labels in (("mixed", mixed), ("angry", angry)):
+        found[name] = offset.estimate(offset.project(world.say(world.speaker(), labels)), knowing(labels))
+    assert float(found["mixed"][-1]) == 1.0
+    assert float(found["angry"][-1]) == 0.0
+    assert float(spread(knowing(mixed))) == pytest.approx(1, abs=1e-5)
+    assert float(spread(knowing(angry))) == pytest.approx(0, abs=1e-5)
+    projected, scores = torch.randn(3, DIM), torch.randn(3, CLASSES).log_softmax(1)
+    for name, trust, head in (("mixed", 0.5, offset.even), ("angry", 2.0, offset.one_sided)):
+        expected = trust * scores + head(adapted(projected, found[name][:-1]))
+        torch.testing.assert_close(offset.combine(scores, projected, found[name]), expected)
+    both = torch.stack([found["mixed"], found["angry"], found["mixed"]])
+    each = [offset.combine(scores[[n]], projected[[n]], both[n]) for n in range(3)]
+    torch.testing.assert_close(offset.combine(scores, projected, both), torch.cat(each))

@@ -19,7 +19,7 @@ from smallest import EXACT, TINY, tiny
 from torch import Tensor
 
 from affetto.corpora.manifest import Manifest
-from affetto.errors import RunError
+from affetto.errors import ProtocolError, RunError
 from affetto.models.checkpoint import load_weights, read_config
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.ge2e import published_weights
@@ -327,3 +327,12 @@ def test_baselines_are_what_scikit_learn_says(
     assert score > 0.2
     assert "strength" in json.loads((run / "meta.json").read_text("utf-8"))["choices"]["seed-0/fold-1"]
     assert classifier.enrolment is not None
+
+
+def test_a_training_part_of_one_emotion_is_refused(corpus: Manifest, tmp_path: Path) -> None:
+    angry = corpus.where(corpus.table["emotion"] == "anger")
+    for protocol, words in (("speaker-kfold", "are anger"), ("leave-one-speaker-out", "are anger")):
+        settings = finetune_settings(protocol=protocol, encoder="functionals")
+        with pytest.raises(ProtocolError, match=f"{words}; at least two emotions are needed"):
+            finetune(angry, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -82,3 +82,10 @@ def test_what_cannot_be_is_refused(given: dict[str, object], message: str) -> No
 def test_an_unknown_setting_deep_inside_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'embedder.encoder.width'"):
         finetune_settings(overrides=("embedder.encoder.widht=8",), protocol="speaker-kfold")
+
+
+def test_an_encoder_that_is_no_name_says_what_it_may_be() -> None:
+    with pytest.raises(ConfigError, match=r"embedder\.encoder\.width=16"):
+        finetune_settings(None, ("encoder.width=16",), protocol="speaker-kfold")
+    with pytest.raises(ConfigError, match="there is no folder runs/nope either"):
+        finetune_settings(protocol="speaker-kfold", encoder="runs/nope")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affetto.cli.outcome import refuse_input
+
 app = typer.Typer(help="Describe, check, relabel and join manifests.", no_args_is_help=True)
 
 _Path = Annotated[Path, typer.Argument(help="the manifest")]
@@ -54,6 +56,7 @@ def relabel(
     """
     from affetto.corpora.manifest import Manifest
 
+    refuse_input(output, [manifest])
     table = Manifest.read(manifest, root)
     changed = table.relabelled(label_map, drop)
     changed.write(output)
@@ -71,6 +74,9 @@ def join(
     """Put several corpora into one manifest, e.g. for leave-one-corpus-out."""
     from affetto.corpora.manifest import Manifest
 
+    refuse_input(output, manifests)
     joined = Manifest.join([Manifest.read(path) for path in manifests])
     joined.write(output)
+    for note in joined.notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"{output}: {len(joined)} utterances of {', '.join(joined.corpora)}")

@@ -1,13 +1,28 @@
 """What a verb says at its end: what it wrote, and how to go on."""
 
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from affetto.errors import ConfigError
+
 if TYPE_CHECKING:
     from affetto.inference.output import Outcome
+
+
+def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to write over what is read.
+
+    Raises:
+        ConfigError: that names it.
+    """
+    for each in inputs:
+        if output.exists() and each.exists() and output.samefile(each):
+            raise ConfigError(f"{output} is read, and would be written over; name another file with -o")
 
 
 def report_table(outcome: "Outcome", output: str | Path, verb: str, more: str = "") -> None:
@@ -43,6 +58,10 @@ def report_run(run: Path, finished: bool, *next_steps: str) -> None:
         return
     if finished:
         typer.echo("finished before; nothing to do")
+    meta = run / "meta.json"
+    unreadable = json.loads(meta.read_text(encoding="utf-8")).get("unreadable", {}) if meta.exists() else {}
+    for key, reason in unreadable.items():
+        typer.echo(f"left out: {key}: {reason}", err=True)
     typer.echo(f"run folder: {run}")
     for line in next_steps:
         typer.echo(line)

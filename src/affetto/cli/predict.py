@@ -65,7 +65,7 @@ def predict(
     """Predict emotions: one row a recording, or one a window.
 
     The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
-    read; their rows say why.
+    read, now or by the run that left a finished output; their rows say why.
     """
     from affetto.inference import Recogniser
     from affetto.inference import predict as run_predict

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from affetto.cli.outcome import refuse_input
 from affetto.errors import ConfigError
 
 
@@ -65,12 +66,19 @@ def scan(
         if given and corpus != kind:
             raise ConfigError(f"{', '.join(sorted(given))}: only for affetto scan {kind}, got {corpus}")
         options.update(given)
+    refuse_input(output, [root])
     manifest = corpora.scan(corpus, root, **options)
     manifest.write(output)
     for note in manifest.notes:
         typer.echo(f"note: {note}", err=True)
     for file, message in manifest.errors:
         typer.echo(f"left out: {file}: {message}", err=True)
+    if not manifest.speakers:
+        typer.echo(
+            "note: no speaker is known, and almost every verb asks who speaks; table takes "
+            "--column speaker=COLUMN, or --pattern with (?P<speaker>..)",
+            err=True,
+        )
     counts = f"{len(manifest.speakers)} speakers, {len(manifest.labels)} emotions"
     typer.echo(f"{output}: {len(manifest)} utterances, {counts}")
     if manifest.errors:

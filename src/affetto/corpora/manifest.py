@@ -273,26 +273,34 @@ class Manifest:
         """Puts the rows of several manifests into one.
 
         Where two corpora use the same key or speaker id, every id of that column gets its corpus in front
-        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another.
+        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another; a note says so.
 
         Raises:
             ManifestError: when the same corpus comes with two roots.
         """
         roots: dict[str, Path] = {}
+        notes = [note for manifest in manifests for note in manifest.notes]
         for manifest in manifests:
             for corpus, root in manifest.roots.items():
                 if roots.setdefault(corpus, root) != root:
-                    raise ManifestError(f"corpus {corpus!r} has two roots: {roots[corpus]} and {root}")
+                    raise ManifestError(
+                        f"corpus {corpus!r} has two roots: {roots[corpus]} and {root}; scan them "
+                        "together, from a folder that holds both"
+                    )
         table = pd.concat([manifest.table for manifest in manifests], ignore_index=True)
         for name in ("key", "speaker"):
             used = table[["corpus", name]].dropna().drop_duplicates()
             if used[name].duplicated().any():
+                if name == "speaker":
+                    shared = sorted(set(used[name][used[name].duplicated()]))
+                    notes.append(
+                        f"speakers with one name in several corpora count as different people: {some(shared)}"
+                        "; where they are not, scan all recordings together, from a folder that holds all"
+                    )
                 filled = table[name].notna() & table["corpus"].notna()
                 table.loc[filled, name] = table.loc[filled, "corpus"] + "/" + table.loc[filled, name]
         errors = tuple(error for manifest in manifests for error in manifest.errors)
-        return Manifest(
-            table, roots, errors, tuple(note for manifest in manifests for note in manifest.notes)
-        )
+        return Manifest(table, roots, errors, tuple(notes))
 
 
 def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:

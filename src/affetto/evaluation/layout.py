@@ -148,10 +148,14 @@ def _curve(curve: pd.DataFrame, mark: str) -> Table:
     rows = []
     for entry in curve.to_dict("records"):
         line = ["" if entry[name] != entry[name] else str(entry[name]) for name in columns]
-        line += [str(normal_count(entry["enrolment"])), _interval(entry, "uar", percent)]
+        line += [str(normal_count(entry["enrolment"])), f"{entry['utterances']:,}"]
+        line.append(_interval(entry, "uar", percent))
         rows.append(line + ([_interval(entry, "difference", points)] if gaps else []))
-    heads = [*columns, "enrolment utterances", "UAR", *(["points above none"] if gaps else [])]
-    caption = f"{mark}UAR in percent; enrolment utterances are not scored"
+    heads = [*columns, "enrolled", "scored", "UAR", *(["points above none"] if gaps else [])]
+    caption = (
+        f"{mark}UAR in percent. Enrolled are so many utterances a speaker, or all of the one emotion where "
+        "there are fewer; they are not scored, and a speaker who has no more than those is left out"
+    )
     caption += "; each difference is over the utterances that both score" * gaps
     return Table(heads, rows, caption, [name not in columns for name in heads])
 

@@ -16,7 +16,7 @@ class Enrolment:
     """What some unlabelled utterances of a speaker said about how that speaker sounds.
 
     Attributes:
-        offset: subtracted from the vectors of that speaker, ``(R,)``.
+        offset: what is subtracted from the vectors of that speaker, and how far that counts, ``(R + 1,)``.
         utterances: how many it rests on.
         used: keys of those clips, which are not scored.
     """

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from affetto.errors import CheckpointError
-from affetto.models.checkpoint import CONFIG, WEIGHTS
+from affetto.models.checkpoint import CONFIG, RECOGNISER, WEIGHTS
 
 FILES = (CONFIG, WEIGHTS, "README.md")
 """All that is ever fetched from the hub."""
@@ -16,7 +16,7 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     """Returns the folder of a recogniser; fetches it from the hub where no such folder exists.
 
     Args:
-        name: a folder, or a hub id such as ``owner/name``.
+        name: a folder, of a recogniser or of the run that made one, or a hub id such as ``owner/name``.
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -24,7 +24,8 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     """
     folder = Path(name)
     if folder.is_dir():
-        return folder
+        inside = folder / RECOGNISER
+        return folder if (folder / CONFIG).exists() or not inside.is_dir() else inside
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
     if isinstance(name, Path) or not _HUB_ID.fullmatch(name):

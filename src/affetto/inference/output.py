@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from affetto.errors import AffettoError, ConfigError, unknown
+from affetto.errors import AffettoError, ConfigError, RunError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.recogniser import Recogniser, checked_hop
 from affetto.inference.rows import Predicted
@@ -131,7 +131,20 @@ def _write(handle: Any, text: str) -> None:
 
 
 def finished(path: Path) -> Outcome:
-    """Counts what an output holds; in a timeline every window."""
+    """Counts what an output holds; in a timeline every window.
+
+    Raises:
+        RunError: for a file that ``predict`` did not write.
+    """
+    try:
+        return _counted(path)
+    except (KeyError, ValueError) as error:  # no such column; no such table at all
+        raise RunError(
+            f"{path} is there, and is no output of predict; name another file with -o, or remove it"
+        ) from error
+
+
+def _counted(path: Path) -> Outcome:
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet  # type: ignore[import-untyped]
 

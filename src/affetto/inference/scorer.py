@@ -52,7 +52,7 @@ class Scorer:
 
     @torch.inference_mode()
     def offset(self, vectors: Tensor) -> Tensor:
-        """Estimates a speaker's offset, ``(R,)``, from vectors ``(N, D)``."""
+        """Estimates a speaker's offset, ``(R + 1,)``, from vectors ``(N, D)``."""
         return self.classifier.offset(vectors.to(self.device)).cpu()
 
     def readable(self, everything: Iterable[Clip]) -> tuple[list[Clip], Tensor]:

@@ -16,12 +16,13 @@ from affetto.inference.folder import find
 from affetto.inference.output import Outcome
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Source
+from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder
 from affetto.models.language import LanguageHead
 from affetto.models.representation import Representation
 
-RECOGNISER, VECTORS, ROWS = "recogniser", "vectors.npy", "vectors.csv"
+VECTORS, ROWS = "vectors.npy", "vectors.csv"
 
 
 class Hit(NamedTuple):

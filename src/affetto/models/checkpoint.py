@@ -13,6 +13,8 @@ from affetto.runs import atomic_write, write_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+RECOGNISER = "recogniser"
+"""Folder of a recogniser within the run, or the index, that has one."""
 
 
 def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:

@@ -162,7 +162,11 @@ class EmotionClassifier(nn.Module):
         return self.enrolment.project(vectors[:, self.embedder.dim :] if self.statistics_dim else vectors)
 
     def offset(self, vectors: Tensor) -> Tensor:
-        """Estimates one speaker's offset ``(R,)`` from the vectors of unlabelled utterances, ``(N, D)``."""
+        """Estimates one speaker's offset from the vectors of unlabelled utterances, ``(N, D)``.
+
+        Returns:
+            ``(R + 1,)``, as :meth:`~affetto.models.enrolment.SpeakerOffset.estimate` gives it.
+        """
         adaptable = self.adaptable(vectors)
         assert self.enrolment is not None
         return self.enrolment.estimate(adaptable, (self.scores(vectors) / self.temperature).log_softmax(1))
@@ -172,7 +176,7 @@ class EmotionClassifier(nn.Module):
 
         Args:
             vectors: from :meth:`embed`, ``(B, D)``.
-            offsets: of their speakers, ``(B, R)`` or ``(R,)``; None without enrolment.
+            offsets: of their speakers, ``(B, R + 1)`` or ``(R + 1,)``; None without enrolment.
         """
         scores = self.scores(vectors) / self.temperature
         if offsets is None:

@@ -7,9 +7,12 @@ shrunk towards zero as far as the spread within and between training speakers sa
 normal distributions with diagonal covariance).
 
 The classifier then sees the vector without the offset, and the offset itself beside it: learned from
-simulated enrolments of training speakers, some of them skewed, it finds out how far each part of an offset is
-to be trusted.
+simulated enrolments of training speakers, it finds out how far each part of an offset is to be trusted. It
+does so twice, once for enrolled utterances of even moods and once for one-sided ones, since a speaker who was
+only heard angry is known less well; what the two say is mixed by how even the guessed moods are.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -26,20 +29,28 @@ class SpeakerOffset(nn.Module):
         rank: ``R``, size of the space in which offsets live, reached by a fitted projection.
         classes: ``K``.
         rounds: how often class guesses and offset are refined in turn.
+
+    Attributes:
+        one_sided: scores adapted vectors where the moods of the enrolled utterances are one-sided.
+        even: where they are even.
+        trust: how much scores without enrolment count beside either, ``(2,)``.
+        evenness: what :func:`spread` is of one-sided moods, and of even ones, ``(2,)``.
     """
 
     def __init__(self, dim: int, rank: int, classes: int, rounds: int = 3) -> None:
         super().__init__()
         self.rounds = rounds
         self.standardise = Standardise(dim)
-        self.head = LinearHead(2 * rank, classes)
+        self.one_sided = LinearHead(2 * rank, classes)
+        self.even = LinearHead(2 * rank, classes)
         for name, value in {
             "projection": torch.zeros(rank, dim),
             "common": torch.zeros(rank),
             "class_offsets": torch.zeros(classes, rank),
             "between": torch.ones(rank),
             "within": torch.ones(rank),
-            "trust": torch.ones(()),
+            "trust": torch.ones(2),
+            "evenness": torch.tensor([0.0, 1.0]),
         }.items():
             self.register_buffer(name, value)
         self.projection: Tensor
@@ -48,6 +59,7 @@ class SpeakerOffset(nn.Module):
         self.between: Tensor
         self.within: Tensor
         self.trust: Tensor
+        self.evenness: Tensor
 
     def fit(self, vectors: Tensor, labels: Tensor, speakers: Tensor) -> "SpeakerOffset":
         """Takes projection and spread from labelled training utterances, and returns itself.
@@ -85,36 +97,54 @@ class SpeakerOffset(nn.Module):
 
     @torch.no_grad()
     def estimate(self, projected: Tensor, scores: Tensor) -> Tensor:
-        """Estimates one speaker's offset from unlabelled utterances.
+        """Estimates what unlabelled utterances of one speaker tell.
 
         Args:
-            projected: from :meth:`project`, ``(N, R)``; none at all gives a zero offset.
+            projected: from :meth:`project`, ``(N, R)``; none at all gives zeros.
             scores: log-probabilities that the recogniser gives them without enrolment, ``(N, K)``.
 
         Returns:
-            The offset, ``(R,)``.
+            The offset, and at the end how even the moods are, from 0 to 1: ``(R + 1,)``.
         """
-        offset = torch.zeros_like(self.common)
+        speaker = torch.cat([torch.zeros_like(self.common), torch.zeros_like(self.trust[:1])])
         if not len(projected):
-            return offset
+            return speaker
+        low, high = self.evenness
+        speaker[-1] = ((spread(scores) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         shrinkage = self.between / (self.between + self.within / len(projected))
         for step in range(self.rounds + 1):
-            guesses = (self.combine(scores, projected, offset) if step else scores).softmax(1)
-            offset = shrinkage * (projected - guesses @ self.class_offsets).mean(0)
-        return offset
+            guesses = (self.combine(scores, projected, speaker) if step else scores).softmax(1)
+            speaker[:-1] = shrinkage * (projected - guesses @ self.class_offsets).mean(0)
+        return speaker
 
-    def combine(self, scores: Tensor, projected: Tensor, offsets: Tensor) -> Tensor:
+    def combine(self, scores: Tensor, projected: Tensor, speakers: Tensor) -> Tensor:
         """Joins scores without enrolment and what the vectors say once their speakers' offsets are known.
 
         Args:
             scores: log-probabilities without enrolment, ``(B, K)``.
             projected: from :meth:`project`, ``(B, R)``.
-            offsets: ``(B, R)`` or ``(R,)``.
+            speakers: from :meth:`estimate`, ``(B, R + 1)`` or ``(R + 1,)``.
 
         Returns:
             Scores, ``(B, K)``.
         """
-        return torch.as_tensor(self.trust * scores + self.head(adapted(projected, offsets)))
+        inputs, even = adapted(projected, speakers[..., :-1]), speakers[..., -1:]
+        one_sided = self.trust[0] * scores + self.one_sided(inputs)
+        mixed = self.trust[1] * scores + self.even(inputs)
+        return torch.as_tensor(one_sided + even * (mixed - one_sided))
+
+
+def spread(scores: Tensor) -> Tensor:
+    """Returns how evenly guesses are spread over the classes: 0 where all are one class, 1 for equal shares.
+
+    Args:
+        scores: log-probabilities, ``(N, K)``.
+
+    Returns:
+        The entropy of the mean guess over that of equal shares, ``()``.
+    """
+    shares = scores.softmax(1).mean(0)
+    return torch.as_tensor(-torch.special.xlogy(shares, shares).sum() / math.log(len(shares)))
 
 
 def adapted(projected: Tensor, offsets: Tensor) -> Tensor:

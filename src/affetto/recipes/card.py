@@ -36,7 +36,8 @@ tags: [speech-emotion-recognition]
 # Speech emotion recogniser ({config["encoder"]})
 {stamp}
 - {kind}: {labels}
-{left_out}- Protocol: `{config["protocol"]}`; {score}
+{left_out}- Protocol: `{config["protocol"]}`; {score}, by which it was chosen;
+  others will score lower, as the report of `affetto evaluate` says
 - Speakers heard with labels: {len(config["speakers_seen"]["with_labels"])} (listed in `config.json`)
 - {elsewhere}
 - Manifest hash: `{config["manifest_sha256"]}`

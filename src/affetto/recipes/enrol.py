@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from torch import Tensor
 
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.enrolment import SpeakerOffset, adapted
+from affetto.models.enrolment import SpeakerOffset, adapted, spread
 
 SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, beside none and all others of the speaker."""
@@ -22,7 +22,11 @@ SIZES = (5, 10, 20)
 SKEWED_SIZE = 10
 ALL = "all"
 _STRENGTHS = (0.001, 0.003, 0.01)
-_TRUSTS = (0.5, 0.75, 1.0, 1.25, 1.5)
+_TRUSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+_ALWAYS = {
+    "one_sided": (2.0, 3.0),
+    "even": (-2.0, -1.0),
+}  # evenness by which all moods count as one-sided, or as even
 _ROUNDS = 2
 _REPEATS = 4  # simulated enrolments of each speaker, size and mix
 _SCORED = 12  # utterances scored in one simulated enrolment
@@ -82,13 +86,14 @@ def fit_enrolment(
 ) -> dict[str, float]:
     """Fits a classifier's :class:`~affetto.models.enrolment.SpeakerOffset`.
 
-    Training speakers play the part of new ones: some of their utterances, at random or of one emotion only,
-    give an offset, and a logistic regression learns to tell the emotion of their others without it. Their
-    classes are guessed by a model that never saw them, since the recogniser knows its own training
-    utterances too well. How strong the regression is held down and how much it counts beside the scores
-    without enrolment is chosen on dev speakers in the same way: no mix of enrolment utterances may lose, or
-    the worst as little as possible, since who enrols a speaker rarely knows in which mood the utterances
-    were said; among those, the mean over mixes decides.
+    Training speakers play the part of new ones: some of their utterances give an offset, and a logistic
+    regression learns to tell the emotion of their others without it. Their classes are guessed by a model
+    that never saw them, since the recogniser knows its own training utterances too well. There are two of
+    them. One learns from enrolments at random, for even moods. The other learns from those and from
+    enrolments of one emotion only, for one-sided moods. How strong each is held down and how much it counts
+    beside the scores without enrolment is chosen on dev speakers in the same way: the first gains the most
+    with random utterances; the second gains the most where it gains least, over all mixes and numbers of
+    utterances, since who enrols a speaker rarely knows in which mood the utterances were said.
 
     Args:
         classifier: fitted otherwise, made with a rank.
@@ -100,7 +105,8 @@ def fit_enrolment(
         seed: of the draws.
 
     Returns:
-        What was chosen, its dev score over all mixes, the gain in the worst mix and over the mixes.
+        What was chosen, its dev score over all mixes and numbers of utterances, the gain in the worst of them
+        and the mean gain.
     """
     offset = classifier.enrolment
     assert offset is not None
@@ -124,48 +130,67 @@ def fit_enrolment(
     places = np.ix_(train, np.unique(truth[train]))
     guesses[places] = torch.from_numpy(np.maximum(guessed, -1e4)).float()
     own = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
-    best: dict[str, float] = {"worst_gain": -2.0, "mean_gain": -2.0}
-    chosen: dict[str, Tensor] = {}
-    temperature = 1.0
     classes = int(truth.max()) + 1
     mixes: list[int | None] = [None, *np.unique(truth[dev]).tolist()]
-    for strength in _STRENGTHS:
-        # First with guesses as they are, then with guesses refined by the regression of the first round.
-        for refined in range(_ROUNDS):
-            offset.rounds = 3 if refined else 0
-            varied = [mix for _ in range(_REPEATS) for mix in (None, None, int(generator.integers(classes)))]
-            inputs, labels, _ = _simulate(
-                offset, adaptable, guesses, truth, speakers, train, generator, varied, _SCORED
-            )
-            with unsettled():
-                regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), labels)
-            offset.head.assign(*all_classes(regression, len(offset.class_offsets)))
-        for trust in _TRUSTS:
-            offset.trust.fill_(trust)
-            everything: list[tuple[Tensor, NDArray[np.int64]]] = []
-            gains: list[float] = []
-            for mix in mixes:
-                drawn = np.random.default_rng([seed, 8])
-                repeated = [mix] * _REPEATS
-                inputs, labels, scores = _simulate(
-                    offset, adaptable, own, truth, speakers, dev, drawn, repeated, None
+
+    def scored(mix: int | None, size: int) -> tuple[Tensor, NDArray[np.int64], float]:
+        """Returns enrolled scores of dev utterances, their classes, and what enrolment gains in UAR."""
+        drawn = np.random.default_rng([seed, 8])
+        projected, offsets, labels, plain = _simulate(
+            offset, adaptable, own, truth, speakers, dev, drawn, [mix] * _REPEATS, (size,), None
+        )
+        joined = offset.combine(plain, projected, offsets)
+        before, after = (uar(labels, values.argmax(1).numpy()) for values in (plain, joined))
+        return joined, labels, after - before
+
+    every = [(mix, size) for mix in mixes for size in SIZES if _can_draw(dev, speakers, truth, size, mix)]
+    best: dict[str, float] = {}
+    for head, name in ((offset.one_sided, "one_sided"), (offset.even, "even")):
+        highest = (-3.0, -3.0)
+        chosen: dict[str, Tensor] = {}
+        offset.evenness.copy_(torch.tensor(_ALWAYS[name]))
+        for strength in _STRENGTHS:
+            offset.trust.fill_(1.0)
+            # First with guesses as they are, then with guesses refined by the regression of the first round.
+            for refined in range(_ROUNDS):
+                offset.rounds = 3 if refined else 0
+                varied = [
+                    mix for _ in range(_REPEATS) for mix in (None, None, int(generator.integers(classes)))
+                ]
+                projected, offsets, labels, _ = _simulate(
+                    offset,
+                    adaptable,
+                    guesses,
+                    truth,
+                    speakers,
+                    train,
+                    generator,
+                    [mix for mix in varied if mix is None or name == "one_sided"],
+                    SIZES,
+                    _SCORED,
                 )
-                joined = offset.trust * scores + offset.head(inputs)
-                plain, enrolled = (values.argmax(1).numpy() for values in (scores, joined))
-                gains.append(uar(labels, enrolled) - uar(labels, plain))
-                everything.append((joined, labels))
-            worst, mean = min(gains), float(np.mean(gains))
-            if (min(0.0, worst), mean) > (min(0.0, best["worst_gain"]), best["mean_gain"]):
-                joined = torch.cat([one for one, _ in everything])
-                labels = np.concatenate([one for _, one in everything])
-                score = uar(labels, joined.argmax(1).numpy())
-                best = {"worst_gain": worst, "mean_gain": mean, "dev_uar": score}
-                best |= {"strength": strength, "trust": trust}
-                chosen = {name: tensor.clone() for name, tensor in offset.state_dict().items()}
-                temperature = fit_temperature(joined, torch.from_numpy(labels))
-    offset.load_state_dict(chosen)
-    classifier.enrolled_temperature.fill_(temperature)
-    return best
+                inputs = adapted(projected, offsets[:, :-1])
+                with unsettled():
+                    regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), labels)
+                head.assign(*all_classes(regression, len(offset.class_offsets)))
+            for trust in _TRUSTS:
+                offset.trust.fill_(trust)
+                gains = [scored(*cell)[2] for cell in every if name == "one_sided" or cell[0] is None]
+                reached = (min(gains) if name == "one_sided" else 0.0, float(np.mean(gains)))
+                if reached > highest:
+                    highest = reached
+                    best |= {f"strength_{name}": strength, f"trust_{name}": trust}
+                    chosen = {part: tensor.clone() for part, tensor in head.state_dict().items()}
+        head.load_state_dict(chosen)
+    offset.trust.copy_(torch.tensor([best["trust_one_sided"], best["trust_even"]]))
+    offset.evenness.copy_(torch.tensor(_evenness(own, truth, speakers, dev, seed, mixes)))
+    everything = [scored(*cell) for cell in every]
+    gains = [gain for _, _, gain in everything]
+    joined = torch.cat([one for one, _, _ in everything])
+    labels = np.concatenate([one for _, one, _ in everything])
+    classifier.enrolled_temperature.fill_(fit_temperature(joined, torch.from_numpy(labels)))
+    best |= {"worst_gain": min(gains), "mean_gain": float(np.mean(gains))}
+    return best | {"dev_uar": uar(labels, joined.argmax(1).numpy())}
 
 
 def enrolled_probabilities(
@@ -217,20 +242,53 @@ def _simulate(
     rows: NDArray[np.int64],
     generator: np.random.Generator,
     mixes: Sequence[int | None],
+    sizes: Sequence[int],
     scored: int | None,
-) -> tuple[Tensor, NDArray[np.int64], Tensor]:
-    """Enrols every speaker in each mix and size; returns what was scored: adapted vectors, labels, scores."""
-    parts: list[tuple[Tensor, NDArray[np.int64], Tensor]] = []
-    for size in SIZES:
+) -> tuple[Tensor, Tensor, NDArray[np.int64], Tensor]:
+    """Enrols every speaker in each mix and size.
+
+    Returns:
+        Of what was scored: projected vectors, what is known of their speakers ``(B, R + 1)``, labels, scores.
+    """
+    parts: list[tuple[Tensor, Tensor, NDArray[np.int64], Tensor]] = []
+    for size in sizes:
         for emotion in mixes:
             for draw in draws(rows, speakers, truth, size, generator, emotion):
                 enrolled = torch.from_numpy(draw.enrolled)
-                shift = offset.estimate(adaptable[enrolled], scores[enrolled])
+                known = offset.estimate(adaptable[enrolled], scores[enrolled])
                 kept = generator.permutation(draw.scored)[:scored]
                 index = torch.from_numpy(kept)
-                parts.append((adapted(adaptable[index], shift), truth[kept], scores[index]))
-    inputs, labels, own = zip(*parts, strict=True)
-    return torch.cat(inputs), np.concatenate(labels), torch.cat(own)
+                parts.append((adaptable[index], known.expand(len(kept), -1), truth[kept], scores[index]))
+    projected, offsets, labels, own = zip(*parts, strict=True)
+    return torch.cat(projected), torch.cat(offsets), np.concatenate(labels), torch.cat(own)
+
+
+def _evenness(
+    scores: Tensor,
+    truth: NDArray[np.int64],
+    speakers: NDArray[np.str_],
+    rows: NDArray[np.int64],
+    seed: int,
+    mixes: Sequence[int | None],
+) -> tuple[float, float]:
+    """Returns how evenly guesses are spread: upper quartile of one emotion only, median of random ones."""
+    generator = np.random.default_rng([seed, 9])
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for size in SIZES:
+        for emotion in mixes:
+            for draw in draws(rows, speakers, truth, size, generator, emotion):
+                found[emotion is None].append(float(spread(scores[torch.from_numpy(draw.enrolled)])))
+    return float(np.quantile(found[False] or [0.0], 0.75)), float(np.median(found[True]))
+
+
+def _can_draw(
+    rows: NDArray[np.int64],
+    speakers: NDArray[np.str_],
+    truth: NDArray[np.int64],
+    size: int,
+    emotion: int | None,
+) -> bool:
+    return any(True for _ in draws(rows, speakers, truth, size, np.random.default_rng(0), emotion))
 
 
 @contextmanager

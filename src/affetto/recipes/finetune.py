@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from affetto import __version__
 from affetto.corpora.manifest import Manifest
-from affetto.errors import RunError
-from affetto.models.checkpoint import save_weights
+from affetto.errors import ProtocolError, RunError
+from affetto.models.checkpoint import RECOGNISER, save_weights
 from affetto.models.classifier import EmotionClassifier
 from affetto.progress import progress
 from affetto.protocols.pieces import Fold
-from affetto.protocols.protocol import load_protocol
+from affetto.protocols.protocol import Protocol, load_protocol
 from affetto.recipes.card import model_card
 from affetto.recipes.enrol import ALL, SIZES, SKEWED_SIZE, Draw, all_others, draws, enrolled_probabilities
 from affetto.recipes.evaluate import ENROLLED, META, PREDICTIONS
@@ -30,7 +30,6 @@ from affetto.recipes.methods import FinetuneSettings
 from affetto.runs import RunFolder, atomic_write, write_json, write_text
 from affetto.training import STATE, make_accelerator
 
-RECOGNISER = "recogniser"
 DEV_SCORES = ("dev_uar", "dev_ccc")
 
 
@@ -54,7 +53,9 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
         RunError: when the folder is in use or holds other settings.
     """
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
-    load_protocol(settings.protocol).folds(manifest)  # a protocol that does not fit leaves no folder behind
+    # A protocol that does not fit leaves no folder behind.
+    protocol = load_protocol(settings.protocol)
+    _check_classes(protocol, manifest, protocol.folds(manifest))
     run = RunFolder(out)
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
@@ -67,6 +68,21 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
         if broadcast_object_list([main and run.start(settings, **facts)])[0]:
             _work(manifest, settings, run, accelerator)
     return run
+
+
+def _check_classes(protocol: Protocol, manifest: Manifest, folds: list[Fold]) -> None:
+    if protocol.dimensions:
+        return
+    selected = protocol.select(manifest)
+    emotion = dict(zip(selected.keys, selected.table["emotion"], strict=True))
+    for fold in folds:
+        found = sorted({str(emotion[key]) for key in fold.train})
+        if len(found) < 2:
+            raise ProtocolError(
+                f"{protocol.name}: all {len(fold.train)} training utterances of fold {fold.number} are "
+                f"{found[0] if found else 'missing'}; at least two emotions are needed: label more, or "
+                "choose a protocol with larger folds"
+            )
 
 
 def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder, accelerator: Accelerator) -> None:

@@ -177,6 +177,11 @@ def finetune_settings(
         read(file) if file else {}, {name: value for name, value in given.items() if value is not None}
     )
     asked = override(asked, overrides)
+    if isinstance(asked.get("encoder", ""), dict):
+        raise ConfigError(
+            "encoder is a name, or the folder of a pretrained one; its shape is set by "
+            "embedder.encoder.width=16 and the like"
+        )
     encoder = str(asked.get("encoder", "cnn"))
     base: dict[str, Any] = {}
     if encoder not in METHODS and Path(encoder).is_dir():
@@ -184,7 +189,8 @@ def finetune_settings(
         encoder = asked["encoder"] = shape["name"]
         base["embedder"] = {"encoder": shape}
     if encoder not in METHODS:
-        raise ConfigError(unknown("encoder", encoder, METHODS))
+        missing = "" if encoder.isidentifier() else f"; there is no folder {encoder} either"
+        raise ConfigError(unknown("encoder", encoder, METHODS) + missing)
     base = merge(merge({"encoder": encoder}, METHODS[encoder]), base)
     if asked.get("pretrained"):
         base["published_weights"] = False

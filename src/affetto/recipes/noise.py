@@ -14,11 +14,12 @@ from affetto.config import read
 from affetto.corpora.manifest import Manifest
 from affetto.data import WaveformCache
 from affetto.errors import RunError
+from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import load_classifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.recipes.evaluate import ENROLLED, META, PREDICTIONS, read_meta
-from affetto.recipes.finetune import RECOGNISER, enrolled_table, predictions_table, write_table
+from affetto.recipes.finetune import enrolled_table, predictions_table, write_table
 from affetto.recipes.fold import Fitted
 from affetto.recipes.material import Material
 from affetto.runs import RunFolder, write_json
