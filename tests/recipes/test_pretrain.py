@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import cell, write_vectors
 from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestError, RunError
@@ -330,3 +332,23 @@ def test_a_folder_without_an_encoder_is_refused(tmp_path: Path, straight: RunFol
     with pytest.raises(CheckpointError, match="no pretrained encoder"):
         finetune_settings(protocol="speaker-kfold", encoder=str(tmp_path))
     assert find_encoder(straight.path, "another", seed=4) == straight / FOLD / "encoder"
+
+
+def test_recordings_that_cannot_be_read_are_named(corpus: Manifest, tmp_path: Path) -> None:
+    table = corpus.table.copy()
+    table.loc[0, "file"] = "gone.flac"
+    Manifest(table, corpus.roots).write(tmp_path / "m.csv")
+    words = [
+        "pretrain",
+        "--manifest",
+        str(tmp_path / "m.csv"),
+        "--objective",
+        "npc",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    settings = ["encoder.width=16", "encoder.blocks=2", "train.epochs=1"]
+    result = CliRunner().invoke(app, words + settings)
+    assert result.exit_code == 0, result.output
+    assert f"left out: {corpus.keys[0]}: " in result.output
+    assert "gone.flac: no such file" in result.output

@@ -20,12 +20,13 @@ from affetto.models.embedders import build_encoder, load_published
 from affetto.models.encoder import Encoder
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
+from affetto.recipes.evaluate import META
 from affetto.recipes.groups import Groups, speaker_groups
 from affetto.recipes.guides import Labelled, guide, known_curves, labelled
 from affetto.recipes.pretrained import ENCODER, save_encoder
 from affetto.recipes.recordings import Recordings
 from affetto.recipes.tasks import PretrainSettings, build_objective, knowledge, spread, target_vectors
-from affetto.runs import RunFolder
+from affetto.runs import RunFolder, write_json
 from affetto.training import STATE, fit, make_accelerator, seed_everything
 
 
@@ -71,6 +72,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
                     _one(recordings, job, settings, accelerator, manifest.sha256)
             accelerator.wait_for_everyone()
             if main:
+                write_json(run / META, {"unreadable": recordings.unreadable})
                 run.finish()
             accelerator.wait_for_everyone()
     return run
