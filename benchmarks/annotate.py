@@ -30,13 +30,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from affetto.annotate.speakers import SpeakerEncoder, load_encoder
+from affetto.annotation.runs import MANIFEST, SpeakerSettings, annotate_speakers
+from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode
 from affetto.corpora import toy
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import find_audio
 from affetto.corpora.vectors import read_vectors
-from affetto.recipes.annotate import MANIFEST, SpeakerSettings, annotate_speakers
 from affetto.runs import write_text
 
 Waveforms = list[NDArray[np.float32]]

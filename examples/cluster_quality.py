@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from affetto.annotate.agreement import follow
-from affetto.annotate.clusters import ClusterSettings, cluster
-from affetto.annotate.spaces import content_groups
+from affetto.analysis.agreement import follow
+from affetto.annotation.clusters import ClusterSettings, cluster
+from affetto.annotation.spaces import content_groups
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.vectors import read_vectors
-from affetto.evaluation.page import MINUS
-from affetto.evaluation.significance import speaker_mean
+from affetto.evaluation.bootstrap import speaker_mean
+from affetto.pages import MINUS
 from affetto.protocols.protocol import load_protocol
 
 PLAIN = {"centre": False, "middle": 0.0}

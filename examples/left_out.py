@@ -20,12 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.corpora.manifest import Manifest
-from affetto.evaluation.page import MINUS
-from affetto.evaluation.significance import draw_speakers, score_draws, tally
+from affetto.evaluation.bootstrap import draw_speakers, score_draws, tally
+from affetto.finetuning.language import Words
+from affetto.finetuning.run import finetune
+from affetto.finetuning.settings import finetune_settings
+from affetto.pages import MINUS
 from affetto.protocols.protocol import load_protocol
-from affetto.recipes.finetune import finetune
-from affetto.recipes.language import Words
-from affetto.recipes.methods import finetune_settings
 
 DRAWS = 2000
 MEASURES = ("harmonic", "seen", "left_out")

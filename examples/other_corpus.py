@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from affetto.corpora.manifest import Manifest
-from affetto.evaluation.significance import interval, tally
+from affetto.evaluation.bootstrap import interval, tally
 from affetto.inference import Recogniser
 from affetto.models.text import worded
 

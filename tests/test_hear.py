@@ -10,15 +10,15 @@ from torch import Tensor
 
 from affetto import hear
 from affetto.errors import ConfigError
+from affetto.finetuning.run import save_recogniser
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.embedders import NetworkSettings, build_encoder
 from affetto.models.encoder import Encoder
 from affetto.models.ge2e import Ge2eSettings
+from affetto.models.pretrained import save_encoder
 from affetto.models.tdnn import Tdnn, TdnnSettings
 from affetto.models.wav2vec2 import Wav2Vec2Settings
-from affetto.recipes.finetune import save_recogniser
-from affetto.recipes.pretrained import save_encoder
 
 CNN = CnnSettings(width=16, bins=16, blocks=1)
 TDNN = TdnnSettings(width=16, bins=16, blocks=1)

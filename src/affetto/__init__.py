@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from affetto.corpora import scan
     from affetto.corpora.manifest import Manifest
     from affetto.errors import AffettoError
+    from affetto.evaluation.run import evaluate
+    from affetto.finetuning.run import finetune
+    from affetto.finetuning.settings import finetune_settings
     from affetto.inference import Recogniser
     from affetto.protocols.protocol import list_protocols, load_protocol
-    from affetto.recipes.evaluate import evaluate
-    from affetto.recipes.finetune import finetune
-    from affetto.recipes.methods import finetune_settings
 
 __version__ = "0.1.0"
 
@@ -23,9 +23,9 @@ _HOMES = {
     "AffettoError": "affetto.errors",
     "Manifest": "affetto.corpora.manifest",
     "Recogniser": "affetto.inference",
-    "evaluate": "affetto.recipes.evaluate",
-    "finetune": "affetto.recipes.finetune",
-    "finetune_settings": "affetto.recipes.methods",
+    "evaluate": "affetto.evaluation.run",
+    "finetune": "affetto.finetuning.run",
+    "finetune_settings": "affetto.finetuning.settings",
     "list_protocols": "affetto.protocols.protocol",
     "load_protocol": "affetto.protocols.protocol",
     "scan": "affetto.corpora",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import ConfigError
-from affetto.inference.representations import load_representation
+from affetto.inference.loading import load_representation
 from affetto.models.representation import Layer
 
 _TOGETHER_SECONDS = 120.0  # of sound that go through at once, unless one sound is longer

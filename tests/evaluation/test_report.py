@@ -12,8 +12,8 @@ from synthetic import LABELS, predictions
 
 from affetto.errors import LeakError, ManifestError
 from affetto.evaluation import paired_difference, speaker_bootstrap, summarise
-from affetto.evaluation.layout import same_metric
-from affetto.evaluation.page import decimal
+from affetto.evaluation.report_page import same_metric
+from affetto.pages import decimal
 
 DEV = {"chosen_on": "dev"}
 PROTOCOL: dict[str, Any] = {

@@ -1,10 +1,8 @@
 """Every verb gives on the toy corpus what it gave when ``toy.npz`` was recorded."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
-
 from toy_runs import RECORD, machine, toy_runs
 
 # Another processor or torch rounds otherwise, and training carries that on.

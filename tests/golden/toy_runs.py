@@ -1,7 +1,7 @@
 """Runs every verb once on a very small toy corpus, through the command line, and gathers what it wrote.
 
-``python tests/golden/toy_runs.py`` records the outputs anew. Do so only where numbers are meant to change, and
-say in the commit which and why.
+``python tests/golden/toy_runs.py`` records the outputs anew. Do so only where numbers are meant to change,
+and say in the commit which and why.
 """
 
 import json
@@ -85,7 +85,6 @@ def losses(run: Path) -> np.ndarray[Any, Any]:
 def toy_runs(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Runs everything below a folder and returns the numbers of each output by name."""
     from affetto.corpora import toy
-
     from text_models import save_tiny_text
 
     torch.set_num_threads(1)

@@ -38,9 +38,9 @@ def clusters(
     """
     import json
 
+    from affetto.analysis.clusters import RESULT, AnalyseSettings, analyse_clusters
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.analyse import RESULT, AnalyseSettings, analyse_clusters
     from affetto.runs import RunFolder
 
     columns = {"name": name, "embedding": embedding, "encoder": encoder}
@@ -79,8 +79,8 @@ def layers(
     """Say what a probe reads from each layer of an encoder, beside an untrained one."""
     import json
 
+    from affetto.analysis.layers import RESULT, analyse_layers, layers_settings
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.layers import RESULT, analyse_layers, layers_settings
     from affetto.runs import RunFolder
 
     chosen = layers_settings(

@@ -38,9 +38,9 @@ def speakers(
     """
     import json
 
+    from affetto.annotation.runs import MANIFEST, META, SpeakerSettings, annotate_speakers
     from affetto.config import build
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.annotate import MANIFEST, META, SpeakerSettings, annotate_speakers
     from affetto.runs import RunFolder
 
     settings = build(SpeakerSettings, {"encoder": encoder, "name": name, "taper": taper})
@@ -105,9 +105,9 @@ def clusters(
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
     import json
 
+    from affetto.annotation.runs import CLUSTERS, MANIFEST, AnnotateClustersSettings, annotate_clusters
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.annotate import CLUSTERS, MANIFEST, AnnotateClustersSettings, annotate_clusters
     from affetto.runs import RunFolder
 
     shape = {"method": method, "counts": count or [6], "centre": not plain, "together": together}
@@ -168,11 +168,11 @@ def intensity(
     """
     import json
 
+    from affetto.annotation.runs import MANIFEST, META
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.annotate import MANIFEST, META
-    from affetto.recipes.intensity import IntensitySettings, annotate_intensity
-    from affetto.recipes.intensity_page import PAGE
+    from affetto.intensity.page import PAGE
+    from affetto.intensity.run import IntensitySettings, annotate_intensity
     from affetto.runs import RunFolder
 
     values = {"source": source, "protocol": protocol, "model": model, "recogniser": recogniser, "name": name}

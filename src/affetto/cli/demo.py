@@ -10,8 +10,8 @@ def demo(
     out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("runs/demo"),
 ) -> None:
     """Run the main job on a synthetic corpus: scan, finetune, evaluate, predict."""
+    from affetto.experiment.demo import demo as run_demo
     from affetto.inference import Recogniser
-    from affetto.recipes.demo import demo as run_demo
 
     typer.echo("toy corpus: 12 synthetic speakers, 5 emotions; test speakers are never heard in training")
     made = run_demo(out)

@@ -39,7 +39,7 @@ def embed(
     read; their rows say why.
     """
     from affetto.inference.embedding import embed as run_embed
-    from affetto.inference.representations import load_representation
+    from affetto.inference.loading import load_representation
     from affetto.models.representation import read_layer
 
     chosen = None if layer is None else read_layer(layer)

@@ -20,7 +20,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a run's test part: UAR, WAR, macro-F1 with intervals, and the published figures beside them."""
-    from affetto.recipes.evaluate import evaluate as run_evaluate
+    from affetto.evaluation.run import evaluate as run_evaluate
 
     report = run_evaluate(run, against, enrolment=enrolment, mix=mix)
     folder = output or run / "report"
@@ -38,6 +38,6 @@ def experiment(
 ) -> None:
     """Run what is missing of an experiment, row by row, and draw its table of results."""
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.experiment import experiment as run_experiment
+    from affetto.experiment.run import experiment as run_experiment
 
     typer.echo(run_experiment(file, Manifest.read(manifest, root), output, runs))

@@ -51,8 +51,8 @@ def finetune(
 ) -> None:
     """Train a recogniser under a protocol and predict its dev and test parts."""
     from affetto.corpora.manifest import Manifest
-    from affetto.recipes.finetune import finetune as run_finetune
-    from affetto.recipes.methods import finetune_settings
+    from affetto.finetuning.run import finetune as run_finetune
+    from affetto.finetuning.settings import finetune_settings
     from affetto.runs import RunFolder
 
     chosen = finetune_settings(

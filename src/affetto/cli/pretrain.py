@@ -72,8 +72,8 @@ def pretrain(
     """Pretrain an encoder on speech without emotion labels; or, with clap, on voices and words."""
     from affetto.corpora.manifest import Manifest
     from affetto.errors import ConfigError
-    from affetto.recipes.pretrain import pretrain as run_pretrain
-    from affetto.recipes.tasks import pretrain_settings
+    from affetto.pretraining.run import pretrain as run_pretrain
+    from affetto.pretraining.settings import pretrain_settings
     from affetto.runs import RunFolder
 
     if objective == "clap":
@@ -113,8 +113,8 @@ def _clap(
 ) -> None:
     from affetto.corpora.manifest import Manifest
     from affetto.errors import ConfigError
-    from affetto.recipes.finetune import finetune
-    from affetto.recipes.methods import finetune_settings
+    from affetto.finetuning.run import finetune
+    from affetto.finetuning.settings import finetune_settings
     from affetto.runs import RunFolder
 
     if protocol is None and config is None:

@@ -15,8 +15,8 @@ import pandas as pd
 from affetto.audio import decode, read_info, to_int16
 from affetto.corpora.manifest import Manifest, Problem
 from affetto.errors import AudioError, ManifestError
+from affetto.parallel import can_fork, cores, processes
 from affetto.progress import progress
-from affetto.workers import can_fork, cores, processes
 
 SILENT_PEAK = 1e-3
 """A recording that never leaves ±0.001 of full scale (-60 dB) is silent."""

@@ -8,7 +8,7 @@ be invalidated: a changed file makes another cache.
 from affetto.data.batches import Batch, LengthBuckets, collate
 from affetto.data.caches import FeatureCache, WaveformCache, cache_dir
 from affetto.data.loader import FixedVectors, Loader, Store
-from affetto.data.speakers import NONE, SpeakerBatches
+from affetto.data.speaker_batches import NONE, SpeakerBatches
 
 __all__ = [
     "NONE",

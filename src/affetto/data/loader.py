@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.data.batches import Batch, LengthBuckets
-from affetto.data.speakers import SpeakerBatches
+from affetto.data.speaker_batches import SpeakerBatches
 
 
 class Store(Protocol):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affetto.evaluation.bootstrap import interval, tally
 from affetto.evaluation.metrics import (
     Reliability,
     expected_calibration_error,
@@ -13,7 +14,6 @@ from affetto.evaluation.metrics import (
     uar_of,
     war_of,
 )
-from affetto.evaluation.significance import interval, tally
 
 
 def per_class(rows: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:

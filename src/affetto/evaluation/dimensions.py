@@ -13,13 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from affetto import pages as page
 from affetto import plots
 from affetto.errors import ManifestError
-from affetto.evaluation import page
-from affetto.evaluation.guard import STAMP, check_leaks
-from affetto.evaluation.metrics import Score
-from affetto.evaluation.predictions import scored
-from affetto.evaluation.significance import (
+from affetto.evaluation.bootstrap import (
     Difference,
     Interval,
     Tally,
@@ -29,6 +26,9 @@ from affetto.evaluation.significance import (
     same_utterances,
     tally_sums,
 )
+from affetto.evaluation.guard import STAMP, check_leaks
+from affetto.evaluation.metrics import Score
+from affetto.evaluation.predictions import scored
 
 _NEEDED = ("key", "speaker", "part", "fold", "seed")
 _DRAWS = 2000

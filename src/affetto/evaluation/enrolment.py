@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from affetto.errors import ManifestError
+from affetto.evaluation.bootstrap import paired_difference, speaker_bootstrap
 from affetto.evaluation.metrics import Score
-from affetto.evaluation.significance import paired_difference, speaker_bootstrap
 
 CURVE_COLUMNS = ("enrolment", "uar")
 RANDOM = "random"
@@ -30,7 +30,7 @@ def enrolment_curve(
         predictions: a predictions table with the column ``enrolment`` (0, 5, ..., "all"), and, where there
             are several, ``mix`` (which utterances were enrolled: "random", "neutral", ...) and ``way`` (what
             was done with them).
-        metric: as in :func:`~affetto.evaluation.significance.speaker_bootstrap`, like the rest.
+        metric: as in :func:`~affetto.evaluation.bootstrap.speaker_bootstrap`, like the rest.
         average: how folds are averaged.
         draws: how often speakers are drawn.
         seed: of the draws.

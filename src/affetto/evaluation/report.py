@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affetto import pages as page
 from affetto import plots
-from affetto.evaluation import breakdown, layout, page
+from affetto.evaluation import breakdown
+from affetto.evaluation import report_page as layout
+from affetto.evaluation.bootstrap import Difference, Interval, interval, paired_difference, tally
 from affetto.evaluation.enrolment import curve_panels, normal_count
 from affetto.evaluation.guard import STAMP, check_leaks
 from affetto.evaluation.metrics import SCORES, TITLES, Reliability
 from affetto.evaluation.predictions import check_predictions, one_value, scored
-from affetto.evaluation.results import Result
-from affetto.evaluation.significance import Difference, Interval, interval, paired_difference, tally
 from affetto.evaluation.votes import votes_f1
+from affetto.experiment.results import Result
 
 
 @dataclass(frozen=True)

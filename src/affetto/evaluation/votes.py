@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from affetto.evaluation.significance import Interval, interval, tally_sums
+from affetto.evaluation.bootstrap import Interval, interval, tally_sums
 
 
 def votes_f1(

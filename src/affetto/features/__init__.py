@@ -10,7 +10,7 @@ other utterances of a batch never change an answer.
 """
 
 from affetto.features.front_end import FrontEnd, band_centres, band_places
+from affetto.features.functionals import STATISTICS, functionals
 from affetto.features.pitch import VOICED, track_pitch
-from affetto.features.statistics import STATISTICS, functionals
 
 __all__ = ["STATISTICS", "VOICED", "FrontEnd", "band_centres", "band_places", "functionals", "track_pitch"]

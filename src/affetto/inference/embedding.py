@@ -39,7 +39,7 @@ def embed(
     :func:`~affetto.inference.output.predict` does it, and a finished one is left alone.
 
     Args:
-        representation: from :func:`~affetto.inference.representations.load_representation`.
+        representation: from :func:`~affetto.inference.loading.load_representation`.
         sources: recordings, folders, manifests.
         output: ``.npy`` for an array ``(N, D)`` and a ``.csv`` beside it, whose column ``row`` says which row
             (in frames: the first of how many) is whose; ``.parquet`` for one table with the vectors in it.

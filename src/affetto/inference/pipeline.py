@@ -26,7 +26,7 @@ from affetto.audio import SAMPLE_RATE
 from affetto.data.threads import threads
 from affetto.errors import AffettoError
 from affetto.inference.sources import Clip, Piece, cut, decoded
-from affetto.workers import Here, can_fork, cores, processes
+from affetto.parallel import Here, can_fork, cores, processes
 
 CHUNK_PIECES = 512
 """Pieces that are sorted by length together."""

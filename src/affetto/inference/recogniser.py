@@ -14,12 +14,12 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.enrolment import Draw, Enrolment, Enrolments, marked, vectors_of
-from affetto.inference.folder import find
 from affetto.inference.pipeline import in_order
 from affetto.inference.rows import Answer, Predicted, Row, Score, mean, rows_of
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
 from affetto.models.classifier import EmotionClassifier, load_classifier
+from affetto.models.folders import find
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from affetto.errors import CheckpointError, ConfigError, RunError
 from affetto.inference.embedding import embed
-from affetto.inference.folder import find
 from affetto.inference.output import Outcome
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Source
 from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder
+from affetto.models.folders import find
 from affetto.models.language import LanguageHead
 from affetto.models.representation import Representation
 

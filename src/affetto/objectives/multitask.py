@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from affetto.augment import AugmentConfig, augment_waveforms, spec_augment
+from affetto.augment_features import augment_spectra
 from affetto.config import Settings
 from affetto.data import Batch
-from affetto.data.spectra import augment_spectra
 from affetto.models.encoder import Encoder
 from affetto.models.pooling import MeanPooling
 from affetto.objectives.objective import Objective, Task, Views, new_generator

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.augment import AugmentConfig, augment_waveforms, mixup, spec_augment
+from affetto.augment_features import augment_spectra
 from affetto.data import Batch
-from affetto.data.spectra import augment_spectra
 from affetto.errors import ConfigError
 from affetto.features import FrontEnd
 from affetto.models.classifier import EmotionClassifier, Reads

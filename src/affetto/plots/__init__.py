@@ -3,9 +3,9 @@
 Every function takes ``stamp``, a word that is printed across the top of the figure (``"speaker-dependent"``).
 """
 
-from affetto.plots.clusters import Map, followed, speaker_maps
-from affetto.plots.intensity import Spoken, curves
-from affetto.plots.layers import layers
+from affetto.analysis.layer_plots import layers
+from affetto.analysis.plots import Map, followed, speaker_maps
+from affetto.intensity.plots import Spoken, curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline

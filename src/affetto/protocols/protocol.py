@@ -22,7 +22,7 @@ from affetto.config import Settings, build
 from affetto.corpora.labels import LABEL_MAPS, apply_map
 from affetto.corpora.manifest import COLUMNS, Manifest, some, with_votes_of
 from affetto.errors import ConfigError, ProtocolError, unknown
-from affetto.protocols.pieces import Fold, Ids, Lists, Published, Rule
+from affetto.protocols.folds import Fold, Ids, Lists, Published, Rule
 
 PARTS = ("train", "dev", "test")
 PAIR = "TRAIN-to-TEST"

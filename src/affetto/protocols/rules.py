@@ -11,7 +11,7 @@ from affetto.errors import ProtocolError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from affetto.protocols.pieces import Rule
+    from affetto.protocols.folds import Rule
 
 
 def deal(name: str, rule: "Rule", table: "pd.DataFrame") -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Analyses of clusters and layers, and their pages."""

@@ -1,1 +1,0 @@
-"""What can be known of utterances without labels, as columns of a manifest."""

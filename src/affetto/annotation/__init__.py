@@ -1,0 +1,1 @@
+"""Annotations: columns that say something about recordings."""

@@ -1,0 +1,297 @@
+"""``annotate``: what can be known of utterances without labels becomes columns of a new manifest."""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from affetto import __version__
+from affetto.annotation.clusters import NONE, ClusterSettings, cluster
+from affetto.annotation.contents import contents
+from affetto.annotation.embedding import Embedding, utterances
+from affetto.annotation.speakers import load_encoder
+from affetto.annotation.vector_log import VectorLog
+from affetto.config import Settings
+from affetto.corpora.manifest import COLUMNS, Manifest
+from affetto.corpora.vectors import (
+    SPEAKER_COLUMN,
+    cell,
+    describe_array,
+    open_array,
+    read_vectors,
+    vector_info,
+    vector_places,
+    write_vectors,
+)
+from affetto.errors import ManifestError
+from affetto.progress import progress
+from affetto.runs import RunFolder, write_json
+
+MANIFEST = "manifest.csv"
+META = "meta.json"
+CLUSTERS = "clusters.json"
+CONTENT_COLUMN = "content"
+"""The column of content that ``annotate clusters`` looks for unless told otherwise."""
+
+
+class SpeakerSettings(Settings):
+    """How ``annotate speakers`` embeds utterances.
+
+    Attributes:
+        encoder: ``ge2e``, the path of an ``.onnx`` file, or an x-vector model of transformers; see
+            :func:`~affetto.annotation.speakers.load_encoder`.
+        name: of the column, and of the array beside the manifest.
+        taper: window of the filterbanks of an ONNX model: ``hamming`` for WeSpeaker, else mostly ``povey``.
+    """
+
+    encoder: str = "ge2e"
+    name: str = Field(SPEAKER_COLUMN, pattern=r"^[A-Za-z][\w-]*$")
+    taper: Literal["povey", "hamming"] = "hamming"
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name in COLUMNS or name == Path(MANIFEST).stem or name == Path(META).stem:
+            raise ValueError("every manifest has this one; choose another name")
+        return name
+
+
+class AnnotateClustersSettings(Settings):
+    """How ``annotate clusters`` groups utterances.
+
+    Attributes:
+        clusters: the clustering itself.
+        embedding: column of the vectors that are clustered.
+        content: column that tells what is said, whose recurring part is taken out of the vectors: vectors of
+            content, or values that come again, such as ``text``. None for ``content``, where the manifest has
+            such a column; "" to leave all in.
+        encoder: that made the vectors; None for whichever did.
+        name: of the new column; its confidence goes to ``NAME_confidence``.
+    """
+
+    clusters: ClusterSettings = ClusterSettings()
+    embedding: str = SPEAKER_COLUMN
+    content: str | None = None
+    encoder: str | None = None
+    name: str = Field("cluster", pattern=r"^[A-Za-z][\w-]*$")
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name in COLUMNS:
+            raise ValueError("every manifest has this one; choose another name")
+        return name
+
+    @field_validator("content")
+    @classmethod
+    def _tells_no_emotion(cls, content: str | None) -> str | None:
+        if content in ("emotion", "intensity_level") or (content or "").startswith("votes_"):
+            raise ValueError("clusters are made without labels; name what is said, e.g. text")
+        return content
+
+
+def annotate_speakers(
+    manifest: str | Path | Manifest,
+    settings: SpeakerSettings,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+) -> RunFolder:
+    """Embeds the voice of every utterance, and writes a manifest with a column that names the vectors.
+
+    What is embedded stays: the same call again goes on where it stopped. Utterances that sound the same, or
+    that the manifest already has a vector of this encoder for, are not embedded again.
+
+    Args:
+        manifest: the utterances, or the file that lists them.
+        settings: which encoder, and the name of the column.
+        out: the run folder.
+        device: where the encoder runs, e.g. ``cpu`` or ``cuda``.
+        workers: threads; None for one a core, at most 8.
+
+    Returns:
+        The run folder: ``manifest.csv``, ``NAME.npy`` with a vector a row, ``NAME.json`` which says what made
+        them, ``meta.json`` with the utterances that could not be read. Their cells are empty.
+
+    Raises:
+        ManifestError: when not one utterance can be read.
+        RunError: when the folder is in use or holds other settings.
+    """
+    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    todo = utterances(manifest)
+    run = RunFolder(out)
+    with run.locked():
+        facts = {
+            "manifest_sha256": manifest.sha256,
+            "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora],
+        }
+        part = run / f"{settings.name}.part"
+        if run.done and not run.start(settings, **facts):
+            VectorLog(part, 0).remove()  # where the last moment of the run was missing
+            return run
+        encoder = load_encoder(settings.encoder, device, settings.taper)
+        known = _known(manifest, settings.name, encoder.sha256)
+        run.start(settings, **facts, encoder_sha256=encoder.sha256)
+        log = VectorLog(part, encoder.dim)
+        with log.opened():
+            work = Embedding(encoder, log, known, workers)
+            for _ in progress(work.through(todo), "embed", total=len(todo)):
+                pass
+            _finish(run, manifest, settings, work, [log.hash_of.get(each.identity) for each in todo])
+        log.remove()
+    return run
+
+
+def _known(manifest: Manifest, column: str, encoder_sha256: str) -> dict[str, NDArray[np.float32]]:
+    """Returns the vectors of the same encoder that the manifest names already, by content hash."""
+    known: dict[str, NDArray[np.float32]] = {}
+    if column in manifest.table.columns:
+        for file in {place[0] for place in vector_places(manifest, column) if place}:
+            with suppress(ManifestError):  # what is gone is made anew
+                info = describe_array(file)
+                if info["encoder_sha256"] == encoder_sha256:
+                    known.update(zip(info["hashes"], open_array(file), strict=False))
+    return known
+
+
+def _finish(
+    run: RunFolder, manifest: Manifest, settings: SpeakerSettings, work: Embedding, hashes: list[str | None]
+) -> None:
+    """Puts array, manifest and description in place."""
+    if not work.log.row:
+        first = next(iter(work.faults.values()), "there are none")
+        raise ManifestError(
+            f"none of the {len(manifest)} utterances can be embedded; the first: {first}; "
+            "is the folder of the recordings right (--root)?"
+        )
+    array = Path(os.path.abspath(run / f"{settings.name}.npy"))
+    info = {
+        "encoder": work.encoder.name,
+        "encoder_sha256": work.encoder.sha256,
+        "weights_from_elsewhere": True,
+        "speakers_seen_with_labels": "unknown",
+        "settings": settings.model_dump(mode="json"),
+        "affetto_version": __version__,
+    }
+    write_vectors(array, work.log.vectors(), list(work.log.row), info)
+    cells = [None if each is None else cell(array, work.log.row[each]) for each in hashes]
+    column = pd.Series(cells, manifest.table.index, dtype=object)
+    Manifest(manifest.table.assign(**{settings.name: column}), manifest.roots).write(run / MANIFEST)
+    write_json(
+        run / META,
+        {
+            "utterances": len(manifest),
+            "vectors": len(work.log.row),
+            "column": settings.name,
+            "encoder": work.encoder.name,
+            "manifest_sha256": manifest.sha256,
+            "unreadable": work.faults,
+        },
+    )
+    run.finish()
+
+
+def annotate_clusters(
+    manifest: str | Path | Manifest,
+    settings: AnnotateClustersSettings,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+) -> RunFolder:
+    """Clusters the utterances of every speaker, and writes a manifest with a column of clusters.
+
+    Emotions are not looked at. Speakers of two corpora with the same name are two.
+
+    Args:
+        manifest: with a speaker and a vector an utterance, or the file that lists them.
+        settings: how, on which column, and the name of the new one.
+        out: the run folder.
+        device: where k-means runs.
+
+    Returns:
+        The run folder: ``manifest.csv`` with ``NAME``, a number within the speaker, empty for none, and
+        ``NAME_confidence``, 0 to 1; ``clusters.json`` with what was done and who was heard.
+
+    Raises:
+        ManifestError: for a missing column, with the verb that makes it.
+        RunError: when the folder is in use or holds other settings.
+    """
+    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest.require("speaker")
+    table = manifest.table
+    embedded = np.array([place is not None for place in vector_places(manifest, settings.embedding)])
+    if not embedded.any():
+        raise ManifestError(f"no row has a vector in {settings.embedding}; run affetto annotate speakers")
+    # In the order of the keys, so that the order of the table decides nothing.
+    rows = manifest.where(embedded)
+    rows = Manifest(rows.table.sort_values("key"), rows.roots)
+    vectors = read_vectors(rows, settings.embedding, settings.encoder)
+    names, speakers = np.unique(np.array(rows.owners), return_inverse=True)
+    said = _said(rows, settings, speakers)
+    digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
+    digest.update(b"" if said is None else said.tobytes())
+    run = RunFolder(out)
+    with run.locked():
+        if not run.start(settings, manifest_sha256=manifest.sha256, vectors_sha256=digest.hexdigest()):
+            return run
+        found = cluster(vectors, speakers, settings.clusters, said, device)
+        has = found.labels != NONE
+        columns = pd.DataFrame({"label": found.labels, "confidence": found.confidence}, rows.table["key"])
+        columns = columns[has].reindex(table["key"])
+        text = [None if np.isnan(label) else str(int(label)) for label in columns["label"]]
+        table = table.assign(**{settings.name: pd.Series(text, table.index, dtype=object)})
+        table[f"{settings.name}_confidence"] = columns["confidence"].to_numpy(np.float64).round(4)
+        Manifest(table, manifest.roots).write(run / MANIFEST)
+        write_json(run / CLUSTERS, _cluster_facts(rows, settings, names, speakers, said, found.labels))
+        run.finish()
+    return run
+
+
+def _said(
+    manifest: Manifest, settings: AnnotateClustersSettings, speakers: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """Returns what is said in each utterance, as :func:`contents` does; None to leave it in."""
+    column = settings.content
+    if column is None and CONTENT_COLUMN in manifest.table.columns:
+        column = CONTENT_COLUMN
+    if not column or not settings.clusters.centre:
+        return None
+    return contents(manifest, column, speakers, settings.clusters.seed)
+
+
+def _cluster_facts(
+    manifest: Manifest,
+    settings: AnnotateClustersSettings,
+    names: NDArray[np.str_],
+    speakers: NDArray[np.int64],
+    said: NDArray[np.int64] | None,
+    labels: NDArray[np.int64],
+) -> dict[str, Any]:
+    by_speaker = {}
+    for number, name in enumerate(names.tolist()):
+        own = labels[speakers == number]
+        sizes = np.bincount(own[own != NONE])
+        by_speaker[name] = {
+            "utterances": len(own),
+            "clusters": int((sizes > 0).sum()),
+            "sizes": sizes[sizes > 0].tolist(),
+        }
+    info = vector_info(manifest, settings.embedding)
+    return {
+        "column": settings.name,
+        "settings": settings.model_dump(mode="json"),
+        "encoder": sorted({str(each["encoder"]) for each in info}),
+        "weights_from_elsewhere": any(each.get("weights_from_elsewhere", True) for each in info),
+        "contents": 0 if said is None else int(said.max()) + 1,
+        "across_speakers": settings.clusters.together or said is not None,
+        "labels_used": False,
+        "speakers_seen": {"with_labels": [], "without_labels": names.tolist()},
+        "speakers": by_speaker,
+    }

@@ -1,0 +1,90 @@
+"""Vectors made ready for clustering: speaker and words are taken away, without labels."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affetto.annotation.kmeans import spherical_kmeans
+
+Vectors = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+_CONTENT_DIMS = 50
+_CONTENT_COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+_CONTENT_MOST = 20_000  # utterances that content groups are fitted on
+
+
+def centred(vectors: Vectors, groups: Codes) -> Vectors:
+    """Returns vectors ``(N, D)`` minus the mean of their group ``(N,)``; those of group -1 unchanged."""
+    found = vectors.astype(np.float32)
+    for rows in members(groups):
+        found[rows] -= vectors[rows].mean(0, dtype=np.float64).astype(np.float32)
+    return found
+
+
+def without(vectors: Vectors, groups: Codes, kinds: Codes) -> Vectors:
+    """Takes away what utterances of one kind have in common across speakers, e.g. those of one sentence.
+
+    The effect of a kind is the mean of its speaker-centred vectors, drawn towards 0 as far as it may be
+    chance: by as much as the variance within kinds says, against that between them (empirical Bayes). A kind
+    that comes once has no effect.
+
+    Args:
+        vectors: speaker-centred, ``(N, D)``.
+        groups: speaker of each utterance, ``(N,)``.
+        kinds: kind of each, ``(N,)``; -1 for unknown, which stays as it is.
+    """
+    means = [(rows, vectors[rows].mean(0, dtype=np.float64)) for rows in members(kinds)]
+    count = sum(len(rows) for rows, _ in means)
+    explained = sum(len(rows) * float(mean @ mean) for rows, mean in means)
+    total = float(np.square(vectors[kinds >= 0], dtype=np.float64).sum())
+    within = (total - explained) / max(count - len(means), 1)
+    between = (explained - len(means) * within) / max(count, 1)
+    found = vectors.copy()
+    if between > 0 and count > len(means):
+        for rows, mean in means:
+            found[rows] -= (mean / (1 + within / (between * len(rows)))).astype(np.float32)
+    return centred(found, groups)
+
+
+def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Vectors:
+    """Adds a dimension that is the same for all, ``weight`` times the spread of speaker-centred vectors.
+
+    Spherical clusters see directions only, so that utterances near their speaker's mean, the calm ones, would
+    be dealt among all of them. With this dimension they share a direction of their own. The spread is that of
+    the vectors that ``known (N,)`` names.
+    """
+    spread = float(np.sqrt(np.square(vectors[known], dtype=np.float64).sum(1).mean())) if known.any() else 0.0
+    return np.column_stack([vectors, np.full(len(vectors), weight * (spread or 1.0), np.float32)])
+
+
+def content_groups(courses: Vectors, groups: Codes, seed: int = 0) -> Codes:
+    """Finds utterances of like content, across speakers, ``(N,)``: where sentences come again, these.
+
+    Args:
+        courses: what is said, as the encoder ``ge2e-content`` hears it, ``(N, D)``.
+        groups: speaker of each utterance, ``(N,)``.
+        seed: of what is drawn.
+
+    Returns:
+        Numbers of groups; how many there are is chosen by silhouette.
+    """
+    values = centred(courses, groups)
+    values /= values.std(0).clip(1e-9)
+    fitted = np.sort(np.random.default_rng(seed).permutation(len(values))[:_CONTENT_MOST])
+    spreads, axes = np.linalg.eigh(np.cov(values[fitted], rowvar=False, bias=True))
+    kept = slice(None, -1 - min(_CONTENT_DIMS, len(spreads)), -1)
+    # Half-way to whitening: sounds that vary less count more, noise does not count as much as they do.
+    values = values @ (axes[:, kept] / spreads[kept].clip(1e-9) ** 0.25).astype(np.float32)
+    found = spherical_kmeans(values[fitted], np.zeros_like(fitted), _CONTENT_COUNTS, restarts=4, seed=seed)
+    centres = np.stack(
+        [values[fitted][found.labels == number].sum(0) for number in range(found.labels.max() + 1)]
+    )
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True).clip(1e-9)
+    return np.asarray((values @ centres.T).argmax(1), np.int64)
+
+
+def members(groups: Codes) -> list[Codes]:
+    """Returns the rows of each group, in order; -1 is no group."""
+    order = np.argsort(groups, kind="stable")
+    order = order[groups[order] >= 0]
+    return [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows)]

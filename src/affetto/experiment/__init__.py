@@ -1,0 +1,1 @@
+"""Experiments: many runs from one file, and tables of their results."""

@@ -1,0 +1,1 @@
+"""Finetuning: a recogniser, fold by fold, from labelled recordings."""

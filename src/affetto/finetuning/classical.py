@@ -1,0 +1,107 @@
+"""Fits a classical head on the vectors of utterances: train learns, dev chooses the strength."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import SVC
+
+from affetto.evaluation.dimensions import mean_ccc
+from affetto.finetuning.enrolment import all_classes, uar, unsettled
+from affetto.models.heads import KernelHead, LinearHead
+
+LOGISTIC_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
+SVM_STRENGTHS = (1.0, 3.0, 10.0)
+RIDGE_STRENGTHS = (10.0, 100.0, 1e3, 1e4, 1e5)
+
+Vectors = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+def fit_logistic(
+    values: Vectors, truth: Rows, train: Rows, dev: Rows, classes: int, weights: str | None
+) -> tuple[LinearHead, dict[str, Any]]:
+    """Fits logistic regression.
+
+    Args:
+        values: standardised vectors, ``(N, D)``.
+        truth: class of each, ``(N,)``.
+        train: rows to learn from.
+        dev: rows that choose the strength.
+        classes: ``K``.
+        weights: ``"balanced"`` to weigh classes by the inverse of their frequency.
+
+    Returns:
+        The head, and what dev chose.
+    """
+    best: dict[str, Any] = {"dev_uar": -1.0}
+    head = LinearHead(values.shape[1], classes)
+    for strength in LOGISTIC_STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=300, class_weight=weights)
+        with unsettled():
+            model.fit(values[train], truth[train])
+        weight, bias = all_classes(model, classes)
+        score = uar(truth[dev], (values[dev] @ weight.T + bias).argmax(1))
+        if score > best["dev_uar"]:
+            best = {"dev_uar": score, "strength": strength}
+            head.assign(weight, bias)
+    return head, best
+
+
+def fit_svm(
+    values: Vectors, truth: Rows, train: Rows, dev: Rows, classes: int, weights: str | None
+) -> tuple[KernelHead, dict[str, Any]]:
+    """Fits a support vector machine a class against the rest, with a radial kernel; else as the logistic."""
+    best: dict[str, Any] = {"dev_uar": -1.0}
+    head: KernelHead | None = None
+    gamma = 1.0 / (values.shape[1] * values[train].var())
+    inside, across = _kernel(values[train], values[train], gamma), _kernel(values[dev], values[train], gamma)
+    for strength in SVM_STRENGTHS:
+        coefficients, bias = np.zeros((classes, len(train))), np.full(classes, -20.0)
+        for label in np.unique(truth[train]):
+            machine = SVC(C=strength, kernel="precomputed", class_weight=weights)
+            machine.fit(inside, truth[train] == label)
+            coefficients[label, machine.support_] = machine.dual_coef_[0]
+            bias[label] = machine.intercept_[0]
+        score = uar(truth[dev], (across @ coefficients.T + bias).argmax(1))
+        if score > best["dev_uar"]:
+            best = {"dev_uar": score, "strength": strength}
+            used = np.flatnonzero(np.abs(coefficients).sum(0))
+            head = KernelHead(values.shape[1], classes, len(used))
+            head.support.copy_(torch.from_numpy(values[train[used]]))
+            head.coefficients.copy_(torch.from_numpy(coefficients[:, used]))
+            head.bias.copy_(torch.from_numpy(bias))
+            head.gamma.fill_(gamma)
+    assert head is not None
+    return head, best
+
+
+def fit_ridge(values: Vectors, targets: Vectors, train: Rows, dev: Rows) -> tuple[LinearHead, dict[str, Any]]:
+    """Fits ridge regression to several dimensions at once; dev chooses the strength by the mean concordance.
+
+    Args:
+        values: standardised vectors, ``(N, D)``.
+        targets: the dimensions, ``(N, K)``; neither the fit nor concordance depends on their scale.
+        train: rows to learn from.
+        dev: rows that choose the strength.
+
+    Returns:
+        The head, and what dev chose.
+    """
+    best: dict[str, Any] = {"dev_ccc": -2.0}
+    head = LinearHead(values.shape[1], targets.shape[1])
+    for strength in RIDGE_STRENGTHS:
+        model = Ridge(alpha=strength).fit(values[train], targets[train])
+        weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+        score = mean_ccc(targets[dev], values[dev] @ weight.T + bias)
+        if score > best["dev_ccc"]:
+            best = {"dev_ccc": score, "strength": strength}
+            head.assign(weight, bias)
+    return head, best
+
+
+def _kernel(left: Vectors, right: Vectors, gamma: float) -> Vectors:
+    squares = (left**2).sum(1)[:, None] - 2 * left @ right.T + (right**2).sum(1)[None]
+    return np.exp(-gamma * np.maximum(squares, 0))  # type: ignore[no-any-return]

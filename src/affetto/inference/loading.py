@@ -1,0 +1,105 @@
+"""Finds what is to embed sound: a pretrained encoder, a recogniser, or an encoder by its name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from affetto.config import Settings, load, override
+from affetto.errors import CheckpointError, ConfigError, unknown
+from affetto.models.checkpoint import CONFIG, read_config
+from affetto.models.classifier import EmotionClassifier, load_classifier
+from affetto.models.embedders import (
+    DVectorSettings,
+    EncoderSettings,
+    FunctionalsSettings,
+    Network,
+    build_embedder,
+    build_encoder,
+    load_published,
+)
+from affetto.models.encoder import Embedder, Encoder
+from affetto.models.pretrained import encoder_settings, find_encoder, load_encoder
+from affetto.models.representation import Layer, Representation
+
+_ENCODERS = tuple(kind.model_fields["name"].default for kind in get_args(get_args(EncoderSettings)[0]))
+_EMBEDDERS = ("functionals", "d-vector")
+NAMES = (*_ENCODERS, *_EMBEDDERS)
+"""Encoders and embedders that go by a name; those with published weights come with them."""
+
+
+class _EncoderChoice(Settings):
+    encoder: EncoderSettings
+
+
+class _EmbedderChoice(Settings):
+    encoder: FunctionalsSettings | DVectorSettings
+
+
+def load_representation(
+    name: str | Path, layer: Layer | None = None, settings: Sequence[str] = (), device: str = "cpu"
+) -> Representation:
+    """Loads what turns sound into vectors.
+
+    A recogniser gives the vector that its head reads; its encoder's frames, or their mean, where frames or a
+    layer are asked for.
+
+    Args:
+        name: a folder that ``pretrain`` wrote (its run, or one encoder), a recogniser folder, or one of
+            :data:`NAMES`.
+        layer: of the encoder; see :class:`~affetto.models.representation.Representation`.
+        settings: of an encoder by name, ``"encoder.model=microsoft/wavlm-base"`` each.
+        device: where it runs.
+
+    Raises:
+        ConfigError: for an unknown name, layer, setting or device.
+        CheckpointError: for a folder that holds no encoder, or a damaged one.
+        MissingPackageError: with the install line, where published weights come with a package.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if settings:
+            raise ConfigError(f"got settings for {path}; a folder has its own, only names take any")
+        made = _of_folder(path, layer)
+    elif str(name) in NAMES:
+        made = _of_name(str(name), layer, settings)
+    else:
+        raise ConfigError(unknown("encoder", name, [*NAMES, "a folder that pretrain or finetune wrote"]))
+    try:
+        return made.to(torch.device(device)).eval().requires_grad_(False)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+        raise ConfigError(f"cannot use the device {device!r}: {error}; cpu is always there") from error
+
+
+def _of_folder(path: Path, layer: Layer | None) -> Representation:
+    shown = path.resolve().name
+    if (path / CONFIG).exists() and read_config(path).get("class") == EmotionClassifier.__name__:
+        embedder = load_classifier(path)[0].embedder
+        assert isinstance(embedder, Embedder)
+        encoder = embedder.encoder if isinstance(embedder, Network) else None
+        return Representation(encoder, embedder, layer, shown)
+    folder = find_encoder(path)
+    try:
+        encoder = build_encoder(load(_EncoderChoice, {"encoder": encoder_settings(folder)}).encoder)
+    except (ConfigError, KeyError) as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no encoder of this version: {error}") from error
+    load_encoder(folder, encoder)
+    return Representation(encoder, None, layer, shown)
+
+
+def _of_name(name: str, layer: Layer | None, settings: Sequence[str]) -> Representation:
+    network: Encoder | Embedder
+    values: dict[str, Any] = override({"encoder": {"name": name}}, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # one without weights of its own is the same every time
+        if name in _EMBEDDERS:
+            network = build_embedder(load(_EmbedderChoice, values).encoder)
+        else:
+            network = build_encoder(load(_EncoderChoice, values).encoder)
+    published = any(hasattr(module, "load_published") for module in network.modules())
+    untrained = not published and any(True for _ in network.parameters())
+    load_published(network)
+    if isinstance(network, Encoder):
+        return Representation(network, None, layer, name, untrained)
+    return Representation(None, network, layer, name, untrained)

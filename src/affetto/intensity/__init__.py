@@ -1,0 +1,1 @@
+"""Emotional intensity: curves over frames, their networks and their report."""

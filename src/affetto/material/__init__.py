@@ -1,0 +1,1 @@
+"""Recordings as networks and classifiers take them."""

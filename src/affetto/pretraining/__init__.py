@@ -1,0 +1,1 @@
+"""Pretraining: an encoder, from recordings without emotion labels."""

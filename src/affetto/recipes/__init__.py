@@ -1,1 +1,0 @@
-"""Recipes: the only place where settings meet the parts; one verb a file."""

@@ -1,0 +1,138 @@
+"""Experiments with pretraining: ways, shares of the labels, what dev chooses, paired differences."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from affetto.config import build
+from affetto.corpora.manifest import Manifest
+from affetto.errors import ConfigError
+from affetto.evaluation.run import read_meta
+from affetto.experiment.results import Result, read_results
+from affetto.experiment.run import Experiment, check, experiment
+from affetto.finetuning import settings as methods
+from affetto.models.embedders import build_encoder
+from affetto.pretraining.settings import pretrain_settings
+
+PLAN = """
+title: Toy
+settings:
+  protocol: {protocol}
+  encoder: tdnn
+  embedder: {{encoder: {{name: tdnn, width: 16, blocks: 1, bins: 20}}}}
+  enrolment: false
+  train: {{epochs: 1}}
+pretraining:
+  base: {{encoder: {{width: 16, blocks: 1, bins: 20}}, train: {{epochs: 1, batch_size: 16}}, per_speaker: 8}}
+  sentences: {{groups: text}}
+ways:
+  probe: {{frozen: true}}
+  fine-tuned: {{}}
+label_fractions:
+  0.5: {{fine-tuned: {{train: {{epochs: 2}}}}}}
+rows:
+  - {{method: none, noise_db: [10]}}
+  - {{method: again, settings: {{seeds: [1]}}}}
+  - {{method: sentences, pretrained: sentences, against: [none, again]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(corpus: Manifest, protocol: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiment")
+    (folder / "toy.yaml").write_text(PLAN.format(protocol=protocol), encoding="utf-8")
+    experiment(folder / "toy.yaml", corpus, folder / "results", folder / "runs")
+    return folder
+
+
+def rows(made: Path) -> dict[str, Result]:
+    return {row.method: row for row in read_results(made / "results" / "toy.json")}
+
+
+def test_each_way_has_a_row_and_the_better_one_on_dev_stands_for_the_method(made: Path) -> None:
+    found = rows(made)
+    for method in ("none", "again", "sentences"):
+        ways = {way: found[f"{method}, {way}"] for way in ("probe", "fine-tuned")}
+        best = max(ways, key=lambda way: ways[way].extra("dev_uar"))
+        assert found[method].extra("way") == best
+        assert found[method].uar == ways[best].uar
+        assert all(row.label_fraction == 0.5 for row in ways.values())
+    meta = read_meta(made / "runs" / "toy" / "sentences" / "labels-50" / "fine-tuned")
+    scores = [choice["dev_uar"] for choice in meta["choices"].values()]
+    assert found["sentences, fine-tuned"].extra("dev_uar") == pytest.approx(np.mean(scores))
+    assert "epochs: 2" in (made / "runs/toy/none/labels-50/fine-tuned/config.yaml").read_text()
+
+
+def test_paired_differences_are_taken_from_each_rival(made: Path) -> None:
+    found = rows(made)
+    versus = found["sentences"].extra("versus")
+    assert found["sentences"].against == "none"
+    for rival in ("none", "again"):
+        value, low, high = versus[rival]
+        assert value == pytest.approx(found["sentences"].uar - found[rival].uar, abs=1e-6)
+        assert (low, high) == (None, None)  # one test speaker makes no interval
+    page = (made / "results" / "toy.md").read_text(encoding="utf-8")
+    assert "## Paired differences" in page
+
+
+def test_the_page_shows_how_the_pretrainings_went(made: Path) -> None:
+    page = (made / "results" / "toy.md").read_text(encoding="utf-8")
+    assert "](toy-losses.png)" in page
+    assert (made / "results" / "toy-losses.png").stat().st_size > 1000
+
+
+def test_noise_has_a_row_beside_the_clean_one(made: Path) -> None:
+    noisy = rows(made)["none, noise at 10 dB"]
+    assert noisy.against == "none"
+    assert noisy.difference == pytest.approx(noisy.uar - rows(made)["none"].uar, abs=1e-6)
+
+
+def test_the_pretrained_encoder_is_the_one_that_was_used(made: Path) -> None:
+    config = json.loads((made / "runs/toy/sentences/labels-50/probe/recogniser/config.json").read_text())
+    assert config["pretrained"]
+    assert config["speakers_seen"]["without_labels"]
+    pretraining = made / "runs/toy/pretraining/sentences"
+    assert (pretraining / "DONE").exists()
+
+
+def test_it_goes_on_where_it_stopped(made: Path, corpus: Manifest) -> None:
+    kept = {file: file.stat().st_mtime_ns for file in (made / "runs").rglob("*.safetensors")}
+    experiment(made / "toy.yaml", corpus, made / "results", made / "runs")
+    assert kept == {file: file.stat().st_mtime_ns for file in (made / "runs").rglob("*.safetensors")}
+
+
+def test_a_pretraining_that_nobody_described_is_refused(tmp_path: Path, corpus: Manifest) -> None:
+    plan = "title: T\nsettings: {protocol: speaker-kfold}\nrows: [{method: a, pretrained: clusers}]\n"
+    (tmp_path / "t.yaml").write_text(plan + "pretraining: {clusters: {}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="did you mean 'clusters'"):
+        experiment(tmp_path / "t.yaml", corpus, tmp_path, tmp_path)
+
+
+def test_the_published_sizes_in_the_repository_can_be_read() -> None:
+    files = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))
+    found = {file.stem: pretrain_settings(file).encoder for file in files}
+    assert {name: encoder.name for name, encoder in found.items()} == {
+        "mockingjay-base": "mockingjay",
+        "npc": "npc",
+    }
+    millions = {
+        name: sum(each.numel() for each in build_encoder(encoder).parameters()) / 1e6
+        for name, encoder in found.items()
+    }
+    assert millions["mockingjay-base"] == pytest.approx(21.5, abs=0.1)
+    assert millions["npc"] == pytest.approx(8.8, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_the_experiments_in_the_repository_can_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(f"# affetto experiment configs/{file.name} ")
+    # Nothing is looked up on the hub here.
+    monkeypatch.setattr(methods, "METHODS", {**methods.METHODS, "wav2vec2": methods.METHODS["cnn"]})
+    plan = yaml.safe_load(text.replace("{name: wav2vec2}", "{name: cnn}"))
+    check(build(Experiment, plan))

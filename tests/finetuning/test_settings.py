@@ -1,0 +1,91 @@
+"""Settings of ``finetune``: what an encoder's name stands for, and which combinations cannot be."""
+
+from pathlib import Path
+
+import pytest
+
+from affetto.errors import ConfigError
+from affetto.finetuning.settings import METHODS, finetune_settings
+from affetto.models.embedders import JoinedSettings, NetworkSettings, StatisticsSettings
+from speech_models import save_tiny, save_tiny_whisper
+
+
+@pytest.mark.parametrize("encoder", METHODS)
+def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> None:
+    overrides: tuple[str, ...] = ()
+    if encoder == "wav2vec2":  # its shape is that of a model, here one made on the spot
+        model = save_tiny(tmp_path / "model", "Wav2Vec2", "Model", "group")
+        overrides = (f"embedder.encoder.model={model}",)
+    elif encoder == "whisper":
+        overrides = (f"embedder.encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}",)
+    settings = finetune_settings(None, overrides, protocol="speaker-kfold", encoder=encoder)
+    assert settings.encoder == encoder
+    without = ("cnn", "tdnn", "mockingjay", "npc", "filterbank", "functionals")
+    assert settings.published_weights == (encoder not in without)
+    assert (settings.head == "network") == isinstance(settings.embedder, NetworkSettings)
+
+
+def test_an_encoder_can_be_named_in_the_file_or_by_an_override(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text("encoder: ge2e-statistics\ntrain: {epochs: 5}\n", encoding="utf-8")
+    by_file = finetune_settings(file, protocol="speaker-kfold")
+    assert isinstance(by_file.embedder, JoinedSettings)
+    assert by_file.train.epochs == 5
+    by_override = finetune_settings(overrides=("encoder=ge2e-statistics",), protocol="speaker-kfold")
+    assert by_override == finetune_settings(protocol="speaker-kfold", encoder="ge2e-statistics")
+    probe = finetune_settings(overrides=("encoder=ge2e", "frozen=true"), protocol="speaker-kfold")
+    assert probe == finetune_settings(protocol="speaker-kfold", encoder="ge2e", frozen=True)
+
+
+def test_what_is_given_goes_over_the_file_and_overrides_go_over_both(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text("label_fraction: 0.5\ntrain: {epochs: 5, clip: 1.0}\n", encoding="utf-8")
+    settings = finetune_settings(file, ("train.epochs=7",), protocol="speaker-kfold", label_fraction=0.25)
+    assert settings.label_fraction == 0.25
+    assert (settings.train.epochs, settings.train.clip) == (7, 1.0)
+    assert settings.train.learning_rate == METHODS["cnn"]["train"]["learning_rate"]
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "ge2e"])
+def test_a_probe_learns_layer_weights_and_one_layer(encoder: str) -> None:
+    settings = finetune_settings(protocol="speaker-kfold", encoder=encoder, frozen=True)
+    assert isinstance(settings.embedder, NetworkSettings)
+    assert (settings.embedder.layers, settings.embedder.pooling) == ("weighted", "mean")
+    assert (settings.embedder.context, settings.embedder.norm) == (0, False)
+    assert not settings.train_encoder
+    assert settings.dropout == 0
+    assert settings.augment.speed is None
+
+
+def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> None:
+    settings = finetune_settings(protocol="speaker-kfold", encoder="ge2e", head="svm")
+    assert isinstance(settings.embedder, StatisticsSettings)
+    assert settings.embedder.encoder.name == "ge2e"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"encoder": "ge2"}, "unknown encoder 'ge2'.*did you mean 'ge2e'"),
+        ({"encoder": "functionals", "frozen": True}, "wav2vec2 or whisper, not functionals"),
+        ({"encoder": "d-vector", "head": "network"}, "choose --head logistic or --head svm"),
+        ({"trian": {}}, "unknown setting 'trian'.*did you mean 'train'"),
+        ({"label_fraction": 0.0}, "label_fraction: got 0.0"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_what_cannot_be_is_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        finetune_settings(protocol="speaker-kfold", **given)
+
+
+def test_an_unknown_setting_deep_inside_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'embedder.encoder.width'"):
+        finetune_settings(overrides=("embedder.encoder.widht=8",), protocol="speaker-kfold")
+
+
+def test_an_encoder_that_is_no_name_says_what_it_may_be() -> None:
+    with pytest.raises(ConfigError, match=r"embedder\.encoder\.width=16"):
+        finetune_settings(None, ("encoder.width=16",), protocol="speaker-kfold")
+    with pytest.raises(ConfigError, match="there is no folder runs/nope either"):
+        finetune_settings(protocol="speaker-kfold", encoder="runs/nope")

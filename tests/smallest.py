@@ -1,0 +1,30 @@
+"""The smallest network that finetune trains, and settings under which nothing is drawn at random."""
+
+from pathlib import Path
+
+from affetto.finetuning.settings import FinetuneSettings, finetune_settings
+
+TINY = (
+    "embedder.encoder.width=16",
+    "embedder.encoder.blocks=1",
+    "embedder.encoder.bins=32",
+    "train.epochs=2",
+    "train.batch_size=8",
+)
+EXACT = (
+    "dropout=0",
+    "embedder.encoder.drop_path=0",
+    # Attention ends in a bias that no softmax over time can feel: only rounding moves it.
+    "embedder.pooling=statistics",
+    "augment.gain_db=0",
+    "augment.noise_probability=0",
+    "augment.speed=null",
+    "augment.time_masks=0",
+    "augment.frequency_masks=0",
+    "enrolment=false",
+)
+
+
+def tiny(protocol: Path, *overrides: str) -> FinetuneSettings:
+    """Settings of a very small ``cnn``."""
+    return finetune_settings(protocol=str(protocol), overrides=(*TINY, *overrides))

@@ -1,0 +1,104 @@
+"""Copies of a process end with it, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from affetto.parallel import can_fork, cores
+
+PARENT = """
+import os, sys, time
+from affetto.workers import processes
+
+def slow(number):
+    time.sleep(300)
+
+with processes(2) as pool:
+    pids = {pool.submit(os.getpid).result() for _ in range(50)}
+    futures = [pool.submit(slow, number) for number in range(20)]
+    while not futures[1].running():
+        time.sleep(0.01)
+    print(" ".join(map(str, pids | set(pool._processes))), flush=True)
+    if "stop" in sys.argv:
+        raise SystemExit(3)
+    futures[0].result()
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for_the_end(pids: list[int]) -> None:
+    until = time.monotonic() + 20
+    while any(map(alive, pids)):
+        assert time.monotonic() < until, f"{[pid for pid in pids if alive(pid)]} go on"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc")
+def test_copies_of_a_killed_process_end() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pids = [int(word) for word in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(map(alive, pids))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for_the_end(pids)
+
+
+def test_a_copy_that_dies_is_told() -> None:
+    code = (
+        "import os\nfrom concurrent.futures.process import BrokenProcessPool\n"
+        "from affetto.parallel import processes\n"
+        "try:\n"
+        "    with processes(2) as pool:\n"
+        "        pool.submit(os._exit, 1).result()\n"
+        "except BrokenProcessPool:\n"
+        "    print('told')\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "told\n"
+
+
+def test_a_copy_begins_with_what_cannot_be_pickled() -> None:
+    code = (
+        "import os\nfrom affetto.parallel import can_fork, processes\n"
+        "heard = []\n"
+        "def told():\n    return heard\n"
+        "with processes(1, lambda word: heard.append(word()), (lambda: 'hello',)) as pool:\n"
+        "    print(can_fork(), pool.submit(told).result(), heard)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "False ['hello'] []\n"  # a pool has a thread of its own
+
+
+def test_nothing_is_copied_beside_another_thread() -> None:
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        assert not can_fork()
+    finally:
+        done.set()
+        other.join()
+
+
+def test_cores_are_those_that_may_be_used() -> None:
+    code = (
+        "import os; from affetto.parallel import cores\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(cores())"
+    )
+    if hasattr(os, "sched_setaffinity"):
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1\n"
+    assert cores() >= 1
