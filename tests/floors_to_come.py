@@ -104,7 +104,9 @@ def test_every_file_has_its_place() -> None:
     for _, room, file in sources():
         there[room].add(file)
     assert set(there) == set(ROOMS)
-    listed = {name: set(room.order) | ({"__init__"} if room.folder else set()) for name, room in ROOMS.items()}
+    listed = {
+        name: set(room.order) | ({"__init__"} if room.folder else set()) for name, room in ROOMS.items()
+    }
     # A room's door may be listed or not: it comes last in any case.
     assert {name: files ^ listed[name] for name, files in there.items() if files ^ listed[name]} == {}
 
@@ -160,7 +162,7 @@ def test_the_command_line_imports_nothing_heavy_at_its_door() -> None:
     guilty = [
         f"{path.relative_to(SOURCE)} imports {module}"
         for path, room, file in sources()
-        if room == "cli" or file in ("__main__", "__init__") and path.parent == SOURCE
+        if room == "cli" or (file in ("__main__", "__init__") and path.parent == SOURCE)
         for module, _ in imports(at_import(ast.parse(path.read_text(encoding="utf-8"))))
         if module.partition(".")[0] in HEAVY
         or (module.startswith("affetto.") and module.split(".")[1] not in ("cli", "errors", "_version"))
@@ -202,7 +204,9 @@ def test_files_and_functions_stay_short() -> None:
 def contracts() -> set[str]:
     """Returns the names that the page says several files define, each time with one meaning."""
     text = PAGE.read_text(encoding="utf-8")
-    listed = re.search(r"^Names that several files define[^:]*:(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    listed = re.search(
+        r"^Names that several files define[^:]*:(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE
+    )
     assert listed is not None
     return set(re.findall(r"`(\w+)`", listed[1]))
 

@@ -1,6 +1,5 @@
 """Every verb gives on the toy corpus what it gave when ``toy.npz`` was recorded."""
 
-
 import numpy as np
 import pytest
 from toy_runs import RECORD, machine, toy_runs

@@ -48,8 +48,8 @@ def layers_settings(
         given: further settings by name.
 
     Raises:
-        ConfigError: as :func:`~affetto.finetuning.settings.finetune_settings`; also where a layer is chosen,
-            since all are looked at.
+        ConfigError: as :func:`~affetto.finetuning.settings.finetune_settings`; also where a layer
+            is chosen, since all are looked at.
     """
     settings = finetune_settings(
         overrides=overrides, protocol=protocol, encoder=encoder, frozen=True, enrolment=False, **given
