@@ -2,22 +2,14 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# The CPU build of torch, by its exact name, so that no CUDA build can arrive by accident.
-# On a machine with a GPU: make demo TORCH=torch==2.13.0
-ifeq ($(shell uname),Darwin)
-TORCH  ?= torch==2.13.0
-else
-TORCH  ?= torch==2.13.0+cpu
-endif
+# The CPU build of torch where it can be had (see tools/install-torch). For a GPU: make demo TORCH=torch
+TORCH  ?=
 
 .PHONY: demo test check docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" || { \
-	  echo "pip found no CPU build of torch under the name $(TORCH)."; \
-	  echo "Point pip at PyTorch's CPU wheels (PIP_EXTRA_INDEX_URL; pytorch.org names the address),"; \
-	  echo "or take the default build, several GB on Linux: make $(MAKECMDGOALS) TORCH=torch==2.13.0"; exit 1; }
+	tools/install-torch $(BIN)/python $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
