@@ -30,7 +30,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from affetto.annotation.runs import MANIFEST, SpeakerSettings, annotate_speakers
+from affetto.annotation.run_speakers import MANIFEST, SpeakerSettings, annotate_speakers
 from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode
 from affetto.corpora import toy

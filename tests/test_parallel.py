@@ -14,7 +14,7 @@ from affetto.parallel import can_fork, cores
 
 PARENT = """
 import os, sys, time
-from affetto.workers import processes
+from affetto.parallel import processes
 
 def slow(number):
     time.sleep(300)

@@ -20,8 +20,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from affetto.annotation import embedding
-from affetto.annotation import runs as annotate
-from affetto.annotation.runs import SpeakerSettings, annotate_speakers
+from affetto.annotation import run_speakers as annotate
+from affetto.annotation.run_speakers import SpeakerSettings, annotate_speakers
 from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode, from_int16, to_int16
 from affetto.cli import app
@@ -119,7 +119,7 @@ sys.path.insert(0, {tests!r})
 import torch
 from affetto.annotation.speakers import SpeakerEncoder
 from affetto.annotation import embedding
-from affetto.annotation import runs as annotate
+from affetto.annotation import run_speakers as annotate
 from test_annotate_speakers import Counting
 
 class Slow(Counting):

@@ -38,7 +38,7 @@ def speakers(
     """
     import json
 
-    from affetto.annotation.runs import MANIFEST, META, SpeakerSettings, annotate_speakers
+    from affetto.annotation.run_speakers import MANIFEST, META, SpeakerSettings, annotate_speakers
     from affetto.config import build
     from affetto.corpora.manifest import Manifest
     from affetto.runs import RunFolder
@@ -105,7 +105,12 @@ def clusters(
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
     import json
 
-    from affetto.annotation.runs import CLUSTERS, MANIFEST, AnnotateClustersSettings, annotate_clusters
+    from affetto.annotation.run_clusters import (
+        CLUSTERS,
+        MANIFEST,
+        AnnotateClustersSettings,
+        annotate_clusters,
+    )
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
     from affetto.runs import RunFolder
@@ -168,7 +173,7 @@ def intensity(
     """
     import json
 
-    from affetto.annotation.runs import MANIFEST, META
+    from affetto.annotation.run_speakers import MANIFEST, META
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
     from affetto.intensity.page import PAGE

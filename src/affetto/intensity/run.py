@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from affetto import __version__
-from affetto.annotation.runs import MANIFEST, META
+from affetto.annotation.run_speakers import MANIFEST, META
 from affetto.audio import to_int16
 from affetto.config import Settings
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, write_curves
