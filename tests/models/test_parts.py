@@ -6,11 +6,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from torch import nn
 
 from affetto.errors import ConfigError
+from affetto.models.checkpoint import weights_sha256
 from affetto.models.context import Context
 from affetto.models.embedders import Network, NetworkSettings
-from affetto.models.encoder import Frames, frame_mask, halved, normalise_logmel
+from affetto.models.encoder import Frames, chosen_device, frame_mask, halved, normalise_logmel
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.models.pooling import AttentiveStatistics, MeanPooling, StatisticsPooling
@@ -159,3 +161,19 @@ def test_a_projector_comes_before_the_pooling_and_a_mean_cannot_tell() -> None:
     torch.testing.assert_close(
         network.pool(Frames(means[-1], torch.ones(3, dtype=torch.int64), means)), pooled
     )
+
+
+def test_a_hash_of_weights_follows_every_number_and_name() -> None:
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    other.load_state_dict(one.state_dict())
+    assert weights_sha256(one) == weights_sha256(other)
+    with torch.no_grad():
+        other.bias[0] += 1e-6
+    assert weights_sha256(one) != weights_sha256(other)
+    assert weights_sha256(nn.Sequential(one)) != weights_sha256(one)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    assert chosen_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match=r"cannot use the device 'nowhere': .*; cpu is always there"):
+        chosen_device("nowhere")

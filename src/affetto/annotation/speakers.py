@@ -14,7 +14,8 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import ConfigError, unknown
-from affetto.models.encoder import Embedder
+from affetto.models.checkpoint import weights_sha256
+from affetto.models.encoder import Embedder, chosen_device
 
 GE2E = {
     "ge2e": "the speaker embedding",
@@ -120,7 +121,7 @@ def load_encoder(
 
         embedder = load_published(_ge2e(name))
         settings = "" if name == "ge2e" else name  # the weights are the same
-        return _on_device(embedder, name, _state_sha256(embedder, settings), device, 80.0, None)
+        return _on_device(embedder, name, _sha256(embedder, settings), device, 80.0, None)
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
@@ -134,7 +135,7 @@ def load_encoder(
 
         embedder = XVector(name)
         shown = path.resolve().name if path.is_dir() else name
-        return _on_device(embedder, shown, _state_sha256(embedder, embedder.settings), device, 24.0, 30.0)
+        return _on_device(embedder, shown, _sha256(embedder, embedder.settings), device, 24.0, 30.0)
     kinds = (*GE2E, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
     raise ConfigError(unknown("speaker encoder", name, kinds))
 
@@ -152,20 +153,13 @@ def _ge2e(name: str) -> Embedder:
 def _on_device(
     embedder: Embedder, name: str, sha: str, device: str, batch: float, longest: float | None
 ) -> SpeakerEncoder:
-    try:
-        place = torch.device(device)
-        embedder = embedder.to(place).eval().requires_grad_(False)
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
-        raise ConfigError(f"cannot use the device {device!r}: {error}; cpu is always there") from error
+    place = chosen_device(device)
+    embedder = embedder.to(place).eval().requires_grad_(False)
     if place.type != "cpu":
         batch *= 16  # a GPU wants much at once
     return SpeakerEncoder(name, sha, embedder, place, batch, longest)
 
 
-def _state_sha256(module: Embedder, settings: str = "") -> str:
-    digest = hashlib.sha256((module.front_end.sha256 + settings).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _sha256(embedder: Embedder, settings: str = "") -> str:
+    parts = embedder.front_end.sha256 + settings + weights_sha256(embedder)
+    return hashlib.sha256(parts.encode()).hexdigest()

@@ -19,7 +19,7 @@ from affetto.models.embedders import (
     build_encoder,
     load_published,
 )
-from affetto.models.encoder import Embedder, Encoder
+from affetto.models.encoder import Embedder, Encoder, chosen_device
 from affetto.models.pretrained import encoder_settings, find_encoder, load_encoder
 from affetto.models.representation import Layer, Representation
 
@@ -66,10 +66,7 @@ def load_representation(
         made = _of_name(str(name), layer, settings)
     else:
         raise ConfigError(unknown("encoder", name, [*NAMES, "a folder that pretrain or finetune wrote"]))
-    try:
-        return made.to(torch.device(device)).eval().requires_grad_(False)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
-        raise ConfigError(f"cannot use the device {device!r}: {error}; cpu is always there") from error
+    return made.to(chosen_device(device)).eval().requires_grad_(False)
 
 
 def _of_folder(path: Path, layer: Layer | None) -> Representation:

@@ -18,6 +18,7 @@ from affetto.inference.pipeline import in_order
 from affetto.inference.rows import Answer, Predicted, Row, Score, mean, rows_of
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
+from affetto.models.checkpoint import weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.folders import find
 
@@ -82,11 +83,8 @@ class Recogniser:
     @property
     def sha256(self) -> str:
         """Hash over the network's description and weights."""
-        digest = hashlib.sha256(self.classifier.settings.model_dump_json().encode())
-        for name, tensor in sorted(self.classifier.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        parts = self.classifier.settings.model_dump_json() + weights_sha256(self.classifier)
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def columns(self, enrolled: bool = False) -> list[str]:
         """Returns the columns of its tables; two more where speakers are enrolled."""

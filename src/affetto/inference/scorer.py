@@ -12,6 +12,7 @@ from affetto.inference.enrolment import Enrolments, enrolment_of, vectors_of
 from affetto.inference.pipeline import in_order, stacked
 from affetto.inference.sources import Clip, Piece
 from affetto.models.classifier import EmotionClassifier
+from affetto.models.encoder import chosen_device
 
 
 class Scorer:
@@ -23,11 +24,8 @@ class Scorer:
     """
 
     def __init__(self, classifier: EmotionClassifier, device: str) -> None:
-        try:
-            self.device = torch.device(device)
-            self.classifier = classifier.to(self.device).eval()
-        except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
-            raise ConfigError(f"cannot use the device {device!r}: {error}; cpu is always there") from error
+        self.device = chosen_device(device)
+        self.classifier = classifier.to(self.device).eval()
 
     @torch.inference_mode()
     def vectors(self, pieces: list[Piece]) -> Tensor:

@@ -9,7 +9,7 @@ from affetto import __version__
 from affetto.config import build
 from affetto.errors import CheckpointError, ConfigError
 from affetto.intensity.network import StrengthNet, StrengthSettings
-from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights
+from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights, weights_sha256
 from affetto.models.classifier import EmotionClassifier
 from affetto.runs import write_text
 
@@ -82,8 +82,5 @@ def networks_sha256(networks: Sequence[StrengthNet | EmotionClassifier]) -> str:
     """Returns a hash over the weights of networks."""
     digest = hashlib.sha256()
     for network in networks:
-        digest.update(network.settings.model_dump_json().encode())
-        for name, tensor in sorted(network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update((network.settings.model_dump_json() + weights_sha256(network)).encode())
     return digest.hexdigest()

@@ -14,7 +14,8 @@ from affetto.corpora.manifest import Manifest
 from affetto.data import FeatureCache, Store, WaveformCache
 from affetto.errors import ManifestError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Embedder, Encoder, Frames
+from affetto.models.checkpoint import weights_sha256
+from affetto.models.encoder import Embedder, Encoder, Frames, description
 from affetto.models.pooling import MeanPooling
 from affetto.progress import progress
 
@@ -85,7 +86,9 @@ class Recordings:
             return [row[:length] for row, length in zip(values.numpy(), frames.lengths.tolist(), strict=True)]
 
         kind = "pooled" if pooled else "frames"
-        return self._cached([*_description(encoder), kind, speed], encoder, layers, "encode")
+        return self._cached(
+            [description(encoder), weights_sha256(encoder), kind, speed], encoder, layers, "encode"
+        )
 
     def vectors(self, embedder: Embedder) -> Tensor:
         """Returns the vectors of a fixed embedder, ``(N, D)``, computed once."""
@@ -93,7 +96,9 @@ class Recordings:
         def embed(waveforms: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
             return list(embedder(*embedder.front_end(waveforms, lengths)).numpy())
 
-        cache = self._cached([*_description(embedder), "vectors"], embedder, embed, "embed")
+        cache = self._cached(
+            [description(embedder), weights_sha256(embedder), "vectors"], embedder, embed, "embed"
+        )
         return torch.from_numpy(np.array(cache.values))
 
     def pooled(self, encoder: Encoder, rows: NDArray[np.int64], store: Store) -> NDArray[np.float32]:
@@ -160,14 +165,3 @@ def speaker_names(manifest: Manifest) -> NDArray[np.str_]:
     if len(manifest.corpora) > 1:
         return np.array(manifest.owners)
     return np.array([str(name) for name in manifest.table["speaker"]])
-
-
-def _description(module: Encoder | Embedder) -> list[str]:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    # What has no weights of its own, such as a stride, shows in settings and front ends only.
-    parts = [part for part in module.modules() if isinstance(part, Encoder | Embedder)]
-    settings = [repr(getattr(part, "settings", None)) for part in parts]
-    return [str(module), *settings, *(part.front_end.sha256 for part in parts), digest.hexdigest()]

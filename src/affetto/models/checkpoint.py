@@ -1,5 +1,6 @@
 """Folders of weights: ``model.safetensors`` beside ``config.json``; nothing is pickled, loading is strict."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / CONFIG} holds no mapping")
     return config
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Returns a hash over the names and values of a module's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:

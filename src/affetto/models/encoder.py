@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affetto.errors import ConfigError
 from affetto.features import FrontEnd
 
 
@@ -68,6 +69,27 @@ class Embedder(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` with valid ``lengths (B,)`` as ``(B, D)``."""
         raise NotImplementedError  # abstract
+
+
+def chosen_device(name: str | torch.device) -> torch.device:
+    """Returns a device that is there.
+
+    Raises:
+        ConfigError: when it is not.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+        raise ConfigError(f"cannot use the device {str(name)!r}: {error}; cpu is always there") from error
+    return device
+
+
+def description(module: nn.Module) -> str:
+    """Returns what the answers of encoders and embedders depend on beside their weights, such as a stride."""
+    parts = [part for part in module.modules() if isinstance(part, Encoder | Embedder)]
+    shapes = [f"{getattr(part, 'settings', None)!r} {part.front_end.sha256}" for part in parts]
+    return "\n".join([str(module), *shapes])
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from affetto.errors import ConfigError, unknown
 from affetto.features import FrontEnd
-from affetto.models.encoder import Embedder, Encoder
+from affetto.models.checkpoint import weights_sha256
+from affetto.models.encoder import Embedder, Encoder, description
 from affetto.models.pooling import MeanPooling
 
 Layer = int | Literal["last", "mean", "all"]
@@ -70,14 +71,8 @@ class Representation(nn.Module):
     @property
     def sha256(self) -> str:
         """Hash over everything that its answers depend on."""
-        digest = hashlib.sha256(f"{self.layer} {self}".encode())
-        for module in self.modules():
-            if isinstance(module, Encoder | Embedder):
-                digest.update(f"{getattr(module, 'settings', None)!r} {module.front_end.sha256}".encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        parts = f"{self.layer} {description(self)} {weights_sha256(self)}"
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Turns waveforms ``(B, S)`` of valid ``lengths (B,)`` into vectors ``(B, D)``."""
