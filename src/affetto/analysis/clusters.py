@@ -23,7 +23,7 @@ from affetto.corpora.vectors import read_vectors, vector_info, vector_places
 from affetto.errors import ManifestError
 from affetto.evaluation.bootstrap import Interval, paired_difference, speaker_bootstrap, speaker_mean
 from affetto.material.recordings import speaker_names
-from affetto.pages import write
+from affetto.pages import Page
 from affetto.progress import progress
 from affetto.runs import RunFolder, write_json
 
@@ -59,7 +59,7 @@ def analyse_clusters(
         embedded, vectors = _read(manifest, settings)  # what cannot be read leaves no folder behind
         run.start(settings, **facts)
         found = _analysed(manifest, settings, embedded, vectors)
-        write(run.path, title(found), blocks(found))
+        Page(title(found), blocks(found)).write(run.path)
         words = [block.text for block in said(found)]
         write_json(run / RESULT, {"words": words, **summary(found)})
         run.finish()

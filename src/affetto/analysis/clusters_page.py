@@ -34,7 +34,7 @@ def title(found: Analysis) -> str:
 
 def blocks(found: Analysis) -> list[Block]:
     """Lays out an analysis, its pictures drawn."""
-    page: list[Block] = [Heading(title(found), 1), *said(found), *_followed(found)]
+    page: list[Block] = [*said(found), *_followed(found)]
     if found.emotion:
         page += [*_emotion(found, found.emotion), *_held_fixed(found)]
     return [*page, *_maps(found), Heading("Speaker by speaker"), _by_speaker(found), *_how(found)]

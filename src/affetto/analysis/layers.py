@@ -26,7 +26,7 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import Network, NetworkSettings, load_published
 from affetto.models.encoder import Encoder
 from affetto.objectives.classify import Classify
-from affetto.pages import write
+from affetto.pages import Page
 from affetto.progress import progress
 from affetto.protocols.folds import Fold
 from affetto.protocols.protocol import load_protocol
@@ -118,7 +118,8 @@ def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> Non
     rows = _scored(material, encoders, run, manifest.sha256)
     write_json(run / RESULT, rows)
     shown = Path(settings.pretrained).resolve().name if settings.pretrained else settings.encoder
-    write(run.path, title(shown), blocks(shown, rows, material.protocol.name, len(material.labels)))
+    laid_out = blocks(shown, rows, material.protocol.name, len(material.labels))
+    Page(title(shown), laid_out).write(run.path)
     run.finish()
 
 

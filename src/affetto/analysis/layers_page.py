@@ -37,7 +37,7 @@ def blocks(encoder: str, rows: Rows, protocol: str, classes: int) -> list[Block]
         classes: K, for what chance gives.
     """
     own = [row for row in rows if row["encoder"] != UNTRAINED] or list(rows)
-    page: list[Block] = [Heading(title(encoder), 1), *map(Text, _words(own, protocol))]
+    page: list[Block] = [*map(Text, _words(own, protocol))]
     page.append(_picture(encoder, rows, classes))
     page += [Heading("Every probe"), _table(rows)]
     notes = dict.fromkeys(note for row in rows for note in row["notes"])

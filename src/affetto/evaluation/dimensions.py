@@ -83,13 +83,13 @@ class DimensionReport:
 
     def markdown(self) -> str:
         """Returns the report as Markdown; its picture is a file beside it."""
-        return page.markdown(self._blocks(b""))
+        return page.Page(f"{self.method} on {self.protocol}", self._blocks(b"")).markdown()
 
     def write(self, folder: str | Path) -> None:
         """Writes report.md, report.html and the figure into a folder."""
         stamp = STAMP if self.speaker_dependent else None
         drawn = plots.to_png(plots.agreement(*self.values, self.dimensions, stamp=stamp))
-        page.write(Path(folder), f"{self.method} on {self.protocol}", self._blocks(drawn))
+        page.Page(f"{self.method} on {self.protocol}", self._blocks(drawn)).write(Path(folder))
 
     def _blocks(self, png: bytes) -> list[page.Block]:
         mark = f"{STAMP}: " if self.speaker_dependent else ""
@@ -103,7 +103,6 @@ class DimensionReport:
         ]
         caption = f"{mark}Concordance (CCC) with the raters, with the 95 % interval over speakers"
         found: list[page.Block] = [
-            page.Heading(f"{self.method} on {self.protocol}", 1),
             page.Text(what),
             page.Table(["dimension", "CCC", "error"], rows, caption, [False, True, True]),
             page.Text("The error is the root mean square, on the scale of the raters."),

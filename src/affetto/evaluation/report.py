@@ -94,11 +94,11 @@ class Report:
 
     def markdown(self) -> str:
         """Returns the report as Markdown; its pictures are files beside it (see :meth:`write`)."""
-        return page.markdown(layout.blocks(self, {}))
+        return page.Page(f"{self.method} on {self.protocol}", layout.blocks(self, {})).markdown()
 
     def html(self) -> str:
         """Returns the report as one HTML page that needs no other file."""
-        return page.page(f"{self.method} on {self.protocol}", layout.blocks(self, self.pictures()))
+        return page.Page(f"{self.method} on {self.protocol}", layout.blocks(self, self.pictures())).html()
 
     def row(self, **extra: Any) -> Result:
         """Returns the row for a results table; ``extra`` gives command, manifest_sha256 and the like."""
@@ -132,7 +132,7 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Writes report.md, report.html and the figures into a folder."""
         blocks = layout.blocks(self, self.pictures())
-        page.write(Path(folder), f"{self.method} on {self.protocol}", blocks)
+        page.Page(f"{self.method} on {self.protocol}", blocks).write(Path(folder))
 
 
 def summarise(

@@ -29,7 +29,7 @@ ALTS = {
 def blocks(report: "Report", pictures: Mapping[str, bytes]) -> list[Block]:
     """Lays out a report; ``pictures`` are its figures as PNG by name, empty where only their names matter."""
     mark = f"{STAMP}: " if report.speaker_dependent else ""
-    found: list[Block] = [Heading(f"{report.method} on {report.protocol}", 1)]
+    found: list[Block] = []
     if report.speaker_dependent:
         text = "test speakers were heard in training; compare nothing here with speaker-independent numbers."
         found.append(Text(f"{STAMP}: {text}", alarm=True))

@@ -14,7 +14,7 @@ from affetto import plots
 from affetto.errors import RunError
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import STAMP
-from affetto.pages import Table, markdown_table, percent, points
+from affetto.pages import Table, percent, points
 from affetto.runs import atomic_write, write_json, write_text
 
 SHARES = ("war_low", "war_high", "macro_f1", "votes_f1", "calibration_error")
@@ -144,7 +144,7 @@ def draw_results(
     rows = read_results(file)
     if not rows:
         raise RunError(f"{file} holds no result rows; there is nothing to draw")
-    parts = [f"# {title or file.stem}", _lead(rows), markdown_table(_table(rows, columns))]
+    parts = [f"# {title or file.stem}", _lead(rows), _table(rows, columns).markdown()]
     if figure:
         with atomic_write(file.with_suffix(".png")) as temporary:
             temporary.write_bytes(plots.to_png(_bars(rows)))
@@ -236,7 +236,7 @@ def _paired(rows: Sequence[Result]) -> list[str]:
             f" Half an interval is {100 * float(np.median(widths)):.1f} points wide in the middle: smaller "
             "differences are not told from none here."
         )
-    return ["## Paired differences", text, markdown_table(table)]
+    return ["## Paired differences", text, table.markdown()]
 
 
 def _bars(rows: Sequence[Result]) -> Figure:

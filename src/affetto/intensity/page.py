@@ -102,7 +102,7 @@ def examples(
 
 def blocks(found: Findings, shown: Sequence[plots.Spoken]) -> list[Block]:
     """Lays the page out, its pictures drawn."""
-    page: list[Block] = [Heading(title(found), 1), *said(found), *_order(found), *_levels(found)]
+    page: list[Block] = [*said(found), *_order(found), *_levels(found)]
     page += _confounds(found)
     if shown:
         png = plots.to_png(plots.curves(shown, name=found.column), dpi=110)

@@ -22,7 +22,7 @@ from affetto.intensity.page import PAGE, Findings, blocks, examples, said, title
 from affetto.intensity.quality import judge, measure
 from affetto.intensity.sources import SOURCES, Made, Source
 from affetto.material.recordings import Recordings
-from affetto.pages import page
+from affetto.pages import Page
 from affetto.runs import RunFolder, write_json, write_text
 
 DEFAULT_PROTOCOLS = {"crema-d": "crema-d-6-evar"}
@@ -205,7 +205,7 @@ def _report(
         dict(recordings.unreadable),
     )
     shown = examples(recordings, curves, made.hop_seconds, tested, truth, labels)
-    write_text(run / PAGE, page(title(found), blocks(found, shown)))
+    write_text(run / PAGE, Page(title(found), blocks(found, shown)).html())
     write_json(
         run / META,
         {
