@@ -119,10 +119,9 @@ def test_names_lead_to_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     asked: list[Any] = []
 
     class Fake(Means):
-        settings = "{}"
-
         def __init__(self, *arguments: Any) -> None:
             super().__init__()
+            self.settings = repr(arguments)
             asked.append(arguments)
 
     monkeypatch.setattr("affetto.models.onnx.OnnxSpeaker", Fake)

@@ -121,21 +121,20 @@ def load_encoder(
 
         embedder = load_published(_ge2e(name))
         settings = "" if name == "ge2e" else name  # the weights are the same
-        return _on_device(embedder, name, _sha256(embedder, settings), device, 80.0, None)
+        return _on_device(embedder, name, _sha256(embedder, settings), device)
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
         from affetto.models.onnx import OnnxSpeaker
 
         embedder = OnnxSpeaker(path, device, taper)
-        sha = hashlib.sha256(path.read_bytes() + taper.encode()).hexdigest()
-        return _on_device(embedder, path.name, sha, device, 40.0, 60.0)
+        return _on_device(embedder, path.name, _sha256(embedder, embedder.settings), device)
     if path.is_dir() or _HUB_ID.fullmatch(name):
         from affetto.models.xvector import XVector
 
         embedder = XVector(name)
         shown = path.resolve().name if path.is_dir() else name
-        return _on_device(embedder, shown, _sha256(embedder, embedder.settings), device, 24.0, 30.0)
+        return _on_device(embedder, shown, _sha256(embedder, embedder.settings), device)
     kinds = (*GE2E, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
     raise ConfigError(unknown("speaker encoder", name, kinds))
 
@@ -150,14 +149,11 @@ def _ge2e(name: str) -> Embedder:
     return Statistics(StatisticsSettings()) if name == "ge2e-statistics" else Course(Ge2e(), 1, 8)
 
 
-def _on_device(
-    embedder: Embedder, name: str, sha: str, device: str, batch: float, longest: float | None
-) -> SpeakerEncoder:
+def _on_device(embedder: Embedder, name: str, sha: str, device: str) -> SpeakerEncoder:
     place = chosen_device(device)
     embedder = embedder.to(place).eval().requires_grad_(False)
-    if place.type != "cpu":
-        batch *= 16  # a GPU wants much at once
-    return SpeakerEncoder(name, sha, embedder, place, batch, longest)
+    seconds = embedder.batch_seconds * (1 if place.type == "cpu" else 16)  # a GPU wants much at once
+    return SpeakerEncoder(name, sha, embedder, place, seconds, embedder.longest_seconds)
 
 
 def _sha256(embedder: Embedder, settings: str = "") -> str:

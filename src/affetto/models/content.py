@@ -17,6 +17,7 @@ class Course(Embedder):
         """Reads ``layer`` of ``Frames.all_layers``, cut into ``parts``: ``D = parts * layer_dims[layer]``."""
         super().__init__()
         self.encoder, self.layer, self.parts = encoder, layer, parts
+        self.settings = (layer, parts)
         self.front_end = encoder.front_end
         self.dim = parts * encoder.layer_dims[layer]
 

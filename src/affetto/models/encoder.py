@@ -60,11 +60,16 @@ class Embedder(nn.Module):
         front_end: how waveforms become the features that this embedder reads.
         dim: ``D``, size of the vector.
         unit: whether it has length 1, as a mean of several then should have too.
+        longest_seconds: a longer utterance should be embedded in equal parts, whose vectors are averaged,
+            each weighted by its length; None for an embedder that takes any length.
+        batch_seconds: seconds of sound, padding included, that suit it at once on a CPU.
     """
 
     front_end: FrontEnd
     dim: int
     unit: bool = False
+    longest_seconds: float | None = None
+    batch_seconds: float = 80.0
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` with valid ``lengths (B,)`` as ``(B, D)``."""

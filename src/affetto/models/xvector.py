@@ -34,6 +34,9 @@ class XVector(Embedder):
         CheckpointError: where there is no such model, or it is no x-vector model for 16 kHz.
     """
 
+    longest_seconds = 30.0
+    batch_seconds = 24.0
+
     def __init__(self, name: str) -> None:
         super().__init__()
         transformers = library(f"the speaker encoder {name!r}")
