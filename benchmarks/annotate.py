@@ -36,7 +36,7 @@ from affetto.audio import decode
 from affetto.corpora import toy
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import find_audio
-from affetto.corpora.vectors import read_vectors
+from affetto.corpora.arrays import read_vectors
 from affetto.runs import write_text
 
 Waveforms = list[NDArray[np.float32]]

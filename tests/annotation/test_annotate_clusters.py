@@ -13,7 +13,7 @@ from affetto.annotation.run_clusters import AnnotateClustersSettings, annotate_c
 from affetto.cli import app
 from affetto.config import build
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import cell, write_vectors
+from affetto.corpora.arrays import cell, write_vectors
 from affetto.errors import ConfigError, ManifestError, RunError
 
 RUN = CliRunner()

@@ -27,7 +27,7 @@ from affetto.audio import decode, from_int16, to_int16
 from affetto.cli import app
 from affetto.config import build
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import content_hash, read_vectors, vector_info, vector_places
+from affetto.corpora.arrays import content_hash, read_vectors, vector_info, vector_places
 from affetto.errors import ConfigError, ManifestError, RunError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Embedder

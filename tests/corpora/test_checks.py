@@ -106,7 +106,7 @@ def test_describe_shows_what_has_no_label(tmp_path: Path, record: Record) -> Non
 
 def test_a_worker_that_is_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = toy.write(tmp_path, speakers=2, sentences=1, takes=1)
-    monkeypatch.setattr(checks, "_listen", _die)
+    monkeypatch.setattr(checks, "_check", _die)
     monkeypatch.setattr(checks, "can_fork", lambda: True)
     with pytest.raises(ManifestError, match="a process that decoded was stopped from outside"):
         manifest.problems()

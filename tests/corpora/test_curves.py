@@ -11,7 +11,7 @@ import pytest
 
 from affetto.corpora.curves import aligned, read_curves, write_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import cell
+from affetto.corpora.arrays import cell
 from affetto.errors import ManifestError
 
 LENGTHS = [3, 5, 1, 4]

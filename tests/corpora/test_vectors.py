@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import (
+from affetto.corpora.arrays import (
     cell,
     content_hash,
     read_vectors,

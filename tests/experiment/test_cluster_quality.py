@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import cell, write_vectors
+from affetto.corpora.arrays import cell, write_vectors
 
 
 @pytest.fixture(scope="module")

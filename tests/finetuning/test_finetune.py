@@ -69,7 +69,7 @@ def test_the_run_folder_holds_what_it_should(straight: RunFolder, corpus: Manife
     assert meta["unreadable"] == {}
     environment = json.loads((straight / "env.json").read_text(encoding="utf-8"))
     assert environment["manifest_sha256"] == corpus.sha256
-    assert environment["roots"] == ["AFFETTO_ROOT_toy"]
+    assert environment["roots"] == ["AFFETTO_ROOT_TOY"]
     assert "epochs: 3" in (straight / "config.yaml").read_text(encoding="utf-8")
     assert straight.done
     assert not (straight / FOLD / "state.pt").exists()

@@ -10,7 +10,7 @@ import yaml
 
 from affetto.corpora.curves import write_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import cell
+from affetto.corpora.arrays import cell
 from affetto.errors import ConfigError, LeakError, ManifestError, RunError
 from affetto.evaluation.run import evaluate
 from affetto.features import FrontEnd

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import cell, write_vectors
+from affetto.corpora.arrays import cell, write_vectors
 from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestError, RunError
 from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune

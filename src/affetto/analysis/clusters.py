@@ -19,7 +19,7 @@ from affetto.analysis.confounds import Column, columns, measured
 from affetto.analysis.probe import centred, probe
 from affetto.corpora.manifest import Manifest, some
 from affetto.corpora.tabular import lacks
-from affetto.corpora.vectors import read_vectors, vector_info, vector_places
+from affetto.corpora.arrays import read_vectors, vector_info, vector_places
 from affetto.errors import ManifestError
 from affetto.evaluation.bootstrap import Interval, paired_difference, speaker_bootstrap, speaker_mean
 from affetto.material.recordings import speaker_names
@@ -50,7 +50,7 @@ def analyse_clusters(
         ManifestError: without clusters, embeddings or speakers, or with embeddings of another encoder.
         RunError: when the folder is in use or holds another analysis.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     run = RunFolder(out)
     with run.locked():
         facts = {"manifest_sha256": manifest.sha256, "clusters_sha256": _clusters_sha256(manifest, settings)}

@@ -12,7 +12,7 @@ from pydantic import Field
 from affetto.analysis.agreement import Codes, Followed, Mates
 from affetto.analysis.confounds import Column
 from affetto.config import Settings
-from affetto.corpora.vectors import SPEAKER_COLUMN
+from affetto.corpora.arrays import SPEAKER_COLUMN
 from affetto.evaluation.bootstrap import Difference, Interval
 
 EMOTION = "emotion"

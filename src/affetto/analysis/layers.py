@@ -83,7 +83,7 @@ def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, 
         LeakError: when a test speaker was heard with labels in pretraining.
         RunError: when the folder is in use or holds another analysis.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     protocol = load_protocol(settings.protocol)
     if protocol.dimensions:
         raise ConfigError(

@@ -1,19 +1,18 @@
 """What a manifest holds, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from affetto.audio import decode, read_info, to_int16
-from affetto.corpora.manifest import Manifest, Problem
 from affetto.errors import AudioError, ManifestError
 from affetto.parallel import can_fork, cores, processes
 from affetto.progress import progress
@@ -26,37 +25,57 @@ CLIPPED_SHARE = 0.01
 """A recording is clipped when more than this share of its samples is at full scale or above."""
 
 
-class _Heard(NamedTuple):
+class Problem(NamedTuple):
+    """One thing that is wrong with one row.
+
+    Attributes:
+        key: the row.
+        kind: ``unreadable``, ``outside``, ``silent``, ``clipped``, ``duplicate`` or ``contradictory``.
+        message: what was found, in words.
+    """
+
+    key: str
+    kind: str
+    message: str
+
+
+class _Decoded(NamedTuple):
     digest: bytes | None
     kind: str
     message: str
 
 
-def describe(manifest: Manifest) -> str:
+def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> str:
     """Returns counts, hours, speakers, classes by gender and sample rates, as plain text.
 
     Headers are read, samples are not.
+
+    Args:
+        table: of a manifest.
+        places: where each row's recording lies, or why it may not be opened.
+        digest: hash of the manifest.
     """
-    table = manifest.table
     rates: Counter[int] = Counter()
     seconds, unreadable = 0.0, 0
-    lengths: dict[object, tuple[float, int]] = {}
-    for row in progress(range(len(manifest)), "read headers", len(manifest)):
-        try:
-            path = manifest.path(row)
-            if path not in lengths:
-                info = read_info(path)
-                lengths[path] = (info.duration_seconds, info.rate)
-            duration, rate = lengths[path]
-        except (AudioError, ManifestError):
+    lengths: dict[Path, tuple[float, int]] = {}
+    for row, place in enumerate(progress(places, "read headers", len(places))):
+        if isinstance(place, str):
             unreadable += 1
             continue
+        try:
+            if place not in lengths:
+                info = read_info(place)
+                lengths[place] = (info.duration_seconds, info.rate)
+        except AudioError:
+            unreadable += 1
+            continue
+        duration, rate = lengths[place]
         start, end = table["start"].iloc[row], table["end"].iloc[row]
         seconds += (duration if np.isnan(end) else end) - (0.0 if np.isnan(start) else start)
         rates[rate] += 1
-    corpora = ", ".join(name for name in manifest.corpora if name)
+    corpora = ", ".join(sorted(table["corpus"].dropna().unique()))
     lines = [
-        f"{len(manifest)} utterances, {seconds / 3600:.2f} hours, {len(manifest.speakers)} speakers"
+        f"{len(table)} utterances, {seconds / 3600:.2f} hours, {table['speaker'].nunique()} speakers"
         + (f", {corpora}" if corpora else ""),
         "sample rates: "
         + (", ".join(f"{rate} Hz ({count})" for rate, count in sorted(rates.items())) or "none"),
@@ -73,11 +92,11 @@ def describe(manifest: Manifest) -> str:
         lines.append(f"texts: {texts} different")
     if votes := [name for name in table.columns if str(name).startswith("votes_")]:
         lines.append(f"votes: {int(table[votes[0]].notna().sum())} utterances, {', '.join(votes)}")
-    return "\n".join([*lines, f"manifest hash: {manifest.sha256}", "", *_classes(table)])
+    return "\n".join([*lines, f"manifest hash: {digest}", "", *_classes(table)])
 
 
 def _classes(table: pd.DataFrame) -> list[str]:
-    """Words the number of utterances by emotion and gender, with the speakers of each gender below."""
+    """Returns the lines of a table: utterances by emotion and gender, and the speakers of each gender."""
     genders = [*sorted(table["gender"].dropna().unique()), *([None] if table["gender"].isna().any() else [])]
     heads = ["emotion", *(gender or "unknown" for gender in genders), "all"]
     rows = []
@@ -110,43 +129,45 @@ def _by_gender(table: pd.DataFrame, genders: list[str | None]) -> list[str]:
     ]
 
 
-def problems(manifest: Manifest) -> list[Problem]:
+def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]:
     """Decodes every row, on all cores, and returns what is wrong with which.
 
     ``unreadable`` cannot be decoded, ``outside`` lies outside the root of its corpus, ``silent`` never leaves
     ±0.001 of full scale, ``clipped`` has more than 1 % of its samples at full scale, ``duplicate`` decodes
     to the same samples as an earlier row, ``contradictory`` does so and has another emotion or speaker.
 
+    Args:
+        table: of a manifest.
+        places: where each row's recording lies, or why it may not be opened.
+
     Returns:
         In the order of the table; empty when all is well.
     """
     found: list[Problem] = []
     first: dict[bytes, int] = {}
-    clips, keys = _clips(manifest), manifest.keys
+    times = (table[name].tolist() for name in ("start", "end"))
+    starts, ends = ([None if value != value else float(value) for value in column] for column in times)
     with _workers() as pool:
-        heard = _told(pool.map(_listen, *clips, chunksize=16))
-        for row, (digest, kind, message) in enumerate(progress(heard, "decode", len(manifest))):
+        decoded = _unbroken(pool.map(_check, places, starts, ends, chunksize=16))
+        for row, (digest, kind, message) in enumerate(progress(decoded, "decode", len(table))):
             if kind:
-                found.append(Problem(keys[row], kind, message))
+                found.append(Problem(str(table["key"].iloc[row]), kind, message))
             if digest is None:
                 continue
             earlier = first.setdefault(digest, row)
             if earlier != row:
-                found.append(_same(manifest, earlier, row))
+                found.append(_same(table.iloc[earlier], table.iloc[row]))
     return found
 
 
 def _workers() -> AbstractContextManager[Executor]:
-    """Returns a process a core; threads where a fork is not to be had.
-
-    Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
-    """
+    # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
     return processes(cores()) if can_fork() else ThreadPoolExecutor(cores())
 
 
-def _told(heard: Iterator[_Heard]) -> Iterator[_Heard]:
+def _unbroken(decoded: Iterator[_Decoded]) -> Iterator[_Decoded]:
     try:
-        yield from heard
+        yield from decoded
     except BrokenProcessPool as error:
         raise ManifestError(
             "a process that decoded was stopped from outside, as happens when memory is short; nothing is "
@@ -154,38 +175,24 @@ def _told(heard: Iterator[_Heard]) -> Iterator[_Heard]:
         ) from error
 
 
-def _clips(manifest: Manifest) -> tuple[list[Path | str], list[float | None], list[float | None]]:
-    """Returns where each row's recording lies, or why it may not be opened, and the seconds of its part."""
-    places: list[Path | str] = []
-    for cells in zip(*(manifest.table[name].tolist() for name in ("key", "corpus", "file")), strict=True):
-        try:
-            places.append(manifest.located(*cells))
-        except ManifestError as error:
-            places.append(str(error))
-    times = (manifest.table[name].tolist() for name in ("start", "end"))
-    starts, ends = ([None if value != value else float(value) for value in column] for column in times)
-    return places, starts, ends
-
-
-def _listen(place: Path | str, start: float | None, end: float | None) -> _Heard:
+def _check(place: Path | str, start: float | None, end: float | None) -> _Decoded:
     if isinstance(place, str):
-        return _Heard(None, "outside", place)
+        return _Decoded(None, "outside", place)
     try:
         samples = decode(place, start, end)
     except AudioError as error:
-        return _Heard(None, "unreadable", str(error))
+        return _Decoded(None, "unreadable", str(error))
     size = np.abs(samples)
     if size.max() < SILENT_PEAK:
-        return _Heard(None, "silent", f"no sample beyond {SILENT_PEAK} of full scale")
+        return _Decoded(None, "silent", f"no sample beyond {SILENT_PEAK} of full scale")
     digest = blake2b(to_int16(samples).tobytes(), digest_size=16).digest()
     share = float((size >= FULL_SCALE).mean())
     if share > CLIPPED_SHARE:
-        return _Heard(digest, "clipped", f"{share:.1%} of the samples are at full scale")
-    return _Heard(digest, "", "")
+        return _Decoded(digest, "clipped", f"{share:.1%} of the samples are at full scale")
+    return _Decoded(digest, "", "")
 
 
-def _same(manifest: Manifest, earlier: int, row: int) -> Problem:
-    one, other = manifest.table.iloc[earlier], manifest.table.iloc[row]
+def _same(one: "pd.Series[Any]", other: "pd.Series[Any]") -> Problem:
     different = [name for name in ("emotion", "speaker") if one[name] != other[name]]
     message = f"decodes to the same samples as {one['key']}"
     for name in different:

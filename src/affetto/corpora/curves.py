@@ -1,8 +1,7 @@
-"""Curves beside a manifest: a column whose cells name rows of an array, a value a frame in each.
+"""Columns of curves: a value a frame for every utterance, in arrays on disk.
 
-A cell reads ``FILE.npy#ROW``, as for vectors. The rows differ in length and lie one after another in one
-array, ``(sum of frames, C)``. Beside it lies ``FILE.json``: what made the curves, the step between frames,
-the length and the content hash of each row, and whose labels were seen on the way.
+Curves differ in length and lie one after another in one array, ``(sum of frames, C)``; ``lengths`` in
+``FILE.json`` says where each begins, ``hop_seconds`` the step between frames.
 """
 
 import json
@@ -15,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affetto.corpora.arrays import all_places, open_array, read_facts, write_array
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
-from affetto.corpora.vectors import open_array, vector_places
 from affetto.errors import ManifestError
-from affetto.runs import atomic_write, write_json
 
 INTENSITY_COLUMN = "intensity"
 """The column that ``affetto annotate intensity`` writes where intensity comes from emotion labels."""
@@ -126,10 +124,11 @@ def write_curves(
         file: ``NAME.npy``.
         values: all curves one after another, ``(sum of lengths, C)``; may be memory-mapped.
         lengths: frames of each, ``(R,)``.
-        hashes: :func:`~affetto.corpora.vectors.content_hash` of what each curve belongs to.
-        info: the rest of ``NAME.json``: at least :data:`NEEDED` but for the lengths. ``folds`` are the
-            numbers of the C columns, or None with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]},
-            "without_labels": [...]}`` with "" for the fold where there is one column.
+        hashes: :func:`~affetto.corpora.arrays.content_hash` of what each curve belongs to.
+        info: the rest of ``NAME.json``: at least ``source``, ``source_sha256``, ``hop_seconds``,
+            ``protocol``, ``folds`` and ``speakers_seen``. ``folds`` are the numbers of the C columns, or None
+            with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}`` with ""
+            for the fold where there is one column.
 
     Raises:
         ManifestError: for values, lengths, hashes and folds that do not fit each other.
@@ -141,10 +140,8 @@ def write_curves(
             f"got values of shape {values.shape}, {len(lengths)} lengths of {sum(lengths)} frames, "
             f"{len(hashes)} hashes and the folds {folds}; they must fit each other"
         )
-    with atomic_write(file) as temporary, open(temporary, "wb") as handle:
-        np.save(handle, np.asarray(values, np.float32), allow_pickle=False)
-    described = {**info, "lengths": [int(length) for length in lengths], "hashes": list(hashes)}
-    write_json(file.with_suffix(".json"), described)
+    described = {**info, "lengths": [int(length) for length in lengths]}
+    write_array(file, np.asarray(values, np.float32), hashes, described)
 
 
 def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
@@ -154,40 +151,30 @@ def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
         ManifestError: for a column or a file that is missing or damaged, an empty cell, a row outside its
             array, or curves of several sources.
     """
-    places = vector_places(manifest, column, VERB)
-    empty = [key for key, place in zip(manifest.keys, places, strict=True) if place is None]
-    if empty:
-        raise ManifestError(
-            f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
-            f"run affetto annotate {VERB}, or leave these rows out"
-        )
-    known = [place for place in places if place]
-    files = sorted({file for file, _ in known})
+    files, places = all_places(manifest, column, VERB)
     if not files:
         raise ManifestError(f"the manifest has no rows, so that {column!r} says nothing of its curves")
     described = [describe_curves(file) for file in files]
     info = _one_source(column, described)
-    arrays, starts = [], []
-    for file, own in zip(files, described, strict=True):
+    arrays = []
+    begins, lengths = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
+    for number, (file, facts) in enumerate(zip(files, described, strict=True)):
         array = open_array(file)
-        lengths = np.array(own["lengths"], np.int64)
-        width = 1 if own["folds"] is None else len(own["folds"])
-        if array.shape != (lengths.sum(), width):
+        known = np.array(facts["lengths"], np.int64)
+        width = 1 if facts["folds"] is None else len(facts["folds"])
+        if array.shape != (known.sum(), width):
             raise ManifestError(
-                f"{file} holds {array.shape}, and {file.stem}.json describes {(int(lengths.sum()), width)}; "
+                f"{file} holds {array.shape}, and {file.stem}.json describes {(int(known.sum()), width)}; "
                 f"they do not belong together: run affetto annotate {VERB} again"
             )
         arrays.append(array)
-        starts.append((np.concatenate([[0], np.cumsum(lengths)]), lengths))
-    number = {file: place for place, file in enumerate(files)}
-    found = np.empty((len(known), 3), np.int64)
-    for target, (file, row) in enumerate(known):
-        begins, lengths = starts[number[file]]
-        if row >= len(lengths):
-            raise ManifestError(f"{file} has {len(lengths)} curves; the manifest asks for row {row}")
-        found[target] = number[file], begins[row], lengths[row]
-    keys, hop = manifest.keys, float(info["hop_seconds"])
-    return Curves(hop, info, found[:, 2], keys, column, arrays, found[:, :2])
+        own = places[:, 0] == number
+        rows = places[own, 1]
+        if (outside := rows[rows >= len(known)]).size:
+            raise ManifestError(f"{file} has {len(known)} curves; the manifest asks for row {outside[0]}")
+        begins[own], lengths[own] = (np.cumsum(known) - known)[rows], known[rows]
+    found = np.stack([places[:, 0], begins], axis=1)
+    return Curves(float(info["hop_seconds"]), info, lengths, manifest.keys, column, arrays, found)
 
 
 def describe_curves(file: Path) -> dict[str, Any]:
@@ -196,19 +183,11 @@ def describe_curves(file: Path) -> dict[str, Any]:
     Raises:
         ManifestError: when it is missing or damaged.
     """
-    beside = file.with_suffix(".json")
-    try:
-        info: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-        missing = [name for name in NEEDED if name not in info]
-    except (OSError, ValueError, TypeError) as error:
+    info = read_facts(file, again=f"run affetto annotate {VERB} again")
+    if missing := [name for name in NEEDED if name not in info]:
         raise ManifestError(
-            f"{beside} does not say what made {file.name} ({error}); move a manifest together with the "
-            f"folder of its arrays, or run affetto annotate {VERB} again"
-        ) from error
-    if missing:
-        raise ManifestError(
-            f"{beside} describes no curves, it lacks {some(missing)}; name a column that affetto annotate "
-            f"{VERB} wrote"
+            f"{file.with_suffix('.json')} describes no curves, it lacks {some(missing)}; name a column that "
+            f"affetto annotate {VERB} wrote"
         )
     return info
 

@@ -11,13 +11,16 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affetto.corpora import checks
+from affetto.corpora.checks import Problem
 from affetto.corpora.labels import apply_map, dropped, votes_by_map
+from affetto.corpora.marks import Marks, read_marks, write_marks
 from affetto.corpora.tabular import (
     COLUMNS,
     FORMATS,
@@ -44,20 +47,6 @@ __all__ = [
 ]
 
 
-class Problem(NamedTuple):
-    """One thing that is wrong with one row.
-
-    Attributes:
-        key: the row.
-        kind: ``unreadable``, ``outside``, ``silent``, ``clipped``, ``duplicate`` or ``contradictory``.
-        message: what was found, in words.
-    """
-
-    key: str
-    kind: str
-    message: str
-
-
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """A table of utterances.
@@ -69,6 +58,7 @@ class Manifest:
             one).
         errors: recordings that a scan could not use, as (file, what was wrong).
         notes: what else a scan has to say, e.g. that a side table is absent.
+        marks: the labels that columns rest on, by column; see :func:`affetto.corpora.arrays.marks_of`.
 
     Raises:
         ManifestError: when the table lacks ``file``, or a key occurs twice.
@@ -78,6 +68,7 @@ class Manifest:
     roots: Mapping[str, Path] = field(default_factory=dict)
     errors: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    marks: Mapping[str, Marks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", normal(self.table))
@@ -87,13 +78,19 @@ class Manifest:
         return len(self.table)
 
     @classmethod
+    def of(cls, manifest: "Manifest | str | Path") -> "Manifest":
+        """Returns a manifest as it is, or reads it from a file; raises as :meth:`read`."""
+        return manifest if isinstance(manifest, cls) else cls.read(manifest)  # type: ignore[arg-type]
+
+    @classmethod
     def read(cls, path: str | Path, root: str | Path | None = None) -> "Manifest":
         """Reads a manifest.
 
         The root of a corpus is the ``root`` argument, or else the variable ``AFFETTO_ROOT_<CORPUS>`` (upper
         case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else what ``NAME.roots.json``
         beside the manifest says, or else the manifest's own folder. Cells that name rows of an array,
-        ``FILE.npy#ROW``, are relative to that folder too, and absolute once read.
+        ``FILE.npy#ROW``, are relative to that folder too, and absolute once read. Marks come from
+        ``NAME.marks.json``.
 
         Args:
             path: a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file with at least the column ``file``.
@@ -110,14 +107,13 @@ class Manifest:
         sidecar = _read_roots(path)
         roots = {}
         for corpus in manifest.corpora:
-            variable = "_".join(["AFFETTO_ROOT", corpus.upper().replace("-", "_")]).rstrip("_")
-            named = root or os.environ.get(variable)
+            named = root or os.environ.get(_variable(corpus))
             roots[corpus] = Path(os.path.abspath(named or path.parent / sidecar.get(corpus, ".")))
         table = with_array_files(manifest.table, lambda file: os.path.abspath(path.parent / file))
-        return replace(manifest, table=table, roots=roots)
+        return replace(manifest, table=table, roots=roots, marks=read_marks(path))
 
     def write(self, path: str | Path) -> None:
-        """Writes the table, and beside it ``NAME.roots.json`` with the root of each corpus.
+        """Writes the table, ``NAME.roots.json`` with the root of each corpus, ``NAME.marks.json`` where it has marks.
 
         A root or an array inside the manifest's folder, or beside it, is written relative to the manifest.
 
@@ -125,8 +121,12 @@ class Manifest:
             ManifestError: for a suffix other than ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
         """
         path = Path(os.path.abspath(path))
-        write_table(with_array_files(self.table, lambda file: near(file, path.parent)), path)
-        write_json(_sidecar(path), {corpus: near(root, path.parent) for corpus, root in self.roots.items()})
+        table = with_array_files(self.table, lambda file: near(file, path.parent))
+        write_table(table, path)
+        roots = {corpus: near(root, path.parent) for corpus, root in self.roots.items()}
+        write_json(_sidecar(path), roots)
+        marks = {name: marks for name, marks in self.marks.items() if name in table}
+        write_marks(path, marks, keep=False)
 
     @property
     def keys(self) -> list[str]:
@@ -149,6 +149,11 @@ class Manifest:
             "" if pd.isna(name) else str(name) if str(name).startswith(f"{of}/") else f"{of}/{name}"
             for of, name in pairs
         ]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run folder notes of the manifest: its hash, and the variables that name its roots."""
+        return {"manifest_sha256": self.sha256, "roots": [_variable(name) for name in self.corpora]}
 
     @property
     def speakers(self) -> list[str]:
@@ -232,17 +237,35 @@ class Manifest:
             if len(empty):
                 raise ManifestError(f"the column {name!r} is empty in {len(empty)} rows: {some(empty)}")
 
+    def with_columns(
+        self, columns: Mapping[str, Any], marks: Mapping[str, Marks] | None = None
+    ) -> "Manifest":
+        """Returns the manifest with further columns, or with others in the place of its own.
+
+        Args:
+            columns: name to values in table order.
+            marks: of these columns; a column that is replaced loses its own.
+        """
+        kept = {name: marks for name, marks in self.marks.items() if name not in columns}
+        return replace(self, table=self.table.assign(**columns), marks={**kept, **(marks or {})})
+
     def describe(self) -> str:
         """Returns counts, hours, speakers, classes by gender and sample rates, as plain text."""
-        from affetto.corpora.checks import describe
-
-        return describe(self)
+        return checks.describe(self.table, self._places(), self.sha256)
 
     def problems(self) -> list[Problem]:
         """Decodes every row and returns what is wrong with which; empty when all is well."""
-        from affetto.corpora.checks import problems
+        return checks.problems(self.table, self._places())
 
-        return problems(self)
+    def _places(self) -> list[Path | str]:
+        """Returns where each row's recording lies, or why it may not be opened."""
+        places: list[Path | str] = []
+        for cells in zip(*(self.table[name].tolist() for name in ("key", "corpus", "file")), strict=True):
+            try:
+                places.append(self.located(*cells))
+            except ManifestError as error:
+                places.append(str(error))
+        return places
 
     def relabelled(self, name: str, drop: bool = False) -> "Manifest":
         """Returns the manifest with the classes of a named map as its emotions.
@@ -300,7 +323,11 @@ class Manifest:
                 filled = table[name].notna() & table["corpus"].notna()
                 table.loc[filled, name] = table.loc[filled, "corpus"] + "/" + table.loc[filled, name]
         errors = tuple(error for manifest in manifests for error in manifest.errors)
-        return Manifest(table, roots, errors, tuple(notes))
+        marks: dict[str, Marks] = {}
+        for manifest in manifests:
+            for name, own in manifest.marks.items():
+                marks[name] = marks.get(name, Marks()) | own
+        return Manifest(table, roots, errors, tuple(notes), marks)
 
 
 def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -309,6 +336,11 @@ def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     sums = {target: table[own].sum(axis=1, min_count=1) for target, own in parts.items()}
     merged = [column for own in parts.values() for column in own if column not in sums]
     return table.drop(columns=merged).assign(**sums)
+
+
+def _variable(corpus: str) -> str:
+    """Returns the environment variable that names the root of a corpus."""
+    return "_".join(["AFFETTO_ROOT", corpus.upper().replace("-", "_")]).rstrip("_")
 
 
 def _sidecar(path: Path) -> Path:

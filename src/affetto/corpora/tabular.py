@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import AfterValidator, Field
 
 from affetto.errors import ManifestError, unknown
 from affetto.runs import atomic_write
@@ -33,10 +34,32 @@ COLUMNS = (
 )
 """The columns that every manifest has, in this order; further ones follow them."""
 
+FILES = ("manifest", "meta")
+"""Names of files in the run folder of a verb that writes columns: no array there can be called so."""
+
+
+def _is_free(name: str) -> str:
+    if name in COLUMNS:
+        raise ValueError("every manifest has this one; choose another name")
+    return name
+
+
+def _is_free_file(name: str) -> str:
+    if name in FILES:
+        raise ValueError("every manifest has this one; choose another name")
+    return name
+
+
+NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), AfterValidator(_is_free)]
+"""The name of a column that settings add to a manifest."""
+
+NewArrayColumn = Annotated[NewColumn, AfterValidator(_is_free_file)]
+"""The same for a column of arrays, whose file is called after it."""
+
 TIMES = ("start", "end")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")
-"""A cell that names a row of an array on disk, see :mod:`affetto.corpora.vectors`."""
+"""A cell that names a row of an array on disk, see :mod:`affetto.corpora.arrays`."""
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     """
     file = Path(file)
     plan = build(Experiment, read(file))
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     check(plan)
     table = Path(out) / f"{file.stem}.json"
     work = _Work(plan, manifest, Path(runs) / file.stem)

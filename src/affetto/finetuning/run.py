@@ -60,7 +60,7 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
         ProtocolError: when the protocol does not fit the manifest.
         RunError: when the folder is in use or holds other settings.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     # A protocol that does not fit leaves no folder behind.
     protocol = load_protocol(settings.protocol)
     _check_classes(protocol, manifest, protocol.folds(manifest))

@@ -6,15 +6,16 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from affetto import __version__
 from affetto.annotation.run_speakers import MANIFEST, META
 from affetto.audio import to_int16
 from affetto.config import Settings
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, write_curves
-from affetto.corpora.manifest import COLUMNS, Manifest
-from affetto.corpora.vectors import cell, content_hash, vector_places
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import NewArrayColumn
+from affetto.corpora.arrays import cell, content_hash, vector_places
 from affetto.errors import ConfigError
 from affetto.intensity.curves import level_numbers
 from affetto.intensity.fit import RankerSettings
@@ -47,20 +48,13 @@ class IntensitySettings(Settings):
     """
 
     source: Literal["ranker", "recogniser", "loudness", "voicing"] = "ranker"
-    name: str | None = Field(None, pattern=r"^[A-Za-z][\w-]*$")
+    name: NewArrayColumn | None = None
     protocol: str | None = None
     model: str | None = None
     recogniser: str | None = None
     window_seconds: float = Field(1.0, ge=0.1)
     hop_seconds: float = Field(0.2, gt=0)
     ranker: RankerSettings = RankerSettings()
-
-    @field_validator("name")
-    @classmethod
-    def _is_free(cls, name: str | None) -> str | None:
-        if name is not None and name in (*COLUMNS, *(Path(file).stem for file in (MANIFEST, META))):
-            raise ValueError("every manifest has this one; choose another name")
-        return name
 
     @model_validator(mode="after")
     def _fits(self) -> "IntensitySettings":
@@ -105,18 +99,14 @@ def annotate_intensity(
         ProtocolError: when the protocol does not fit the manifest.
         RunError: when the folder is in use or holds other settings.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     settings = _with_protocol(settings, manifest)
     if settings.column in manifest.table.columns:
         vector_places(manifest, settings.column, VERB)  # a column of something else is not overwritten
     source = SOURCES[settings.source](manifest, settings)
     run = RunFolder(out)
     with run.locked():
-        facts = {
-            "manifest_sha256": manifest.sha256,
-            "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora],
-            **source.facts,
-        }
+        facts = {**manifest.facts, **source.facts}
         if run.start(settings, **facts):
             recordings = Recordings(manifest)
             made = source.make(recordings, run)
@@ -167,7 +157,7 @@ def _write(
     rows = {key: row for row, key in enumerate(recordings.manifest.keys)}
     cells = [cell(array, rows[key]) if key in rows else None for key in manifest.keys]
     column = pd.Series(cells, manifest.table.index, dtype=object)
-    Manifest(manifest.table.assign(**{settings.column: column}), manifest.roots).write(run / MANIFEST)
+    manifest.with_columns({settings.column: column}).write(run / MANIFEST)
 
 
 def _report(

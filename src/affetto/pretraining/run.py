@@ -46,7 +46,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
         ProtocolError: when the protocol does not fit the manifest.
         LeakError: when curves that lead masks rest on labels of speakers that the protocol holds out.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     manifest.require("speaker")
     parts = _parts(manifest, settings.protocol)
     known = knowledge(manifest, settings)
@@ -55,8 +55,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
-        roots = [f"AFFETTO_ROOT_{name}" for name in manifest.corpora]
-        facts = {"manifest_sha256": manifest.sha256, "knowledge_sha256": known, "roots": roots}
+        facts = {**manifest.facts, "knowledge_sha256": known}
         started = main and run.start(settings, **facts)
         if broadcast_object_list([started])[0]:
             recordings = Recordings(manifest)

@@ -1,0 +1,219 @@
+"""Columns whose cells ``FILE.npy#ROW`` name rows of arrays on disk, and the facts of such columns.
+
+``FILE.json`` has one form for vectors and for curves (:mod:`affetto.corpora.curves`): what made the array, the
+content hash of each row (``hashes``), and whose emotion labels were seen on the way (``speakers_seen``,
+``weights_from_elsewhere``).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.marks import Marks
+from affetto.corpora.tabular import VECTOR, lacks, some
+from affetto.errors import ManifestError
+from affetto.runs import atomic_write, write_json
+
+SPEAKER_COLUMN = "speaker_embedding"
+"""The column that ``affetto annotate speakers`` writes by default."""
+
+_MOVE = "move a manifest together with the folder of its arrays, or "
+
+
+def marks_of(manifest: Manifest, column: str) -> Marks:
+    """Returns which emotion labels a column of a manifest rests on.
+
+    They stand beside the arrays for a column of such, and in the manifest's own marks for another.
+    ``emotion`` and ``votes_<emotion>`` are labels themselves.
+
+    Raises:
+        ManifestError: for an array whose description is missing or damaged.
+    """
+    if column == "emotion" or column.startswith("votes_"):
+        return Marks("labels", labels_used=True)
+    marks = manifest.marks.get(column, Marks())
+    cells = manifest.table[column] if column in manifest.table else ()
+    found = (VECTOR.fullmatch(value) for value in cells if isinstance(value, str))
+    for file in sorted({Path(match["file"]) for match in found if match}):
+        facts = read_facts(file)
+        try:
+            marks |= Marks.of_facts(facts)
+        except (ValueError, TypeError) as error:
+            raise _undescribed(file, "what", error, "annotate again") from error
+    return marks
+
+
+def content_hash(samples: NDArray[np.int16]) -> str:
+    """Returns the hash that decoded samples ``(S,)`` are known by: equal sound, equal hash."""
+    return hashlib.sha256(np.ascontiguousarray(samples, "<i2").data).hexdigest()
+
+
+def cell(array: Path, row: int) -> str:
+    """Returns the cell that names a row of an array."""
+    return f"{array}#{row}"
+
+
+def write_vectors(
+    file: Path, rows: NDArray[np.float32], hashes: Sequence[str], info: Mapping[str, Any]
+) -> None:
+    """Writes vectors and their description, each atomically.
+
+    Args:
+        file: ``NAME.npy``.
+        rows: one vector a row, ``(R, D)``; may be memory-mapped.
+        hashes: :func:`content_hash` of what each row belongs to.
+        info: the rest of ``NAME.json``: at least ``encoder`` and ``encoder_sha256``.
+    """
+    write_array(file, rows, hashes, {**info, "dim": int(rows.shape[1])})
+
+
+def write_array(
+    file: Path, values: NDArray[np.float32], hashes: Sequence[str], info: Mapping[str, Any]
+) -> None:
+    """Writes an array and ``FILE.json``, each atomically."""
+    with atomic_write(file) as temporary, open(temporary, "wb") as handle:
+        np.save(handle, values, allow_pickle=False)
+    write_json(file.with_suffix(".json"), {**info, "hashes": list(hashes)})
+
+
+def vector_places(
+    manifest: Manifest, column: str = SPEAKER_COLUMN, verb: str = "speakers"
+) -> list[tuple[Path, int] | None]:
+    """Returns array and row of every utterance; None where the cell is empty.
+
+    Args:
+        manifest: the utterances.
+        column: the column whose cells name rows of arrays.
+        verb: of ``affetto annotate`` that makes such a column, for errors.
+
+    Raises:
+        ManifestError: for a column that is missing, or holds something else than such cells.
+    """
+    if column not in manifest.table.columns:
+        raise ManifestError(
+            f"{lacks(column, manifest.table.columns)}; affetto annotate {verb} makes such a column"
+        )
+    places: list[tuple[Path, int] | None] = []
+    for key, value in zip(manifest.keys, manifest.table[column], strict=True):
+        if value is None or value != value:  # a column without any cell is one of NaN
+            places.append(None)
+            continue
+        found = VECTOR.fullmatch(str(value))
+        if not found:
+            raise ManifestError(f"{key}: the column {column!r} holds {value!r}; FILE.npy#ROW is needed")
+        places.append((Path(found["file"]), int(found["row"])))
+    return places
+
+
+def all_places(manifest: Manifest, column: str, verb: str) -> tuple[list[Path], NDArray[np.int64]]:
+    """Returns the arrays, sorted, and for each utterance the number of its array and its row, ``(N, 2)``."""
+    places = vector_places(manifest, column, verb)
+    empty = [key for key, place in zip(manifest.keys, places, strict=True) if place is None]
+    if empty:
+        raise ManifestError(
+            f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
+            f"run affetto annotate {verb}, or leave these rows out"
+        )
+    known = [place for place in places if place]
+    files = sorted({file for file, _ in known})
+    number = {file: place for place, file in enumerate(files)}
+    found = np.array([(number[file], row) for file, row in known], np.int64)
+    return files, found.reshape(len(known), 2)
+
+
+def read_vectors(
+    manifest: Manifest, column: str = SPEAKER_COLUMN, encoder: str | None = None
+) -> NDArray[np.float32]:
+    """Returns the vectors that a column names, ``(N, D)`` float32, in the manifest's order.
+
+    Args:
+        manifest: the utterances.
+        column: the column whose cells name rows of arrays.
+        encoder: the name or the hash of the encoder that must have made them; None for any one.
+
+    Raises:
+        ManifestError: for a column or a file that is missing, an empty cell, a row outside its array, or
+            vectors of another encoder.
+    """
+    files, places = all_places(manifest, column, "speakers")
+    for info in vector_info(manifest, column):
+        names = {info["encoder"], info["encoder_sha256"]}
+        if encoder is not None and not {encoder, Path(encoder).name} & names:
+            raise ManifestError(
+                f"the column {column!r} holds embeddings made by another encoder than the config says: "
+                f"{info['encoder']!r}, not {encoder!r}; annotate again, or name the other column"
+            )
+    arrays = [open_array(file) for file in files]
+    if len(dims := {array.shape[1] for array in arrays}) > 1:
+        raise ManifestError(f"the column {column!r} names arrays of {sorted(dims)} columns")
+    vectors = np.empty((len(places), dims.pop() if dims else 0), np.float32)
+    for number, (file, array) in enumerate(zip(files, arrays, strict=True)):
+        own = places[:, 0] == number
+        rows = places[own, 1]
+        if rows.max() >= len(array):
+            raise ManifestError(f"{file} has {len(array)} rows; the manifest asks for {rows.max()}")
+        vectors[own] = array[rows]
+    return vectors
+
+
+def vector_info(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[dict[str, Any]]:
+    """Returns the descriptions of the arrays that a column names, sorted by file.
+
+    Raises:
+        ManifestError: for a column or a file that is missing, or vectors of several encoders.
+    """
+    files = sorted({place[0] for place in vector_places(manifest, column) if place})
+    described = [describe_array(file) for file in files]
+    encoders = {str(info["encoder_sha256"]): str(info["encoder"]) for info in described}
+    if len(encoders) > 1:
+        raise ManifestError(
+            f"the column {column!r} holds embeddings of several encoders ({some(encoders.values())}), "
+            "whose spaces have nothing to do with each other; annotate all rows with one"
+        )
+    return described
+
+
+def describe_array(file: Path) -> dict[str, Any]:
+    """Reads what lies beside an array of vectors: ``encoder``, ``encoder_sha256``, ``dim``, ``hashes``, ...
+
+    Raises:
+        ManifestError: when it is missing or damaged.
+    """
+    info = read_facts(file, "which encoder")
+    if missing := [name for name in ("encoder", "encoder_sha256") if name not in info]:
+        raise _undescribed(file, "which encoder", repr(missing[0]), "annotate again")
+    return info
+
+
+def read_facts(file: Path, maker: str = "what", again: str = "annotate again") -> dict[str, Any]:
+    """Reads the JSON beside an array; ``maker`` and ``again`` word the error."""
+    try:
+        return dict(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _undescribed(file, maker, error, again) from error
+
+
+def _undescribed(file: Path, maker: str, reason: object, again: str) -> ManifestError:
+    beside = file.with_suffix(".json")
+    return ManifestError(f"{beside} does not say {maker} made {file.name} ({reason}); {_MOVE}{again}")
+
+
+def open_array(file: Path) -> NDArray[np.float32]:
+    """Opens an array of two dimensions, memory-mapped.
+
+    Raises:
+        ManifestError: when it is missing, damaged, or no such array.
+    """
+    try:
+        array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{file} cannot be read ({error}); {_MOVE}annotate again") from error
+    if array.ndim != 2:
+        raise ManifestError(f"{file} holds an array of shape {array.shape}; one vector a row is needed")
+    return array

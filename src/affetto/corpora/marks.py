@@ -1,0 +1,99 @@
+"""What is known of a manifest's columns: how they were made, and which emotion labels they rest on.
+
+``NAME.marks.json`` beside a manifest holds the marks of its columns, in the form that ``FILE.json`` beside an
+array has (:mod:`affetto.corpora.arrays`). A column without marks rests on no label.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from affetto.errors import ManifestError
+from affetto.runs import write_json
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The emotion labels that a column rests on.
+
+    Attributes:
+        made_by: what made the column, in words.
+        labels_used: whether the label of a row decided the cell of that row.
+        with_labels: speakers, ``corpus/speaker``, whose labels decided every cell, by fold; "" for all folds.
+        unknown: whether weights from elsewhere took part, whose labels are not known.
+    """
+
+    made_by: str = ""
+    labels_used: bool = False
+    with_labels: Mapping[str, list[str]] = field(default_factory=dict)
+    unknown: bool = False
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Marks":
+        """Reads marks from JSON; raises TypeError or ValueError for what has another form."""
+        seen = dict(facts.get("speakers_seen", {})).get("with_labels", {})
+        unknown = bool(facts.get("weights_from_elsewhere")) or seen == "unknown"
+        by_fold = {} if seen == "unknown" else {"": seen} if isinstance(seen, list) else dict(seen)
+        with_labels = {str(fold): sorted(map(str, names)) for fold, names in by_fold.items()}
+        return cls(str(facts.get("made_by", "")), bool(facts.get("labels_used")), with_labels, unknown)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what :meth:`of_facts` reads."""
+        return {
+            "made_by": self.made_by,
+            "labels_used": self.labels_used,
+            "speakers_seen": {"with_labels": {fold: sorted(each) for fold, each in self.with_labels.items()}},
+            "weights_from_elsewhere": self.unknown,
+        }
+
+    def speakers(self, fold: int | None = None) -> list[str]:
+        """Returns the speakers whose labels decided the cells of a fold, sorted."""
+        return sorted({*self.with_labels.get("", []), *self.with_labels.get(str(fold), [])})
+
+    def __or__(self, other: "Marks") -> "Marks":
+        """Returns the marks of a column that is put together of two."""
+        folds = sorted({*self.with_labels, *other.with_labels})
+        return Marks(
+            "; ".join(dict.fromkeys(filter(None, (self.made_by, other.made_by)))),
+            self.labels_used or other.labels_used,
+            {fold: sorted({*self.with_labels.get(fold, []), *other.with_labels.get(fold, [])}) for fold in folds},
+            self.unknown or other.unknown,
+        )
+
+
+def read_marks(manifest: Path) -> dict[str, Marks]:
+    """Reads the marks beside the file of a manifest, by column; none where there are none.
+
+    Raises:
+        ManifestError: when they are damaged.
+    """
+    beside = _beside(manifest)
+    if not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+        return {str(column): Marks.of_facts(facts) for column, facts in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ManifestError(f"{beside} does not say which labels the columns rest on: {error}") from error
+
+
+def write_marks(manifest: str | Path, marks: Mapping[str, Marks], *, keep: bool = True) -> None:
+    """Writes marks beside the file of a manifest.
+
+    Args:
+        manifest: its path.
+        marks: by column.
+        keep: whether the marks of other columns, written before, stay.
+    """
+    manifest = Path(manifest)
+    together = {**(read_marks(manifest) if keep else {}), **marks}
+    if together:
+        write_json(_beside(manifest), {column: each.facts() for column, each in together.items()})
+    else:
+        _beside(manifest).unlink(missing_ok=True)
+
+
+def _beside(manifest: Path) -> Path:
+    return manifest.with_name(f"{manifest.stem}.marks.json")
