@@ -34,9 +34,9 @@ from affetto.annotation.run_speakers import MANIFEST, SpeakerSettings, annotate_
 from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode
 from affetto.corpora import toy
+from affetto.corpora.arrays import read_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import find_audio
-from affetto.corpora.arrays import read_vectors
 from affetto.runs import write_text
 
 Waveforms = list[NDArray[np.float32]]

@@ -22,8 +22,8 @@ import pandas as pd
 from affetto.analysis.agreement import follow
 from affetto.annotation.clusters import ClusterSettings, cluster
 from affetto.annotation.spaces import content_groups
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import read_vectors
+from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import speaker_mean
 from affetto.pages import MINUS
 from affetto.protocols.protocol import load_protocol

@@ -14,8 +14,8 @@ from affetto.analysis.clusters import AnalyseSettings, analyse, analyse_clusters
 from affetto.analysis.clusters_page import blocks
 from affetto.analysis.clusters_words import said
 from affetto.cli import app
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import cell, write_vectors
+from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, ManifestError, RunError
 
 EMOTIONS = ("anger", "fear", "sadness")

@@ -12,8 +12,8 @@ from affetto.annotation import run_clusters as annotate
 from affetto.annotation.run_clusters import AnnotateClustersSettings, annotate_clusters
 from affetto.cli import app
 from affetto.config import build
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import cell, write_vectors
+from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, ManifestError, RunError
 
 RUN = CliRunner()

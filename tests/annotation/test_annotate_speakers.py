@@ -26,8 +26,8 @@ from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode, from_int16, to_int16
 from affetto.cli import app
 from affetto.config import build
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import content_hash, read_vectors, vector_info, vector_places
+from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, ManifestError, RunError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Embedder
@@ -85,7 +85,7 @@ def test_the_command_writes_a_manifest_and_a_memory_mapped_array(listed: Path, t
     (info,) = vector_info(after)
     assert info["hashes"][0] == content_hash(to_int16(decode(before.paths[0])))
     assert (info["dim"], info["weights_from_elsewhere"]) == (256, True)
-    assert info["speakers_seen_with_labels"] == "unknown"
+    assert info["speakers_seen"]["with_labels"] == "unknown"
     left = {path.name for path in out.iterdir()}
     assert not [name for name in left if ".part" in name]
     assert {"DONE", "config.yaml", "env.json", "meta.json", "speaker_embedding.json"} < left

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from affetto.corpora.arrays import cell
 from affetto.corpora.curves import aligned, read_curves, write_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.arrays import cell
 from affetto.errors import ManifestError
 
 LENGTHS = [3, 5, 1, 4]

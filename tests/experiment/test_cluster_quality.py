@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import cell, write_vectors
+from affetto.corpora.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from affetto.audio import decode, to_int16
 from affetto.cli import app
 from affetto.config import load
+from affetto.corpora.arrays import content_hash, vector_places
 from affetto.corpora.curves import describe_curves, read_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.arrays import content_hash, vector_places
 from affetto.errors import CheckpointError, ConfigError, ManifestError, ProtocolError, RunError
 from affetto.features import FrontEnd
 from affetto.intensity import page as intensity_page

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
+from affetto.corpora.arrays import cell
 from affetto.corpora.curves import write_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.arrays import cell
 from affetto.errors import ConfigError, LeakError, ManifestError, RunError
 from affetto.evaluation.run import evaluate
 from affetto.features import FrontEnd

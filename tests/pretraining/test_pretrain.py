@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from affetto.cli import app
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import cell, write_vectors
+from affetto.corpora.manifest import Manifest
 from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestError, RunError
 from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune

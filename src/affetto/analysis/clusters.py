@@ -17,9 +17,9 @@ from affetto.analysis.clusters_words import said
 from affetto.analysis.comparison import EMOTION, AnalyseSettings, Analysis, Average, Compared, Probe, summary
 from affetto.analysis.confounds import Column, columns, measured
 from affetto.analysis.probe import centred, probe
+from affetto.corpora.arrays import read_vectors, vector_info, vector_places
 from affetto.corpora.manifest import Manifest, some
 from affetto.corpora.tabular import lacks
-from affetto.corpora.arrays import read_vectors, vector_info, vector_places
 from affetto.errors import ManifestError
 from affetto.evaluation.bootstrap import Interval, paired_difference, speaker_bootstrap, speaker_mean
 from affetto.material.recordings import speaker_names

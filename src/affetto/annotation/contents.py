@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 from affetto.annotation.clusters import NONE
 from affetto.annotation.spaces import content_groups
+from affetto.corpora.arrays import read_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import VECTOR, lacks
-from affetto.corpora.arrays import read_vectors
 from affetto.errors import ManifestError
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from affetto.annotation.speakers import SpeakerEncoder
 from affetto.annotation.vector_log import VectorLog, identity
 from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import content_hash
+from affetto.corpora.manifest import Manifest
 from affetto.data.threads import threads
 from affetto.errors import AudioError
 from affetto.parallel import cores

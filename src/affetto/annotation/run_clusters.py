@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from affetto.annotation.clusters import NONE, ClusterSettings, cluster
 from affetto.annotation.contents import contents
 from affetto.config import Settings
-from affetto.corpora.manifest import COLUMNS, Manifest
-from affetto.corpora.vectors import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
+from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import NewColumn
 from affetto.errors import ManifestError
 from affetto.runs import RunFolder, write_json
 
@@ -40,14 +41,7 @@ class AnnotateClustersSettings(Settings):
     embedding: str = SPEAKER_COLUMN
     content: str | None = None
     encoder: str | None = None
-    name: str = Field("cluster", pattern=r"^[A-Za-z][\w-]*$")
-
-    @field_validator("name")
-    @classmethod
-    def _is_free(cls, name: str) -> str:
-        if name in COLUMNS:
-            raise ValueError("every manifest has this one; choose another name")
-        return name
+    name: NewColumn = "cluster"
 
     @field_validator("content")
     @classmethod
@@ -82,7 +76,7 @@ def annotate_clusters(
         ManifestError: for a missing column, with the verb that makes it.
         RunError: when the folder is in use or holds other settings.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     manifest.require("speaker")
     table = manifest.table
     embedded = np.array([place is not None for place in vector_places(manifest, settings.embedding)])
@@ -105,9 +99,9 @@ def annotate_clusters(
         columns = pd.DataFrame({"label": found.labels, "confidence": found.confidence}, rows.table["key"])
         columns = columns[has].reindex(table["key"])
         text = [None if np.isnan(label) else str(int(label)) for label in columns["label"]]
-        table = table.assign(**{settings.name: pd.Series(text, table.index, dtype=object)})
-        table[f"{settings.name}_confidence"] = columns["confidence"].to_numpy(np.float64).round(4)
-        Manifest(table, manifest.roots).write(run / MANIFEST)
+        confidence = columns["confidence"].to_numpy(np.float64).round(4)
+        made = {settings.name: pd.Series(text, table.index, dtype=object)}
+        manifest.with_columns({**made, f"{settings.name}_confidence": confidence}).write(run / MANIFEST)
         write_json(run / CLUSTERS, _cluster_facts(rows, settings, names, speakers, said, found.labels))
         run.finish()
     return run

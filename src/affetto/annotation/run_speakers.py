@@ -8,15 +8,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
 from affetto import __version__
 from affetto.annotation.embedding import Embedding, utterances
 from affetto.annotation.speakers import load_encoder
 from affetto.annotation.vector_log import VectorLog
 from affetto.config import Settings
-from affetto.corpora.manifest import COLUMNS, Manifest
-from affetto.corpora.vectors import (
+from affetto.corpora.arrays import (
     SPEAKER_COLUMN,
     cell,
     describe_array,
@@ -24,6 +22,8 @@ from affetto.corpora.vectors import (
     vector_places,
     write_vectors,
 )
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import NewArrayColumn
 from affetto.errors import ManifestError
 from affetto.progress import progress
 from affetto.runs import RunFolder, write_json
@@ -43,15 +43,8 @@ class SpeakerSettings(Settings):
     """
 
     encoder: str = "ge2e"
-    name: str = Field(SPEAKER_COLUMN, pattern=r"^[A-Za-z][\w-]*$")
+    name: NewArrayColumn = SPEAKER_COLUMN
     taper: Literal["povey", "hamming"] = "hamming"
-
-    @field_validator("name")
-    @classmethod
-    def _is_free(cls, name: str) -> str:
-        if name in COLUMNS or name == Path(MANIFEST).stem or name == Path(META).stem:
-            raise ValueError("every manifest has this one; choose another name")
-        return name
 
 
 def annotate_speakers(
@@ -82,14 +75,11 @@ def annotate_speakers(
         ManifestError: when not one utterance can be read.
         RunError: when the folder is in use or holds other settings.
     """
-    manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
+    manifest = Manifest.of(manifest)
     todo = utterances(manifest)
     run = RunFolder(out)
     with run.locked():
-        facts = {
-            "manifest_sha256": manifest.sha256,
-            "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora],
-        }
+        facts = manifest.facts
         part = run / f"{settings.name}.part"
         if run.done and not run.start(settings, **facts):
             VectorLog(part, 0).remove()  # where the last moment of the run was missing
@@ -134,14 +124,14 @@ def _finish(
         "encoder": work.encoder.name,
         "encoder_sha256": work.encoder.sha256,
         "weights_from_elsewhere": True,
-        "speakers_seen_with_labels": "unknown",
+        "speakers_seen": {"with_labels": "unknown", "without_labels": "unknown"},
         "settings": settings.model_dump(mode="json"),
         "affetto_version": __version__,
     }
     write_vectors(array, work.log.vectors(), list(work.log.row), info)
     cells = [None if each is None else cell(array, work.log.row[each]) for each in hashes]
     column = pd.Series(cells, manifest.table.index, dtype=object)
-    Manifest(manifest.table.assign(**{settings.name: column}), manifest.roots).write(run / MANIFEST)
+    manifest.with_columns({settings.name: column}).write(run / MANIFEST)
     write_json(
         run / META,
         {

@@ -38,7 +38,7 @@ def marks_of(manifest: Manifest, column: str) -> Marks:
     if column == "emotion" or column.startswith("votes_"):
         return Marks("labels", labels_used=True)
     marks = manifest.marks.get(column, Marks())
-    cells = manifest.table[column] if column in manifest.table else ()
+    cells = manifest.table.get(column, ())
     found = (VECTOR.fullmatch(value) for value in cells if isinstance(value, str))
     for file in sorted({Path(match["file"]) for match in found if match}):
         facts = read_facts(file)

@@ -113,7 +113,7 @@ class Manifest:
         return replace(manifest, table=table, roots=roots, marks=read_marks(path))
 
     def write(self, path: str | Path) -> None:
-        """Writes the table, ``NAME.roots.json`` with the root of each corpus, ``NAME.marks.json`` where it has marks.
+        """Writes the table, ``NAME.roots.json`` with the roots, and ``NAME.marks.json`` where it has marks.
 
         A root or an array inside the manifest's folder, or beside it, is written relative to the manifest.
 

@@ -58,7 +58,10 @@ class Marks:
         return Marks(
             "; ".join(dict.fromkeys(filter(None, (self.made_by, other.made_by)))),
             self.labels_used or other.labels_used,
-            {fold: sorted({*self.with_labels.get(fold, []), *other.with_labels.get(fold, [])}) for fold in folds},
+            {
+                fold: sorted({*self.with_labels.get(fold, []), *other.with_labels.get(fold, [])})
+                for fold in folds
+            },
             self.unknown or other.unknown,
         )
 

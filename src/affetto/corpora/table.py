@@ -19,6 +19,7 @@ import yaml
 from affetto.audio import read_info
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import FORMATS, Manifest, read_table, some
+from affetto.corpora.marks import read_marks
 from affetto.corpora.scanning import AUDIO, find_audio
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
@@ -79,6 +80,7 @@ def scan(
     table, home, notes = _source(root, tables, pattern)
     base = Path(os.path.abspath(audio_root or home))
     table = _rename(table, columns or {})
+    names = {old: new for new, old in (columns or {}).items()}
     rows: list[_Row] = []
     errors: list[tuple[str, str]] = []
     unmatched: list[str] = []
@@ -111,7 +113,10 @@ def scan(
             row["gender"] = _GENDERS.get(gender, gender)
         row["corpus"] = name or str(row.get("corpus") or base.name)
     made = pd.DataFrame(rows)
-    return Manifest(made, dict.fromkeys(made["corpus"], base), tuple(errors), tuple(notes))
+    marks = read_marks(root) if root.is_file() else {}
+    renamed = {(names.get(name) or name): own for name, own in marks.items()}
+    kept = {name: own for name, own in renamed.items() if name in made}
+    return Manifest(made, dict.fromkeys(made["corpus"], base), tuple(errors), tuple(notes), kept)
 
 
 def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:

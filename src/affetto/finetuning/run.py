@@ -68,12 +68,8 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
-        facts = {
-            "manifest_sha256": manifest.sha256,
-            "roots": [f"AFFETTO_ROOT_{name}" for name in manifest.corpora],
-        }
         # The first process decides for all, or the others would wait for it forever in a finished folder.
-        if broadcast_object_list([main and run.start(settings, **facts)])[0]:
+        if broadcast_object_list([main and run.start(settings, **manifest.facts)])[0]:
             _work(manifest, settings, run, accelerator)
     return run
 

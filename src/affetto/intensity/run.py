@@ -12,10 +12,10 @@ from affetto import __version__
 from affetto.annotation.run_speakers import MANIFEST, META
 from affetto.audio import to_int16
 from affetto.config import Settings
+from affetto.corpora.arrays import cell, content_hash, vector_places
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, write_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
-from affetto.corpora.arrays import cell, content_hash, vector_places
 from affetto.errors import ConfigError
 from affetto.intensity.curves import level_numbers
 from affetto.intensity.fit import RankerSettings

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affetto.corpora.arrays import vector_places
 from affetto.corpora.curves import VERB, Curves, read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
-from affetto.corpora.arrays import vector_places
 from affetto.data import FeatureCache
 from affetto.errors import LeakError
 from affetto.features import FrontEnd

@@ -15,9 +15,9 @@ from torch import Tensor
 from affetto.annotation.contents import content_bytes, contents
 from affetto.annotation.spaces import centred, without
 from affetto.config import Settings, build, merge, override, read
+from affetto.corpora.arrays import read_vectors
 from affetto.corpora.curves import INTENSITY_COLUMN
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.arrays import read_vectors
 from affetto.errors import ConfigError
 from affetto.masking import CURVES, Guidance, MaskSettings
 from affetto.material.recordings import Recordings

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affetto.corpora.manifest import Manifest
 from affetto.corpora.arrays import (
     cell,
     content_hash,
@@ -18,6 +17,7 @@ from affetto.corpora.arrays import (
     vector_places,
     write_vectors,
 )
+from affetto.corpora.manifest import Manifest
 from affetto.errors import ManifestError
 
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
