@@ -1,7 +1,7 @@
 """Columns whose cells ``FILE.npy#ROW`` name rows of arrays on disk, and the facts of such columns.
 
-``FILE.json`` has one form for vectors and for curves (:mod:`affetto.corpora.curves`): what made the array, the
-content hash of each row (``hashes``), and whose emotion labels were seen on the way (``speakers_seen``,
+``FILE.json`` has one form for vectors and for curves (:mod:`affetto.corpora.curves`): what made the array,
+the content hash of each row (``hashes``), and whose emotion labels were seen on the way (``speakers_seen``,
 ``weights_from_elsewhere``).
 """
 
