@@ -1,8 +1,5 @@
-"""Hidden frames: as many whatever leads to them, where the guide is high, and as a slow loop has them."""
+"""Hidden frames: as many whatever leads to them, and where the guide is high."""
 
-from typing import get_args
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,11 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from affetto.config import build
-from affetto.errors import ConfigError, ManifestError
-from affetto.masking import Guidance, MaskSettings, corrupt, fitted, hidden_frames, prepared
+from affetto.errors import ConfigError
+from affetto.masking import MaskSettings, corrupt, fitted, hidden_frames
 
-SEPARATE = [name for name in get_args(Guidance) if not name.endswith("as-released")]
-EVERY = list(get_args(Guidance))
+EVERY = ["random", "emotional", "energy", "voiced", "own-column"]
 
 
 def random(seed: int = 0) -> torch.Generator:
@@ -58,7 +54,7 @@ def test_every_guidance_hides_exactly_as_many_frames(
 ) -> None:
     sizes, frames = torch.tensor(lengths), max(lengths) + more
     expected = [span * max(1, round(ratio * length / span)) if length > span else 0 for length in lengths]
-    for guidance in SEPARATE:
+    for guidance in EVERY:
         hidden = draw(guidance, sizes, frames, seed, ratio=ratio, span=span)
         assert hidden.sum(1).tolist() == expected
         for row, length in zip(hidden, lengths, strict=True):
@@ -86,7 +82,7 @@ def test_the_generator_decides_everything(guidance: str) -> None:
     sizes = torch.tensor([300, 200, 250])
     first, again, other = (draw(guidance, sizes, 300, seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
-    assert torch.equal(first, other) == (guidance == "as-released")  # which draws nothing if it can help it
+    assert not torch.equal(first, other)
 
 
 def test_every_call_draws_anew() -> None:
@@ -95,7 +91,7 @@ def test_every_call_draws_anew() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("guidance", SEPARATE)
+@pytest.mark.parametrize("guidance", EVERY)
 def test_how_many_are_hidden_does_not_depend_on_batch_mates(guidance: str) -> None:
     alone = draw(guidance, torch.tensor([101]), 101)
     together = draw(guidance, torch.tensor([400, 101, 6]), 400)
@@ -138,53 +134,8 @@ def test_short_utterances_are_safe(guidance: str) -> None:
     hidden = draw(guidance, sizes, 16)
     assert not hidden[:8].any()  # of seven frames nothing would be left
     assert not (hidden & (torch.arange(16) >= sizes[:, None])).any()
-    if guidance in SEPARATE:
-        assert hidden[8:].sum(1).tolist() == [7] * 8
+    assert hidden[8:].sum(1).tolist() == [7] * 8
     assert not draw(guidance, torch.tensor([3, 1]), 3).any()  # fewer frames than a span has
-
-
-def naive_released(curve: list[float], length: int, ratio: float, span: int) -> set[int] | None:
-    """Hidden frames by steps 1 to 3 and 5 of methods; None where step 4 draws."""
-    count = round(ratio * length / span)
-    order = sorted(range(length), key=lambda place: -curve[place])[: 2 * count]
-    starts = [place for place in order if place <= length - span - 1][:count]
-    if len(starts) < count:
-        return None
-    return {start + more for start in starts for more in range(span)}
-
-
-def test_the_released_way_is_that_of_a_slow_loop() -> None:
-    sizes = torch.randint(1, 200, (300,), generator=random())
-    curves = fitted(torch.rand(300, 200, generator=random(2)), sizes, 200)
-    curves[::3] *= torch.linspace(0, 1, 200)  # which rise to the end, where nothing may start
-    chosen = MaskSettings(guidance="as-released")
-    hidden, other = (hidden_frames(sizes, 200, chosen, curves, random(seed)) for seed in (0, 1))
-    drawn = changed = 0
-    for number, (row, length, curve) in enumerate(zip(hidden, sizes.tolist(), curves.tolist(), strict=True)):
-        expected = naive_released(curve, length, 0.15, 7)
-        got = {place for place, value in enumerate(row.tolist()) if value}
-        if expected is not None:
-            assert got == expected
-        else:
-            drawn, changed = drawn + 1, changed + (not torch.equal(row, other[number]))
-            assert max(got) <= length - 2
-            assert 7 <= len(got) <= 7 * round(0.15 * length / 7)
-    assert changed > 0.8 * drawn > 3
-
-
-def test_random_starts_of_the_released_way_are_that_many_and_different() -> None:
-    sizes = torch.arange(1, 200)
-    hidden = draw("random-as-released", sizes, 200, span=1, ratio=0.5)  # of one frame: starts show
-    assert hidden.sum(1).tolist() == [round(0.5 * size) for size in sizes.tolist()]
-    assert not (hidden & (torch.arange(200) >= sizes[:, None] - 1)).any()
-
-
-def test_the_released_way_hides_less_than_it_says() -> None:
-    sizes = torch.full((200,), 300)
-    shares = {name: float(draw(name, sizes, 300).float().mean()) for name in EVERY}
-    assert all(shares[name] == pytest.approx(42 / 300) for name in SEPARATE)
-    assert 0.12 < shares["random-as-released"] < 0.138
-    assert shares["as-released"] < 0.09
 
 
 def test_a_missing_or_misshapen_guide_is_named() -> None:
@@ -200,28 +151,11 @@ def test_which_column_a_guidance_looks_at() -> None:
         "emotional": "intensity",
         "energy": "loudness",
         "voiced": "voicing",
-        "low-intensity": "intensity",
-        "shuffled-intensity": "intensity",
-        "as-released": "intensity",
-        "random-as-released": None,
+        "own-column": "own-column",
     }
     assert MaskSettings(guidance="emotional", column="intensity_2").curve == "intensity_2"
     with pytest.raises(ConfigError, match="looks at no column"):
         build(MaskSettings, {"guidance": "random", "column": "intensity_2"})
-
-
-def test_curves_are_prepared_for_their_guidance() -> None:
-    curve = np.linspace(0, 1, 50, dtype=np.float32)
-    np.testing.assert_allclose(prepared(curve, "low-intensity", 3), 1 - curve)
-    shuffled = prepared(curve, "shuffled-intensity", 3)
-    assert sorted(shuffled) == sorted(curve)
-    assert not np.array_equal(shuffled, curve)
-    np.testing.assert_array_equal(shuffled, prepared(curve, "shuffled-intensity", 3))
-    assert not np.array_equal(shuffled, prepared(curve, "shuffled-intensity", 4))
-    for guidance in ("emotional", "energy", "voiced", "as-released", "random"):
-        np.testing.assert_array_equal(prepared(curve, guidance, 3), curve)  # type: ignore[arg-type]
-    with pytest.raises(ManifestError, match="annotate intensity"):
-        prepared(np.array([0.1, np.nan]), "emotional", 0)
 
 
 def test_curves_are_fitted_to_the_frames() -> None:

@@ -49,8 +49,8 @@ def pretrain(
     guidance: Annotated[
         str | None,
         typer.Option(
-            help="What leads the frames that are hidden: random, emotional, energy, voiced, low-intensity, "
-            "shuffled-intensity, as-released, random-as-released.",
+            help="Which frames are hidden: random, emotional, energy, voiced, or where the curve of a column "
+            "that you name is high.",
             show_default="random",
         ),
     ] = None,

@@ -33,7 +33,7 @@ class MockingjayObjective(Objective):
     ``mockingjay`` and ``intensity``; ``hidden_share``, of weight 0, is the share of frames that was hidden.
 
     A batch holds waveforms ``(B, S)``, or features ``(B, T, F)`` of the encoder's own front end. Its column
-    ``guide`` ``(B, T')``, of :func:`affetto.masking.prepared`, leads the mask where the guidance has a curve;
+    ``guide`` ``(B, T')`` leads the mask where the guidance has a curve;
     ``intensity`` ``(B, T')`` is the curve itself, where a switch asks for it. Both have one number a feature
     frame and end in zeros; ``T'`` may differ from ``T`` by these.
 

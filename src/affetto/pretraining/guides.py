@@ -15,7 +15,6 @@ from affetto.corpora.tabular import some
 from affetto.data import FeatureCache
 from affetto.errors import LeakError
 from affetto.features import FrontEnd
-from affetto.masking import Guidance, prepared
 from affetto.material.recordings import Recordings
 from affetto.protocols.protocol import load_protocol
 
@@ -73,12 +72,7 @@ def labelled(curves: Curves, protocol: str | None, fold: int, tested: set[str]) 
 
 
 def guide(
-    recordings: Recordings,
-    rows: NDArray[np.int64],
-    column: str,
-    front_end: FrontEnd,
-    guidance: Guidance | None,
-    fold: int,
+    recordings: Recordings, rows: NDArray[np.int64], column: str, front_end: FrontEnd, fold: int
 ) -> FeatureCache:
     """Returns one number a feature frame for some utterances, and nothing for the others.
 
@@ -87,7 +81,6 @@ def guide(
         rows: row numbers of those that take part.
         column: of curves.
         front_end: whose frames the curves are brought to.
-        guidance: what the curve is prepared for; None leaves it as it is.
         fold: its number, where curves were made fold by fold.
 
     Raises:
@@ -105,14 +98,13 @@ def guide(
                 yield np.zeros((0, 1), np.float32)
                 continue
             frames = front_end.frame_count(length)
-            curve = curves.aligned(int(place[row]), frames, front_end.frame_seconds, of_fold)
-            yield (curve if guidance is None else prepared(curve, guidance, row))[:, None]
+            yield curves.aligned(int(place[row]), frames, front_end.frame_seconds, of_fold)[:, None]
 
     named = [
         recordings.waveforms.folder.name,
         front_end.sha256,
         curves_sha256(curves),
-        [column, of_fold, guidance],
+        [column, of_fold],
         hashlib.sha256(wanted.tobytes()).hexdigest(),
     ]
     return FeatureCache.open(hashlib.sha256(json.dumps(named).encode()).hexdigest(), produce)

@@ -102,7 +102,7 @@ def _parts(manifest: Manifest, protocol: str | None) -> dict[int, _Part]:
 
 def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: _Part) -> Labelled:
     """Returns whose emotion labels made the curves that lead a fold's masks."""
-    columns = {column for column, _ in settings.curves.values()}
+    columns = set(settings.curves.values())
     found = [
         labelled(known_curves(manifest, column), settings.protocol, fold, part.tested) for column in columns
     ]
@@ -143,8 +143,8 @@ def _one(
         columns["vector"] = target_vectors(recordings, rows, settings.vectors)
     objective = build_objective(settings, encoder, len(known), columns)
     curves = {
-        name: guide(recordings, rows, column, encoder.front_end, guidance, job.fold)
-        for name, (column, guidance) in settings.curves.items()
+        name: guide(recordings, rows, column, encoder.front_end, job.fold)
+        for name, column in settings.curves.items()
     }
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
     size = settings.train.batch_size

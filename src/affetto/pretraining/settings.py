@@ -19,7 +19,7 @@ from affetto.corpora.arrays import read_vectors
 from affetto.corpora.curves import INTENSITY_COLUMN
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
-from affetto.masking import CURVES, Guidance, MaskSettings
+from affetto.masking import CURVES, MaskSettings
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import EncoderSettings
 from affetto.models.encoder import Encoder
@@ -177,16 +177,16 @@ class PretrainSettings(Settings):
         return getattr(self, tasks[0]).model_dump(mode="json") if tasks else {}
 
     @property
-    def curves(self) -> dict[str, tuple[str, Guidance | None]]:
-        """The curves that a masked task looks at, by what they are to it: column, and what it is made for."""
-        found: dict[str, tuple[str, Guidance | None]] = {}
+    def curves(self) -> dict[str, str]:
+        """The columns of curves that a masked task reads, by what they are to it."""
+        found: dict[str, str] = {}
         if not self.masked:
             return found
         if self.masking.curve is not None:
-            found["guide"] = self.masking.curve, self.masking.guidance
+            found["guide"] = self.masking.curve
         if any(self.switches.get(name) for name in ("intensity_input", "intensity_loss")):
             by_intensity = CURVES.get(self.masking.guidance) == INTENSITY_COLUMN
-            found["intensity"] = (self.masking.curve if by_intensity else None) or INTENSITY_COLUMN, None
+            found["intensity"] = (self.masking.curve if by_intensity else None) or INTENSITY_COLUMN
         return found
 
 
@@ -237,7 +237,7 @@ def knowledge(manifest: Manifest, settings: PretrainSettings) -> str | None:
 
     The hash of a manifest leaves annotations out, and new clusters must not pass for the old ones.
     """
-    columns = sorted({column for column, _ in settings.curves.values()})
+    columns = sorted(set(settings.curves.values()))
     found = [_view_knowledge(manifest, settings)]
     found += [curves_sha256(known_curves(manifest, column)) for column in columns]
     known = [each for each in found if each is not None]
