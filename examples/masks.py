@@ -3,13 +3,12 @@
     python examples/masks.py --manifest MANIFEST.csv --key KEY --out results
 
 The manifest has the columns ``intensity``, ``loudness`` and ``voicing`` of ``affetto annotate intensity``.
-Every draw of a mask is another one; this is the first of seed 0. The two released ways hide what they hide,
-all others the same number of frames.
+Every draw of a mask is another one; this is the first of seed 0. All hide the same number of frames.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 import torch
@@ -18,14 +17,16 @@ from affetto.audio import decode
 from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.features import FrontEnd
-from affetto.masking import Guidance, MaskSettings, hidden_frames, prepared
+from affetto.masking import MaskSettings, hidden_frames
 from affetto.plots import Spoken, curves, to_png
 from affetto.runs import atomic_write
 
+GUIDANCES = ("random", "emotional", "energy", "voiced")
 
-def draw(manifest: Manifest, key: str, out: Path) -> Path:
+
+def draw(manifest: Manifest, key: str, out: Path, guidances: Sequence[str] = GUIDANCES) -> Path:
     """Draws one utterance, and prints what is hidden of it."""
-    row, manifest = manifest.keys.index(key), manifest.where([key])
+    manifest = manifest.where([key])
     front_end = FrontEnd()
     start, end = (manifest.table[name].iloc[0] for name in ("start", "end"))
     part = (None if pd.isna(start) else float(start), None if pd.isna(end) else float(end))
@@ -33,11 +34,10 @@ def draw(manifest: Manifest, key: str, out: Path) -> Path:
     spectrogram = front_end(waveform, torch.tensor([waveform.shape[1]]))[0][0].numpy()
     frames = len(spectrogram)
     shown = []
-    for guidance in get_args(Guidance):
+    for guidance in guidances:
         settings = MaskSettings(guidance=guidance)
         column = settings.curve or "intensity"
-        curve = read_curves(manifest, column).aligned(0, frames, front_end.hop_seconds)
-        guide = prepared(curve, guidance, row)
+        guide = read_curves(manifest, column).aligned(0, frames, front_end.hop_seconds)
         led = None if settings.curve is None else torch.from_numpy(guide)[None]
         generator = torch.Generator().manual_seed(0)
         hidden = hidden_frames(torch.tensor([frames]), frames, settings, led, generator)[0].numpy()
@@ -58,10 +58,11 @@ def main() -> None:
     )
     parser.add_argument("--manifest", required=True, type=Path)
     parser.add_argument("--key", help="of the utterance; the first one by default")
+    parser.add_argument("--guidances", nargs="+", default=GUIDANCES, help="or columns of curves")
     parser.add_argument("--out", required=True, type=Path, help="folder for masks.png")
     arguments = parser.parse_args()
     manifest = Manifest.read(arguments.manifest)
-    print(draw(manifest, arguments.key or manifest.keys[0], arguments.out))
+    print(draw(manifest, arguments.key or manifest.keys[0], arguments.out, arguments.guidances))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which frames to hide in pretraining: at random, or where a curve such as emotion intensity is high.
 
-Liu & Ma (Interspeech 2024) hide the frames of highest emotion intensity. Here every guidance hides exactly the
-same number of frames of an utterance, in spans that do not overlap; only the places differ.
+Liu & Ma (Interspeech 2024) hide the frames of highest emotion intensity. Here every guidance hides exactly
+the same number of frames of an utterance, in spans that do not overlap; only the places differ.
 """
 
 import torch
@@ -13,7 +13,7 @@ from affetto.config import Settings
 from affetto.errors import ConfigError
 
 CURVES = {"emotional": "intensity", "energy": "loudness", "voiced": "voicing"}
-"""Columns of curves that have a guidance of another name; any other guidance is itself the name of a column."""
+"""Columns of curves that have a guidance of their own; any other guidance is the name of its column."""
 
 
 class MaskSettings(Settings):
@@ -59,21 +59,14 @@ def fitted(curves: Tensor, lengths: Tensor, frames: int) -> Tensor:
 def hidden_frames(
     lengths: Tensor, frames: int, settings: MaskSettings, guide: Tensor | None, generator: torch.Generator
 ) -> Tensor:
-    """Draws which frames of each utterance are hidden, ``(B, T)`` bool, on the device of ``lengths``.
+    """Draws which of ``frames`` frames are hidden in utterances of ``lengths (B,)``, ``(B, T)`` bool.
 
     An utterance of ``L`` frames gets ``round(ratio * L / span)`` spans, at least one if it is longer than a
-    span, and none if not: nothing would be left to rebuild it from. Starts are drawn one after the other among
-    those that are still free, each with a probability in proportion to ``exp(sharpness * z)``: ``z`` is the
-    mean of the guide over the span, standardised over the utterance's possible starts. A flat guide therefore
-    is random. A chosen start takes at most ``2 span - 1`` starts from the others, so with ``ratio <= 1 / 2``
-    there is always a free one left.
-
-    Args:
-        lengths: frames in each utterance, ``(B,)``.
-        frames: ``T``.
-        settings: which, and how many.
-        guide: one number a frame, ``(B, T)``, zero past each length; None for a random mask.
-        generator: on the CPU; the source of every random number.
+    span, and none if not: nothing would be left to rebuild it from. Starts are drawn one after the other
+    among those that are still free, each with a probability in proportion to ``exp(sharpness * z)``: ``z`` is
+    the mean of the guide ``(B, T)`` over the span, standardised over the utterance's possible starts. A flat
+    guide therefore is random. A chosen start takes at most ``2 span - 1`` starts from the others, so with
+    ``ratio <= 1 / 2`` there is always a free one left. The generator lives on the CPU.
 
     Raises:
         ConfigError: when the guide is missing, or not ``(B, T)``.
@@ -113,8 +106,8 @@ def corrupt(
     """Corrupts hidden frames of ``features (B, T, F)``, and a curve ``(B, T)`` in the same way.
 
     As Mockingjay does (Liu et al. 2020, section 2.2), with one draw an utterance: with 80 % they become zero,
-    which has to be an ordinary value, with 10 % each hidden stretch becomes another, random stretch of the same
-    utterance, with 10 % they stay. The generator, on the CPU, is the source of every random number.
+    which has to be an ordinary value, with 10 % each hidden stretch becomes another, random stretch of the
+    same utterance, with 10 % they stay. The generator lives on the CPU.
     """
     count, frames = hidden.shape
     drawn = torch.rand(count, frames + 1, generator=generator).to(features.device)

@@ -191,9 +191,7 @@ def test_curves_made_fold_by_fold_lead_their_own_fold(corpus: Manifest, tmp_path
         speakers_seen={"with_labels": seen, "without_labels": []},
     )
     recordings, rows = Recordings(manifest), np.array([0, 1])
-    ways = [
-        guide(recordings, rows, "intensity", FrontEnd(bins=20), fold)[0][:, 0] for fold in (1, 2)
-    ]
+    ways = [guide(recordings, rows, "intensity", FrontEnd(bins=20), fold)[0][:, 0] for fold in (1, 2)]
     assert ways[0][-1] > ways[0][0]
     assert ways[1][-1] < ways[1][0]
     settings = masked("mockingjay", "masking.guidance=emotional", "train.epochs=1", protocol=protocol)
