@@ -18,9 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.audio import to_int16
+from affetto.corpora.arrays import cell, content_hash, vector_places
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, Curves, read_curves, write_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.vectors import cell, content_hash, vector_places
 from affetto.features import FrontEnd
 from affetto.material.recordings import Recordings
 
@@ -81,7 +81,7 @@ def with_curve_control(
     write_curves(array, np.stack(columns, axis=1), lengths, hashes, info)
     cells = {key: cell(array, number) for number, key in enumerate(known.keys)}
     new = pd.Series([cells.get(key) for key in manifest.keys], manifest.table.index, dtype=object)
-    return Manifest(manifest.table.assign(**{name: new}), manifest.roots)
+    return manifest.with_columns({name: new})
 
 
 # The command line: a function (manifest, arguments) -> manifest for each control.
