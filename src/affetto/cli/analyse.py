@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affetto.models.registry import listed, probed
+
 app = typer.Typer(help="Say what clusters, or the layers of an encoder, are worth.", no_args_is_help=True)
 
 
@@ -60,9 +62,7 @@ def clusters(
 @app.command()
 def layers(
     manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")],
-    encoder: Annotated[
-        str, typer.Option(help="Folder of pretrain, or ge2e, wav2vec2, cnn, tdnn, mockingjay, npc.")
-    ],
+    encoder: Annotated[str, typer.Option(help=f"Folder of pretrain, or {listed(probed())}.")],
     protocol: Annotated[
         str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
     ],

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from affetto.cli.outcome import report_table
+from affetto.models.registry import ENCODERS, listed
 
 
 def embed(
@@ -15,7 +16,9 @@ def embed(
     encoder: Annotated[
         str,
         typer.Option(
-            "--encoder", "-e", help="Folder of pretrain or a recogniser, or a name: ge2e, functionals, ..."
+            "--encoder",
+            "-e",
+            help=f"Folder of pretrain or a recogniser, or {listed([*ENCODERS, 'functionals', 'd-vector'])}.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help=".npy, with a .csv beside it; or .parquet.")],

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from affetto.cli.outcome import report_run
+from affetto.models.registry import EMBEDDERS, ENCODERS, listed
 
 
 def finetune(
@@ -17,9 +18,7 @@ def finetune(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="A folder of pretrain, or cnn, tdnn, mockingjay, npc, filterbank, functionals; "
-            "with transformers wav2vec2, whisper; "
-            "with Resemblyzer ge2e, ge2e-spectrum, d-vector, ge2e-statistics.",
+            help=f"A folder of pretrain, or {listed([*ENCODERS, *EMBEDDERS])}.",
             show_default="cnn",
         ),
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from affetto.cli.outcome import report_run
+from affetto.models.registry import listed, pretrained
 
 
 def pretrain(
@@ -33,8 +34,7 @@ def pretrain(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="tdnn, cnn, mockingjay, npc; with Resemblyzer ge2e; with transformers wav2vec2, whisper; "
-            "for clap whatever finetune takes.",
+            help=f"{listed(pretrained())}; for clap whatever finetune takes.",
             show_default="tdnn; mockingjay and npc bring their own; cnn for clap",
         ),
     ] = None,

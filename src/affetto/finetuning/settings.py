@@ -12,6 +12,7 @@ from affetto.finetuning.language import LanguageTraining
 from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings
 from affetto.models.language import LanguageSettings
 from affetto.models.pretrained import encoder_settings
+from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.models.wav2vec2 import Wav2Vec2Settings
 from affetto.models.whisper import WhisperSettings
 from affetto.objectives.classify import ClassifySettings
@@ -84,7 +85,7 @@ _WAVEFORM_AUGMENT = {
 }
 _FRAME_AUGMENT = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
 
-METHODS: dict[str, dict[str, Any]] = {
+_PRESETS: dict[str, dict[str, Any]] = {
     "cnn": {
         "embedder": {"name": "network", "encoder": {"name": "cnn"}},
         "train": {"epochs": 25, "learning_rate": 2e-3},
@@ -155,6 +156,19 @@ METHODS: dict[str, dict[str, Any]] = {
         "published_weights": True,
     },
 }
+
+
+def _preset(encoder: str) -> dict[str, Any]:
+    """Returns the preset of an encoder that has none of its own."""
+    return {
+        "embedder": {"name": "network", "encoder": {"name": encoder}},
+        "published_weights": ENCODERS[encoder].published,
+        "train": {"epochs": 25, "learning_rate": 1e-3},
+        "augment": _WAVEFORM_AUGMENT,
+    }
+
+
+METHODS = {name: _PRESETS.get(name) or _preset(name) for name in (*ENCODERS, *EMBEDDERS)}
 """The encoders, and what each changes of the defaults of :class:`FinetuneSettings`."""
 
 _PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
@@ -195,10 +209,10 @@ def finetune_settings(
     if asked.get("pretrained"):
         base["published_weights"] = False
     if asked.get("frozen"):
-        if base["embedder"]["name"] != "network" or encoder == "ge2e-spectrum":
+        if encoder not in probed():
+            *first, last = probed()
             raise ConfigError(
-                f"--frozen probes the layers of an encoder: cnn, tdnn, mockingjay, npc, filterbank, ge2e, "
-                f"wav2vec2 or whisper, not {encoder}"
+                f"--frozen probes the layers of an encoder: {', '.join(first)} or {last}, not {encoder}"
             )
         base["embedder"] = {**base["embedder"], **_PROBE}
         base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}

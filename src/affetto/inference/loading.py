@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -21,11 +21,11 @@ from affetto.models.embedders import (
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
 from affetto.models.pretrained import encoder_settings, find_encoder, load_encoder
+from affetto.models.registry import ENCODERS
 from affetto.models.representation import Layer, Representation
 
-_ENCODERS = tuple(kind.model_fields["name"].default for kind in get_args(get_args(EncoderSettings)[0]))
 _EMBEDDERS = ("functionals", "d-vector")
-NAMES = (*_ENCODERS, *_EMBEDDERS)
+NAMES = (*ENCODERS, *_EMBEDDERS)
 """Encoders and embedders that go by a name; those with published weights come with them."""
 
 

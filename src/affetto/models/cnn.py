@@ -6,13 +6,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.config import Settings
 from affetto.features import FrontEnd
 from affetto.models.context import Context
-from affetto.models.encoder import Encoder, Frames, frame_mask, halved, normalise_logmel
+from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, halved, normalise_logmel
 
 
-class CnnSettings(Settings):
+class CnnSettings(EncoderShape):
     """Shape of :class:`Cnn`.
 
     Attributes:

@@ -1,6 +1,8 @@
 """Utterance vectors: hand-made functionals, statistics of an encoder, a trained network, several at once."""
 
-from typing import Annotated, Literal, TypeVar
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -10,30 +12,18 @@ from torch.nn import functional as F
 from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.features import STATISTICS, FrontEnd, functionals
-from affetto.models.cnn import Cnn, CnnSettings
+from affetto.models.cnn import CnnSettings
 from affetto.models.context import Context
-from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask
-from affetto.models.filterbank import Filterbank, FilterbankSettings
-from affetto.models.ge2e import DVector, Ge2e, Ge2eSettings, Ge2eSpectrum, Ge2eSpectrumSettings
-from affetto.models.mockingjay import Mockingjay, MockingjaySettings
-from affetto.models.npc import Npc, NpcSettings
+from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
+from affetto.models.ge2e import DVector, Ge2eSettings
 from affetto.models.pooling import POOLINGS, mean_and_deviation
-from affetto.models.tdnn import Tdnn, TdnnSettings
-from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
-from affetto.models.whisper import Whisper, WhisperSettings
+from affetto.models.registry import ENCODERS, network_class, settings_class
 
-AnyEncoder = (
-    CnnSettings
-    | TdnnSettings
-    | Ge2eSettings
-    | Ge2eSpectrumSettings
-    | FilterbankSettings
-    | MockingjaySettings
-    | NpcSettings
-    | Wav2Vec2Settings
-    | WhisperSettings
-)
-EncoderSettings = Annotated[AnyEncoder, Field(discriminator="name")]
+if TYPE_CHECKING:
+    EncoderSettings = EncoderShape
+else:
+    EncoderSettings = Annotated[reduce(or_, map(settings_class, ENCODERS)), Field(discriminator="name")]
+    """Settings of any encoder of the registry, told apart by their name."""
 
 
 class FunctionalsSettings(Settings):
@@ -231,27 +221,9 @@ def frame_statistics(frames: Frames) -> Tensor:
     return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
-def build_encoder(settings: AnyEncoder) -> Encoder:
+def build_encoder(settings: EncoderShape) -> Encoder:
     """Builds an encoder with fresh weights."""
-    match settings:
-        case CnnSettings():
-            return Cnn(settings)
-        case TdnnSettings():
-            return Tdnn(settings)
-        case Ge2eSettings():
-            return Ge2e(settings)
-        case Ge2eSpectrumSettings():
-            return Ge2eSpectrum(settings)
-        case FilterbankSettings():
-            return Filterbank(settings)
-        case MockingjaySettings():
-            return Mockingjay(settings)
-        case NpcSettings():
-            return Npc(settings)
-        case Wav2Vec2Settings():
-            return Wav2Vec2(settings)
-        case WhisperSettings():
-            return Whisper(settings)
+    return network_class(settings.name)(settings)
 
 
 def build_embedder(
@@ -282,6 +254,6 @@ def load_published(network: Module) -> Module:
         CheckpointError: where a folder or hub does not give them.
     """
     for module in network.modules():
-        if isinstance(module, Ge2e | Wav2Vec2 | Whisper):
+        if isinstance(module, PublishedEncoder):
             module.load_published()
     return network

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.features import FrontEnd
 
@@ -50,6 +51,25 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes ``features (B, T, F)`` with valid ``lengths (B,)``."""
+        raise NotImplementedError  # abstract
+
+
+class EncoderShape(Settings):
+    """Settings of an encoder; each kind has its own, with its ``name`` as default and only value."""
+
+    name: str
+
+
+class PublishedEncoder(Encoder):
+    """An encoder with published weights; they are random until :meth:`load_published`."""
+
+    def load_published(self) -> None:
+        """Fills in the published weights.
+
+        Raises:
+            MissingPackageError: with the install line, where they come with a package.
+            CheckpointError: where a folder or hub does not give them.
+        """
         raise NotImplementedError  # abstract
 
 

@@ -5,12 +5,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from affetto.config import Settings
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale
+from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, network_scale
 
 
-class FilterbankSettings(Settings):
+class FilterbankSettings(EncoderShape):
     """Shape of :class:`Filterbank`.
 
     Attributes:

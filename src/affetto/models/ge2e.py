@@ -13,10 +13,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.config import Settings
 from affetto.errors import CheckpointError, MissingPackageError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Embedder, Encoder, Frames, frame_mask, normalise_logmel
+from affetto.models.encoder import (
+    Embedder,
+    Encoder,
+    EncoderShape,
+    Frames,
+    PublishedEncoder,
+    frame_mask,
+    normalise_logmel,
+)
 
 FRONT_END = FrontEnd(kind="mel", bins=40, window_seconds=0.025, hop_seconds=0.010, level_db=-30.0)
 """What the weights were trained on: power in 40 mel bands, not its log; quiet speech raised to -30 dB."""
@@ -28,7 +35,7 @@ _CPU_WINDOWS = 96  # so many states and one layer's weights stay in the processo
 _GPU_WINDOWS = 8192
 
 
-class Ge2eSettings(Settings):
+class Ge2eSettings(EncoderShape):
     """Shape of :class:`Ge2e`.
 
     Attributes:
@@ -41,7 +48,7 @@ class Ge2eSettings(Settings):
     hidden: int = Field(256, ge=4)
 
 
-class Ge2e(Encoder):
+class Ge2e(PublishedEncoder):
     """Three LSTM layers over mel power; all three come out, averaged over ``stride`` frames.
 
     The layers run forward in time only, so that padding at the end cannot change an answer. 1.35 million
@@ -78,8 +85,8 @@ class Ge2e(Encoder):
         layers = tuple(_averaged(layer, mask, stride) for layer in self.hidden_layers(features))
         return Frames(layers[-1], short, layers)
 
-    def load_published(self) -> "Ge2e":
-        """Fills in the weights of the installed Resemblyzer package and returns itself.
+    def load_published(self) -> None:
+        """Fills in the weights of the installed Resemblyzer package.
 
         Raises:
             MissingPackageError: with the install line, where the package is not installed.
@@ -97,10 +104,9 @@ class Ge2e(Encoder):
             self.load_state_dict(own)
         except RuntimeError as error:
             raise CheckpointError(f"the weights of Resemblyzer do not fit this encoder: {error}") from error
-        return self
 
 
-class Ge2eSpectrumSettings(Settings):
+class Ge2eSpectrumSettings(EncoderShape):
     """Shape of :class:`Ge2eSpectrum`.
 
     Attributes:

@@ -8,12 +8,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.config import Settings
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked, stacked_centre_seconds
+from affetto.models.encoder import (
+    Encoder,
+    EncoderShape,
+    Frames,
+    frame_mask,
+    network_scale,
+    stacked,
+    stacked_centre_seconds,
+)
 
 
-class MockingjaySettings(Settings):
+class MockingjaySettings(EncoderShape):
     """Shape of :class:`Mockingjay`; the default trains on two cores.
 
     The published base has ``width=768, blocks=3, heads=12, feed_forward=3072, front_end="fbank", deltas=2,

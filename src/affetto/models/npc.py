@@ -8,12 +8,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.config import Settings
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask, network_scale, stacked, stacked_centre_seconds
+from affetto.models.encoder import (
+    Encoder,
+    EncoderShape,
+    Frames,
+    frame_mask,
+    network_scale,
+    stacked,
+    stacked_centre_seconds,
+)
 
 
-class NpcSettings(Settings):
+class NpcSettings(EncoderShape):
     """Shape of :class:`Npc`; the default trains on two cores.
 
     Published: ``width=512, front_end="fbank"``. With ``stack`` above 1, ``kernel`` and ``hidden`` count

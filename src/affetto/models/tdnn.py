@@ -6,11 +6,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.config import Settings
 from affetto.features import FrontEnd
 from affetto.models.context import Context
 from affetto.models.encoder import (
     Encoder,
+    EncoderShape,
     Frames,
     frame_mask,
     normalise_logmel,
@@ -19,7 +19,7 @@ from affetto.models.encoder import (
 )
 
 
-class TdnnSettings(Settings):
+class TdnnSettings(EncoderShape):
     """Shape of :class:`Tdnn`.
 
     Attributes:

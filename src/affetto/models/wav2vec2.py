@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask
+from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.hub import Adaptation, adapt, library, load_weights_of, published_part
 
 DEFAULT = "facebook/wav2vec2-base"
@@ -26,7 +26,7 @@ _LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=Non
 """Where the layers of the running forward go: each thread has its own."""
 
 
-class Wav2Vec2Settings(Adaptation):
+class Wav2Vec2Settings(Adaptation, EncoderShape):
     """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
 
     Attributes:
@@ -61,7 +61,7 @@ class Wav2Vec2Settings(Adaptation):
         return {**given, "shape": shape, "normalise": bool(inputs.do_normalize)}
 
 
-class Wav2Vec2(Encoder):
+class Wav2Vec2(PublishedEncoder):
     """Convolutions on samples, a projection, and transformer layers, all of which a probe may weigh.
 
     Group norm in the first convolution, which the base models have, looks at a whole utterance and would look

@@ -10,7 +10,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, Frames, frame_mask
+from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.hub import Adaptation, adapt, library, load_weights_of, published_part
 
 DEFAULT = "openai/whisper-base"
@@ -18,7 +18,7 @@ DEFAULT = "openai/whisper-base"
 _KIND = "a Whisper model"
 
 
-class WhisperSettings(Adaptation):
+class WhisperSettings(Adaptation, EncoderShape):
     """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
 
     Attributes:
@@ -48,7 +48,7 @@ class WhisperSettings(Adaptation):
         return {**given, "shape": shape, "inputs": json.loads(inputs.to_json_string())}
 
 
-class Whisper(Encoder):
+class Whisper(PublishedEncoder):
     """The encoder alone, on log-mel of its own, in the fixed windows of 30 s that it was trained with.
 
     An utterance is filled up with silence to a whole window, as in the original, so that a short one costs as

@@ -1,0 +1,125 @@
+"""One row of the registry is all that an encoder takes: settings, commands, help, docs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from affetto.config import build
+from affetto.corpora.manifest import Manifest
+from affetto.errors import ConfigError
+from affetto.models import registry
+from affetto.models.embedders import NetworkSettings, build_encoder
+from affetto.models.encoder import PublishedEncoder
+from affetto.models.registry import EMBEDDERS, ENCODERS, network_class, settings_class
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+DUMMY = """
+from typing import Literal
+
+from torch import Tensor, nn
+
+from affetto.features import FrontEnd
+from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, normalise_logmel
+
+
+class DummySettings(EncoderShape):
+    name: Literal["dummy"] = "dummy"
+    width: int = 8
+
+
+class Dummy(Encoder):
+    def __init__(self, settings: DummySettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.front_end = FrontEnd(kind="logmel", bins=16)
+        self.dim, self.layer_dims = settings.width, (settings.width,)
+        self.hop_seconds = self.front_end.hop_seconds
+        self.linear = nn.Linear(16, settings.width)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        mask = frame_mask(lengths, features.shape[1])
+        return Frames(self.linear(normalise_logmel(features)) * mask, lengths)
+"""
+
+COMMANDS = """
+import sys
+
+from affetto.models.registry import ENCODERS, Named
+
+ENCODERS["dummy"] = Named("a linear layer on every frame", "dummy_encoder:Dummy")
+
+from typer.testing import CliRunner
+
+from affetto.cli import app
+
+listed, protocol, out = sys.argv[1:]
+small = ["train.epochs=1", "encoder.width=12"]
+weights = ["objective=multitask", "weights.speaker=1"]
+commands = [
+    ["pretrain", "--manifest", listed, "--encoder", "dummy", "-o", f"{out}/pretrained", *weights, *small],
+    ["finetune", "--manifest", listed, "--encoder", f"{out}/pretrained", "--protocol", protocol,
+     "--no-enrolment", "-o", f"{out}/tuned", "train.epochs=1"],
+    ["finetune", "--manifest", listed, "--encoder", "dummy", "--frozen", "--protocol", protocol,
+     "--no-enrolment", "-o", f"{out}/probe", "train.epochs=1"],
+    ["embed", listed, "-e", "dummy", "--set", "encoder.width=12", "-o", f"{out}/dummy.npy"],
+    ["embed", listed, "-e", f"{out}/tuned/recogniser", "--frames", "-o", f"{out}/tuned.npy"],
+    ["finetune", "--help"],
+]
+for command in commands:
+    result = CliRunner().invoke(app, command)
+    print(command[:4], result.exit_code, result.output)
+    if result.exit_code:
+        raise SystemExit(f"{command}: {result.output} {result.exception!r}")
+"""
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_row_is_what_the_network_is(name: str) -> None:
+    settings, network = settings_class(name), network_class(name)
+    assert settings.model_fields["name"].default == name
+    if ENCODERS[name].package != "transformers":  # whose settings are looked up
+        encoder = build_encoder(build(NetworkSettings, {"encoder": {"name": name}}).encoder)
+        assert type(encoder) is network
+        published = [module for module in encoder.modules() if isinstance(module, PublishedEncoder)]
+        assert bool(published) == ENCODERS[name].published
+        assert (name in registry.probed()) == (len(set(encoder.layer_dims)) == 1)
+
+
+def test_an_unknown_encoder_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"'cnm'.*'cnn', 'tdnn', 'mockingjay'"):
+        build(NetworkSettings, {"encoder": {"name": "cnm"}})
+
+
+def test_the_tables_of_the_docs_are_those_of_the_registry() -> None:
+    assert f"\n{registry.encoder_table()}\n" in (DOCS / "training.md").read_text(encoding="utf-8")
+    assert f"\n{registry.embed_table()}\n" in (DOCS / "embed.md").read_text(encoding="utf-8")
+
+
+def test_names_are_listed_by_what_they_need() -> None:
+    assert (
+        registry.listed(["whisper", "cnn", "ge2e", "tdnn"])
+        == "cnn, tdnn; with transformers whisper; with Resemblyzer ge2e"
+    )
+    assert "filterbank" not in registry.pretrained()
+    assert not ENCODERS.keys() & EMBEDDERS.keys()
+
+
+def test_names_cost_no_torch() -> None:
+    script = "import sys; import affetto.models.registry; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_encoder_is_one_file_and_one_row(
+    corpus: Manifest, listed: Path, protocol: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dummy_encoder.py").write_text(DUMMY, encoding="utf-8")
+    (tmp_path / "commands.py").write_text(COMMANDS, encoding="utf-8")
+    script = [sys.executable, str(tmp_path / "commands.py"), str(listed), str(protocol), str(tmp_path)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dummy" in done.stdout.split("['finetune', '--help']")[1]
+    for name in ("dummy.npy", "tuned.npy"):
+        assert (tmp_path / name).exists()
