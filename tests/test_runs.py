@@ -12,7 +12,7 @@ import pytest
 
 from affetto.config import Settings
 from affetto.errors import RunError
-from affetto.runs import RunFolder, atomic_write, environment, write_json, write_text
+from affetto.runs import RunFolder, atomic_write, environment, read_meta, write_json, write_text
 
 
 class Asked(Settings):
@@ -87,6 +87,38 @@ def test_a_run_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
         run.start(Asked())
 
 
+@pytest.mark.parametrize("kind", ["pretrain", ""])
+def test_a_run_of_another_verb_is_named(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(RunError, match=r"no finished run; run affetto finetune with -o .* \(again\) first"):
+        read_meta(tmp_path, "finetune")
+    RunFolder(tmp_path, kind).finish()
+    named = kind or "an unknown verb"
+    with pytest.raises(RunError, match=rf"holds a run of {named}; allowed: a run of finetune; name one"):
+        read_meta(tmp_path, "finetune")
+
+
+def test_a_finished_run_knows_its_kind_and_keeps_no_checkpoint(tmp_path: Path) -> None:
+    write_text(tmp_path / "state.pt", "weights")
+    RunFolder(tmp_path, "finetune").finish({"seeds": [0]})
+    assert read_meta(tmp_path, "finetune") == {"kind": "finetune", "seeds": [0]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["DONE", "meta.json"]
+
+
+def test_runs_and_caches_need_no_fcntl(tmp_path: Path) -> None:
+    code = """
+import sys, warnings
+sys.modules["fcntl"] = None
+warnings.simplefilter("ignore")  # filelock warns that it locks by the existence of files
+import affetto, affetto.data
+from pathlib import Path
+from affetto.runs import RunFolder, write_text
+with RunFolder(sys.argv[1]).locked():
+    write_text(Path(sys.argv[1]) / "file", "text")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
+    assert (tmp_path / "run" / "file").read_text(encoding="utf-8") == "text"
+
+
 def test_the_environment_names_versions_and_no_host() -> None:
     facts = environment(seed=3)
     assert facts["seed"] == 3
@@ -108,26 +140,6 @@ def test_a_finished_folder_has_nothing_to_do(tmp_path: Path) -> None:
     run.finish()
     assert run.done
     assert not run.start(Asked(), manifest_sha256="a")
-
-
-def test_a_setting_that_came_later_was_as_its_default_is(tmp_path: Path) -> None:
-    class Before(Settings):
-        epochs: int = 3
-
-    class After(Settings):
-        epochs: int = 3
-        projector: int = 0
-
-    RunFolder(tmp_path).start(Before())
-    RunFolder(tmp_path).log(epoch=1)
-    with pytest.raises(RunError, match="other settings"):
-        RunFolder(tmp_path).start(After(projector=2))
-    with pytest.raises(RunError, match="other settings"):
-        RunFolder(tmp_path).start(After(epochs=4))
-    assert RunFolder(tmp_path).start(After())
-    assert "projector: 0" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
-    with pytest.raises(RunError, match="other settings"):  # a setting that is gone meant something
-        RunFolder(tmp_path).start(Before())
 
 
 @pytest.mark.parametrize("finished", [True, False])

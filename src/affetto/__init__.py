@@ -7,6 +7,8 @@ nothing and loads no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from affetto._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from affetto.corpora import scan
     from affetto.corpora.manifest import Manifest
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from affetto.finetuning.settings import finetune_settings
     from affetto.inference import Recogniser
     from affetto.protocols.protocol import list_protocols, load_protocol
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AffettoError": "affetto.errors",

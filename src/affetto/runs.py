@@ -1,26 +1,43 @@
 """The run folder: settings, environment, metrics, atomic writes, the DONE mark."""
 
-import fcntl
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from affetto.config import Settings, build, dump, read
-from affetto.errors import ConfigError, RunError
+from filelock import FileLock, Timeout
 
+from affetto.config import Settings, dump
+from affetto.errors import RunError
+
+DONE = "DONE"
+MANIFEST = "manifest.csv"
+META = "meta.json"
 METRICS = "metrics.jsonl"
-PACKAGES = ("affetto", "torch", "numpy", "pandas", "scikit-learn", "scipy", "soundfile", "soxr", "accelerate")
+STATE = "state.pt"
+"""The checkpoint of an unfinished training."""
+
+_LOCK_SECONDS = 1  # the worker processes of a killed process end shortly after it
+PACKAGES = (
+    "affetto",
+    "torch",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "accelerate",
+)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` and puts it in place only when the block succeeds.
+    """Yields a temporary path in the folder of ``path`` and renames it to ``path`` when the block succeeds.
 
     A crash, a kill or a full disk leaves the old file, or none, and never half of one.
 
@@ -37,7 +54,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        with suppress(OSError):  # what went wrong has been said already
+        with suppress(OSError):  # the error above matters more
             temporary.unlink(missing_ok=True)
 
 
@@ -53,30 +70,49 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def lock(handle: IO[Any], path: Path) -> None:
-    """Locks an open file for this process and its copies, until it is closed by all.
-
-    Args:
-        handle: the file.
-        path: what it stands for.
-
-    Raises:
-        RunError: when another process holds it, and still does after a second: the copies of a process that
-            was killed end only after it.
-    """
-    until = time.monotonic() + 1
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > until:
-                raise RunError(f"another process is writing {path}; wait for it, or name another") from error
-        time.sleep(0.02)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically, two spaces deep."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def locked(path: Path, file: Path | None = None) -> Iterator[None]:
+    """Holds a file or folder for this process, by a lock file: ``file``, or ``.NAME.lock`` next to it.
+
+    Raises:
+        RunError: when another process holds it.
+        OSError: when nothing can be written there.
+    """
+    file = file or path.with_name(f".{path.name}.lock")
+    lock = FileLock(file, timeout=_LOCK_SECONDS)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"another process is writing {path}; wait for it, or name another") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_meta(folder: Path, kind: str) -> dict[str, Any]:
+    """Reads ``meta.json`` of a finished run of the verb ``kind``, e.g. ``finetune``.
+
+    Raises:
+        RunError: when the folder holds no finished run, or one of another verb.
+    """
+    if not (folder / DONE).exists():
+        raise RunError(f"{folder} holds no finished run; run affetto {kind} with -o {folder} (again) first")
+    content: dict[str, Any] = {}
+    with suppress(FileNotFoundError):
+        content = json.loads((folder / META).read_text(encoding="utf-8"))
+    if content.get("kind") != kind:
+        raise RunError(
+            f"{folder} holds a run of {content.get('kind', 'an unknown verb')}; allowed: a run of {kind}; "
+            f"name one, or make it with affetto {kind}"
+        )
+    return content
 
 
 def environment(**facts: Any) -> dict[str, Any]:
@@ -97,25 +133,16 @@ def environment(**facts: Any) -> dict[str, Any]:
     }
 
 
-def _says(written: Path, settings: Settings, text: str) -> bool:
-    """Whether a ``config.yaml`` means these settings; what it lacks came later and was as the default is."""
-    if written.read_text(encoding="utf-8") == text:
-        return True
-    try:
-        return build(type(settings), read(written)) == settings
-    except ConfigError:
-        return False
-
-
 class RunFolder:
-    """A folder that one verb writes: what was asked, in what environment, and what came out.
+    """A folder that one verb writes: its settings, its environment, and its results.
 
     Args:
-        path: the folder; made when missing.
+        path: the folder; :meth:`start` makes it.
+        kind: the verb, e.g. ``finetune``, as ``meta.json`` records it; "" for a folder inside a run.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, kind: str = "") -> None:
+        self.path, self.kind = Path(path), kind
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -123,24 +150,24 @@ class RunFolder:
     @property
     def done(self) -> bool:
         """Whether the verb finished here."""
-        return (self.path / "DONE").exists()
+        return (self.path / DONE).exists()
 
     def start(self, settings: Settings, **facts: Any) -> bool:
-        """Prepares the folder.
+        """Makes the folder, with ``config.yaml`` and ``env.json``, or checks that it may be continued.
 
         Args:
             settings: the full settings of the verb.
-            facts: what else ``env.json`` should hold, e.g. seed and manifest hash.
+            facts: further content of ``env.json``, e.g. seed and manifest hash.
 
         Returns:
-            False when the same work already finished here, so that there is nothing to do; True to go on.
+            False when the same work already finished here; True to go on.
 
         Raises:
             RunError: when the folder holds another configuration, or other files.
         """
         text = dump(settings)
         written = self.path / "config.yaml"
-        if written.exists() and not _says(written, settings, text) and self._begun():
+        if written.exists() and written.read_text(encoding="utf-8") != text and self._begun():
             raise RunError(
                 f"{self.path} was made with other settings (see its config.yaml); "
                 "name another folder with -o, or remove this one"
@@ -163,7 +190,7 @@ class RunFolder:
         return True
 
     def _begun(self) -> bool:
-        """Whether there is more than what was asked for: a run that was refused at once left no more."""
+        """Whether there is more than the files of :meth:`start`, which a refused run leaves too."""
         files = (path.name for path in self.path.rglob("*") if path.is_file())
         return any(name not in ("config.yaml", "env.json") for name in files)
 
@@ -190,12 +217,15 @@ class RunFolder:
             raise _unwritable(file, error) from error
 
     def rewrite_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Puts rows in place of what ``metrics.jsonl`` holds; a resumed run drops what it will do again."""
+        """Replaces the content of ``metrics.jsonl``; a resumed run drops what it will do again."""
         write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def finish(self) -> None:
-        """Leaves the DONE mark; call it last."""
-        write_text(self.path / "DONE", "")
+    def finish(self, meta: Mapping[str, Any] | None = None) -> None:
+        """Writes ``meta.json`` and the DONE mark, and removes the checkpoint of training; call it last."""
+        if self.kind or meta:
+            write_json(self.path / META, {**({"kind": self.kind} if self.kind else {}), **(meta or {})})
+        write_text(self.path / DONE, "")
+        (self.path / STATE).unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -204,12 +234,9 @@ class RunFolder:
         Raises:
             RunError: when another process holds it, or nothing can be written there.
         """
-        beside = self.path.with_name(f".{self.path.name}.lock")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            opened = open(beside, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        with opened as handle:
-            lock(handle, self.path)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path))
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
             yield

@@ -23,9 +23,7 @@ from affetto.config import Settings
 from affetto.data import Batch
 from affetto.errors import CheckpointError, ConfigError
 from affetto.progress import progress
-from affetto.runs import RunFolder, atomic_write
-
-STATE = "state.pt"
+from affetto.runs import STATE, RunFolder, atomic_write
 
 
 class TrainSettings(Settings):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from affetto.__main__ import main
 from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, LeakError, ManifestError, ProtocolError, RunError
@@ -65,6 +66,17 @@ def test_a_protocol_that_does_not_fit_leaves_no_folder(manifest: Manifest, tmp_p
 def test_an_unfinished_run_is_refused(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finished run"):
         evaluate(tmp_path)
+
+
+def test_the_command_refuses_a_run_of_another_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunFolder(tmp_path, "pretrain").finish()
+    monkeypatch.setattr("sys.argv", ["affetto", "evaluate", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"error: {tmp_path} holds a run of pretrain; allowed: a run of finetune" in capsys.readouterr().err
 
 
 def test_a_run_that_chose_on_test_or_saw_a_test_speaker_is_refused(run: RunFolder) -> None:

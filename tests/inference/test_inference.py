@@ -26,6 +26,7 @@ from affetto.inference import Enrolment, Recogniser, predict, unfinished
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import NetworkSettings
+from affetto.runs import locked
 
 LABELS = ("anger", "neutral", "sadness")
 PROBABILITIES = [f"p_{label}" for label in LABELS]
@@ -616,12 +617,8 @@ def test_another_recogniser_or_option_does_not_go_on(
     other = Recogniser.from_pretrained(make_recogniser(tmp_path / "other", rank=3))
     with pytest.raises(RunError, match=r"other options \(recogniser\)"):
         predict(other, folder, out)
-    with open(tmp_path / "out.csv.part.log", "rb") as held:
-        import fcntl
-
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="another process"):
-            predict(recogniser, folder, out)
+    with locked(out, tmp_path / "out.csv.part.lock"), pytest.raises(RunError, match="another process"):
+        predict(recogniser, folder, out)
     assert predict(recogniser, folder, out).clips == 12
 
 

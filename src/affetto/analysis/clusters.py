@@ -51,7 +51,7 @@ def analyse_clusters(
         RunError: when the folder is in use or holds another analysis.
     """
     manifest = Manifest.of(manifest)
-    run = RunFolder(out)
+    run = RunFolder(out, "analyse clusters")
     with run.locked():
         facts = {"manifest_sha256": manifest.sha256, "clusters_sha256": _clusters_sha256(manifest, settings)}
         if run.done and not run.start(settings, **facts):

@@ -16,7 +16,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.data import LengthBuckets, Loader, Store
 from affetto.errors import ConfigError
 from affetto.evaluation.report import Report, summarise
-from affetto.evaluation.run import META, PREDICTIONS
+from affetto.evaluation.run import PREDICTIONS
 from affetto.finetuning.enrolment import fit_temperature, uar
 from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, start_from
 from affetto.finetuning.run import predictions_table, write_table
@@ -30,7 +30,7 @@ from affetto.pages import Page
 from affetto.progress import progress
 from affetto.protocols.folds import Fold
 from affetto.protocols.protocol import load_protocol
-from affetto.runs import RunFolder, write_json
+from affetto.runs import META, RunFolder, write_json
 from affetto.training import fit, make_accelerator, seed_everything
 
 RESULT = "layers.json"
@@ -90,7 +90,7 @@ def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, 
             f"{settings.protocol} asks for dimensions; layers are compared by the UAR of classes"
         )
     protocol.folds(manifest)  # a protocol that does not fit leaves no folder behind
-    run = RunFolder(out)
+    run = RunFolder(out, "analyse layers")
     with run.locked():
         if run.start(settings, manifest_sha256=manifest.sha256):
             _work(manifest, settings, run)
@@ -159,8 +159,7 @@ def _probe_fold(
         "epoch": {name_of(layer): probe.epoch for layer, probe in probes.items()},
         "weights": probes[SUM].weights,
     }
-    write_json(folder / META, info)
-    folder.finish()
+    folder.finish(info)
 
 
 def _classifier(task: FoldTask, layer: int | str) -> tuple[EmotionClassifier, Network]:

@@ -15,9 +15,8 @@ from affetto.annotation.vector_log import VectorLog, identity
 from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
 from affetto.corpora.arrays import content_hash
 from affetto.corpora.manifest import Manifest
-from affetto.data.threads import threads
 from affetto.errors import AudioError
-from affetto.parallel import cores
+from affetto.parallel import cores, threads
 
 POOL_UTTERANCES = 512
 """Utterances that are sorted by length together."""

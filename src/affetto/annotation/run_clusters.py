@@ -16,9 +16,8 @@ from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, ve
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewColumn
 from affetto.errors import ManifestError
-from affetto.runs import RunFolder, write_json
+from affetto.runs import MANIFEST, RunFolder, write_json
 
-MANIFEST = "manifest.csv"
 CLUSTERS = "clusters.json"
 CONTENT_COLUMN = "content"
 """The column of content that ``annotate clusters`` looks for unless told otherwise."""
@@ -90,7 +89,7 @@ def annotate_clusters(
     said = _said(rows, settings, speakers)
     digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
     digest.update(b"" if said is None else said.tobytes())
-    run = RunFolder(out)
+    run = RunFolder(out, "annotate clusters")
     with run.locked():
         if not run.start(settings, manifest_sha256=manifest.sha256, vectors_sha256=digest.hexdigest()):
             return run

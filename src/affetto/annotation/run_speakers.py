@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from affetto import __version__
+from affetto._version import __version__
 from affetto.annotation.embedding import Embedding, utterances
 from affetto.annotation.speakers import load_encoder
 from affetto.annotation.vector_log import VectorLog
@@ -26,10 +26,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
 from affetto.errors import ManifestError
 from affetto.progress import progress
-from affetto.runs import RunFolder, write_json
-
-MANIFEST = "manifest.csv"
-META = "meta.json"
+from affetto.runs import MANIFEST, RunFolder
 
 
 class SpeakerSettings(Settings):
@@ -77,7 +74,7 @@ def annotate_speakers(
     """
     manifest = Manifest.of(manifest)
     todo = utterances(manifest)
-    run = RunFolder(out)
+    run = RunFolder(out, "annotate speakers")
     with run.locked():
         facts = manifest.facts
         part = run / f"{settings.name}.part"
@@ -132,8 +129,7 @@ def _finish(
     cells = [None if each is None else cell(array, work.log.row[each]) for each in hashes]
     column = pd.Series(cells, manifest.table.index, dtype=object)
     manifest.with_columns({settings.name: column}).write(run / MANIFEST)
-    write_json(
-        run / META,
+    run.finish(
         {
             "utterances": len(manifest),
             "vectors": len(work.log.row),
@@ -141,6 +137,5 @@ def _finish(
             "encoder": work.encoder.name,
             "manifest_sha256": manifest.sha256,
             "unreadable": work.faults,
-        },
+        }
     )
-    run.finish()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from affetto import __version__
+from affetto._version import __version__
 from affetto.cli import analyse, annotate, manifest
 from affetto.cli.corpora import corpora
 from affetto.cli.demo import demo

@@ -41,6 +41,7 @@ def clusters(
     import json
 
     from affetto.analysis.clusters import RESULT, AnalyseSettings, analyse_clusters
+    from affetto.cli.outcome import report_finished
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
     from affetto.runs import RunFolder
@@ -48,8 +49,7 @@ def clusters(
     columns = {"name": name, "embedding": embedding, "encoder": encoder}
     values = {**columns, "map": maps, "bins": bins, "measure": measure}
     chosen = load(AnalyseSettings, values, tuple(settings or ()))
-    if RunFolder(out).done:
-        typer.echo("finished before; nothing to do")
+    report_finished(RunFolder(out).done)
     run = analyse_clusters(Manifest.read(manifest, root), chosen, out)
     found = json.loads((run / RESULT).read_text(encoding="utf-8"))
     for paragraph in found["words"]:
@@ -80,14 +80,14 @@ def layers(
     import json
 
     from affetto.analysis.layers import RESULT, analyse_layers, layers_settings
+    from affetto.cli.outcome import report_finished
     from affetto.corpora.manifest import Manifest
     from affetto.runs import RunFolder
 
     chosen = layers_settings(
         protocol, encoder, tuple(settings or ()), seeds=list(range(seeds)) if seeds else None
     )
-    if RunFolder(out).done:
-        typer.echo("finished before; nothing to do")
+    report_finished(RunFolder(out).done)
     run = analyse_layers(Manifest.read(manifest, root), chosen, out)
     for row in json.loads((run / RESULT).read_text(encoding="utf-8")):
         typer.echo(f"{row['method'].ljust(24)} UAR {100 * row['uar']:.1f}")

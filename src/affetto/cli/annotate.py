@@ -38,14 +38,14 @@ def speakers(
     """
     import json
 
-    from affetto.annotation.run_speakers import MANIFEST, META, SpeakerSettings, annotate_speakers
+    from affetto.annotation.run_speakers import SpeakerSettings, annotate_speakers
+    from affetto.cli.outcome import report_finished
     from affetto.config import build
     from affetto.corpora.manifest import Manifest
-    from affetto.runs import RunFolder
+    from affetto.runs import MANIFEST, META, RunFolder
 
     settings = build(SpeakerSettings, {"encoder": encoder, "name": name, "taper": taper})
-    if RunFolder(out).done:
-        typer.echo("finished before; nothing to do")
+    report_finished(RunFolder(out).done)
     run = annotate_speakers(Manifest.read(manifest, root), settings, out, device=device)
     meta = json.loads((run / META).read_text(encoding="utf-8"))
     for key, reason in meta["unreadable"].items():
@@ -105,22 +105,17 @@ def clusters(
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
     import json
 
-    from affetto.annotation.run_clusters import (
-        CLUSTERS,
-        MANIFEST,
-        AnnotateClustersSettings,
-        annotate_clusters,
-    )
+    from affetto.annotation.run_clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
+    from affetto.cli.outcome import report_finished
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
-    from affetto.runs import RunFolder
+    from affetto.runs import MANIFEST, RunFolder
 
     shape = {"method": method, "counts": count or [6], "centre": not plain, "together": together}
     shape |= {"drop": drop, "fewest": fewest, "seed": seed}
     columns = {"embedding": embedding, "encoder": encoder, "content": content, "name": name}
     chosen = load(AnnotateClustersSettings, {"clusters": shape, **columns}, tuple(settings or ()))
-    if RunFolder(out).done:
-        typer.echo("finished before; nothing to do")
+    report_finished(RunFolder(out).done)
     run = annotate_clusters(Manifest.read(manifest, root), chosen, out, device=device)
     facts = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))
     speakers = facts["speakers"]
@@ -173,17 +168,16 @@ def intensity(
     """
     import json
 
-    from affetto.annotation.run_speakers import MANIFEST, META
+    from affetto.cli.outcome import report_finished
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
     from affetto.intensity.page import PAGE
     from affetto.intensity.run import IntensitySettings, annotate_intensity
-    from affetto.runs import RunFolder
+    from affetto.runs import MANIFEST, META, RunFolder
 
     values = {"source": source, "protocol": protocol, "model": model, "recogniser": recogniser, "name": name}
     chosen = load(IntensitySettings, values, tuple(settings or ()))
-    if RunFolder(out).done:
-        typer.echo("finished before; nothing to do")
+    report_finished(RunFolder(out).done)
     run = annotate_intensity(Manifest.read(manifest, root), chosen, out)
     meta = json.loads((run / META).read_text(encoding="utf-8"))
     for key, reason in meta["unreadable"].items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from affetto.errors import ConfigError
+from affetto.runs import META
 
 if TYPE_CHECKING:
     from affetto.inference.output import Outcome
@@ -46,6 +47,12 @@ def report_table(outcome: "Outcome", output: str | Path, verb: str, more: str = 
         raise typer.Exit(1)
 
 
+def report_finished(finished: bool) -> None:
+    """Says that a run folder was finished by an earlier call, if so."""
+    if finished:
+        typer.echo("finished before; nothing to do")
+
+
 def report_run(run: Path, finished: bool, *next_steps: str) -> None:
     """Says where a run folder is, and what to do with it; under torchrun the first process speaks for all.
 
@@ -56,9 +63,8 @@ def report_run(run: Path, finished: bool, *next_steps: str) -> None:
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    if finished:
-        typer.echo("finished before; nothing to do")
-    meta = run / "meta.json"
+    report_finished(finished)
+    meta = run / META
     unreadable = json.loads(meta.read_text(encoding="utf-8")).get("unreadable", {}) if meta.exists() else {}
     for key, reason in unreadable.items():
         typer.echo(f"left out: {key}: {reason}", err=True)

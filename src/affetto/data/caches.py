@@ -1,6 +1,5 @@
 """Caches on disk: made once, under a lock, moved into place whole, and then only read."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -8,12 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -189,7 +188,7 @@ def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
         return folder
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with _locked(parent / f"{name}.lock"):
+        with FileLock(parent / f"{name}.lock"):
             if folder.is_dir():  # another process made it while this one waited
                 return folder
             shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
@@ -205,13 +204,6 @@ def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
             "make room there, or name a folder with more of it in AFFETTO_CACHE"
         ) from error
     return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -1,6 +1,5 @@
 """``evaluate``: scores the test part of a run, once, beside the published figures of its protocol."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from affetto.evaluation.dimensions import DimensionReport, summarise_dimensions
 from affetto.evaluation.enrolment import enrolment_curve, normal_count
 from affetto.evaluation.predictions import read_predictions
 from affetto.evaluation.report import Report, summarise
+from affetto.runs import read_meta
 
 PREDICTIONS = "predictions.parquet"
 ENROLLED = "enrolled.parquet"
-META = "meta.json"
 
 
 def evaluate(
@@ -41,9 +40,10 @@ def evaluate(
         LeakError: when a test speaker was seen with labels, or anything was chosen on test.
     """
     folder = Path(run)
-    meta = read_meta(folder)
+    meta = read_meta(folder, "finetune")
     dimensions = bool(meta["protocol"].get("dimensions"))
-    if against is not None and dimensions != bool(read_meta(Path(against))["protocol"].get("dimensions")):
+    rivals = None if against is None else read_meta(Path(against), "finetune")
+    if rivals is not None and dimensions != bool(rivals["protocol"].get("dimensions")):
         raise ConfigError(f"of {folder} and {against}, one tells classes and the other dimensions")
     if not dimensions:
         return evaluate_classes(run, against, enrolment=enrolment, mix=mix, name=name)
@@ -56,7 +56,7 @@ def evaluate(
         _for_guard(meta),
         method=name or str(meta["method"]),
         against=None if rival is None else read_predictions(rival / PREDICTIONS),
-        against_name="" if rival is None else str(read_meta(rival)["method"]),
+        against_name="" if rivals is None else str(rivals["method"]),
     )
 
 
@@ -70,7 +70,7 @@ def evaluate_classes(
 ) -> Report:
     """Scores a finished run that tells classes; see :func:`evaluate`."""
     folder = Path(run)
-    meta = read_meta(folder)
+    meta = read_meta(folder, "finetune")
     protocol = meta["protocol"]
     if mix != "random" and normal_count(enrolment) == 0:
         raise ConfigError(
@@ -95,7 +95,7 @@ def evaluate_classes(
         other_folder = Path(against)
         other, other_name = (
             read_predictions(other_folder / PREDICTIONS),
-            str(read_meta(other_folder)["method"]),
+            str(read_meta(other_folder, "finetune")["method"]),
         )
     return summarise(
         table,
@@ -107,18 +107,6 @@ def evaluate_classes(
         only_shared=normal_count(enrolment) != 0,
         curve=curve,
     )
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Reads what a run says about itself.
-
-    Raises:
-        RunError: when the folder holds no finished run.
-    """
-    if not (folder / "DONE").exists():
-        raise RunError(f"{folder} holds no finished run; run affetto finetune with -o {folder} (again) first")
-    content: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
-    return content
 
 
 def _enrolled(table: pd.DataFrame, enrolment: int | str, mix: str) -> pd.DataFrame:

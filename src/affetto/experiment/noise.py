@@ -14,7 +14,7 @@ from affetto.config import read
 from affetto.corpora.manifest import Manifest
 from affetto.data import WaveformCache
 from affetto.errors import RunError
-from affetto.evaluation.run import ENROLLED, META, PREDICTIONS, read_meta
+from affetto.evaluation.run import ENROLLED, PREDICTIONS
 from affetto.finetuning.fold import Fitted
 from affetto.finetuning.run import enrolled_table, predictions_table, write_table
 from affetto.material.labelled import Material
@@ -22,7 +22,7 @@ from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import load_classifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.runs import RunFolder, write_json
+from affetto.runs import RunFolder, read_meta
 
 
 class NoisyWaveforms:
@@ -62,10 +62,10 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
         RunError: for a run that is not finished, or was made on another manifest.
     """
     run = Path(run)
-    meta = read_meta(run)
+    meta = read_meta(run, "finetune")
     if meta["manifest_sha256"] != manifest.sha256:
         raise RunError(f"{run} was made on another manifest; give the one that it was made on")
-    out = RunFolder(run / f"noise-{snr_db:g}")
+    out = RunFolder(run / f"noise-{snr_db:g}", "finetune")
     if out.done:
         return out
     protocol = load_protocol(str(read(run / "config.yaml")["protocol"]))
@@ -89,6 +89,5 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
     write_table(pd.concat(plain, ignore_index=True), out / PREDICTIONS)
     if enrolled:
         write_table(pd.concat(enrolled, ignore_index=True), out / ENROLLED)
-    write_json(out / META, {**meta, "noise_db": snr_db})
-    out.finish()
+    out.finish({**meta, "noise_db": snr_db})
     return out

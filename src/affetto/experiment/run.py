@@ -11,7 +11,7 @@ from affetto.config import Settings, build, merge, read
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
 from affetto.evaluation.enrolment import normal_count
-from affetto.evaluation.run import evaluate_classes, read_meta
+from affetto.evaluation.run import evaluate_classes
 from affetto.experiment.noise import with_noise
 from affetto.experiment.results import Result, draw_results, read_results, write_results
 from affetto.finetuning.run import finetune
@@ -21,7 +21,7 @@ from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import pretrain_settings
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.runs import RunFolder, atomic_write
+from affetto.runs import RunFolder, atomic_write, read_meta
 
 NO_LOSSES = ("epoch", "score", "learning_rate", "utterances_per_second", "hidden_share")
 """Columns of a log that are none."""
@@ -262,7 +262,7 @@ class _Work:
         return max(self.plan.ways or ("",), key=lambda way: self._dev_uar(row, fraction, way))
 
     def _dev_uar(self, row: Row, fraction: float | None, way: str) -> float:
-        choices = read_meta(self._run(row, fraction, way))["choices"].values()
+        choices = read_meta(self._run(row, fraction, way), "finetune")["choices"].values()
         return float(np.mean([choice["dev_uar"] for choice in choices]))
 
 

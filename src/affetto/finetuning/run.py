@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
-from affetto import __version__
+from affetto._version import __version__
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ProtocolError, RunError
-from affetto.evaluation.run import ENROLLED, META, PREDICTIONS
+from affetto.evaluation.run import ENROLLED, PREDICTIONS
 from affetto.finetuning.card import model_card
 from affetto.finetuning.enrolment import (
     ALL,
@@ -35,8 +35,8 @@ from affetto.models.classifier import EmotionClassifier
 from affetto.progress import progress
 from affetto.protocols.folds import Fold
 from affetto.protocols.protocol import Protocol, load_protocol
-from affetto.runs import RunFolder, atomic_write, write_json, write_text
-from affetto.training import STATE, make_accelerator
+from affetto.runs import META, RunFolder, atomic_write, write_text
+from affetto.training import make_accelerator
 
 DEV_SCORES = ("dev_uar", "dev_ccc")
 
@@ -64,7 +64,7 @@ def finetune(manifest: str | Path | Manifest, settings: FinetuneSettings, out: s
     # A protocol that does not fit leaves no folder behind.
     protocol = load_protocol(settings.protocol)
     _check_classes(protocol, manifest, protocol.folds(manifest))
-    run = RunFolder(out)
+    run = RunFolder(out, "finetune")
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
@@ -139,11 +139,9 @@ def _one(
         "dev": sorted(set(material.speakers[dev].tolist())),
         "test": sorted(set(material.speakers[test].tolist())),
     }
-    write_json(folder / META, info)
     config = recogniser_config(fitted.classifier, material, settings, info, manifest_sha256)
     save_recogniser(folder / RECOGNISER, fitted.classifier, config)
-    folder.finish()
-    (folder / STATE).unlink(missing_ok=True)
+    folder.finish(info)
 
 
 def predictions_table(
@@ -284,7 +282,6 @@ def _gather(
         "unreadable": material.unreadable,
         "choices": {f"seed-{seed}/fold-{fold}": info["choices"] for (seed, fold), info in infos.items()},
     }
-    write_json(run / META, meta)
     best = max(folders, key=lambda key: dev_score(infos[key]["choices"]))
     target = run / RECOGNISER
     partial = target.with_name(f".{RECOGNISER}.part")
@@ -294,7 +291,7 @@ def _gather(
     partial.rename(target)
     if not (run / PREDICTIONS).exists():
         raise RunError(f"{run.path} holds no predictions; remove it and run finetune again")
-    run.finish()
+    run.finish(meta)
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:

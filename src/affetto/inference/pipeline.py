@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
-from affetto.data.threads import threads
 from affetto.errors import AffettoError
 from affetto.inference.sources import Clip, Piece, cut, decoded
-from affetto.parallel import Here, can_fork, cores, processes
+from affetto.parallel import Here, can_fork, cores, processes, threads
 
 CHUNK_PIECES = 512
 """Pieces that are sorted by length together."""

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from affetto.errors import AffettoError, RunError
 from affetto.inference.rows import Predicted, Row
 from affetto.inference.sources import Clip
-from affetto.runs import atomic_write, lock
+from affetto.runs import atomic_write, locked
 
 COMMIT_CLIPS = 256
 """Clips after which what was written is recorded as done."""
@@ -38,6 +38,7 @@ class UnfinishedTable:
     def __init__(self, path: Path, names: list[str]) -> None:
         self.path, self.names = path, names
         self.part, self.log = (path.with_name(f"{path.name}.part{suffix}") for suffix in ("", ".log"))
+        self._lock = path.with_name(f"{path.name}.part.lock")
         self.clips = self.failed = self.resumed = 0
         self._done: Counter[str] = Counter()
         self._csv = path.suffix.lower() == ".csv"
@@ -54,9 +55,8 @@ class UnfinishedTable:
             AffettoError: when they cannot be written.
         """
         with self.writing(), ExitStack() as stack:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(self.path, self._lock))
             self._log: BinaryIO = stack.enter_context(open(self.log, "a+b"))
-            lock(self._log, self.path)
             self._part: BinaryIO = stack.enter_context(open(self.part, "a+b"))
             self._take_up(options)
             yield
@@ -105,6 +105,7 @@ class UnfinishedTable:
             else:
                 os.replace(self.part, self.path)
             self.log.unlink()
+            self._lock.unlink(missing_ok=True)
 
     def _take_up(self, options: dict[str, Any]) -> None:
         self._log.seek(0)

@@ -22,7 +22,7 @@ from affetto.material.recordings import Recordings
 from affetto.models.embedders import FunctionalsSettings, build_embedder
 from affetto.progress import progress
 from affetto.runs import RunFolder
-from affetto.training import STATE, TrainSettings, fit, make_accelerator, seed_everything
+from affetto.training import TrainSettings, fit, make_accelerator, seed_everything
 
 COSTS = (1.0, 10.0, 100.0, 1000.0)
 """Costs of the rankers that dev chooses from."""
@@ -246,6 +246,5 @@ def fit_folds(
                 folder / FOLDER, network, {**config[number], "centre": settings.centre, "choices": choices}
             )
             folder.finish()
-            (folder / STATE).unlink(missing_ok=True)
         networks[number] = load_strength(folder / FOLDER)
     return networks

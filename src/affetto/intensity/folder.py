@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from affetto import __version__
+from affetto._version import __version__
 from affetto.config import build
 from affetto.errors import CheckpointError, ConfigError
 from affetto.intensity.network import StrengthNet, StrengthSettings

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from affetto import __version__
-from affetto.annotation.run_speakers import MANIFEST, META
+from affetto._version import __version__
 from affetto.audio import to_int16
 from affetto.config import Settings
 from affetto.corpora.arrays import cell, content_hash, vector_places
@@ -24,7 +23,7 @@ from affetto.intensity.quality import judge, measure
 from affetto.intensity.sources import SOURCES, Made, Source
 from affetto.material.recordings import Recordings
 from affetto.pages import Page
-from affetto.runs import RunFolder, write_json, write_text
+from affetto.runs import MANIFEST, RunFolder, write_text
 
 DEFAULT_PROTOCOLS = {"crema-d": "crema-d-6-evar"}
 """Whose labels may be used where nobody says so, by corpus."""
@@ -104,7 +103,7 @@ def annotate_intensity(
     if settings.column in manifest.table.columns:
         vector_places(manifest, settings.column, VERB)  # a column of something else is not overwritten
     source = SOURCES[settings.source](manifest, settings)
-    run = RunFolder(out)
+    run = RunFolder(out, "annotate intensity")
     with run.locked():
         facts = {**manifest.facts, **source.facts}
         if run.start(settings, **facts):
@@ -112,7 +111,6 @@ def annotate_intensity(
             made = source.make(recordings, run)
             _write(run, manifest, settings, recordings, made)
             _report(run, settings, recordings, made, source)
-            run.finish()
     return run
 
 
@@ -196,8 +194,7 @@ def _report(
     )
     shown = examples(recordings, curves, made.hop_seconds, tested, truth, labels)
     write_text(run / PAGE, Page(title(found), blocks(found, shown)).html())
-    write_json(
-        run / META,
+    run.finish(
         {
             "utterances": len(curves) + len(recordings.unreadable),
             "curves": len(curves),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from affetto import __version__
+from affetto._version import __version__
 from affetto.corpora.manifest import Manifest
 from affetto.errors import CheckpointError
 from affetto.material.recordings import speaker_names

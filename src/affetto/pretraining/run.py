@@ -16,7 +16,6 @@ from affetto.annotation.kmeans import spherical_kmeans
 from affetto.annotation.spaces import centred
 from affetto.corpora.manifest import Manifest
 from affetto.data import LengthBuckets, Loader, SpeakerBatches, Store
-from affetto.evaluation.run import META
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import build_encoder, load_published
 from affetto.models.encoder import Encoder
@@ -26,8 +25,8 @@ from affetto.pretraining.guides import Labelled, guide, known_curves, labelled
 from affetto.pretraining.settings import PretrainSettings, build_objective, knowledge, spread, target_vectors
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.runs import RunFolder, write_json
-from affetto.training import STATE, fit, make_accelerator, seed_everything
+from affetto.runs import RunFolder
+from affetto.training import fit, make_accelerator, seed_everything
 
 
 def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path) -> RunFolder:
@@ -51,7 +50,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     parts = _parts(manifest, settings.protocol)
     known = knowledge(manifest, settings)
     leading = {fold: _labelled(manifest, settings, fold, part) for fold, part in parts.items()}
-    run = RunFolder(out)
+    run = RunFolder(out, "pretrain")
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
@@ -71,8 +70,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
                     _one(recordings, job, settings, accelerator, manifest.sha256)
             accelerator.wait_for_everyone()
             if main:
-                write_json(run / META, {"unreadable": recordings.unreadable})
-                run.finish()
+                run.finish({"unreadable": recordings.unreadable})
             accelerator.wait_for_everyone()
     return run
 
@@ -181,7 +179,6 @@ def _one(
         }
         save_encoder(folder / ENCODER, encoder.cpu(), config)
         folder.finish()
-        (folder / STATE).unlink(missing_ok=True)
 
 
 def _store(recordings: Recordings, encoder: Encoder, settings: PretrainSettings) -> Store:
