@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from affetto.analysis.agreement import follow
+from affetto.analysis.agreement import measure_agreement
 from affetto.annotation.clusters import ClusterSettings, cluster
 from affetto.annotation.spaces import content_groups
 from affetto.corpora.arrays import read_vectors
@@ -83,7 +83,7 @@ def score(manifest: Manifest, part: str) -> list[dict[str, Any]]:
     for name, (column, content, settings) in STEPS.items():
         vectors = read_vectors(manifest, column)
         labels = cluster(vectors, speakers, ClusterSettings(**settings), said if content else None).labels
-        figures = follow(labels, emotions, speakers, permutations=1).values
+        figures = measure_agreement(labels, emotions, speakers, permutations=1).values
         reference = figures["ami"] if reference is None else reference
         gap = speaker_mean(figures["ami"] - reference)
         mean = speaker_mean(figures["ami"])

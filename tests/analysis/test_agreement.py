@@ -1,4 +1,4 @@
-"""Agreement is scikit-learn's; chance is what deals give; nothing is made up where nothing can be said."""
+"""Agreement is scikit-learn's; chance is what permutations give; without data there is no value."""
 
 from collections import Counter
 
@@ -9,7 +9,14 @@ from sklearn import metrics
 from sklearn.metrics.pairwise import cosine_distances
 
 from affetto.analysis import agreement
-from affetto.analysis.agreement import deals, follow, mates, quantile_bins, separate, silhouettes
+from affetto.analysis.agreement import (
+    _permutations,
+    cluster_partners,
+    measure_agreement,
+    measure_separation,
+    quantile_bins,
+    silhouettes,
+)
 
 ORACLES = {
     "ami": metrics.adjusted_mutual_info_score,
@@ -34,37 +41,37 @@ def test_every_measure_equals_scikit_learn(draw: int) -> None:
         clusters = generator.integers(0, generator.integers(1, 9), count)
         labels = generator.integers(0, generator.integers(2, count + 3), count)
         labels[:2] = 0, 1
-        found = follow(clusters, labels, np.zeros(count, np.int64), permutations=2)
+        found = measure_agreement(clusters, labels, np.zeros(count, np.int64), permutations=2)
         for name, oracle in ORACLES.items():
             assert found.values[name][0] == pytest.approx(oracle(labels, clusters), abs=1e-9), name
         assert found.values["purity"][0] == pytest.approx(purity(labels, clusters))
 
 
-def test_a_deal_is_scored_like_any_labelling() -> None:
+def test_a_permutation_is_scored_like_any_labelling() -> None:
     generator = np.random.default_rng(0)
     clusters, labels = generator.integers(0, 4, 60), generator.integers(0, 5, 60)
-    dealt = deals(labels, np.zeros(60, np.int64), 12, generator)
-    scores = agreement.agreement(agreement.contingency(clusters, dealt))
+    permuted = _permutations(labels, np.zeros(60, np.int64), 12, generator)
+    scores = agreement.agreement_of(agreement.contingency(clusters, permuted))
     for name, oracle in {**ORACLES, "purity": purity}.items():
-        np.testing.assert_allclose(scores[name], [oracle(each, clusters) for each in dealt], atol=1e-9)
+        np.testing.assert_allclose(scores[name], [oracle(each, clusters) for each in permuted], atol=1e-9)
 
 
 def test_speakers_are_measured_apart() -> None:
     generator = np.random.default_rng(1)
     groups = generator.integers(0, 5, 300)
     clusters, labels = generator.integers(0, 4, 300), generator.integers(0, 3, 300)
-    found = follow(clusters, labels, groups, permutations=5)
+    found = measure_agreement(clusters, labels, groups, permutations=5)
     for speaker in range(5):
         own = groups == speaker
         wanted = metrics.adjusted_mutual_info_score(labels[own], clusters[own])
         assert found.values["ami"][speaker] == pytest.approx(wanted, abs=1e-9)
 
 
-def test_dealt_labels_agree_by_chance_only() -> None:
+def test_permuted_labels_agree_by_chance_only() -> None:
     generator = np.random.default_rng(2)
     groups = np.repeat(np.arange(30), 60)
     clusters, labels = generator.integers(0, 6, 1800), generator.integers(0, 6, 1800)
-    found = follow(clusters, labels, groups, permutations=100)
+    found = measure_agreement(clusters, labels, groups, permutations=100)
     assert abs(float(found.null["ami"].mean())) < 0.003
     assert abs(float(np.mean(found.chance["ari"]))) < 0.003
     assert abs(float(np.mean(found.values["nmi"] - found.chance["nmi"]))) < 0.02
@@ -75,7 +82,7 @@ def test_dealt_labels_agree_by_chance_only() -> None:
 def test_what_is_followed_is_beyond_every_deal() -> None:
     generator = np.random.default_rng(3)
     labels = generator.integers(0, 4, 200)
-    found = follow((labels + 1) % 4, labels, np.repeat([0, 1], 100), permutations=99)
+    found = measure_agreement((labels + 1) % 4, labels, np.repeat([0, 1], 100), permutations=99)
     assert found.values["ami"] == pytest.approx(1)
     assert found.overall_p("ami") == pytest.approx(0.01)
     assert found.p["purity"] == pytest.approx(0.01)
@@ -85,8 +92,8 @@ def test_what_is_not_known_is_left_out() -> None:
     generator = np.random.default_rng(4)
     clusters, labels, groups = (generator.integers(0, 4, 200) for _ in range(3))
     clusters[:20], labels[15:40] = -1, -1
-    whole = follow(clusters, labels, groups, permutations=3)
-    part = follow(clusters[40:], labels[40:], groups[40:], permutations=3)
+    whole = measure_agreement(clusters, labels, groups, permutations=3)
+    part = measure_agreement(clusters[40:], labels[40:], groups[40:], permutations=3)
     for name in agreement.MEASURES:
         np.testing.assert_array_equal(whole.values[name], part.values[name])
 
@@ -94,7 +101,7 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_nothing_to_follow_and_nothing_that_follows() -> None:
     groups = np.repeat([0, 1, 2], 6)
     labels = np.array([0] * 6 + [0, 1] * 3 + [-1] * 6)
-    found = follow(np.zeros(18, np.int64), labels, groups, permutations=4)
+    found = measure_agreement(np.zeros(18, np.int64), labels, groups, permutations=4)
     assert np.isnan(found.values["ami"]).tolist() == [True, False, True]
     for name, value in {
         "ami": 0,
@@ -112,34 +119,36 @@ def test_what_is_held_fixed_explains_what_comes_of_it() -> None:
     groups = np.repeat(np.arange(40), 90)
     channel = generator.integers(0, 3, len(groups))
     emotion = np.where(generator.random(len(groups)) < 0.6, channel, generator.integers(0, 3, len(groups)))
-    of_channel = follow(channel, emotion, groups, permutations=100)
+    of_channel = measure_agreement(channel, emotion, groups, permutations=100)
     assert np.mean(of_channel.values["ami"]) > 0.15
-    left = follow(channel, emotion, groups, within=channel, permutations=100)
+    left = measure_agreement(channel, emotion, groups, within=channel, permutations=100)
     assert np.mean(left.values["ami"] - left.chance["ami"]) == pytest.approx(0, abs=1e-9)
     noisy = np.where(generator.random(len(groups)) < 0.7, channel, generator.integers(0, 3, len(groups)))
-    left = follow(noisy, emotion, groups, within=channel, permutations=100)
+    left = measure_agreement(noisy, emotion, groups, within=channel, permutations=100)
     assert abs(np.mean(left.values["ami"] - left.chance["ami"])) < 0.01
-    of_emotion = follow(emotion, emotion, groups, within=channel, permutations=100)
+    of_emotion = measure_agreement(emotion, emotion, groups, within=channel, permutations=100)
     assert np.mean(of_emotion.values["ami"] - of_emotion.chance["ami"]) > 0.5
 
 
 def test_labels_that_another_thing_settles_say_nothing() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     clusters, groups = np.array([0, 1, 0, 1, 0, 1]), np.zeros(6, np.int64)
-    found = follow(clusters, labels, groups, within=labels, permutations=5)
+    found = measure_agreement(clusters, labels, groups, within=labels, permutations=5)
     assert np.isnan(found.values["ami"]).all()
-    assert np.isnan(follow(clusters, labels, groups, within=np.arange(6), permutations=5).values["ami"]).all()
+    assert np.isnan(
+        measure_agreement(clusters, labels, groups, within=np.arange(6), permutations=5).values["ami"]
+    ).all()
 
 
 def test_deals_stay_within_their_stratum() -> None:
     generator = np.random.default_rng(6)
     labels, strata = generator.integers(0, 5, 40), generator.integers(0, 4, 40)
-    dealt = deals(labels, strata, 200, generator)
+    permuted = _permutations(labels, strata, 200, generator)
     for stratum in range(4):
         own = strata == stratum
-        assert (np.sort(dealt[:, own], axis=1) == np.sort(labels[own])).all()
+        assert (np.sort(permuted[:, own], axis=1) == np.sort(labels[own])).all()
     # every place gets every label of its stratum as often as the stratum has it
-    shares = (dealt[:, strata == 0, None] == np.arange(5)).mean(axis=0)
+    shares = (permuted[:, strata == 0, None] == np.arange(5)).mean(axis=0)
     wanted = (labels[strata == 0, None] == np.arange(5)).mean(axis=0)
     assert np.abs(shares - wanted).max() < 0.2
 
@@ -160,7 +169,9 @@ def naive_silhouette(distances: NDArray[np.float64], labels: NDArray[np.int64]) 
 def test_silhouettes_equal_scikit_learn_and_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(7)
     distances = cosine_distances(generator.normal(size=(30, 6)))
-    labels = deals(np.array([0] * 12 + [1] * 10 + [2] * 7 + [3]), np.zeros(30, np.int64), 9, generator)
+    labels = _permutations(
+        np.array([0] * 12 + [1] * 10 + [2] * 7 + [3]), np.zeros(30, np.int64), 9, generator
+    )
     monkeypatch.setattr(agreement, "_AT_ONCE", 400)
     found = silhouettes(distances, labels)
     np.testing.assert_allclose(found, [naive_silhouette(distances, each) for each in labels])
@@ -170,7 +181,7 @@ def test_silhouettes_equal_scikit_learn_and_a_loop(monkeypatch: pytest.MonkeyPat
 
 
 def test_equal_vectors_have_no_silhouette_to_speak_of() -> None:
-    found = separate(np.ones((10, 3)), np.arange(10) % 2, np.zeros(10, np.int64), permutations=3)
+    found = measure_separation(np.ones((10, 3)), np.arange(10) % 2, np.zeros(10, np.int64), permutations=3)
     assert found.values["silhouette"] == pytest.approx(0)
 
 
@@ -180,13 +191,13 @@ def test_separation_of_speakers(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(3)[labels] + 0.1 * generator.normal(size=(180, 3))
     groups = np.repeat([0, 1, 2], 60)
     labels[120:] = 0
-    found = separate(vectors, labels, groups, permutations=50)
+    found = measure_separation(vectors, labels, groups, permutations=50)
     assert (found.values["silhouette"][:2] > 0.8).all()
     assert np.isnan(found.values["silhouette"][2])
     assert (found.chance["silhouette"][:2] < 0.02).all()
     assert found.overall_p("silhouette") == pytest.approx(1 / 51)
     monkeypatch.setattr(agreement, "MOST", 20)
-    fewer = separate(vectors, labels, groups, permutations=5)
+    fewer = measure_separation(vectors, labels, groups, permutations=5)
     assert fewer.values["silhouette"][0] == pytest.approx(found.values["silhouette"][0], abs=0.1)
     assert fewer.values["silhouette"][0] != found.values["silhouette"][0]
 
@@ -206,11 +217,11 @@ def test_bins_are_filled_equally_speaker_by_speaker() -> None:
     assert len(set(equal[:4].tolist())) == 1
 
 
-def test_mates_equal_a_loop_over_pairs() -> None:
+def test_partners_equal_a_loop_over_pairs() -> None:
     generator = np.random.default_rng(10)
     clusters, labels, groups = (generator.integers(-1, 4, 150) for _ in range(3))
     groups = np.abs(groups)
-    found = mates(clusters, labels, groups)
+    found = cluster_partners(clusters, labels, groups)
     for label in range(4):
         together, others = [], []
         for one in range(150):
@@ -222,6 +233,6 @@ def test_mates_equal_a_loop_over_pairs() -> None:
                         together.append(labels[other] == label)
         assert found.share[label] == pytest.approx(np.mean(together))
         assert found.chance[label] == pytest.approx(np.mean(others))
-    alone = mates(np.arange(3), np.array([0, 0, 1]), np.zeros(3, np.int64))
+    alone = cluster_partners(np.arange(3), np.array([0, 0, 1]), np.zeros(3, np.int64))
     assert np.isnan(alone.share).all()
     assert alone.chance.tolist() == [0.5, 0.0]

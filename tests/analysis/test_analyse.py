@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from affetto.analysis.clusters import AnalyseSettings, analyse, analyse_clusters
-from affetto.analysis.clusters_page import blocks
-from affetto.analysis.clusters_words import said
+from affetto.analysis.clusters import analyse_clusters
+from affetto.analysis.clusters_page import clusters_page, overview
+from affetto.analysis.comparison import AnalyseSettings, Analysis, compare_clusters, read_clusters
 from affetto.cli import app
 from affetto.corpora.arrays import cell, write_vectors
 from affetto.corpora.manifest import Manifest
@@ -24,6 +24,18 @@ QUICK: dict[str, Any] = {"permutations": 20, "draws": 100, "map": "none", "measu
 
 def quick(**changes: Any) -> AnalyseSettings:
     return AnalyseSettings(**{**QUICK, **changes})
+
+
+def analyse(manifest: Manifest, settings: AnalyseSettings) -> Analysis:
+    return compare_clusters(manifest, settings, *read_clusters(manifest, settings))
+
+
+def sentences(found: Analysis) -> str:
+    return " ".join(text.text for text in overview(found))
+
+
+def alarms(found: Analysis) -> list[str]:
+    return [text.text for text in overview(found) if text.alarm]
 
 
 def table(follow: str = "emotion", speakers: int = 6, each: int = 36, noise: float = 0.1) -> pd.DataFrame:
@@ -73,18 +85,15 @@ def test_clusters_that_follow_emotion(tmp_path: Path) -> None:
     out = tmp_path / "out"
     analyse_clusters(listed(tmp_path, table()), quick(map="pca"), out)
     found = result(out)
-    assert found["followed"]["emotion"]["ami"]["value"] > 0.6
-    assert found["followed"]["emotion"]["ami"]["p"] == pytest.approx(1 / 21)
-    assert abs(found["followed"]["session"]["ami"]["value"]) < 0.1
-    assert found["followed"]["session"]["emotion_minus_this"]["low"] > 0.5
-    assert found["followed"]["sentence"]["emotion_beyond_this"]["low"] > 0.5
-    assert found["mates"]["anger"]["share"] > 0.7
-    assert found["mates"]["anger"]["chance"] == pytest.approx(11 / 35)
+    assert found["agreement"]["emotion"]["ami"]["value"] > 0.6
+    assert found["agreement"]["emotion"]["ami"]["p"] == pytest.approx(1 / 21)
+    assert abs(found["agreement"]["session"]["ami"]["value"]) < 0.1
+    assert found["agreement"]["session"]["emotion_minus_this"]["low"] > 0.5
+    assert found["agreement"]["sentence"]["emotion_beyond_this"]["low"] > 0.5
+    assert found["partners"]["anger"]["share"] > 0.7
+    assert found["partners"]["anger"]["chance"] == pytest.approx(11 / 35)
     assert found["probe"]["centred"]["value"] > found["probe"]["raw"]["value"] + 0.1
-    words = " ".join(found["words"])
-    assert "The clusters follow emotion closely: AMI 0." in words
-    assert "Nothing else that was compared is followed as much as emotion" in words
-    assert "above chance: next to nothing of the agreement with emotion goes with" in words
+    assert any(words.startswith("AMI of the clusters with emotion: 0.") for words in found["words"])
     page = (out / "report.html").read_text()
     assert 'class="alarm"' not in page
     assert set(re.findall(r'(?:src|href)="(.{10})', page)) == {"data:image"}
@@ -105,64 +114,56 @@ def test_a_channel_cannot_pass_for_emotion(tmp_path: Path) -> None:
     out = tmp_path / "out"
     analyse_clusters(listed(tmp_path, rows), quick(permutations=100), out)
     found = result(out)
-    assert found["followed"]["emotion"]["ami"]["p"] < 0.05
-    assert found["followed"]["session"]["emotion_minus_this"]["high"] < 0
-    alarms = re.findall(r'class="alarm">(.+?)</p>', (out / "report.html").read_text())
-    assert "The clusters follow session" in alarms[0]
-    assert "more than emotion" in alarms[0]
-    assert "may be session, and not emotion" in alarms[0]
-    assert "alike in session" in alarms[1]
-    assert "no better than by chance" in alarms[1]
+    assert found["agreement"]["emotion"]["ami"]["p"] < 0.05
+    assert found["agreement"]["session"]["emotion_minus_this"]["high"] < 0
+    found_alarms = re.findall(r'class="alarm">(.+?)</p>', (out / "report.html").read_text())
+    assert "The clusters agree more with session" in found_alarms[0]
+    assert "may learn session" in found_alarms[0]
+    assert "Within equal session, the clusters agree with emotion no more than by chance." in found_alarms[1]
 
 
-def test_clusters_dealt_at_random(tmp_path: Path) -> None:
+def test_random_clusters(tmp_path: Path) -> None:
     found = analyse(listed(tmp_path, table(noise=1.0)), quick(permutations=100))
     assert found.emotion is not None
     assert abs(found.emotion.averages["ami"].value) < 0.05
     assert found.emotion.averages["ami"].p > 0.05
-    words = " ".join(block.text for block in said(found))
-    assert "do not follow emotion" in words
-    assert "They follow nothing else that was compared either." in words
-    assert "goes with" not in words
+    assert all(each.averages["ami"].p > 0.05 for each in found.others)
+    assert alarms(found) == []
 
 
 def test_clusters_of_a_channel_alone(tmp_path: Path) -> None:
-    alarms = [
-        block.text for block in said(analyse(listed(tmp_path, table("session")), quick())) if block.alarm
-    ]
-    assert len(alarms) == 1
-    assert re.match(r"The clusters follow session \(AMI 0\.\d+ .*\), and not emotion \(AMI .*\)\.", alarms[0])
-    assert "What is learned from them may be session, and not emotion." in alarms[0]
+    (alarm,) = alarms(analyse(listed(tmp_path, table("session")), quick()))
+    assert re.match(
+        r"The clusters agree more with session \(AMI 0\.\d+ .*\) than with emotion \(AMI .*\):", alarm
+    )
 
 
-def test_what_is_followed_as_much_is_said(tmp_path: Path) -> None:
+def test_a_column_that_determines_emotion_is_named(tmp_path: Path) -> None:
     rows = table()
     rows["session"] = rows["emotion"].map({"anger": "x", "fear": "y", "sadness": "z"})
     found = analyse(listed(tmp_path, rows), quick())
-    words = " ".join(block.text for block in said(found))
-    assert re.search(r"They follow session \(AMI 0\.\d+ .*\) as much as emotion", words)
-    assert "Nothing else" not in words
-    assert "What is alike in session has one emotion, in every speaker: the two cannot be told apart" in words
-    held = next(block for block in blocks(found) if getattr(block, "heads", [""])[-1] == "emotion with this")
+    assert alarms(found) == [
+        "Utterances equal in session have one emotion in every speaker: the two cannot be separated."
+    ]
+    page = clusters_page(found).blocks
+    held = next(block for block in page if getattr(block, "heads", [""])[-1] == "emotion with this")
     rows_of = {row[0]: row[1:] for row in held.rows}
-    assert rows_of["session"] == ["0.00 [0.00, 0.00]", "settled by it", "settled by it", "1.00 [1.00, 1.00]"]
+    assert rows_of["session"] == ["0.00 [0.00, 0.00]", "determined", "determined", "1.00 [1.00, 1.00]"]
 
 
 def test_without_emotion_labels_it_says_what_it_cannot_say(tmp_path: Path) -> None:
     manifest = listed(tmp_path, table("session").drop(columns="emotion"))
     analyse_clusters(manifest, quick(map="pca"), tmp_path / "out")
     found = result(tmp_path / "out")
-    assert "emotion" not in found["followed"]
-    assert (found["mates"], found["probe"]) == (None, None)
-    assert found["followed"]["session"]["emotion_minus_this"] is None
+    assert "emotion" not in found["agreement"]
+    assert (found["partners"], found["probe"]) == (None, None)
+    assert "emotion_minus_this" not in found["agreement"]["session"]
     words = " ".join(found["words"])
-    assert (
-        "No utterance has an emotion label. So nothing here says whether the clusters follow emotion" in words
-    )
-    assert "What they follow above chance: session" in words
+    assert "No utterance has an emotion label: agreement with emotion cannot be measured." in words
+    assert "AMI of the clusters with session: 0." in words
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## Emotion" not in text
-    assert "colour and marker are its cluster" in text
+    assert "colour and marker: cluster" in text
 
 
 @pytest.mark.parametrize("what", ["one emotion a speaker", "one emotion"])
@@ -171,18 +172,17 @@ def test_emotions_that_do_not_vary_within_a_speaker(tmp_path: Path, what: str) -
     rows["emotion"] = np.where((rows["speaker"] == "s1") & (what != "one emotion"), "fear", "anger")
     found = analyse(listed(tmp_path, rows), quick())
     assert found.emotion is None
-    assert found.mates is None
+    assert found.partners is None
     assert found.others
 
 
 def test_one_speaker_has_no_interval_and_no_probe(tmp_path: Path) -> None:
     analyse_clusters(listed(tmp_path, table(speakers=1)), quick(), tmp_path / "out")
     found = result(tmp_path / "out")
-    assert found["followed"]["emotion"]["ami"]["value"] > 0.6
-    assert found["followed"]["emotion"]["ami"]["low"] is None
+    assert found["agreement"]["emotion"]["ami"]["value"] > 0.6
+    assert found["agreement"]["emotion"]["ami"]["low"] is None
     assert found["probe"] is None
-    assert "Of 1 speaker, 1 lie above" in " ".join(found["words"])
-    assert "No linear layer was fitted" in found["words"][-1]
+    assert "No linear probe was trained: it needs labels of several speakers." in found["words"]
 
 
 def test_one_cluster_follows_nothing(tmp_path: Path) -> None:
@@ -190,9 +190,8 @@ def test_one_cluster_follows_nothing(tmp_path: Path) -> None:
         listed(tmp_path, table(speakers=2).assign(cluster="0")), quick(map="pca"), tmp_path / "out"
     )
     found = result(tmp_path / "out")
-    assert found["followed"]["emotion"]["ami"]["value"] == 0
+    assert found["agreement"]["emotion"]["ami"]["value"] == 0
     assert found["silhouette"]["value"] is None
-    assert "do not follow emotion" in " ".join(found["words"])
 
 
 def test_speakers_without_clusters_are_named_and_left_out(tmp_path: Path) -> None:
@@ -200,12 +199,12 @@ def test_speakers_without_clusters_are_named_and_left_out(tmp_path: Path) -> Non
     rows.loc[rows["speaker"].isin(["s1", "s4"]), "cluster"] = None
     analyse_clusters(listed(tmp_path, rows), quick(), tmp_path / "out")
     found = result(tmp_path / "out")
-    assert "Without clusters, and left out: 2 speakers (s1, s4)." in found["words"][0]
+    assert "Without clusters, and left out: 2 speakers (s1, s4)." in found["words"]
     assert (found["utterances"], found["clustered"]) == (216, 144)
-    assert found["followed"]["emotion"]["speakers"] == 4
+    assert found["agreement"]["emotion"]["speakers"] == 4
     by_name = {speaker["speaker"]: speaker for speaker in found["speakers"]}
     assert by_name["s1"]["clusters"] == 0
-    assert by_name["s1"]["followed"]["emotion"]["ami"] is None
+    assert by_name["s1"]["agreement"]["emotion"]["ami"] is None
 
 
 def test_equal_names_in_two_corpora_are_two_people(tmp_path: Path) -> None:
@@ -314,11 +313,11 @@ def test_the_command_line(tmp_path: Path, corpus: Manifest) -> None:
     words += ["--map", "none", "permutations=20", "draws=100"]
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 1, shown.output
-    assert "The clusters follow sentence" in shown.output
+    assert "The clusters agree more with sentence" in shown.output
     assert f"Not measured, for they cannot be read: {embedded['key'][0]}." in shown.output
     assert "report.html" in shown.output
     found = result(tmp_path / "out")
-    assert set(found["followed"]) >= {"emotion", "duration", "loudness", "pitch", "sentence"}
+    assert set(found["agreement"]) >= {"emotion", "duration", "loudness", "pitch", "sentence"}
     assert list(found["unreadable"]) == [embedded["key"][0]]
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 1

@@ -1,8 +1,8 @@
-"""How far clusters follow something, measured speaker by speaker, against what chance gives.
+"""Agreement of clusters with labels, measured within each speaker, against random permutations.
 
-Everything is arrays in, figures out. Clusters are numbered within a speaker, so a figure belongs to a speaker
-first and an average is one over speakers. Chance is what comes out when a speaker's values are dealt anew
-among the same utterances. Agreement is the same in scikit-learn; here it is computed for all deals at once.
+Clusters are numbered within a speaker, so a measure belongs to a speaker and an average is one over speakers.
+Chance is what random permutations of a speaker's labels give. scikit-learn has the same measures of one
+labelling; here they are computed for all permutations at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,25 +16,22 @@ from sklearn.metrics.cluster import expected_mutual_information
 from sklearn.metrics.pairwise import cosine_distances
 
 Codes = NDArray[np.int64]
-"""Numbers that stand for values, ``(N,)``; -1 where there is none."""
+"""Values as numbers from 0, ``(N,)``; -1 for none."""
 
 MEASURES = ("ami", "nmi", "v_measure", "homogeneity", "completeness", "ari", "purity")
 MOST = 2000
-"""Utterances of a speaker that the silhouette looks at; of more it takes so many at random."""
+"""Utterances of a speaker in a silhouette or a map; of more, a random sample of this size."""
 
 _TINY = float(np.finfo(np.float64).eps)
-_AT_ONCE = 1 << 22  # numbers held at once where many deals are scored
+_AT_ONCE = 1 << 22  # numbers in memory at once
 
 
 @dataclass(frozen=True)
-class Followed:
-    """How far something is followed, by the name of the measure.
+class Agreement:
+    """Measures by name: ``values`` a speaker ``(G,)``, NaN for none; ``chance``, the mean of permutations.
 
-    Attributes:
-        values: a figure a speaker, ``(G,)``; NaN where nothing can be said.
-        chance: the mean over deals, ``(G,)``.
-        p: share of deals that come as high, the data itself counted in, ``(G,)``.
-        null: the mean over speakers in each deal, ``(P,)``.
+    ``p`` is the share of permutations that reach the value, the data counted in, ``(G,)``; ``null`` is the
+    mean over speakers in each permutation, ``(P,)``.
     """
 
     values: dict[str, NDArray[np.float64]]
@@ -43,24 +40,22 @@ class Followed:
     null: dict[str, NDArray[np.float64]]
 
     def overall_p(self, measure: str) -> float:
-        """Returns how often chance brings the mean over speakers as high."""
+        """Returns the share of permutations that reach the mean over speakers."""
         reached = self.null[measure] >= np.nanmean(self.values[measure]) - 1e-9
         return float((1 + reached.sum()) / (1 + len(reached)))
 
 
-class Mates(NamedTuple):
-    """Who shares a cluster with the utterances of one class.
+class Partners(NamedTuple):
+    """Of the utterances that share a cluster with one of a class, the share that has the class too, ``(K,)``.
 
-    Attributes:
-        share: of their mates in the cluster, how many are of the class too, ``(K,)``; NaN without any mate.
-        chance: how many of all other utterances of the speaker are.
+    ``chance`` is that share among all other utterances of the speaker.
     """
 
     share: NDArray[np.float64]
     chance: NDArray[np.float64]
 
 
-def follow(
+def measure_agreement(
     clusters: Codes,
     labels: Codes,
     groups: Codes,
@@ -68,46 +63,44 @@ def follow(
     within: Codes | None = None,
     permutations: int = 200,
     seed: int = 0,
-) -> Followed:
-    """Measures how far clusters follow labels, by :data:`MEASURES`.
+) -> Agreement:
+    """Measures the agreement of clusters with labels, by :data:`MEASURES`.
 
     Args:
-        clusters: cluster of each utterance within its speaker.
-        labels: what they may follow; utterances without either are left out.
+        clusters: cluster of each utterance within its speaker, ``(N,)``.
+        labels: label of each utterance; an utterance without cluster or label is left out.
         groups: speaker of each utterance, 0 to G - 1.
-        within: deal labels only among utterances of a speaker that agree in this; what then is above chance
-            cannot come from it.
-        permutations: number of deals ``P``.
-        seed: of the deals.
+        within: labels are permuted only among utterances of a speaker that are equal in this. Agreement above
+            chance then cannot come from it.
+        permutations: their number ``P``.
+        seed: of the permutations.
 
     Returns:
-        NaN for a speaker in whom there is nothing to follow: all labels are equal or, with ``within``, are
-        settled by it. A single cluster follows nothing: 0.
+        NaN for a speaker whose labels are all equal or, with ``within``, follow from it. One cluster gives 0.
 
-    The V-measure (Rosenberg and Hirschberg 2007) is NMI under another name; homogeneity and completeness are
-    its parts. AMI: Vinh, Epps and Bailey 2010, by the arithmetic mean; ARI: Hubert and Arabie 1985.
+    The V-measure (Rosenberg and Hirschberg 2007) equals NMI; homogeneity and completeness are its parts. AMI:
+    Vinh, Epps and Bailey 2010, arithmetic mean; ARI: Hubert and Arabie 1985.
     """
     strata = np.zeros_like(labels) if within is None else within
 
     def score(rows: Codes, generator: np.random.Generator) -> dict[str, NDArray[np.float64]] | None:
         own, held = _numbered(labels[rows]), _numbered(strata[rows])
         pairs = len(np.unique(held * len(rows) + own))
-        if pairs == held.max(initial=-1) + 1:  # one label a stratum: every deal would be the same
+        if pairs == held.max(initial=-1) + 1:  # one label a stratum: permutations change nothing
             return None
-        dealt = np.vstack([own[None], deals(own, held, permutations, generator)])
-        return agreement(contingency(_numbered(clusters[rows]), dealt))
+        permuted = np.vstack([own[None], _permutations(own, held, permutations, generator)])
+        return agreement_of(contingency(_numbered(clusters[rows]), permuted))
 
     known = (clusters >= 0) & (labels >= 0) & (strata >= 0)
     return _by_speaker(score, MEASURES, groups, known, permutations, seed)
 
 
-def separate(
+def measure_separation(
     vectors: NDArray[np.floating], labels: Codes, groups: Codes, *, permutations: int = 200, seed: int = 0
-) -> Followed:
-    """Measures how far vectors ``(N, D)`` of equal labels lie together within a speaker: ``silhouette``.
+) -> Agreement:
+    """Measures the ``silhouette`` (Rousseeuw 1987, cosine) of labels in vectors ``(N, D)``, by speaker.
 
-    The distance is the cosine's (Rousseeuw 1987 for the measure). NaN for a speaker with one label only, or
-    with as many as utterances.
+    NaN for a speaker with one label, or with a label of its own for every utterance.
     """
 
     def score(rows: Codes, generator: np.random.Generator) -> dict[str, NDArray[np.float64]] | None:
@@ -116,25 +109,25 @@ def separate(
         own = _numbered(labels[rows])
         if not 2 <= own.max(initial=-1) + 1 < len(rows):
             return None
-        dealt = np.vstack([own[None], deals(own, np.zeros_like(own), permutations, generator)])
-        return {"silhouette": silhouettes(cosine_distances(vectors[rows]), dealt)}
+        permuted = np.vstack([own[None], _permutations(own, np.zeros_like(own), permutations, generator)])
+        return {"silhouette": silhouettes(cosine_distances(vectors[rows]), permuted)}
 
     return _by_speaker(score, ("silhouette",), groups, labels >= 0, permutations, seed)
 
 
 def contingency(clusters: Codes, labels: Codes) -> NDArray[np.float64]:
-    """Counts utterances by cluster and label: clusters ``(N,)``, labellings ``(P, N)``, out ``(P, K, C)``."""
+    """Counts utterances ``(P, K, C)`` by cluster and label: clusters ``(N,)``, labellings ``(P, N)``."""
     rows, columns = int(clusters.max()) + 1, int(labels.max()) + 1
     cells = (np.arange(len(labels))[:, None] * rows + clusters) * columns + labels
     counts = np.bincount(cells.ravel(), minlength=len(labels) * rows * columns)
     return counts.reshape(len(labels), rows, columns).astype(np.float64)
 
 
-def agreement(tables: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Returns :data:`MEASURES` of tables ``(P, K, C)``, ``(P,)`` each.
+def agreement_of(tables: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Returns :data:`MEASURES` of ``P`` contingency tables ``(P, K, C)``.
 
-    Rows must sum to the same in all tables, and so must columns: then the agreement that chance gives is one
-    number for all of them, which is what makes many tables cheap.
+    All tables must have the same sums of rows and columns, as permutations have: then the expected mutual
+    information is one number, and many tables are cheap.
     """
     rows, columns, total = tables[0].sum(axis=1), tables[0].sum(axis=0), float(tables[0].sum())
     by_cluster, by_label = (-float(xlogy(part, part / total).sum()) / total for part in (rows, columns))
@@ -184,16 +177,16 @@ def silhouettes(distances: NDArray[np.floating], labels: Codes) -> NDArray[np.fl
     return found
 
 
-def deals(labels: Codes, strata: Codes, count: int, generator: np.random.Generator) -> Codes:
-    """Deals labels ``(N,)`` anew among the utterances of each stratum, ``count`` times: ``(count, N)``."""
+def _permutations(labels: Codes, strata: Codes, count: int, generator: np.random.Generator) -> Codes:
+    """Permutes labels ``(N,)`` among the utterances of each stratum, ``(count, N)``."""
     drawn = np.argsort(strata + generator.random((count, len(labels))), axis=1)
-    dealt = np.empty((count, len(labels)), np.int64)
-    dealt[:, np.argsort(strata, kind="stable")] = labels[drawn]
-    return dealt
+    permuted = np.empty((count, len(labels)), np.int64)
+    permuted[:, np.argsort(strata, kind="stable")] = labels[drawn]
+    return permuted
 
 
 def quantile_bins(values: NDArray[np.floating], groups: Codes, bins: int) -> Codes:
-    """Puts each speaker's values into equally filled bins, 0 the lowest; equal ones together, NaN in -1."""
+    """Returns the quantile bin of each value among those of its speaker, from 0; -1 for NaN."""
     binned = np.full(len(values), -1, np.int64)
     for _, rows in _speakers(groups, np.isfinite(values)):
         edges = np.quantile(values[rows], np.arange(1, bins) / bins)
@@ -201,8 +194,8 @@ def quantile_bins(values: NDArray[np.floating], groups: Codes, bins: int) -> Cod
     return binned
 
 
-def mates(clusters: Codes, labels: Codes, groups: Codes) -> Mates:
-    """Says who shares a cluster with whom, class by class, the pairs of all speakers together."""
+def cluster_partners(clusters: Codes, labels: Codes, groups: Codes) -> Partners:
+    """Counts pairs of utterances that share a cluster, by class, over all speakers."""
     classes = int(labels.max(initial=-1)) + 1
     same, pairs, equal, others = (np.zeros(classes) for _ in range(4))
     for _, rows in _speakers(groups, (clusters >= 0) & (labels >= 0)):
@@ -214,7 +207,7 @@ def mates(clusters: Codes, labels: Codes, groups: Codes) -> Mates:
         equal += own * (own - 1)
         others += own * (len(rows) - 1)
     blank = np.full(classes, np.nan)
-    return Mates(
+    return Partners(
         np.divide(same, pairs, out=blank.copy(), where=pairs > 0),
         np.divide(equal, others, out=blank, where=others > 0),
     )
@@ -227,7 +220,7 @@ def _by_speaker(
     known: NDArray[np.bool_],
     permutations: int,
     seed: int,
-) -> Followed:
+) -> Agreement:
     size = int(groups.max(initial=-1)) + 1
     values, chance, p = ({name: np.full(size, np.nan) for name in measures} for _ in range(3))
     null = {name: np.zeros(permutations) for name in measures}
@@ -237,15 +230,14 @@ def _by_speaker(
         if scores is None:
             continue
         counted += 1
-        for name, (own, *dealt) in scores.items():
-            values[name][speaker], chance[name][speaker] = own, np.mean(dealt)
-            p[name][speaker] = (1 + (np.array(dealt) >= own - 1e-9).sum()) / (1 + permutations)
-            null[name] += dealt
-    return Followed(values, chance, p, {name: sums / max(counted, 1) for name, sums in null.items()})
+        for name, (own, *permuted) in scores.items():
+            values[name][speaker], chance[name][speaker] = own, np.mean(permuted)
+            p[name][speaker] = (1 + (np.array(permuted) >= own - 1e-9).sum()) / (1 + permutations)
+            null[name] += permuted
+    return Agreement(values, chance, p, {name: sums / max(counted, 1) for name, sums in null.items()})
 
 
 def _speakers(groups: Codes, known: NDArray[np.bool_]) -> Iterator[tuple[int, Codes]]:
-    """Yields each speaker with its known rows."""
     rows = np.flatnonzero(known)
     rows = rows[np.argsort(groups[rows], kind="stable")]
     names, starts = np.unique(groups[rows], return_index=True)
@@ -258,5 +250,5 @@ def _numbered(values: Codes) -> Codes:
 
 
 def _away_from_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keeps the sign, and at least the smallest step from 0: a perfect match is 1 and not 0 / 0."""
+    # so that a perfect match is 1 and not 0 / 0
     return np.where(values < 0, np.minimum(values, -_TINY), np.maximum(values, _TINY))

@@ -1,83 +1,148 @@
-"""The page of an analysis of clusters: words, tables, and a map of every speaker."""
+"""The page of ``analyse clusters``, and its figures as JSON."""
+
+import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from affetto import plots
 from affetto.analysis.agreement import MOST
-from affetto.analysis.clusters_words import average, cluster_counts, p_value, said
-from affetto.analysis.comparison import EMOTION, Analysis, Compared
-from affetto.pages import Block, Heading, Picture, Table, Text, decimal, percent
+from affetto.analysis.comparison import EMOTION, Analysis, Average, Compared
+from affetto.analysis.plots import Map, agreement_by_speaker, speaker_maps
+from affetto.corpora.manifest import some
+from affetto.pages import Block, Heading, Page, Picture, Table, Text, decimal, percent, points
+from affetto.plots import to_png
 from affetto.progress import progress
 
 MEASURES = {
-    "ami": "AMI, information shared above chance",
-    "nmi": "NMI, information shared, which is also the V-measure",
+    "ami": "AMI, mutual information above chance",
+    "nmi": "NMI, which equals the V-measure",
     "homogeneity": "homogeneity, a cluster holds one emotion",
-    "completeness": "completeness, an emotion lies in one cluster",
+    "completeness": "completeness, an emotion is in one cluster",
     "ari": "ARI, pairs that agree, above chance",
     "purity": "purity, utterances with their cluster's most frequent emotion",
     "silhouette": "silhouette of the emotions in the embeddings",
 }
-WAYS = {"tsne": "t-SNE", "pca": "PCA"}
+PROJECTIONS = {"tsne": "t-SNE", "pca": "PCA"}
 MAPS_A_FIGURE = 6
 PERPLEXITY = 30.0
+ALPHA = 0.05
 
 
-def title(found: Analysis) -> str:
-    """Returns the title of the page."""
+def clusters_page(found: Analysis) -> Page:
+    """Lays out an analysis, with its figures."""
     column = "" if found.settings.name == "cluster" else f" (column {found.settings.name})"
-    return f"What the clusters of {', '.join(found.corpora) or 'this manifest'}{column} follow"
-
-
-def blocks(found: Analysis) -> list[Block]:
-    """Lays out an analysis, its pictures drawn."""
-    page: list[Block] = [*said(found), *_followed(found)]
+    title = f"Agreement of the clusters of {', '.join(found.corpora) or 'this manifest'}{column}"
+    page: list[Block] = [*overview(found)]
+    if found.compared:
+        page += _agreement(found)
     if found.emotion:
-        page += [*_emotion(found, found.emotion), *_held_fixed(found)]
-    return [*page, *_maps(found), Heading("Speaker by speaker"), _by_speaker(found), *_how(found)]
+        page += [*_emotion(found, found.emotion), *_confounds(found)]
+    page += [*_maps(found), Heading("By speaker"), _by_speaker(found), *_method(found)]
+    return Page(title, page)
 
 
-def _followed(found: Analysis) -> list[Block]:
-    if not found.compared:
-        return []
+def overview(found: Analysis) -> Iterator[Text]:
+    """Yields the main figures and the warnings, a sentence each."""
+    counts = cluster_counts(found)
+    yield Text(
+        f"{len(found.groups):,} utterances of {_speakers(len(counts))}, "
+        f"{int((found.clusters >= 0).sum()):,} in {counts[counts > 0].min()} to {counts.max()} clusters a "
+        f"speaker; embeddings: {found.encoder}."
+    )
+    if not counts.all():
+        without = [name for name, count in zip(found.speakers, counts, strict=True) if not count]
+        yield Text(f"Without clusters, and left out: {_speakers(len(without))} ({some(without)}).")
+    yield from map(Text, found.notes)
+    if found.emotion is None:
+        lacking = "No speaker has clustered utterances of two emotions"
+        lacking = lacking if found.emotions else "No utterance has an emotion label"
+        yield Text(f"{lacking}: agreement with emotion cannot be measured.", alarm=True)
+    for each in found.compared:
+        if each is found.emotion or not found.emotion:
+            yield Text(_line(each))
+    if found.probe:
+        raw, centred = percent(*found.probe.raw), percent(*found.probe.centred)
+        gain = points(*found.probe.gain[:3])
+        yield Text(
+            f"Linear probe of emotion on the embeddings, tested on other speakers: UAR {raw} % (chance "
+            f"{percent(1 / len(found.emotions))}); with each speaker's mean subtracted {centred} %, {gain} "
+            "points."
+        )
+    elif len(found.emotions) > 1:
+        yield Text("No linear probe was trained: it needs labels of several speakers.")
+    yield from _warnings(found)
+
+
+def _line(each: Compared) -> str:
+    ami = each.averages["ami"]
+    name = each.column.name
+    return f"AMI of the clusters with {name}: {_average(ami)}, p {_p(ami.p)} (0 is chance, 1 is equal)."
+
+
+def _warnings(found: Analysis) -> Iterator[Text]:
+    if not found.others:
+        yield Text("Nothing else could be compared: a confound would not show here.", alarm=True)
+    emotion = found.emotion.averages["ami"] if found.emotion else None
+    for each in found.others:
+        ami, name = each.averages["ami"], each.column.name
+        if emotion is None or not _above_chance(ami):
+            continue
+        gap = each.with_emotion["emotion_minus_this"]
+        beyond = each.with_emotion["emotion_beyond_this"]
+        if not _above_chance(emotion) or (gap.high if gap.high is not None else gap.value) < 0:
+            yield Text(
+                f"The clusters agree more with {name} (AMI {_average(ami)}) than with emotion (AMI "
+                f"{decimal(emotion.value)}): a network trained on them may learn {name}.",
+                alarm=True,
+            )
+        if math.isnan(beyond.value):
+            yield Text(
+                f"Utterances equal in {name} have one emotion in every speaker: the two cannot be separated.",
+                alarm=True,
+            )
+        elif _above_chance(emotion) and (beyond.value if beyond.low is None else beyond.low) <= 0:
+            yield Text(
+                f"Within equal {name}, the clusters agree with emotion no more than by chance.", alarm=True
+            )
+
+
+def _agreement(found: Analysis) -> list[Block]:
     ranked = sorted(found.compared, key=lambda each: -each.averages["ami"].value)
-    names = [each.column.name for each in ranked]
-    figure = plots.followed(
-        names,
-        {each.column.name: each.followed.values["ami"] for each in ranked},
+    figure = agreement_by_speaker(
+        [each.column.name for each in ranked],
+        {each.column.name: each.agreement.values["ami"] for each in ranked},
         {each.column.name: each.averages["ami"][:3] for each in ranked},
         emphasised=EMOTION,
     )
-    alt = "AMI of the clusters with everything that was compared, speaker by speaker and on average"
     rows = []
     for each in ranked:
         figures = each.averages
         rows.append(
             [
                 each.column.name,
-                average(figures["ami"]),
-                p_value(figures["ami"].p),
+                _average(figures["ami"]),
+                _p(figures["ami"].p),
                 f"{decimal(figures['nmi'].value)} ({decimal(figures['nmi'].chance)})",
                 decimal(figures["ari"].value),
                 f"{percent(figures['purity'].value)} ({percent(figures['purity'].chance)})",
                 decimal(figures["silhouette"].value),
-                str(int(np.isfinite(each.followed.values["ami"]).sum())),
+                str(int(np.isfinite(each.agreement.values["ami"]).sum())),
             ]
         )
-    heads = ["clusters against", "AMI", "p", "NMI", "ARI", "purity, %", "silhouette", "speakers"]
+    heads = ["clusters and", "AMI", "p", "NMI", "ARI", "purity, %", "silhouette", "speakers"]
     caption = (
-        "Means over speakers, with the 95 % interval, and in brackets what chance gives. Silhouette: how "
-        "far apart its values lie in the embeddings, whatever the clusters are"
+        "Means over speakers with the 95 % interval; in brackets the mean of permutations. Silhouette: of "
+        "the column in the embeddings, whatever the clusters are"
     )
-    right = [False] + [True] * (len(heads) - 1)
+    alt = "AMI of the clusters with everything that was compared, by speaker and on average"
     page: list[Block] = [
-        Heading("What the clusters follow"),
-        Picture("followed.png", alt, plots.to_png(figure)),
+        Heading("Agreement"),
+        Picture("agreement.png", alt, to_png(figure)),
+        _table(heads, rows, caption),
     ]
-    page.append(Table(heads, rows, caption, right))
     if found.left_out:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in sorted(found.left_out.items()))
         page.append(Text(f"Not compared: {reasons}."))
@@ -88,66 +153,49 @@ def _emotion(found: Analysis, emotion: Compared) -> list[Block]:
     rows = []
     for name, words in MEASURES.items():
         figure = emotion.averages[name]
-        rows.append([words, average(figure), decimal(figure.chance), p_value(figure.p)])
-    caption = "Means over speakers, with the 95 % interval; p: how often chance brings as much"
-    heads = ["clusters against emotion", "figure", "by chance", "p"]
-    page: list[Block] = [Heading("Emotion"), Table(heads, rows, caption, [False, True, True, True])]
-    if found.mates:
-        rows = [
-            [name, percent(share), percent(chance)]
-            for name, share, chance in zip(found.emotions, *found.mates, strict=True)
-        ]
+        rows.append([words, _average(figure), decimal(figure.chance), _p(figure.p)])
+    heads = ["clusters and emotion", "mean", "chance", "p"]
+    caption = "Means over speakers with the 95 % interval; p: share of permutations that reach the mean"
+    page: list[Block] = [Heading("Emotion"), _table(heads, rows, caption)]
+    if found.partners:
+        shares = zip(found.emotions, *found.partners, strict=True)
+        rows = [[name, percent(share), percent(chance)] for name, share, chance in shares]
         caption = (
-            "Of the utterances that share a cluster with one of this emotion, how many have it too, in "
-            "percent: what a network is told that draws its positives from the clusters"
+            "Utterances that share a cluster with one of this emotion: how many have the same emotion, in "
+            "percent. These are the positives of a contrastive pretraining on the clusters"
         )
-        page.append(Table(["emotion", "same emotion", "by chance"], rows, caption, [False, True, True]))
+        page.append(_table(["emotion", "same emotion", "chance"], rows, caption))
     return page
 
 
-def _held_fixed(found: Analysis) -> list[Block]:
-    rows = []
-    for each in found.others:
-        if each.against and each.emotion_left and each.left and each.shared:
-            figures = (each.against, each.emotion_left, each.left, each.shared)
-            rows.append([each.column.name, *(decimal(*figure) or "settled by it" for figure in figures)])
+def _confounds(found: Analysis) -> list[Block]:
+    rows = [
+        [each.column.name, *(decimal(*figure) or "determined" for figure in each.with_emotion.values())]
+        for each in found.others
+        if each.with_emotion
+    ]
     if not rows:
         return []
-    heads = ["", "emotion minus this", "emotion, this held fixed", "this, emotion held fixed"]
-    heads.append("emotion with this")
+    heads = ["", "emotion minus this", "emotion within this", "this within emotion", "emotion with this"]
     caption = (
-        "AMI with the clusters, and last of emotion with this, whatever the clusters are. Held fixed: above "
-        "deals among utterances of a speaker that are alike in it (in one bin of it), so that what is left "
-        "comes of it by differences within a bin at the most"
+        "AMI with the clusters; in the last column AMI of emotion with this. Within: above permutations "
+        "among utterances of a speaker that are equal in the other (in the same bin)"
     )
-    words = (
-        "A voice shows emotion by its loudness, pitch and speed, so clusters that know of emotion agree "
-        "with these too. A sentence, a session or a file shows none: clusters that follow them follow an "
-        "artefact."
-    )
-    page: list[Block] = [Heading("Emotion or something else"), Text(words)]
-    return [*page, Table(heads, rows, caption, [False] + [True] * 4)]
+    return [Heading("Confounds"), _table(heads, rows, caption)]
 
 
 def _maps(found: Analysis) -> list[Block]:
     settings = found.settings
     counts = np.bincount(found.groups, minlength=len(found.speakers))
-    worth = found.emotion.followed.values["ami"] if found.emotion else found.own.values["silhouette"]
+    measure, worth = _worth(found)
     order = [number for number in np.argsort(-worth, kind="stable").tolist() if counts[number] > 2]
     order = order[: settings.most_maps]
     if settings.map == "none" or not order:
         return []
-    measure = "AMI" if found.emotion else "silhouette"
-    colours = (
-        "its colour is the emotion, its marker the cluster"
-        if found.emotion
-        else "colour and marker are its cluster"
-    )
+    colours = "colour: emotion, marker: cluster" if found.emotion else "colour and marker: cluster"
     words = (
-        f"Each point is an utterance, laid flat by {WAYS[settings.map]} from the speaker's embeddings; "
-        f"{colours}. Clusters are numbered speaker by speaker, so that a marker means something within one "
-        f"map only; so do directions and distances between groups. The speakers with the highest {measure} "
-        "come first."
+        f"A point is an utterance, its embedding projected by {PROJECTIONS[settings.map]}; {colours}. "
+        f"Markers, directions and distances mean something within one map only. Highest {measure} first."
     )
     if len(order) < len(found.speakers):
         words += f" {len(order)} of {len(found.speakers)} speakers are drawn."
@@ -158,23 +206,23 @@ def _maps(found: Analysis) -> list[Block]:
         value = f"{measure} {value}" if value else f"no {measure}"
         head = f"speaker {found.speakers[number]}: {value}, {len(own)} utterances"
         own = np.sort(np.random.default_rng(settings.seed).permutation(own)[:MOST])
-        places = flat(found.vectors[own], settings.map, settings.seed)
-        drawn.append(plots.Map(head, places, found.truth[own], found.clusters[own]))
+        places = project(found.vectors[own], settings.map, settings.seed)
+        drawn.append(Map(head, places, found.truth[own], found.clusters[own]))
     page: list[Block] = [Heading("Maps"), Text(words)]
     labels = found.emotions if found.emotion else []
     for first in range(0, len(drawn), MAPS_A_FIGURE):
         part = drawn[first : first + MAPS_A_FIGURE]
-        png = plots.to_png(plots.speaker_maps(part, labels), dpi=110)
         alt = f"Maps of {len(part)} speakers, {part[0].title} to {part[-1].title}"
-        page.append(Picture(f"maps-{first // MAPS_A_FIGURE + 1:02d}.png", alt, png))
+        name = f"maps-{first // MAPS_A_FIGURE + 1:02d}.png"
+        page.append(Picture(name, alt, to_png(speaker_maps(part, labels), dpi=110)))
     return page
 
 
-def flat(vectors: NDArray[np.floating], way: str, seed: int) -> NDArray[np.float64]:
-    """Lays vectors ``(N, D)`` flat by direction, ``(N, 2)``; of few vectors t-SNE makes nothing, PCA does."""
+def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np.float64]:
+    """Projects the directions of vectors ``(N, D)`` to ``(N, 2)``; where t-SNE has too few, by PCA."""
     values = np.asarray(vectors, np.float64)
     values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    if way == "tsne" and len(values) > 5 and len(np.unique(values, axis=0)) > 5:
+    if method == "tsne" and len(values) > 5 and len(np.unique(values, axis=0)) > 5:
         perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
         return np.asarray(TSNE(perplexity=perplexity, random_state=seed).fit_transform(values), np.float64)
     return np.asarray(PCA(2, random_state=seed).fit_transform(values), np.float64)
@@ -182,48 +230,76 @@ def flat(vectors: NDArray[np.floating], way: str, seed: int) -> NDArray[np.float
 
 def _by_speaker(found: Analysis) -> Table:
     counts = np.bincount(found.groups, minlength=len(found.speakers))
-    numbers = cluster_counts(found)
-    emotion = found.emotion
+    numbers, emotion, (measure, worth) = cluster_counts(found), found.emotion, _worth(found)
     heads = ["speaker", "utterances", "clusters", "silhouette"]
     heads += ["AMI", "p", "NMI", "ARI", "purity, %"] if emotion else []
     heads += [f"AMI with {each.column.name}" for each in found.others]
-    worth = emotion.followed.values["ami"] if emotion else found.own.values["silhouette"]
     rows = []
     for number in np.argsort(worth, kind="stable").tolist():
         row = [found.speakers[number], str(counts[number]), str(numbers[number])]
         row.append(decimal(float(found.own.values["silhouette"][number])))
         if emotion:
-            values = emotion.followed.values
-            row += [decimal(float(values["ami"][number])), p_value(float(emotion.followed.p["ami"][number]))]
+            values = emotion.agreement.values
+            row += [decimal(float(values["ami"][number])), _p(float(emotion.agreement.p["ami"][number]))]
             row += [decimal(float(values[name][number])) for name in ("nmi", "ari")]
             row.append(percent(float(values["purity"][number])))
-        row += [decimal(float(each.followed.values["ami"][number])) for each in found.others]
+        row += [decimal(float(each.agreement.values["ami"][number])) for each in found.others]
         rows.append(row)
-    caption = f"By speaker, the lowest {'AMI with emotion' if emotion else 'silhouette'} first"
-    return Table(heads, rows, caption, [False] + [True] * (len(heads) - 1), folded=True)
+    return _table(heads, rows, f"By speaker, the lowest {measure} first", folded=True)
 
 
-def _how(found: Analysis) -> list[Block]:
+def _method(found: Analysis) -> list[Block]:
     settings = found.settings
     binned = [each.column.name for each in found.others if each.column.bins]
     words = [
-        f"By chance is the mean of {settings.permutations} deals of a speaker's values among the same "
-        "utterances; p is the share of deals that come as high, the data itself counted in, so at least "
-        f"{1 / (1 + settings.permutations):.3f}. Intervals are over speakers, who are drawn with "
-        f"replacement {settings.draws:,} times. Figures of clusters are taken speaker by speaker, for "
-        "clusters are numbered within a speaker; a speaker in whom something does not vary has no figure "
-        "for it.",
-        f"Silhouettes are by cosine distance; like maps they take at most {MOST:,} utterances a speaker.",
+        f"Chance: the mean of {settings.permutations} permutations of a speaker's values; p: the share of "
+        "permutations that reach the value, the data counted in. Intervals: bootstrap over speakers, "
+        f"{settings.draws:,} draws. Clusters are numbered within a speaker, so measures are taken by "
+        "speaker; a speaker in whom a column does not vary has no value for it. Silhouettes use cosine "
+        f"distance; like maps they take at most {MOST:,} utterances a speaker.",
     ]
     if binned:
         words.append(
-            f"Numbers ({', '.join(binned)}) are put into {found.bins} equally filled bins, speaker by "
-            "speaker. Loudness is the root mean square of the whole recording, pitch the median over its "
-            "voiced frames."
+            f"Numbers ({', '.join(binned)}) are put into {found.bins} quantile bins of each speaker. "
+            "Loudness is the root mean square of the recording, pitch the median over voiced frames."
         )
     if found.probe:
         words.append(
-            "The linear layer is a logistic regression on standardised embeddings, classes balanced, in "
-            f"{settings.folds} folds by speaker; its UAR is over the folds together."
+            f"The probe is a balanced logistic regression on standardised embeddings in {settings.folds} "
+            "folds by speaker; UAR is over all folds together. A speaker's mean is taken over all "
+            "utterances, without labels."
         )
-    return [Heading("How it was measured"), *map(Text, words)]
+    return [Heading("Method"), *map(Text, words)]
+
+
+def _worth(found: Analysis) -> tuple[str, NDArray[np.float64]]:
+    """Returns the measure by which speakers are ordered, ``(G,)``, and its name."""
+    if found.emotion:
+        return "AMI", found.emotion.agreement.values["ami"]
+    return "silhouette", found.own.values["silhouette"]
+
+
+def cluster_counts(found: Analysis) -> NDArray[np.int64]:
+    """Returns how many clusters each speaker has, ``(G,)``."""
+    pairs = np.unique(np.stack([found.groups, found.clusters])[:, found.clusters >= 0], axis=1)
+    return np.bincount(pairs[0], minlength=len(found.speakers))
+
+
+def _above_chance(ami: Average) -> bool:
+    return ami.p <= ALPHA and ami.value > 0
+
+
+def _table(heads: list[str], rows: list[list[str]], caption: str, *, folded: bool = False) -> Table:
+    return Table(heads, rows, caption, [False] + [True] * (len(heads) - 1), folded)
+
+
+def _average(figure: Average) -> str:
+    return decimal(figure.value, figure.low, figure.high)
+
+
+def _p(p: float) -> str:
+    return "" if math.isnan(p) else f"{p:.3f}"
+
+
+def _speakers(count: int) -> str:
+    return f"{count} speaker{'s' * (count != 1)}"

@@ -1,39 +1,60 @@
-"""What an analysis of clusters holds."""
+"""Agreement of clusters with emotion, and with each confound."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from affetto.analysis.agreement import Codes, Followed, Mates
-from affetto.analysis.confounds import Column
+from affetto.analysis.agreement import (
+    MEASURES,
+    Agreement,
+    Codes,
+    Partners,
+    cluster_partners,
+    measure_agreement,
+    measure_separation,
+)
+from affetto.analysis.confounds import Column, columns, measured
+from affetto.analysis.probe import probe
+from affetto.annotation.spaces import centred
 from affetto.config import Settings
-from affetto.corpora.arrays import SPEAKER_COLUMN
-from affetto.evaluation.bootstrap import Difference, Interval
+from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
+from affetto.corpora.manifest import Manifest, some
+from affetto.corpora.tabular import lacks
+from affetto.errors import ManifestError
+from affetto.evaluation.bootstrap import (
+    Difference,
+    Interval,
+    paired_difference,
+    speaker_bootstrap,
+    speaker_mean,
+)
+from affetto.material.recordings import speaker_names
+from affetto.progress import progress
 
 EMOTION = "emotion"
 
 
 class AnalyseSettings(Settings):
-    """How clusters are analysed.
+    """Settings of ``analyse clusters``.
 
     Attributes:
-        name: the column of the clusters, numbered within each speaker.
-        embedding: the column of the embeddings, for silhouettes, the probe and the maps.
-        encoder: the encoder that must have made them; None for any one.
-        map: how a speaker's embeddings are laid flat; ``none`` draws no maps.
-        most_maps: how many speakers get one at the most.
-        bins: how many bins a speaker's durations, levels and other numbers are put into; None for as many as
-            there are emotions, or 5 without.
-        measure: whether to measure duration, loudness and pitch from the recordings.
+        name: column of the clusters, numbered within each speaker.
+        embedding: column of the embeddings, for silhouettes, the probe and the maps.
+        encoder: encoder that must have made them; None for any.
+        map: projection of a speaker's embeddings to two dimensions; ``none`` draws no maps.
+        most_maps: largest number of maps.
+        bins: quantile bins for a speaker's durations and other numbers; None for as many as there are
+            emotions, or 5 without.
+        measure: whether to measure duration, loudness and pitch of the recordings.
         folds: of the probe.
-        permutations: how often labels are dealt anew, for what chance gives.
+        permutations: of the labels, for chance.
         draws: of speakers, for the intervals.
-        seed: of deals, draws, folds and maps.
+        seed: of permutations, draws, folds and maps.
     """
 
     name: str = "cluster"
@@ -50,7 +71,7 @@ class AnalyseSettings(Settings):
 
 
 class Average(NamedTuple):
-    """A mean over speakers, its interval, what chance gives, and how often chance gives as much."""
+    """A mean over speakers, its interval, the mean over permutations, and the share of them that reach it."""
 
     value: float
     low: float | None
@@ -61,34 +82,28 @@ class Average(NamedTuple):
 
 @dataclass(frozen=True)
 class Compared:
-    """Something that clusters may follow, and how far they do.
+    """Agreement of the clusters with a column.
 
     Attributes:
-        column: what it is.
-        followed: by the clusters.
-        separated: by the embeddings, whatever the clusters are.
-        averages: both, over speakers, by measure.
-        against: AMI with emotion minus AMI with this; None without emotions, like what follows.
-        emotion: AMI with emotion of the utterances in which this is known.
-        emotion_left: AMI with emotion above what comes of this: above deals among utterances equal in this.
-        left: AMI with this above what comes of emotion.
-        shared: AMI of emotion with this, whatever the clusters are.
+        column: the column.
+        agreement: with the clusters, by speaker.
+        separated: silhouette of the column in the embeddings, by speaker.
+        averages: both over speakers, by measure.
+        with_emotion: four means of AMI, empty for emotion itself: with emotion minus with this
+            (``emotion_minus_this``); above permutations within this (``emotion_beyond_this``); of this, above
+            permutations within emotion (``this_beyond_emotion``); of emotion with this
+            (``emotion_with_this``).
     """
 
     column: Column
-    followed: Followed
-    separated: Followed
+    agreement: Agreement
+    separated: Agreement
     averages: dict[str, Average]
-    against: Interval | None = None
-    emotion: Interval | None = None
-    emotion_left: Interval | None = None
-    left: Interval | None = None
-    shared: Interval | None = None
+    with_emotion: dict[str, Interval] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """UAR of emotion read by a linear layer from speakers it was not fitted on."""
+class Probed(NamedTuple):
+    """UAR of a linear probe on the embeddings, on these minus the speaker's mean, and the difference."""
 
     raw: Interval
     centred: Interval
@@ -97,27 +112,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is known of the clusters of a manifest.
+    """Result for ``N`` utterances that have an embedding, of ``G`` speakers and ``K`` emotions.
 
-    Attributes:
-        settings: how it was found.
-        corpora: what was looked at.
-        encoder: who made the embeddings.
-        speakers: the G speakers, in order.
-        groups: speaker of each of the N utterances that have an embedding.
-        clusters: cluster of each, -1 for none.
-        emotions: the K emotions.
-        truth: emotion of each, -1 for none.
-        vectors: embedding of each, (N, D).
-        own: how far clusters lie apart: their silhouette.
-        apart: that, over speakers.
-        compared: what they may follow, emotion first where it can be said, then by AMI.
-        mates: who shares a cluster with whom, by emotion; None without emotions.
-        probe: None where there can be none.
-        bins: how many bins numbers were put into.
-        left_out: what could not be compared, and why.
-        unreadable: recordings that could not be measured, and why.
-        notes: what else the reader must know.
+    ``groups``, ``clusters`` and ``truth`` are codes ``(N,)``; ``own`` and ``apart`` are the silhouette of the
+    clusters by speaker and over speakers; ``compared`` has emotion first, then the others by AMI;
+    ``partners`` and ``probe`` are None without emotions; ``left_out`` and ``unreadable`` give reasons.
     """
 
     settings: AnalyseSettings
@@ -129,92 +128,187 @@ class Analysis:
     emotions: list[str]
     truth: Codes
     vectors: NDArray[np.float32]
-    own: Followed
+    own: Agreement
     apart: Average
     compared: list[Compared]
-    mates: Mates | None
-    probe: Probe | None
+    partners: Partners | None
+    probe: Probed | None
     bins: int
     left_out: dict[str, str]
-    unreadable: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    unreadable: dict[str, str]
+    notes: tuple[str, ...]
 
     @property
     def emotion(self) -> Compared | None:
-        """How far clusters follow emotion; None where nothing can be said of it."""
+        """Agreement with emotion; None where there is nothing to measure."""
         return next((each for each in self.compared if each.column.name == EMOTION), None)
 
     @property
     def others(self) -> list[Compared]:
-        """What else was compared, the most followed first."""
+        """Agreement with everything else, the highest first."""
         return [each for each in self.compared if each.column.name != EMOTION]
 
 
-def summary(found: Analysis) -> dict[str, Any]:
-    """Returns every figure in a form for JSON; None where there is none."""
-    speakers = []
-    for number, name in enumerate(found.speakers):
-        inside = found.groups == number
-        used = np.unique(found.clusters[inside & (found.clusters >= 0)])
-        speakers.append(
-            {
-                "speaker": name,
-                "utterances": int(inside.sum()),
-                "clusters": len(used),
-                "silhouette": float(found.own.values["silhouette"][number]),
-                "followed": {each.column.name: _of_speaker(each, number) for each in found.compared},
-            }
+def read_clusters(
+    manifest: Manifest, settings: AnalyseSettings
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Returns which utterances have an embedding, ``(N,)``, and the embeddings of these.
+
+    Raises:
+        ManifestError: without speakers, clusters or embeddings, or with embeddings of another encoder.
+    """
+    manifest.require("speaker")
+    for name, verb in ((settings.name, "clusters"), (settings.embedding, "speakers")):
+        if name not in manifest.table.columns:
+            raise ManifestError(f"{lacks(name, manifest.table.columns)}; affetto annotate {verb} makes it")
+        if manifest.table[name].isna().all():
+            raise ManifestError(f"the column {name!r} is empty in every row; run affetto annotate {verb}")
+    embedded = np.array([place is not None for place in vector_places(manifest, settings.embedding)])
+    if manifest.table.loc[embedded, settings.name].isna().all():
+        raise ManifestError(
+            f"no utterance with an embedding has a {settings.name}; run affetto annotate clusters"
         )
-    compared = {
-        each.column.name: {
-            "speakers": int(np.isfinite(each.followed.values["ami"]).sum()),
-            "bins": each.column.bins or None,
-            **{measure: average._asdict() for measure, average in each.averages.items()},
-            "emotion_minus_this": each.against and each.against._asdict(),
-            "emotion_here": each.emotion and each.emotion._asdict(),
-            "emotion_beyond_this": each.emotion_left and each.emotion_left._asdict(),
-            "this_beyond_emotion": each.left and each.left._asdict(),
-            "emotion_with_this": each.shared and each.shared._asdict(),
+    return embedded, read_vectors(manifest.where(embedded), settings.embedding, settings.encoder)
+
+
+def compare_clusters(
+    manifest: Manifest,
+    settings: AnalyseSettings,
+    embedded: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+) -> Analysis:
+    """Measures agreement with emotion, with measures of the recordings and with columns of the manifest.
+
+    ``embedded`` and ``vectors`` are from :func:`read_clusters`.
+    """
+    measures, unreadable, notes = _measured(manifest, settings)
+    if not embedded.all():
+        notes += (f"{int((~embedded).sum()):,} utterances have no embedding and are left out.",)
+    manifest = manifest.where(embedded)
+    table = manifest.table
+    names, groups = np.unique(speaker_names(manifest), return_inverse=True)
+    truth, emotions = pd.factorize(table[EMOTION], sort=True)
+    emotion = Column(EMOTION, np.asarray(truth, np.int64))
+    clusters = np.asarray(pd.factorize(table[settings.name], sort=True)[0], np.int64)
+    found = _Comparison(settings, groups, clusters, vectors, emotion)
+    bins = settings.bins or (len(emotions) if len(emotions) > 1 else 5)
+    measures = {name: values[embedded] for name, values in measures.items()}
+    offered, left_out = columns(table, groups, measures, bins, (settings.name, settings.embedding))
+    compared = []
+    for column in progress([emotion, *offered], "compare"):
+        each = found.compare(column)
+        if not math.isnan(each.averages["ami"].value):
+            compared.append(each)
+        elif column is not emotion:
+            left_out[column.name] = "the same throughout what is clustered of each speaker"
+    compared.sort(key=lambda each: (each.column is not emotion, -each.averages["ami"].value))
+    labelled = bool(compared) and compared[0].column is emotion
+    own = measure_separation(vectors, clusters, groups, **found.chance)
+    return Analysis(
+        settings=settings,
+        corpora=[name for name in manifest.corpora if name],
+        encoder=some(info["encoder"] for info in vector_info(manifest, settings.embedding)),
+        speakers=names.tolist(),
+        groups=groups,
+        clusters=clusters,
+        emotions=[str(name) for name in emotions],
+        truth=emotion.codes,
+        vectors=vectors,
+        own=own,
+        apart=found.average(own, "silhouette"),
+        compared=compared,
+        partners=cluster_partners(clusters, emotion.codes, groups) if labelled else None,
+        probe=found.probe(table["key"].to_numpy(), names, emotions.to_numpy()),
+        bins=bins,
+        left_out=left_out,
+        unreadable=unreadable,
+        notes=notes,
+    )
+
+
+class _Chance(TypedDict):
+    permutations: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    settings: AnalyseSettings
+    groups: Codes
+    clusters: Codes
+    vectors: NDArray[np.float32]
+    emotion: Column
+
+    @property
+    def chance(self) -> _Chance:
+        return {"permutations": self.settings.permutations, "seed": self.settings.seed}
+
+    def compare(self, column: Column) -> Compared:
+        clusters, groups, emotion = self.clusters, self.groups, self.emotion
+        agreement = measure_agreement(clusters, column.codes, groups, **self.chance)
+        shown = np.where(clusters >= 0, column.codes, -1)
+        separated = measure_separation(self.vectors, shown, groups, **self.chance)
+        averages = {measure: self.average(agreement, measure) for measure in MEASURES}
+        averages["silhouette"] = self.average(separated, "silhouette")
+        if column is emotion or emotion.codes.max() < 1:
+            return Compared(column, agreement, separated, averages)
+
+        def ami(some_clusters: Codes, labels: Codes, within: Codes | None = None) -> NDArray[np.float64]:
+            """Returns AMI by speaker, above that of permutations within a column where there is one."""
+            count, seed = (1, 0) if within is None else (self.settings.permutations, self.settings.seed)
+            measured = measure_agreement(
+                some_clusters, labels, groups, within=within, permutations=count, seed=seed
+            )
+            values = measured.values["ami"]
+            return values if within is None else values - measured.chance["ami"]
+
+        both = np.where((column.codes >= 0) & (emotion.codes >= 0), clusters, -1)
+        figures = {
+            "emotion_minus_this": ami(both, emotion.codes) - ami(both, column.codes),
+            "emotion_beyond_this": ami(clusters, emotion.codes, column.codes),
+            "this_beyond_emotion": ami(clusters, column.codes, emotion.codes),
+            "emotion_with_this": ami(np.where(clusters >= 0, emotion.codes, -1), column.codes),
         }
-        for each in found.compared
-    }
-    probed = found.probe and {
-        "raw": found.probe.raw._asdict(),
-        "centred": found.probe.centred._asdict(),
-        "gain": found.probe.gain._asdict(),
-    }
-    mates = found.mates and {
-        name: {"share": share, "chance": chance}
-        for name, share, chance in zip(found.emotions, *map(np.ndarray.tolist, found.mates), strict=True)
-    }
-    figures = {
-        "corpora": found.corpora,
-        "clusters": found.settings.name,
-        "encoder": found.encoder,
-        "emotions": found.emotions,
-        "utterances": len(found.groups),
-        "clustered": int((found.clusters >= 0).sum()),
-        "silhouette": found.apart._asdict(),
-        "followed": compared,
-        "mates": mates,
-        "probe": probed,
-        "not_compared": found.left_out,
-        "unreadable": found.unreadable,
-        "notes": list(found.notes),
-        "speakers": speakers,
-    }
-    return {name: _without_nan(value) for name, value in figures.items()}
+        means = {name: self._mean(values) for name, values in figures.items()}
+        return Compared(column, agreement, separated, averages, means)
+
+    def average(self, found: Agreement, measure: str) -> Average:
+        mean = self._mean(found.values[measure])
+        if math.isnan(mean.value):
+            return Average(*mean, math.nan, math.nan)
+        return Average(*mean, float(np.nanmean(found.chance[measure])), found.overall_p(measure))
+
+    def _mean(self, values: NDArray[np.float64]) -> Interval:
+        return speaker_mean(values, self.settings.draws, self.settings.seed)
+
+    def probe(
+        self, keys: NDArray[np.object_], names: NDArray[np.str_], emotions: NDArray[np.object_]
+    ) -> Probed | None:
+        truth, seed = self.emotion.codes, self.settings.seed
+        tables = []
+        for values in (self.vectors, centred(self.vectors, self.groups)):
+            predicted, fold = probe(values, truth, self.groups, folds=self.settings.folds, seed=seed)
+            rows = predicted >= 0
+            if not rows.any():
+                return None
+            who = {"key": keys[rows], "speaker": names[self.groups[rows]]}
+            labels = {"truth": emotions[truth[rows]], "label": emotions[predicted[rows]]}
+            tables.append(pd.DataFrame({**who, **labels, "part": "test", "fold": fold[rows], "seed": 0}))
+        how: dict[str, Any] = {"average": "pooled", "draws": self.settings.draws, "seed": seed}
+        how["labels"] = emotions.tolist()
+        raw, moved = tables
+        gain = paired_difference(moved, raw, **how)
+        return Probed(speaker_bootstrap(raw, **how), speaker_bootstrap(moved, **how), gain)
 
 
-def _of_speaker(each: Compared, number: int) -> dict[str, float]:
-    figures = {measure: float(values[number]) for measure, values in each.followed.values.items()}
-    silhouette = float(each.separated.values["silhouette"][number])
-    return figures | {"p": float(each.followed.p["ami"][number]), "silhouette": silhouette}
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _measured(
+    manifest: Manifest, settings: AnalyseSettings
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, str], tuple[str, ...]]:
+    if not settings.measure:
+        return {}, {}, ("Duration, loudness and pitch were not measured, as asked.",)
+    try:
+        measures, unreadable = measured(manifest)
+    except ManifestError as error:  # embeddings may travel without the recordings
+        return {}, {}, (f"Duration, loudness and pitch were not measured: {error}.",)
+    notes = (f"Not measured, for they cannot be read: {some(unreadable)}.",) if unreadable else ()
+    return measures, unreadable, notes

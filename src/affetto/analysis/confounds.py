@@ -1,4 +1,4 @@
-"""What clusters may follow besides emotion: measured from the recordings, or told by the manifest."""
+"""Confounds of the clusters: measures of the recordings, and columns of the manifest."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -26,13 +26,7 @@ _SILENCE = 1e-10  # mean square of -100 dB
 
 
 class Column(NamedTuple):
-    """Something that clusters may follow.
-
-    Attributes:
-        name: what to call it.
-        codes: value of each utterance, ``(N,)``; -1 where it is not known.
-        bins: into how many bins a speaker's numbers were put; 0 for values that were taken as they are.
-    """
+    """Values of each utterance as numbers, ``(N,)``; ``bins`` is 0 for values that were not binned."""
 
     name: str
     codes: Codes
@@ -60,10 +54,7 @@ class Measures(Embedder):
 
 
 def measured(manifest: Manifest) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    """Measures every recording once; what was found is cached.
-
-    Returns:
-        Figures ``(N,)`` by name, NaN where there is none; and why recordings cannot be read, by key.
+    """Returns :class:`Measures` of every recording, ``(N,)`` by name, and why some cannot be read, by key.
 
     Raises:
         ManifestError: when no recording can be read.
@@ -82,17 +73,10 @@ def columns(
     bins: int,
     left_out: Collection[str],
 ) -> tuple[list[Column], dict[str, str]]:
-    """Finds what may be followed.
+    """Returns the columns of a table that group utterances, and why others do not, by name.
 
-    Args:
-        table: the rows of a manifest.
-        groups: speaker of each row.
-        measures: what was measured, by name.
-        bins: how many bins a speaker's numbers are put into.
-        left_out: columns that are no confounds, besides those of :data:`NO_CONFOUNDS`.
-
-    Returns:
-        The columns, and why others cannot be compared, by name.
+    ``measures`` are further numbers by name; numbers of a speaker are put into ``bins`` quantile bins;
+    columns in ``left_out`` and :data:`NO_CONFOUNDS` are passed over.
     """
     offered: dict[str, Any] = {name: pd.Series(values) for name, values in measures.items()}
     for name in table.columns:

@@ -1,4 +1,4 @@
-"""``analyse layers``: what a probe reads from every layer of an encoder, and from an untrained one's."""
+"""``analyse layers``: a linear probe on every layer of an encoder, and of an untrained one."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from affetto.analysis.layers_page import SUM, UNTRAINED, blocks, name_of, title
+from affetto.analysis.layers_page import SUM, UNTRAINED, layers_page, name_of
 from affetto.corpora.manifest import Manifest
 from affetto.data import LengthBuckets, Loader, Store
 from affetto.errors import ConfigError
@@ -26,7 +26,6 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import Network, NetworkSettings, load_published
 from affetto.models.encoder import Encoder
 from affetto.objectives.classify import Classify
-from affetto.pages import Page
 from affetto.progress import progress
 from affetto.protocols.folds import Fold
 from affetto.protocols.protocol import load_protocol
@@ -39,17 +38,10 @@ RESULT = "layers.json"
 def layers_settings(
     protocol: str, encoder: str, overrides: tuple[str, ...] = (), **given: Any
 ) -> FinetuneSettings:
-    """Returns the settings of the probe, which are those of ``finetune --frozen`` without enrolment.
-
-    Args:
-        protocol: who is train, dev and test.
-        encoder: a folder that ``pretrain`` wrote, or an encoder by name.
-        overrides: ``"train.epochs=3"`` each.
-        given: further settings by name.
+    """Returns the settings of the probe: those of ``finetune --frozen`` without enrolment.
 
     Raises:
-        ConfigError: as :func:`~affetto.finetuning.settings.finetune_settings`; also where a layer
-            is chosen, since all are looked at.
+        ConfigError: as :func:`~affetto.finetuning.settings.finetune_settings`; also where a layer is chosen.
     """
     settings = finetune_settings(
         overrides=overrides, protocol=protocol, encoder=encoder, frozen=True, enrolment=False, **given
@@ -64,11 +56,10 @@ def layers_settings(
 
 
 def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, out: str | Path) -> RunFolder:
-    """Trains the probe on every layer of an encoder alone and on their weighted sum.
+    """Trains a linear probe on every layer and on their weighted sum, also of an untrained encoder.
 
-    The same is done with an untrained encoder of the same shape: what it reaches is owed to the shape. Each
-    probe is trained as ``finetune --frozen`` trains it; its epoch is chosen on dev, and test is scored once.
-    The means of all layers over time are computed once.
+    Each probe is trained as ``finetune --frozen`` trains it. The means over time of all layers are computed
+    once.
 
     Args:
         manifest: the utterances, or the file that lists them.
@@ -80,7 +71,7 @@ def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, 
 
     Raises:
         ProtocolError: when the protocol does not fit the manifest.
-        LeakError: when a test speaker was heard with labels in pretraining.
+        LeakError: when pretraining used labels of a test speaker.
         RunError: when the folder is in use or holds another analysis.
     """
     manifest = Manifest.of(manifest)
@@ -118,14 +109,11 @@ def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> Non
     rows = _scored(material, encoders, run, manifest.sha256)
     write_json(run / RESULT, rows)
     shown = Path(settings.pretrained).resolve().name if settings.pretrained else settings.encoder
-    laid_out = blocks(shown, rows, material.protocol.name, len(material.labels))
-    Page(title(shown), laid_out).write(run.path)
+    layers_page(shown, rows, material.protocol.name, len(material.labels)).write(run.path)
     run.finish()
 
 
 class _Probed(NamedTuple):
-    """One probe: its share of the predictions table, and what it learned."""
-
     table: pd.DataFrame
     dev_uar: float
     epoch: int
@@ -146,15 +134,15 @@ def _probe_fold(
     encoder = _classifier(task, SUM)[1].encoder.requires_grad_(False)
     if settings.published_weights:
         load_published(encoder)
-    heard = start_from(encoder, task) if settings.pretrained else {}
+    seen = start_from(encoder, task) if settings.pretrained else {}
     store = material.frames(encoder, pooled=True)
     layers = (*range(len(encoder.layer_dims)), SUM)
     probes = {layer: _probe(task, test, layer, store) for layer in layers}
     tables = [probe.table.assign(method=name_of(layer)) for layer, probe in probes.items()]
     write_table(pd.concat(tables, ignore_index=True), folder / PREDICTIONS)
     info = {
-        "trained_on": sorted({*material.speakers[used].tolist(), *heard.get("with_labels", [])}),
-        "heard": heard.get("without_labels", []),
+        "trained_on": sorted({*material.speakers[used].tolist(), *seen.get("with_labels", [])}),
+        "heard": seen.get("without_labels", []),
         "dev_uar": {name_of(layer): probe.dev_uar for layer, probe in probes.items()},
         "epoch": {name_of(layer): probe.epoch for layer, probe in probes.items()},
         "weights": probes[SUM].weights,
@@ -163,7 +151,7 @@ def _probe_fold(
 
 
 def _classifier(task: FoldTask, layer: int | str) -> tuple[EmotionClassifier, Network]:
-    """Builds the probe of a layer, its weights drawn as a run of its own would draw them."""
+    # seeded as a run of its own would be
     settings = task.settings
     seed_everything(task.seed, task.accelerator.process_index)
     embedder = settings.embedder.model_copy(update={"layers": layer})
@@ -179,7 +167,7 @@ def _classifier(task: FoldTask, layer: int | str) -> tuple[EmotionClassifier, Ne
 def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Store) -> _Probed:
     material, settings = task.material, task.settings
     classifier, network = _classifier(task, layer)
-    network.encoder = _Heard(network.encoder)
+    network.encoder = _Cached(network.encoder)
     weights = class_weights(material, task.train, settings)
     objective = Classify(classifier, settings.loss, settings.augment, weights, "frames")
     lengths = material.waveforms.lengths[task.train]
@@ -212,8 +200,8 @@ def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Sto
     return _Probed(table, best["score"], best["epoch"], learned)
 
 
-class _Heard(Encoder):
-    """Stands in for an encoder whose frames are cached, so that no checkpoint holds it."""
+class _Cached(Encoder):
+    """Stands for an encoder whose frames are cached, so that no checkpoint holds its weights."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -224,7 +212,6 @@ class _Heard(Encoder):
 def _scored(
     material: Material, encoders: dict[str, FinetuneSettings], run: RunFolder, manifest_sha256: str
 ) -> list[dict[str, Any]]:
-    """Returns a row a probe, as results have them, each layer beside the same of the untrained encoder."""
     protocol = material.protocol.model_dump(mode="json")
     tables: dict[str, pd.DataFrame] = {}
     infos: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}

@@ -1,59 +1,41 @@
-"""The page of an analysis of layers: words, a figure, a table."""
+"""The page of ``analyse layers``."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from affetto import plots
+from affetto.analysis.plots import scores_by_layer
 from affetto.evaluation.guard import STAMP
-from affetto.pages import Block, Heading, Picture, Table, Text, percent, points
+from affetto.pages import Block, Heading, Page, Picture, Table, Text, percent, points
+from affetto.plots import to_png
 
-SUM = "weighted"
-"""The layers setting of the probe on a learned sum."""
-
+SUM = "weighted"  # the setting `layers` of the probe on a learned sum
 UNTRAINED = "untrained"
 
 Rows = Sequence[dict[str, Any]]
 
 
 def name_of(layer: int | str) -> str:
-    """Returns what a probe is called in a table."""
+    """Returns the name of a probe in tables."""
     return "weighted sum" if layer == SUM else f"layer {layer}"
 
 
-def title(encoder: str) -> str:
-    """Returns the title of the page."""
-    return f"What a probe reads from each layer of {encoder}"
-
-
-def blocks(encoder: str, rows: Rows, protocol: str, classes: int) -> list[Block]:
-    """Lays out an analysis, its figure drawn.
-
-    Args:
-        encoder: what it is called.
-        rows: as ``layers.json`` holds them.
-        protocol: its name.
-        classes: K, for what chance gives.
-    """
+def layers_page(encoder: str, rows: Rows, protocol: str, classes: int) -> Page:
+    """Lays out the rows of ``layers.json`` for an encoder, a protocol and ``K`` classes."""
     own = [row for row in rows if row["encoder"] != UNTRAINED] or list(rows)
-    page: list[Block] = [*map(Text, _words(own, protocol))]
-    page.append(_picture(encoder, rows, classes))
-    page += [Heading("Every probe"), _table(rows)]
+    page: list[Block] = [*map(Text, _words(own, protocol)), _picture(encoder, rows, classes)]
+    page += [Heading("Every probe"), _table(rows), Heading("Method")]
     notes = dict.fromkeys(note for row in rows for note in row["notes"])
-    return [*page, Heading("How it was measured"), *map(Text, (*_HOW, *notes))]
+    return Page(f"Probes on the layers of {encoder}", [*page, *map(Text, (*_METHOD, *notes))])
 
 
-_HOW = (
-    "A probe is one linear layer on the mean over time of one layer of the fixed encoder, or of a learned "
-    "weighted sum of all layers. Each is trained in the same way on the training speakers; its epoch is "
-    "chosen on dev speakers, and the test part is scored once. Intervals are over test speakers (bootstrap, "
-    "95 %).",
-    "The untrained encoder has the same shape and random weights, the same in every fold of a seed: what it "
-    "reaches is owed to the shape and the front end, and not to what was learned.",
-    "The layer that is best on test is picked with hindsight; the one named above is the best on dev. Layers "
-    "of different scale are learned at different speed by the same number of steps, and the weights of the "
-    "sum multiply layers of different scale: a large weight alone does not say that a layer matters.",
+_METHOD = (
+    "A probe is a linear layer on the mean over time of one layer of the frozen encoder, or of a learned "
+    "weighted sum of all. Its epoch is chosen on dev speakers, and test is scored once. Intervals are over "
+    "test speakers (bootstrap, 95 %). The untrained encoder has the same shape and random weights, the "
+    "same in every fold of a seed. The layer that is best on test is a choice in hindsight. Layers differ "
+    "in scale, so a large weight in the sum alone does not show that a layer matters.",
 )
 
 
@@ -67,11 +49,11 @@ def _words(own: Rows, protocol: str) -> list[str]:
     ]
     if best.get("difference") is not None:
         words.append(
-            f"Above the same layer of an untrained encoder: {_gap(best)} points; the sum, "
-            f"above that of an untrained encoder: {_gap(total)} points."
+            f"Minus the same layer of an untrained encoder: {_gap(best)} points; the sum minus its sum: "
+            f"{_gap(total)} points."
         )
     elif all(row["encoder"] == UNTRAINED for row in own):
-        words.append("This encoder has no weights of its own: what is shown is an untrained network.")
+        words.append("This encoder has no weights of its own: this is an untrained network.")
     return words
 
 
@@ -87,10 +69,8 @@ def _picture(encoder: str, rows: Rows, classes: int) -> Picture:
             ends = [np.nan if row[end] is None else row[end] for end in ("uar_low", "uar_high")]
             lines.setdefault(name, []).append([row["uar"], *ends])
     stamp = STAMP if any(row.get("speaker_dependent") for row in rows) else None
-    figure = plots.layers(lines, sums, weights, chance=1 / classes, stamp=stamp)
-    return Picture(
-        "layers.png", "UAR of a probe on each layer, and the weights of their sum", plots.to_png(figure)
-    )
+    figure = scores_by_layer(lines, sums, weights, chance=1 / classes, stamp=stamp)
+    return Picture("layers.png", "UAR of a probe on each layer, and the weights of their sum", to_png(figure))
 
 
 def _table(rows: Rows) -> Table:

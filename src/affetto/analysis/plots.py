@@ -1,4 +1,4 @@
-"""Clusters within speakers: a map a speaker, and what the clusters follow."""
+"""Figures of the analyses: a map a speaker, agreement by speaker, scores by layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,26 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from affetto.plots.style import COLOURS, FAINT, INK, blank, head, open_axes
 
 MARKERS = "osD^vP*X<>ph"
-ALONE = "."
-"""The marker of an utterance without a cluster."""
+ALONE = "."  # an utterance without a cluster
 
 COLUMNS = 3
+_DASHES = ("--", ":", "-.")
 
 
 class Map(NamedTuple):
-    """One speaker.
-
-    Attributes:
-        title: who it is.
-        places: where the utterances lie, (N, 2).
-        classes: (N,) number of each utterance's class, -1 for none.
-        clusters: (N,) its cluster, -1 for none.
-    """
+    """A speaker: a title, places ``(N, 2)``, class and cluster of each utterance ``(N,)``, -1 for none."""
 
     title: str
     places: NDArray[np.floating]
@@ -39,15 +33,9 @@ class Map(NamedTuple):
 def speaker_maps(
     maps: Sequence[Map], labels: Sequence[str], *, title: str = "", stamp: str | None = None
 ) -> Figure:
-    """Draws one map a speaker: a point an utterance, its colour the class, its marker the cluster.
+    """Draws a map a speaker: a point an utterance, its colour the class, its marker the cluster.
 
-    Args:
-        maps: the speakers, in order.
-        labels: the K class names; without any, colours show clusters too.
-        title: what is shown.
-        stamp: a word printed across the top.
-
-    A marker means something within its own map only, for clusters are numbered speaker by speaker.
+    Without names of classes (``labels``) colours show clusters too. ``stamp`` is printed across the top.
     """
     lines = -(-len(maps) // COLUMNS)
     figure = Figure(figsize=(3.4 * COLUMNS, 0.9 + 3.25 * lines), layout="constrained")
@@ -76,7 +64,7 @@ def speaker_maps(
     return figure
 
 
-def followed(
+def agreement_by_speaker(
     names: Sequence[str],
     speakers: Mapping[str, ArrayLike],
     means: Mapping[str, tuple[float, float | None, float | None]],
@@ -86,16 +74,10 @@ def followed(
     title: str = "",
     stamp: str | None = None,
 ) -> Figure:
-    """Draws how far something is followed, a row a name: a dot a speaker, and the mean with its interval.
+    """Draws a row a name: a dot a speaker, and the mean with its interval.
 
-    Args:
-        names: the rows, the first on top.
-        speakers: name -> (G,) a value a speaker; NaN for none.
-        means: name -> mean and the ends of its interval, None for none.
-        emphasised: the row that the others are held against.
-        metric: what is shown.
-        title: of the figure.
-        stamp: a word printed across the top.
+    ``speakers`` are values ``(G,)`` by name, NaN for none; ``means`` are mean and ends of the interval, None
+    for none; the mean of the ``emphasised`` row is drawn through all rows.
     """
     figure, axes = blank(8.4, 1.5 + 0.46 * len(names), title, stamp)
     generator = np.random.default_rng(0)
@@ -129,6 +111,59 @@ def followed(
     return figure
 
 
+def scores_by_layer(
+    lines: Mapping[str, ArrayLike],
+    sums: Mapping[str, float],
+    weights: Mapping[str, ArrayLike],
+    *,
+    metric: str = "UAR",
+    chance: float | None = None,
+    title: str = "",
+    stamp: str | None = None,
+) -> Figure:
+    """Draws a score against the layer, a line an encoder, and below the weights of a learned sum of layers.
+
+    ``lines`` are value, low and high of each layer ``(L, 3)`` by encoder, as fractions, ends may be NaN;
+    ``sums`` is the score of the weighted sum and ``weights`` its weights ``(L,)``.
+    """
+    count = len(np.asarray(next(iter(lines.values()))))
+    figure = Figure(figsize=(max(6.4, 2.6 + 0.5 * count), 5.4), layout="constrained")
+    head(figure, title, stamp)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    places = np.arange(count, dtype=np.float64)
+    for number, (name, points) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        value, low, high = np.asarray(points, np.float64).T
+        shift = 0.12 * (number - (len(lines) - 1) / 2)
+        upper.vlines(places + shift, low, high, color=colour, alpha=0.6, linewidth=2)
+        upper.plot(places + shift, value, color=colour, marker=MARKERS[number % len(MARKERS)], label=name)
+        if name in sums:
+            dash = _DASHES[number % len(_DASHES)]
+            upper.axhline(
+                sums[name], color=colour, linestyle=dash, linewidth=1.4, label=f"{name}, weighted sum"
+            )
+        if name in weights:
+            wide = 0.8 / max(1, len(weights))
+            middle = places + wide * (number - (len(weights) - 1) / 2)
+            lower.bar(middle, np.asarray(weights[name], np.float64), 0.92 * wide, color=colour)
+    if chance is not None:
+        upper.axhline(chance, color=FAINT, linewidth=1, label="chance")
+    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    upper.set_ylabel(metric)
+    upper.grid(axis="y", color="#E3E3E3", linewidth=0.8)
+    upper.set_axisbelow(True)
+    lower.set_xticks(places, [str(number) for number in range(count)])
+    lower.set_xlabel("layer, 0 is nearest to the sound")
+    lower.set_ylabel("weight in the sum")
+    lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axes in (upper, lower):
+        open_axes(axes)
+    figure.legend(
+        *upper.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9.5
+    )
+    return figure
+
+
 def _one(axes: Axes, shown: Map, palette: Sequence[str], by_class: bool) -> None:
     coloured = shown.classes if by_class else shown.clusters
     for number in np.unique(shown.clusters).tolist():
@@ -147,7 +182,6 @@ def _one(axes: Axes, shown: Map, palette: Sequence[str], by_class: bool) -> None
 
 
 def _marker(number: int) -> str:
-    """Returns a marker; past the shapes that can be told apart, the number itself."""
     if number < 0:
         return ALONE
     return MARKERS[number] if number < len(MARKERS) else f"${number}$"

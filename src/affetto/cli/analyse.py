@@ -40,7 +40,8 @@ def clusters(
     """
     import json
 
-    from affetto.analysis.clusters import RESULT, AnalyseSettings, analyse_clusters
+    from affetto.analysis.clusters import RESULT, analyse_clusters
+    from affetto.analysis.comparison import AnalyseSettings
     from affetto.cli.outcome import report_finished
     from affetto.config import load
     from affetto.corpora.manifest import Manifest

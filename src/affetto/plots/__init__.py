@@ -3,8 +3,6 @@
 Every function takes ``stamp``, a word that is printed across the top of the figure (``"speaker-dependent"``).
 """
 
-from affetto.analysis.layer_plots import layers
-from affetto.analysis.plots import Map, followed, speaker_maps
 from affetto.intensity.plots import Spoken, curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
@@ -12,20 +10,16 @@ from affetto.plots.timeline import timeline
 from affetto.plots.trends import agreement, loss_curves, score_along
 
 __all__ = [
-    "Map",
     "Spoken",
     "agreement",
     "bars",
     "confusion",
     "curves",
     "enrolment_curve",
-    "followed",
     "label_curve",
     "loss_curves",
-    "layers",
     "reliability",
     "score_along",
-    "speaker_maps",
     "timeline",
     "to_png",
 ]
