@@ -1,4 +1,4 @@
-"""What all figures share: colours, hatches, titles, stamps."""
+"""Colours, hatches, titles and stamps of all figures."""
 
 import io
 from typing import Any
@@ -30,7 +30,7 @@ def blank(width: float, height: float, title: str, stamp: str | None) -> tuple[F
 
 
 def head(figure: Figure, title: str, stamp: str | None) -> None:
-    """Puts title and stamp over a figure."""
+    """Writes title and stamp over a figure."""
     if stamp:
         text = f"{stamp.upper()}\n{title}" if title else stamp.upper()
         figure.suptitle(text, fontsize=12, color=ALARM, weight="bold")
@@ -39,19 +39,19 @@ def head(figure: Figure, title: str, stamp: str | None) -> None:
 
 
 def open_axes(axes: Axes) -> None:
-    """Takes the frame away above and to the right."""
+    """Removes the frame above and to the right."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.tick_params(colors=INK, labelsize=10)
 
 
 def look(number: int) -> tuple[str, str]:
-    """Returns colour and hatch of the class of this number; 32 can be told apart."""
+    """Returns colour and hatch of a class by number; 32 are distinct."""
     return COLOURS[number % len(COLOURS)], HATCHES[number // len(COLOURS) % len(HATCHES)]
 
 
 def ink_on(fill: Any) -> str:
-    """Returns black or white, whichever can be read on a colour."""
+    """Returns black or white, the one that is readable on a colour."""
     parts: NDArray[np.float64] = np.asarray(to_rgb(fill))
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return "white" if linear @ np.array([0.2126, 0.7152, 0.0722]) < 0.18 else "black"  # even contrast at 0.18

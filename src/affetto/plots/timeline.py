@@ -1,13 +1,14 @@
-"""What a recogniser heard in a long recording, over time."""
+"""The predictions for a long recording over time."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from affetto.plots.style import head, ink_on, look, open_axes
 
@@ -21,17 +22,10 @@ def timeline(
     title: str = "",
     stamp: str | None = None,
 ) -> Figure:
-    """Draws class probabilities over time, stacked to one, with the winning label on a strip below.
+    """Draws class probabilities over time, stacked to one, with the predicted label on a strip below.
 
-    Args:
-        starts: (W,) start of each window in seconds, rising.
-        ends: (W,) end of each window in seconds.
-        probabilities: (W, K) rows that sum to one.
-        labels: the K class names.
-        title: what is shown.
-        stamp: a word printed across the top.
-
-    Overlapping windows are drawn from midway to the one before to midway to the one after.
+    ``starts`` and ``ends`` are windows ``(W,)`` in seconds, rising; ``probabilities`` ``(W, K)``. Overlapping
+    windows are drawn from midway to the one before to midway to the one after. ``stamp`` is printed on top.
     """
     begin, end, shares = (np.asarray(values, dtype=np.float64) for values in (starts, ends, probabilities))
     centres = (begin + end) / 2
@@ -49,39 +43,27 @@ def timeline(
         floor = floor + shares[:, number]
     upper.set(ylim=(0, 1), xlim=(edges[0], edges[-1]), ylabel="probability")
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    upper.legend(
-        *_reversed_legend(upper), loc="center left", bbox_to_anchor=(1.005, 0.5), frameon=False, fontsize=10
-    )
-    winners = shares.argmax(axis=1)
-    changes = np.flatnonzero(np.diff(winners)) + 1
-    length = edges[-1] - edges[0]
-    for first, last in zip(
-        np.concatenate([[0], changes]), np.concatenate([changes, [len(winners)]]), strict=True
-    ):
-        left, right = edges[first], edges[last]
-        colour, hatch = look(int(winners[first]))
-        strip.axvspan(left, right, facecolor=colour, hatch=hatch, edgecolor="white", linewidth=1)
-        label = labels[winners[first]]
-        if right - left > 0.0135 * length * len(label):  # a narrower stretch cannot hold its name
-            ink = ink_on(colour)
-            strip.text(
-                (left + right) / 2,
-                0.5,
-                label,
-                ha="center",
-                va="center",
-                fontsize=10,
-                color=ink,
-                transform=strip.get_xaxis_transform(),
-            )
-    strip.set_yticks([])
-    strip.set_xlabel("seconds")
-    strip.set_ylabel("label", rotation=0, ha="right", va="center")
+    handles, names = upper.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.005, 0.5)}
+    upper.legend(handles[::-1], names[::-1], frameon=False, fontsize=10, **place)
+    _strip(strip, edges, shares.argmax(axis=1), labels)
     for axes in (upper, strip):
         open_axes(axes)
     return figure
 
 
-def _reversed_legend(axes: Axes) -> tuple[list[Any], list[Any]]:
-    handles, labels = axes.get_legend_handles_labels()
-    return handles[::-1], labels[::-1]
+def _strip(axes: Axes, edges: NDArray[np.float64], winners: NDArray[np.int64], labels: Sequence[str]) -> None:
+    changes = np.flatnonzero(np.diff(winners)) + 1
+    length = edges[-1] - edges[0]
+    bounds = np.concatenate([[0], changes, [len(winners)]])
+    for first, last in pairwise(bounds.tolist()):
+        left, right, winner = edges[first], edges[last], int(winners[first])
+        colour, hatch = look(winner)
+        axes.axvspan(left, right, facecolor=colour, hatch=hatch, edgecolor="white", linewidth=1)
+        if right - left > 0.0135 * length * len(labels[winner]):  # a narrower stretch cannot hold its name
+            words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "color": ink_on(colour)}
+            middle = (left + right) / 2
+            axes.text(middle, 0.5, labels[winner], transform=axes.get_xaxis_transform(), **words)
+    axes.set_yticks([])
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("label", rotation=0, ha="right", va="center")

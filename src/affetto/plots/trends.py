@@ -1,4 +1,4 @@
-"""How something changes: losses over epochs, a score along a quantity."""
+"""Losses over epochs, a score against a quantity, predictions against the truth."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,10 +17,7 @@ def loss_curves(
 ) -> Figure:
     """Draws losses over epochs: a panel a loss, a line a training.
 
-    Args:
-        losses: name of the loss -> name of the training -> mean over each epoch, ``(epochs,)``.
-        title: what is shown.
-        stamp: a word printed across the top.
+    ``losses`` maps the loss to the training to the mean of each epoch, ``(epochs,)``.
     """
     names = list(dict.fromkeys(name for lines in losses.values() for name in lines))
     figure = Figure(figsize=(_WIDTH * len(losses) + 2.5, 3.8), layout="constrained")
@@ -58,14 +55,8 @@ def score_along(
 ) -> Figure:
     """Draws a score against a quantity, with intervals.
 
-    Args:
-        places: the N values of the quantity.
-        values: ``(N, 3)`` value, low, high as fractions of 1.
-        axis: what the quantity is.
-        level: name and score of what to compare with, drawn as a line across.
-        metric: name of the score.
-        title: what is shown.
-        stamp: a word printed across the top.
+    ``places`` are the ``N`` values of the quantity that ``axis`` names, ``values`` ``(N, 3)`` are value, low
+    and high as fractions; ``level`` is the name and score of a horizontal line.
     """
     figure, axes = blank(6.4, 4.2, title, stamp)
     order = np.argsort(np.asarray(places, np.float64))
@@ -83,27 +74,24 @@ def score_along(
 
 
 def agreement(
-    truth: ArrayLike, told: ArrayLike, names: Sequence[str], *, title: str = "", stamp: str | None = None
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    names: Sequence[str],
+    *,
+    title: str = "",
+    stamp: str | None = None,
 ) -> Figure:
-    """Draws what was told against what is true, a panel a dimension, darker where more utterances lie.
-
-    Args:
-        truth: ``(N, K)``.
-        told: ``(N, K)``.
-        names: of the dimensions.
-        title: what is shown.
-        stamp: a word printed across the top.
-    """
-    true, said = np.asarray(truth, np.float64), np.asarray(told, np.float64)
+    """Draws predictions ``(N, K)`` against the truth, a panel a dimension, darker for more utterances."""
+    true, values = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     figure = Figure(figsize=(0.4 + 3.6 * len(names), 4.1), layout="constrained")
     head(figure, title, stamp)
     for number, (axes, name) in enumerate(
         zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True)
     ):
-        both = np.concatenate([true[:, number], said[:, number]])
+        both = np.concatenate([true[:, number], values[:, number]])
         low, high = float(both.min()), max(float(both.max()), float(both.min()) + 1e-6)
-        axes.hexbin(true[:, number], said[:, number], gridsize=24, cmap="Blues", mincnt=1, linewidths=0)
+        axes.hexbin(true[:, number], values[:, number], gridsize=24, cmap="Blues", mincnt=1, linewidths=0)
         axes.plot([low, high], [low, high], color=FAINT, linestyle="--", linewidth=1)
-        axes.set(title=name, xlabel="raters", ylabel="told" if number == 0 else "")
+        axes.set(title=name, xlabel="raters", ylabel="predicted" if number == 0 else "")
         open_axes(axes)
     return figure
