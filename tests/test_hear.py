@@ -15,8 +15,8 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.embedders import NetworkSettings, build_encoder
 from affetto.models.encoder import Encoder
+from affetto.models.folders import save_encoder
 from affetto.models.ge2e import Ge2eSettings
-from affetto.models.pretrained import save_encoder
 from affetto.models.tdnn import Tdnn, TdnnSettings
 from affetto.models.wav2vec2 import Wav2Vec2Settings
 

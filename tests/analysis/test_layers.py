@@ -19,7 +19,7 @@ from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser
 from affetto.models.embedders import NetworkSettings, build_embedder
-from affetto.models.pretrained import save_encoder
+from affetto.models.folders import save_encoder
 from affetto.models.tdnn import Tdnn, TdnnSettings
 
 TDNN = TdnnSettings(width=16, blocks=1, bins=20)

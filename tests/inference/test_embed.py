@@ -26,7 +26,7 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.encoder import Encoder
-from affetto.models.pretrained import save_encoder
+from affetto.models.folders import save_encoder
 from affetto.models.representation import Representation, read_layer
 from affetto.models.tdnn import Tdnn, TdnnSettings
 

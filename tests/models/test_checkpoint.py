@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from affetto._version import __version__
 from affetto.errors import CheckpointError
-from affetto.models.checkpoint import load_weights, read_config, save_weights
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.models.checkpoint import FORMAT, load_weights, read_config, save_weights
+from affetto.models.classifier import ClassifierSettings, EmotionClassifier, load_classifier
 from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
+from affetto.models.folders import encoder_settings, fill_encoder, save_encoder
+from affetto.models.tdnn import Tdnn, TdnnSettings
 
 CNN = NetworkSettings(encoder=CnnSettings(width=8, blocks=1, bins=16))
 SHAPES = {
@@ -67,7 +70,8 @@ def test_save_and_load_give_the_same_output(name: str, tmp_path: Path) -> None:
 
 def test_only_two_files_are_written(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
-    assert read_config(folder) == {"labels": ["ärger"]}
+    version = {"format": FORMAT, "affetto_version": __version__}
+    assert read_config(folder) == {**version, "labels": ["ärger"]}
 
 
 def change(folder: Path, missing: str = "", surplus: str = "", misshapen: str = "") -> None:
@@ -140,6 +144,29 @@ def test_a_config_that_is_missing_or_damaged_is_named(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"holds no config.json; name the folder that finetune wrote"):
         read_config(folder)
+
+
+@pytest.mark.parametrize("changed", [{"format": 7}, {"format": None, "affetto_version": None}])
+def test_a_folder_of_another_format_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    classifier, encoder = made("network"), Tdnn(TdnnSettings(width=8, blocks=1, bins=8))
+    seen = {"with_labels": [], "without_labels": []}
+    described = {"encoder": encoder.settings.model_dump(), "objective": "npc", "tasks": [], "groups": None}
+    shape = {"class": "EmotionClassifier", "classifier": classifier.settings.model_dump(mode="json")}
+    save_weights(tmp_path / "recogniser", classifier, shape)
+    save_encoder(tmp_path / "encoder", encoder, {**described, "speakers_seen": seen})
+    load_classifier(tmp_path / "recogniser")
+    fill_encoder(tmp_path / "encoder", encoder)
+    for name in ("recogniser", "encoder"):
+        config = {**read_config(tmp_path / name), **changed}
+        kept = {key: value for key, value in config.items() if value is not None}
+        (tmp_path / name / "config.json").write_text(json.dumps(kept), encoding="utf-8")
+    message = rf"is of format {changed['format'] or 'none'}, .* reads format 1; make the folder again"
+    with pytest.raises(CheckpointError, match=message):
+        load_classifier(tmp_path / "recogniser")
+    with pytest.raises(CheckpointError, match=message):
+        encoder_settings(tmp_path / "encoder")
+    with pytest.raises(CheckpointError, match=message):
+        fill_encoder(tmp_path / "encoder", encoder)
 
 
 def test_enrolment_that_was_not_fitted_is_refused() -> None:

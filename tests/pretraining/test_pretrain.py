@@ -25,7 +25,7 @@ from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import read_config
-from affetto.models.pretrained import find_encoder
+from affetto.models.folders import find_encoder
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import PretrainSettings, VectorSettings, pretrain_settings, target_vectors
 from affetto.runs import RunFolder

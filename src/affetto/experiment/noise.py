@@ -18,8 +18,8 @@ from affetto.evaluation.run import ENROLLED, PREDICTIONS
 from affetto.finetuning.fold import Fitted
 from affetto.finetuning.run import enrolled_table, predictions_table, write_table
 from affetto.material.labelled import Material
-from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import load_classifier
+from affetto.models.folders import RECOGNISER
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import RunFolder, read_meta

@@ -20,8 +20,8 @@ from affetto.material.labelled import Material
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Encoder
+from affetto.models.folders import fill_encoder, find_encoder, speakers_seen
 from affetto.models.heads import KernelHead, LinearHead, Standardise
-from affetto.models.pretrained import find_encoder, heard, load_encoder
 from affetto.objectives.clap import Clap
 from affetto.objectives.classify import Classify
 from affetto.objectives.objective import Supervised
@@ -235,8 +235,9 @@ def start_from(encoder: Encoder, task: FoldTask) -> dict[str, list[str]]:
     settings, material = task.settings, task.material
     assert settings.pretrained is not None
     folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
-    config = load_encoder(folder, encoder)
-    return {kind: heard(config, material.manifest, kind) for kind in ("with_labels", "without_labels")}
+    config = fill_encoder(folder, encoder)
+    called = dict(zip(material.manifest.owners, material.speakers.tolist(), strict=True))
+    return {kind: speakers_seen(config, kind, called) for kind in ("with_labels", "without_labels")}
 
 
 def _speeds(settings: FinetuneSettings) -> list[float]:

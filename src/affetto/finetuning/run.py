@@ -30,8 +30,9 @@ from affetto.finetuning.enrolment import (
 from affetto.finetuning.fold import Fitted, fit_fold, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
-from affetto.models.checkpoint import RECOGNISER, save_weights
+from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import EmotionClassifier
+from affetto.models.folders import RECOGNISER
 from affetto.progress import progress
 from affetto.protocols.folds import Fold
 from affetto.protocols.protocol import Protocol, load_protocol

@@ -10,8 +10,8 @@ from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.finetuning.language import LanguageTraining
 from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings
+from affetto.models.folders import encoder_settings
 from affetto.models.language import LanguageSettings
-from affetto.models.pretrained import encoder_settings
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.models.wav2vec2 import Wav2Vec2Settings
 from affetto.models.whisper import WhisperSettings

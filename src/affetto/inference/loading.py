@@ -20,7 +20,7 @@ from affetto.models.embedders import (
     load_published,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
-from affetto.models.pretrained import encoder_settings, find_encoder, load_encoder
+from affetto.models.folders import encoder_settings, fill_encoder, find_encoder
 from affetto.models.registry import ENCODERS
 from affetto.models.representation import Layer, Representation
 
@@ -81,7 +81,7 @@ def _of_folder(path: Path, layer: Layer | None) -> Representation:
         encoder = build_encoder(load(_EncoderChoice, {"encoder": encoder_settings(folder)}).encoder)
     except (ConfigError, KeyError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no encoder of this version: {error}") from error
-    load_encoder(folder, encoder)
+    fill_encoder(folder, encoder)
     return Representation(encoder, None, layer, shown)
 
 

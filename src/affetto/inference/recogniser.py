@@ -20,7 +20,7 @@ from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
-from affetto.models.folders import find
+from affetto.models.folders import find_recogniser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class Recogniser:
         Raises:
             CheckpointError: where it is not found, damaged, partial, or of another kind.
         """
-        return cls(*load_classifier(find(name, revision)), device)
+        return cls(*load_classifier(find_recogniser(name, revision)), device)
 
     def with_prompts(self, texts: Sequence[str]) -> "Recogniser":
         """Returns a recogniser of whatever the texts describe, for one that was trained with language.

@@ -15,10 +15,9 @@ from affetto.inference.embedding import embed
 from affetto.inference.output import Outcome
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Source
-from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder
-from affetto.models.folders import find
+from affetto.models.folders import RECOGNISER, find_recogniser
 from affetto.models.language import LanguageHead
 from affetto.models.representation import Representation
 
@@ -84,7 +83,7 @@ def index(
         ConfigError: when the recogniser knows no words.
         RunError: when the folder was begun with another recogniser, or is in use.
     """
-    folder, own = Path(folder), find(model)
+    folder, own = Path(folder), find_recogniser(model)
     classifier = Scorer(load_classifier(own)[0], device).classifier
     heard = Representation(None, Heard(classifier), name=own.resolve().name)
     copy = folder / RECOGNISER

@@ -9,28 +9,29 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from affetto._version import __version__
 from affetto.errors import CheckpointError
 from affetto.runs import atomic_write, write_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-RECOGNISER = "recogniser"
-"""Folder of a recogniser within the run, or the index, that has one."""
+FORMAT = 1
+"""Of what ``config.json`` says; another number for every change that a folder on disk does not survive."""
 
 
 def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
-    """Writes a module's tensors and the description that rebuilds it, each atomically."""
+    """Writes a module's tensors and the description that rebuilds it, with the format's number."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
-    write_json(folder / CONFIG, config)
+    write_json(folder / CONFIG, {"format": FORMAT, "affetto_version": __version__, **config})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Reads ``config.json``.
 
     Raises:
-        CheckpointError: when it is missing or not JSON.
+        CheckpointError: when it is missing, not JSON, or of another format.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -40,6 +41,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / CONFIG} holds no mapping")
+    if "class" in config and config.get("format") != FORMAT:  # without a class it is not ours
+        raise CheckpointError(
+            f"{folder / CONFIG} is of format {config.get('format', 'none')}, written by affetto "
+            f"{config.get('affetto_version', 'of an unknown version')}; affetto {__version__} reads format "
+            f"{FORMAT}; make the folder again with this version, or install the one that wrote it"
+        )
     return config
 
 

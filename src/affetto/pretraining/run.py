@@ -19,7 +19,7 @@ from affetto.data import LengthBuckets, Loader, SpeakerBatches, Store
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import build_encoder, load_published
 from affetto.models.encoder import Encoder
-from affetto.models.pretrained import ENCODER, save_encoder
+from affetto.models.folders import ENCODER, save_encoder
 from affetto.pretraining.groups import Groups, speaker_groups
 from affetto.pretraining.guides import Labelled, guide, known_curves, labelled
 from affetto.pretraining.settings import PretrainSettings, build_objective, knowledge, spread, target_vectors
