@@ -155,7 +155,7 @@ def test_running_again_does_nothing(straight: RunFolder, annotated: Manifest) ->
 @pytest.mark.parametrize(
     "overrides",
     [
-        (*TINY, "per_speaker=8", "refresh_epochs=1"),
+        (*TINY, "per_speaker=8"),
         (*MASKED, "--objective", "mockingjay"),
     ],
     ids=["contrastive", "mockingjay"],
@@ -231,12 +231,11 @@ def test_two_processes_are_one(annotated: Manifest, tmp_path: Path, exact: tuple
         torch.testing.assert_close(tensor, found[1][name], rtol=1e-3, atol=1e-4)
 
 
-def test_all_tasks_together_and_refreshed_clusters(annotated: Manifest, tmp_path: Path) -> None:
+def test_all_tasks_together(annotated: Manifest, tmp_path: Path) -> None:
     settings = tiny(
         "weights={contrastive: 1, instance: 0.5, vector: 1, speaker: 0.1}",
         "weights.adversary=0.05",
         "weights.reconstruction=0.2",
-        "refresh_epochs=1",
         "vectors.content=text",
         objective="multitask",
     )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from affetto.data import FeatureCache, Store
 from affetto.intensity.network import StrengthNet
+from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.encoder import frame_mask
 
@@ -63,18 +64,10 @@ def read_strengths(
         store: what it reads, from :func:`reading`.
         rows: row numbers.
     """
-    order = np.argsort(recordings.waveforms.lengths[rows], kind="stable")
-    device, mode = next(network.parameters()).device, network.training
-    curves: dict[int, NDArray[np.float32]] = {}
-    network.eval()
-    with torch.inference_mode():
-        for part in recordings.together(recordings.waveforms.lengths[rows][order]):
-            chosen = order[part]
-            values, lengths = store.stack(rows[chosen])
-            said = network(values.to(device), lengths.to(device))
-            for place, frames, length in zip(
-                chosen.tolist(), said.frames.cpu().numpy(), said.lengths.tolist(), strict=True
-            ):
-                curves[place] = frames[:length].copy()
-    network.train(mode)
-    return [curves[place] for place in range(len(rows))]
+
+    def read(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        said = network(values, lengths)
+        return said.frames, said.lengths
+
+    lengths, device = recordings.waveforms.lengths[rows], next(network.parameters()).device
+    return list(run_over(read, store, rows, lengths, module=network, device=device))

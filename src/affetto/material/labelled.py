@@ -1,4 +1,4 @@
-"""What a fold is fitted on: the utterances of a protocol, with their targets and groups."""
+"""The utterances of a protocol, with their targets and votes."""
 
 from functools import cached_property
 
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from affetto.corpora.manifest import Manifest
 from affetto.data import Store
+from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.protocols.protocol import Protocol
 
 
 class Material(Recordings):
-    """The utterances of a protocol, decoded, with what training asks of them.
+    """The utterances of a protocol, decoded, with the targets that training needs.
 
     Args:
         manifest: any manifest; the protocol selects from it.
@@ -66,16 +67,11 @@ class Material(Recordings):
     def embed(
         self, classifier: EmotionClassifier, rows: NDArray[np.int64], store: Store, reads: Reads
     ) -> Tensor:
-        """Returns a classifier's vectors of some rows, ``(len(rows), D)``, from what a store holds."""
-        order = np.argsort(self.waveforms.lengths[rows], kind="stable")
-        out = torch.zeros(len(rows), classifier.dim)
-        device, mode = classifier.temperature.device, classifier.training
-        classifier.eval()
-        with torch.no_grad():
-            for part in self.together(self.waveforms.lengths[rows][order]):
-                chosen = order[part]
-                values, lengths = store.stack(rows[chosen])
-                vectors = classifier.embed_read(values.to(device), lengths.to(device), reads)
-                out[torch.from_numpy(chosen)] = vectors.cpu()
-        classifier.train(mode)
-        return out
+        """Returns a classifier's vectors of some rows, ``(len(rows), D)``, from the content of a store."""
+
+        def read(values: Tensor, lengths: Tensor) -> Tensor:
+            return classifier.embed_read(values, lengths, reads)
+
+        lengths, device = self.waveforms.lengths[rows], classifier.temperature.device
+        vectors = list(run_over(read, store, rows, lengths, module=classifier, device=device))
+        return torch.from_numpy(np.array(vectors, np.float32).reshape(len(rows), classifier.dim))

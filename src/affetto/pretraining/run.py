@@ -1,9 +1,8 @@
 """``pretrain``: teaches an encoder from speech that nobody has labelled."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
-from affetto.annotation.kmeans import spherical_kmeans
-from affetto.annotation.spaces import centred
 from affetto.corpora.manifest import Manifest
 from affetto.data import LengthBuckets, Loader, SpeakerBatches, Store
 from affetto.material.recordings import Recordings
@@ -151,13 +148,8 @@ def _one(
         if settings.on_views
         else LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
     )
-    loader = _Clustered(batches, [_store(recordings, encoder, settings)], rows, columns, curves)
-
-    def on_epoch(epoch: int) -> None:
-        if clustered:
-            _refresh(epoch, settings, seed, recordings, loader, encoder)
-
-    fit(objective, loader, settings.train, folder, on_epoch, accelerator)
+    loader = Loader(batches, [_store(recordings, encoder, settings)], rows, columns, curves)
+    fit(objective, loader, settings.train, folder, accelerator=accelerator)
     if accelerator.is_main_process:
         owners = recordings.manifest.owners
         names = sorted({owners[row] for row in rows.tolist()})
@@ -190,41 +182,3 @@ def _store(recordings: Recordings, encoder: Encoder, settings: PretrainSettings)
     plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
     on_features = plain if settings.on_views else front_end.kind != "waveform"
     return recordings.features(front_end) if on_features else recordings.waveforms
-
-
-class _Clustered(Loader):
-    """A loader whose clusters can be made anew; its state holds them, so that a resumed run has the same."""
-
-    def use(self, labels: NDArray[np.int64]) -> None:
-        """Takes clusters ``(len(rows),)`` in place of those at hand."""
-        assert isinstance(self.buckets, SpeakerBatches)
-        self.buckets.groups = labels
-        self.columns["cluster"] = spread(labels, self.rows, len(self.columns["speaker"]))
-
-    def state_dict(self) -> dict[str, Any]:
-        if not isinstance(self.buckets, SpeakerBatches):
-            return super().state_dict()
-        return {**super().state_dict(), "groups": torch.from_numpy(self.buckets.groups)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        if "cluster" in self.columns:
-            self.use(state["groups"].numpy())
-
-
-def _refresh(
-    epoch: int,
-    settings: PretrainSettings,
-    seed: int,
-    recordings: Recordings,
-    loader: _Clustered,
-    encoder: Encoder,
-) -> None:
-    """Makes clusters anew from the network's own speaker-centred vectors, where it is time to."""
-    every = settings.refresh_epochs
-    if not every or epoch % every or epoch == settings.train.epochs:
-        return
-    vectors = recordings.pooled(encoder, loader.rows, loader.stores[0])
-    speakers = np.unique(recordings.speakers[loader.rows], return_inverse=True)[1]
-    values = centred(vectors, speakers)
-    loader.use(spherical_kmeans(values, speakers, [settings.refresh_clusters], seed=seed).labels)

@@ -99,9 +99,6 @@ class PretrainSettings(Settings):
         protocol: pretrain on its training speakers alone, fold by fold; None for everybody in the manifest.
         groups: a column of the manifest, ``cluster`` at first, or a control of
             :data:`affetto.pretraining.groups.KINDS`.
-        refresh_epochs: after so many epochs, and again after as many, clusters are made anew from the
-            network's own speaker-centred vectors; 0 for never.
-        refresh_clusters: how many a speaker then.
         vectors: what similarity is measured on, where positives are ``"similar"``, and what is foretold.
         contrastive: the contrastive task.
         instance: the instance task, where it has a weight.
@@ -134,8 +131,6 @@ class PretrainSettings(Settings):
     published_weights: bool = False
     protocol: str | None = None
     groups: str = "cluster"
-    refresh_epochs: int = Field(0, ge=0)
-    refresh_clusters: int = Field(6, ge=2)
     vectors: VectorSettings = VectorSettings()
     contrastive: ContrastiveSettings = ContrastiveSettings()
     instance: ContrastiveSettings = ContrastiveSettings(positives="view", candidates="all")

@@ -1,0 +1,90 @@
+"""The one loop that runs a frozen network over recordings."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from affetto.audio import SAMPLE_RATE
+from affetto.data import Store
+
+Network = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
+"""Takes stacked utterances and their lengths; returns a vector each, ``(B, D)``, or frames and lengths."""
+
+BATCH_SECONDS = 160.0
+"""Seconds of speech that go through a frozen network at once, padding counted."""
+
+_SORTED_TOGETHER = 2048  # utterances whose results wait in memory for their turn
+
+
+def batches_by_length(
+    lengths: Sequence[int] | NDArray[np.int64], seconds: float = BATCH_SECONDS
+) -> Iterator[NDArray[np.int64]]:
+    """Yields the places of utterances that go together: of similar length, about equal seconds.
+
+    Args:
+        lengths: samples of each utterance at 16 kHz, ``(N,)``.
+        seconds: of a batch, padding counted; one longer utterance makes a batch alone.
+    """
+    order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
+    begin = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - begin) * int(lengths[order[end]]) > seconds * SAMPLE_RATE:
+            yield order[begin:end]
+            begin = end
+
+
+def run_over(
+    network: Network,
+    store: Store,
+    rows: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    module: nn.Module | None = None,
+    device: torch.device | str = "cpu",
+    seconds: float = BATCH_SECONDS,
+) -> Iterator[NDArray[np.float32]]:
+    """Runs a network over some rows of a store, without gradients, and yields results in their order.
+
+    Results leave the device a batch at a time.
+
+    Args:
+        network: what runs, on ``device``.
+        store: the recordings: waveforms, or features of the network's front end.
+        rows: row numbers in the store, ``(M,)``.
+        lengths: samples of each of these rows, ``(M,)``; they decide which utterances go together.
+        module: is put in evaluation mode meanwhile, and back at the end.
+        device: where the batches go.
+        seconds: of a batch, as in :func:`batches_by_length`.
+
+    Yields:
+        Of each row, its vector ``(D,)`` or its frames ``(T, D)``.
+    """
+    mode = module is not None and module.training
+    if module is not None:
+        module.eval()
+    try:
+        for start in range(0, len(rows), _SORTED_TOGETHER):
+            part = slice(start, start + _SORTED_TOGETHER)
+            results: dict[int, NDArray[np.float32]] = {}
+            for places in batches_by_length(lengths[part], seconds):
+                values, counts = store.stack(rows[part][places])
+                results.update(zip(places.tolist(), _results(network, values, counts, device), strict=True))
+            for place in range(len(rows[part])):
+                yield results.pop(place)
+    finally:
+        if module is not None:
+            module.train(mode)
+
+
+@torch.inference_mode()
+def _results(
+    network: Network, values: Tensor, lengths: Tensor, device: torch.device | str
+) -> list[NDArray[np.float32]]:
+    computed = network(values.to(device), lengths.to(device))
+    if isinstance(computed, Tensor):
+        return list(computed.float().cpu().numpy())
+    frames, counts = computed
+    return [row[:count] for row, count in zip(frames.float().cpu().numpy(), counts.tolist(), strict=True)]
