@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from affetto.corpora.manifest import COLUMNS, Manifest, write_table
-from affetto.corpora.scanning import collect
+from affetto.corpora.scanning import About, collect
 from affetto.errors import ManifestError
 
 
@@ -219,12 +219,12 @@ def test_a_scan_leaves_bad_files_out_and_names_them(tmp_path: Path, record: Call
             raise ManifestError("is odd")
         return {"speaker": "1"}
 
-    manifest = collect(tmp_path, "mine", row)
+    manifest = collect(tmp_path, About("mine", "Mine"), row)
     assert manifest.table["file"].tolist() == ["good.wav", "twice.flac"]
     assert [file for file, _ in manifest.errors] == ["broken.wav", "empty.opus", "odd.wav", "twice.wav"]
     assert "twice.flac, which is kept" in dict(manifest.errors)["twice.wav"]
     with pytest.raises(ManifestError, match="found no recording of mine below"):
-        collect(tmp_path, "mine", lambda path: None)
+        collect(tmp_path, About("mine", "Mine"), lambda path: None)
 
 
 def test_corpora_and_protocols_load_no_torch() -> None:

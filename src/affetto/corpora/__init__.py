@@ -1,38 +1,56 @@
-"""From a folder of speech to a manifest: one file a corpus, and ``table`` for everything else."""
+"""From a folder of speech to a manifest: one file a corpus, and ``table`` for everything else.
 
+A corpus is a YAML file in ``coded/``, or a module that has an :class:`About` as ``ABOUT`` and a function
+``scan``, or a tuple of :class:`Corpus` as ``CORPORA``. The list, the errors and the page about corpora follow.
+"""
+
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pkgutil import iter_modules
+from typing import Any
 
-from affetto.corpora.catalogue import CATALOGUE
+from affetto.corpora.coded import read_coded
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.scanning import About, Corpus
 from affetto.errors import ManifestError, unknown
 
-if TYPE_CHECKING:
-    from affetto.corpora.manifest import Manifest
-
-CORPORA = {
-    **{name: f"{about.title}: {about.language}, {about.size}" for name, about in CATALOGUE.items()},
-    "table": "your own: a CSV, TSV, JSONL, audformat or Hugging Face table, or a folder with a pattern",
-    "toy": "synthetic speech-like corpus, made on the spot where the folder holds none",
-}
-"""What ``scan`` can read, with a line about each."""
+__all__ = ["About", "Corpus", "Manifest", "known_corpora", "scan"]
 
 
-def scan(corpus: str, root: str | Path, **options: Any) -> "Manifest":
+@cache
+def known_corpora() -> dict[str, Corpus]:
+    """Returns what :func:`scan` reads, by name: labelled corpora, unlabelled ones, ``toy`` and ``table``."""
+    found: list[Corpus] = []
+    for each in iter_modules(__path__, f"{__name__}."):
+        module = import_module(each.name)
+        found += getattr(module, "CORPORA", ())
+        if hasattr(module, "ABOUT"):
+            found.append(Corpus(module.ABOUT, module.scan))
+    found += [read_coded(file) for folder in __path__ for file in Path(folder, "coded").glob("*.yaml")]
+
+    def order(corpus: Corpus) -> tuple[bool, bool, str]:
+        about = corpus.about
+        return not about.licence, not about.classes, about.name
+
+    return {corpus.about.name: corpus for corpus in sorted(found, key=order)}
+
+
+def scan(corpus: str, root: str | Path, **options: Any) -> Manifest:
     """Makes the manifest of a corpus from the layout that it comes in.
 
     Args:
-        corpus: a name of :data:`CORPORA`.
+        corpus: a name of :func:`known_corpora`.
         root: the folder of the corpus, or the file for ``table``.
-        options: what ``scan`` of that corpus takes besides, e.g. ``columns`` and ``pattern`` for ``table``.
+        options: further arguments of that corpus's ``scan``, e.g. ``columns`` and ``pattern`` for ``table``.
 
     Raises:
         ManifestError: for an unknown corpus, a folder that is absent, or one without a recording.
     """
-    if corpus not in CORPORA:
-        raise ManifestError(unknown("corpus", corpus, CORPORA))
+    known = known_corpora()
+    if corpus not in known:
+        raise ManifestError(unknown("corpus", corpus, known))
     root = Path(root)
     if corpus != "toy" and not root.exists():
         raise ManifestError(f"{root} does not exist; name the folder that holds {corpus}")
-    manifest: Manifest = import_module(f"affetto.corpora.{corpus.replace('-', '_')}").scan(root, **options)
-    return manifest
+    return known[corpus].scan(root, **options)

@@ -10,10 +10,19 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, parts_of
+from affetto.corpora.scanning import About, collect, decoded, parts_of
 from affetto.corpora.tabular import read_columns
 
-NAME = "crema-d"
+ABOUT = About(
+    name="crema-d",
+    title="CREMA-D, acted sentences",
+    language="English",
+    size="7,442 utterances, 5.3 h, 91 speakers",
+    classes="anger disgust fear happiness neutral sadness",
+    licence="Open Database License 1.0",
+    obtain="github.com/CheyneyComputerScience/CREMA-D (Git LFS)",
+    layout="AudioWAV/1001_DFA_ANG_XX.wav\nVideoDemographics.csv\nprocessedResults/tabulatedVotes.csv",
+)
 SENTENCES = {
     "DFA": "Don't forget a jacket.",
     "IEO": "It's eleven o'clock.",
@@ -67,7 +76,7 @@ def scan(root: Path) -> Manifest:
         }
 
     folder = root / "AudioWAV"
-    return collect(root, NAME, row, folder if folder.is_dir() else None, notes)
+    return collect(root, ABOUT, row, folder if folder.is_dir() else None, notes)
 
 
 def _actors(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,19 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, parts_of
+from affetto.corpora.scanning import About, collect, decoded, parts_of
 from affetto.errors import ManifestError
 
-NAME = "esd"
+ABOUT = About(
+    name="esd",
+    title="ESD (Emotional Speech Dataset), acted sentences",
+    language="English, Chinese",
+    size="35,000 utterances, 29 h, 20 speakers",
+    classes="anger happiness neutral sadness surprise",
+    licence="research, to be cited",
+    obtain="github.com/HLTSingapore/Emotional-Speech-Data",
+    layout="0001/Angry/train/0001_000371.wav (or 0001/Angry/0001_000371.wav)\n0001/0001.txt",
+)
 EMOTIONS = {word: canonical(word) for word in ("Angry", "Happy", "Neutral", "Sad", "Surprise")}
 SPLITS = {"train": "train", "evaluation": "dev", "test": "test"}
 CHINESE = 10
@@ -51,7 +60,7 @@ def scan(root: Path) -> Manifest:
             "split": SPLITS.get(path.parent.name),
         }
 
-    return collect(root, NAME, row, notes=notes)
+    return collect(root, ABOUT, row, notes=notes)
 
 
 def _transcript(path: Path) -> list[tuple[str, str]]:

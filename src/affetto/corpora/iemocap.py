@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, misfit, parts_of
+from affetto.corpora.scanning import About, collect, misfit, parts_of
 from affetto.errors import ManifestError
 
-NAME = "iemocap"
+ABOUT = About(
+    name="iemocap",
+    title="IEMOCAP, acted and improvised dialogues, consensus labels and votes",
+    language="English",
+    size="10,039 utterances, 12 h, 10 speakers",
+    classes="anger disgust excitement fear frustration happiness neutral other sadness surprise",
+    licence="research, by signed agreement",
+    obtain="sail.usc.edu/iemocap",
+    layout="Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav\n"
+    "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt\n"
+    "Session1/dialog/transcriptions/Ses01F_impro01.txt",
+)
 EMOTIONS = {
     "ang": "anger",
     "dis": "disgust",
@@ -68,7 +79,7 @@ def scan(root: Path) -> Manifest:
     sessions = sorted(root.glob("Session[1-5]"))
     if not sessions:
         raise misfit(
-            NAME, root, f"{root} has no folder Session1 to Session5; name the folder that holds them"
+            ABOUT, root, f"{root} has no folder Session1 to Session5; name the folder that holds them"
         )
     labels: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
@@ -97,7 +108,7 @@ def scan(root: Path) -> Manifest:
             **labels.get(path.stem, {}),
         }
 
-    manifest = collect(root, NAME, row, notes=notes)
+    manifest = collect(root, ABOUT, row, notes=notes)
     lost = tuple(
         (key, "is labelled in EmoEvaluation, but its recording is absent")
         for key in sorted(labels.keys() - seen)

@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, parts_of
+from affetto.corpora.scanning import About, collect, parts_of
 from affetto.errors import ManifestError
 
-NAME = "librispeech"
+ABOUT = About(
+    name="librispeech",
+    title="LibriSpeech, read audio books",
+    language="English",
+    size="292,367 utterances, 982 h, 2,484 speakers",
+    classes="",
+    licence="CC BY 4.0",
+    obtain="openslr.org/12",
+    layout="SPEAKERS.TXT\n"
+    "train-clean-100/103/1240/103-1240-0000.flac\n"
+    "train-clean-100/103/1240/103-1240.trans.txt",
+)
 GENDERS = {"F": "female", "M": "male"}
 SUBSETS = frozenset(
     (
@@ -55,11 +66,11 @@ def scan(root: Path) -> Manifest:
             "subset": subset,
         }
 
-    return collect(root, NAME, row, notes=notes)
+    return collect(root, ABOUT, row, notes=notes)
 
 
 def _speakers(root: Path, notes: list[str]) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Reads gender and subset of every reader: lines of ``ID | SEX | SUBSET | MINUTES | NAME``."""
+    """Reads gender and subset of every reader: lines of ``ID | SEX | SUBSET | MINUTES | ABOUT``."""
     path = root / "SPEAKERS.TXT"
     if not path.is_file():
         path = root / "LibriSpeech" / "SPEAKERS.TXT"
@@ -73,7 +84,7 @@ def _speakers(root: Path, notes: list[str]) -> tuple[dict[str, str | None], dict
             continue
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) < 5:
-            raise ManifestError(f"{path} is not ID | SEX | SUBSET | MINUTES | NAME in the line {line!r}")
+            raise ManifestError(f"{path} is not ID | SEX | SUBSET | MINUTES | ABOUT in the line {line!r}")
         genders[cells[0]] = GENDERS.get(cells[1])
         subsets[cells[0]] = cells[2]
     return genders, subsets

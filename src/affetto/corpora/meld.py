@@ -10,11 +10,25 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of
+from affetto.corpora.scanning import About, collect, decoded, matched, misfit, parts_of
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
-NAME = "meld"
+ABOUT = About(
+    name="meld",
+    title="MELD, dialogues of the series Friends",
+    language="English",
+    size="13,708 utterances, 1,433 dialogues",
+    classes="anger disgust fear happiness neutral sadness surprise",
+    licence="GNU General Public License 3.0",
+    obtain="github.com/declare-lab/MELD; it is video (mp4), so extract the sound into the same folders",
+    layout="train_sent_emo.csv\n"
+    "train_splits/dia0_utt0.wav\n"
+    "dev_sent_emo.csv\n"
+    "dev_splits_complete/dia0_utt0.wav\n"
+    "test_sent_emo.csv\n"
+    "output_repeated_splits_test/dia0_utt0.wav",
+)
 TABLES = {split: f"{split}_sent_emo.csv" for split in ("train", "dev", "test")}
 EMOTIONS = {
     word: canonical(word) for word in ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
@@ -47,7 +61,7 @@ def scan(root: Path) -> Manifest:
         split: path for split, name in TABLES.items() if (path := next(iter(sorted(root.rglob(name))), None))
     }
     if not tables:
-        raise misfit(NAME, root, f"{root} has none of {', '.join(TABLES.values())}, which hold the labels")
+        raise misfit(ABOUT, root, f"{root} has none of {', '.join(TABLES.values())}, which hold the labels")
     notes = [
         f"{name} is absent: no labels for {split}" for split, name in TABLES.items() if split not in tables
     ]
@@ -79,7 +93,7 @@ def scan(root: Path) -> Manifest:
             "text": text.translate(_MARKS),
         }
 
-    return matched(collect(root, NAME, row, notes=notes), "*_sent_emo.csv", lines, seen)
+    return matched(collect(root, ABOUT, row, notes=notes), "*_sent_emo.csv", lines, seen)
 
 
 def _split(path: Path) -> str:

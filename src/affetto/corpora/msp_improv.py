@@ -10,10 +10,21 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, matched, misfit, parts_of, text_of
+from affetto.corpora.scanning import About, collect, decoded, matched, misfit, parts_of, text_of
 from affetto.errors import ManifestError
 
-NAME = "msp-improv"
+ABOUT = About(
+    name="msp-improv",
+    title="MSP-IMPROV, acted and improvised dialogues, consensus labels and votes",
+    language="English",
+    size="8,438 utterances, 12 speakers",
+    classes="anger happiness neutral other sadness",
+    licence="research, by signed agreement",
+    obtain="lab-msp.com/MSP/MSP-Improv.html",
+    layout="Evalution.txt\n"
+    "Audio/session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav\n"
+    "All_human_transcriptions/MSP-IMPROV-S01A-F01-P-FM01.txt",
+)
 EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "O": "other", "S": "sadness", "X": None}
 STYLES = {"P": "natural", "R": "read", "S": "improvised", "T": "target"}
 SCALES = {"A": "arousal", "V": "valence", "D": "dominance", "N": "naturalness"}
@@ -39,7 +50,7 @@ def scan(root: Path) -> Manifest:
     """
     tables = [path for name in ("Evalution.txt", "Evaluation.txt") for path in _near(root, name)]
     if not tables:
-        raise misfit(NAME, root, f"{root} has no Evalution.txt, which holds the labels")
+        raise misfit(ABOUT, root, f"{root} has no Evalution.txt, which holds the labels")
     labels = _evaluation(tables[0])
     folders = sorted(root.rglob("All_human_transcriptions"))
     texts = {path.stem: path for folder in folders for path in folder.rglob("*.txt")}
@@ -62,7 +73,7 @@ def scan(root: Path) -> Manifest:
             **columns,
         }
 
-    return matched(collect(root, NAME, row, notes=notes), tables[0].name, labels, seen)
+    return matched(collect(root, ABOUT, row, notes=notes), tables[0].name, labels, seen)
 
 
 def _near(root: Path, name: str) -> list[Path]:
@@ -90,6 +101,6 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
             columns[f"votes_{_VOTED.get(cells[0].lower(), 'other')}"] += 1
     if not found:
         raise ManifestError(
-            f"{path} labels no recording; it should have lines like 'NAME.avi; N; A:3.0; ...'"
+            f"{path} labels no recording; it should have lines like 'ABOUT.avi; N; A:3.0; ...'"
         )
     return found

@@ -10,11 +10,20 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, matched, parts_of
+from affetto.corpora.scanning import About, collect, decoded, matched, parts_of
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
-NAME = "nemo"
+ABOUT = About(
+    name="nemo",
+    title="nEMO, acted sentences",
+    language="Polish",
+    size="4,481 utterances, 3 h, 9 speakers",
+    classes="anger fear happiness neutral sadness surprise",
+    licence="CC BY-NC-SA 4.0",
+    obtain="github.com/amu-cai/nEMO",
+    layout="samples/WR0_surprised_64.wav\ndata.tsv",
+)
 EMOTIONS = {
     code: canonical(code) for code in ("anger", "fear", "happiness", "neutral", "sadness", "surprised")
 }
@@ -50,7 +59,7 @@ def scan(root: Path) -> Manifest:
         }
 
     samples = root / "samples"
-    manifest = collect(root, NAME, row, samples if samples.is_dir() else None, notes)
+    manifest = collect(root, ABOUT, row, samples if samples.is_dir() else None, notes)
     return matched(manifest, listing.name, table, seen) if table else manifest
 
 

@@ -1,4 +1,4 @@
-"""What every scan is built on: finds the recordings of a corpus, and makes rows of them."""
+"""The base of every scan: the facts of a corpus, and a manifest of the recordings below a folder."""
 
 import os
 import re
@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
 from affetto.audio import read_info
-from affetto.corpora.catalogue import CATALOGUE
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ManifestError, unknown
@@ -26,24 +25,55 @@ AUDIO = frozenset(
 )
 """Suffixes that a scan takes for recordings."""
 
-Named = TypeVar("Named")
+Decoded = TypeVar("Decoded")
+
+
+class About(NamedTuple):
+    """The facts of a corpus, as ``affetto corpora`` and the documentation list them.
+
+    Attributes:
+        name: as ``affetto scan`` takes it.
+        title: its full name, and what kind of speech it is.
+        language: what is spoken.
+        size: utterances, hours, speakers.
+        classes: its emotions, by affetto's names; empty where none are labelled.
+        licence: in short; the text of the corpus decides.
+        obtain: where to get it, or whom to ask.
+        layout: the folder that its ``scan`` reads, one line for each thing.
+    """
+
+    name: str
+    title: str
+    language: str = ""
+    size: str = ""
+    classes: str = ""
+    licence: str = ""
+    obtain: str = ""
+    layout: str = ""
+
+
+class Corpus(NamedTuple):
+    """A corpus: its facts, and the function that makes a manifest of its folder."""
+
+    about: About
+    scan: Callable[..., Manifest]
 
 
 def collect(
     root: Path,
-    corpus: str,
+    about: About,
     row: Callable[[Path], Mapping[str, Any] | None],
     folder: Path | None = None,
     notes: Iterable[str] = (),
 ) -> Manifest:
-    """Makes a manifest of the recordings below a folder; what every scan is built on.
+    """Makes a manifest of the recordings below a folder.
 
     Only headers are read. A recording that cannot be opened, that ``row`` refuses, or whose key came before
     becomes an entry of :attr:`Manifest.errors`.
 
     Args:
         root: the root of the corpus.
-        corpus: its name.
+        about: the corpus.
         row: the columns of a recording from its path, or None for one that is no part of the corpus; may
             raise :class:`ManifestError` to refuse it. A missing key is the file's stem.
         folder: where to look; ``root`` when None.
@@ -52,6 +82,7 @@ def collect(
     Raises:
         ManifestError: when not one recording is found.
     """
+    corpus = about.name
     rows: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
     first: dict[str, str] = {}
@@ -78,45 +109,27 @@ def collect(
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
-        raise misfit(corpus, root, f"found no recording of {corpus} below {folder or root}{seen}")
+        raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
     return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
 
 
-def parts_of(path: Path, pattern: re.Pattern[str], shape: str) -> tuple[str, ...]:
-    """Returns the groups of a pattern that a file's stem must match in full.
-
-    Args:
-        path: the file.
-        pattern: with groups.
-        shape: for the error: ``"ACTOR_SENTENCE_EMOTION_LEVEL"``.
-
-    Raises:
-        ManifestError: when it does not match.
-    """
+def parts_of(path: Path, pattern: re.Pattern[str], named: str) -> tuple[str, ...]:
+    """Returns the groups of a pattern that a file's stem matches in full; ``named`` words the error."""
     found = pattern.fullmatch(path.stem)
     if found is None:
-        raise ManifestError(f"is not named {shape}")
+        raise ManifestError(f"is not named {named}")
     return found.groups()
 
 
-def decoded(kind: str, code: str, names: Mapping[str, Named]) -> Named:
-    """Returns what a code in a file name or a table stands for.
-
-    Args:
-        kind: for the error: ``"emotion"``.
-        code: as it is written.
-        names: every code that the corpus has.
-
-    Raises:
-        ManifestError: for another code, with those that there are.
-    """
+def decoded(kind: str, code: str, names: Mapping[str, Decoded]) -> Decoded:
+    """Returns what a code stands for; the error for another code lists the codes of that kind."""
     if code not in names:
         raise ManifestError(unknown(kind, code, names))
     return names[code]
 
 
 def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
-    """Returns the manifest, and tells what a table of labels and the recordings do not share.
+    """Returns the manifest with an error and a note of what table and recordings do not share.
 
     Args:
         manifest: what was collected.
@@ -133,23 +146,16 @@ def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collec
 
 
 def text_of(path: Path | None) -> str | None:
-    """Returns what a transcript says; None where there is none, or it is empty."""
+    """Returns the text of a transcript; None where there is none, or it is empty."""
     if path is None or not path.is_file():
         return None
     return path.read_text(encoding="utf-8", errors="replace").strip() or None
 
 
-def misfit(corpus: str, root: Path, message: str) -> ManifestError:
-    """Returns the error for a folder that is not laid out as its corpus is.
-
-    Args:
-        corpus: its name.
-        root: the folder.
-        message: what is wrong; what was expected and what is there is added.
-    """
+def misfit(about: About, root: Path, message: str) -> ManifestError:
+    """Returns the error for another layout: the message, what was expected, and what is there."""
     found = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.glob("[!.]*"))
-    about = CATALOGUE.get(corpus)
-    wanted = f"\nexpected in {root}:\n" + indent(about.layout, "  ") if about else ""
+    wanted = f"\nexpected in {root}:\n" + indent(about.layout, "  ") if about.layout else ""
     return ManifestError(f"{message}{wanted}\nfound there: {some(found) if found else 'nothing'}")
 
 

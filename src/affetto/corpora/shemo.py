@@ -12,10 +12,19 @@ from typing import Any
 import pandas as pd
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, decoded, matched, parts_of
+from affetto.corpora.scanning import About, collect, decoded, matched, parts_of
 from affetto.errors import ManifestError
 
-NAME = "shemo"
+ABOUT = About(
+    name="shemo",
+    title="ShEMO, radio plays, labels by vote",
+    language="Persian",
+    size="3,000 utterances, 3.4 h, 87 speakers",
+    classes="anger fear happiness neutral sadness surprise",
+    licence="free for academic use",
+    obtain="github.com/pariajm/sharif-emotional-speech-dataset",
+    layout="female/F01A01.wav\nmale/M02F01.wav\nshemo.json",
+)
 EMOTIONS = {
     "A": "anger",
     "F": "fear",
@@ -56,7 +65,7 @@ def scan(root: Path) -> Manifest:
             "language": "fa",
         }
 
-    manifest = collect(root, NAME, row, notes=notes)
+    manifest = collect(root, ABOUT, row, notes=notes)
     return matched(manifest, listing.name, texts, seen) if texts else manifest
 
 

@@ -20,10 +20,14 @@ from affetto.audio import read_info
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import FORMATS, Manifest, read_table, some
 from affetto.corpora.marks import read_marks
-from affetto.corpora.scanning import AUDIO, find_audio
+from affetto.corpora.scanning import AUDIO, About, find_audio
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 
+ABOUT = About(
+    name="table",
+    title="your own: a CSV, TSV, JSONL, audformat or Hugging Face table, or a folder with a pattern",
+)
 ALIASES = {
     "key": ("key", "utterance_id", "utt_id"),
     "file": ("file", "file_name", "filename", "filepath", "file_path", "path", "wav", "audio"),

@@ -19,12 +19,16 @@ from scipy.signal import lfilter, sosfilt
 
 from affetto.audio import SAMPLE_RATE
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, find_audio
+from affetto.corpora.scanning import About, collect, find_audio
 from affetto.errors import ManifestError
 from affetto.progress import progress
 from affetto.runs import atomic_write
 
-NAME = "toy"
+ABOUT = About(
+    name="toy",
+    title="synthetic speech-like corpus, made on the spot where the folder holds none",
+    classes="anger fear happiness neutral sadness",
+)
 _FILE = re.compile(r"([fm]\d\d)_s(\d\d)_([a-z]+)_t(\d\d)")
 _BLOCK = 160  # samples over which a resonator stands still: 10 ms
 
@@ -133,7 +137,7 @@ def scan(root: Path, **options: Any) -> Manifest:
             "take": take,
         }
 
-    return collect(root, NAME, row)
+    return collect(root, ABOUT, row)
 
 
 def write(

@@ -1,29 +1,50 @@
-"""What VoxCeleb1 and VoxCeleb2 share: a folder a speaker, in it one a video, and a table of the speakers."""
+"""VoxCeleb1 and VoxCeleb2: celebrities in interviews on video, a folder a speaker, in it one a video.
+
+Nagrani, Chung, Zisserman, Interspeech 2017, and Chung, Nagrani, Zisserman, Interspeech 2018. The recordings
+of VoxCeleb2 come as ``.m4a``, which is not read here.
+"""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import collect, misfit
+from affetto.corpora.scanning import About, Corpus, collect, misfit
 from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
+_FIRST = About(
+    name="voxceleb1",
+    title="VoxCeleb1, interviews of celebrities",
+    language="many, mostly English",
+    size="153,516 utterances, 352 h, 1,251 speakers",
+    licence="CC BY 4.0; the videos' copyright stays with their owners",
+    obtain="robots.ox.ac.uk/~vgg/data/voxceleb, by form",
+    layout="vox1_meta.csv\nwav/id10001/1zcIwhmdeo4/00001.wav",
+)
+_SECOND = _FIRST._replace(
+    name="voxceleb2",
+    title="VoxCeleb2, interviews of celebrities",
+    language="many",
+    size="1,128,246 utterances, 2,442 h, 6,112 speakers",
+    obtain="robots.ox.ac.uk/~vgg/data/voxceleb, by form; it is m4a, so convert it to wav or flac",
+    layout="vox2_meta.csv\nwav/id00012/21Uxsk56VDQ/00001.wav",
+)
 GENDERS = {"f": "female", "m": "male"}
 
 
-def scan_voices(root: Path, corpus: str, identity: str, table: str, column: str) -> Manifest:
-    """Makes the manifest of one VoxCeleb.
+def _scan(root: Path, about: About, identity: str, table: str, column: str) -> Manifest:
+    """Makes the manifest of one VoxCeleb; the session is the video, and no emotion is labelled.
+
+    ``split`` is that of speaker verification: the corpus trains on ``dev`` and tests on ``test``.
 
     Args:
         root: the folder with the table and, at any depth, ``SPEAKER/VIDEO/00001.wav``.
-        corpus: its name.
+        about: which of the two.
         identity: the pattern of its speakers' ids.
-        table: the file that knows the speakers, separated by tabs or commas.
-        column: where the id stands in it.
-
-    Raises:
-        ManifestError: when no recording is there, or the table lacks a column.
+        table: the file with gender and split; both stay empty without it.
+        column: of the table that holds the id.
     """
     notes: list[str] = []
     speakers = _speakers(root / table, column, notes)
@@ -34,20 +55,16 @@ def scan_voices(root: Path, corpus: str, identity: str, table: str, column: str)
         if found is None:
             raise ManifestError(f"does not lie as SPEAKER/VIDEO/NUMBER, with a speaker {identity}")
         speaker, video, number = found.groups()
-        return {
-            "key": f"{speaker}_{video}_{number}",
-            "speaker": speaker,
-            "session": video,
-            **speakers.get(speaker, {}),
-        }
+        columns = {"key": f"{speaker}_{video}_{number}", "speaker": speaker, "session": video}
+        return {**columns, **speakers.get(speaker, {})}
 
     try:
-        return collect(root, corpus, row, notes=notes)
+        return collect(root, about, row, notes=notes)
     except ManifestError as error:
         if not any(root.rglob("*.m4a")):
             raise
         message = f"{root} holds .m4a, which cannot be read; convert it to wav or flac in the same folders"
-        raise misfit(corpus, root, message) from error
+        raise misfit(about, root, message) from error
 
 
 def _speakers(path: Path, column: str, notes: list[str]) -> dict[str, dict[str, str | None]]:
@@ -62,3 +79,14 @@ def _speakers(path: Path, column: str, notes: list[str]) -> dict[str, dict[str, 
         speaker: {"gender": GENDERS.get(gender.lower()), "split": split.lower() or None}
         for speaker, gender, split in zip(*cells, strict=True)
     }
+
+
+def _corpus(about: About, *facts: str) -> Corpus:
+    identity, table, column = facts
+    return Corpus(about, partial(_scan, about=about, identity=identity, table=table, column=column))
+
+
+CORPORA = (
+    _corpus(_FIRST, r"id1\d{4}", "vox1_meta.csv", "VoxCeleb1 ID"),
+    _corpus(_SECOND, r"id0\d{4}", "vox2_meta.csv", "VoxCeleb2 ID"),
+)
