@@ -1,7 +1,7 @@
 """From a folder of speech to a manifest: one file a corpus, and ``table`` for everything else.
 
 A corpus is a YAML file in ``coded/``, or a module that has an :class:`About` as ``ABOUT`` and a function
-``scan``, or a tuple of :class:`Corpus` as ``CORPORA``. The list, the errors and the page about corpora follow.
+``scan``, or a tuple of :class:`Corpus` as ``CORPORA``. List, errors and the page about corpora follow.
 """
 
 from functools import cache
