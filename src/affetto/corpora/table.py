@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from affetto.audio import read_info
+from affetto.corpora.audformat import read_audformat
 from affetto.corpora.labels import canonical
-from affetto.corpora.manifest import FORMATS, Manifest, read_table, some
+from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
 from affetto.corpora.scanning import AUDIO, About, find_audio
+from affetto.corpora.tabular import FORMATS, is_missing, read_table, some
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 
@@ -90,7 +91,7 @@ def scan(
     unmatched: list[str] = []
     check, find = cache(_check), _Finder(base)
     for record in progress(table.to_dict("records"), "scan table"):
-        row: _Row = {str(column): value for column, value in record.items() if not _missing(value)}
+        row: _Row = {str(column): value for column, value in record.items() if not is_missing(value)}
         try:
             row["file"] = find(row.get("file"))
             check(base / row["file"])
@@ -134,7 +135,7 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
         return read_table(root), root.parent, []
     home = root if root.is_dir() else root.parent
     if (home / "db.yaml").is_file():
-        return _audformat(home, tables), home, []
+        return read_audformat(home, tables, ALIASES["text"]), home, []
     for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
         if metadata.is_file():
             return read_table(metadata), home, []
@@ -238,93 +239,3 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     if not compiled.groupindex:
         raise ManifestError(f"the pattern {pattern!r} names no column; write groups like (?P<speaker>[^/]+)")
     return compiled
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (not isinstance(value, list | dict) and bool(pd.isna(value)))
-
-
-def _audformat(folder: Path, chosen: Sequence[str]) -> pd.DataFrame:
-    """Reads the header and tables of an audformat database, without the package of that name.
-
-    Columns of several tables are put side by side; what a scheme says about a label (the gender of a
-    speaker, the words of a sentence) becomes a column. Rows are segments where a table has any, else files.
-
-    Raises:
-        ManifestError: when tables contradict each other, or are stored in another format than CSV or Parquet.
-    """
-    try:
-        header = yaml.safe_load((folder / "db.yaml").read_text(encoding="utf-8"))
-        names = dict(header.get("tables") or {})
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        raise ManifestError(f"{folder / 'db.yaml'} is no audformat header: {error}") from error
-    for name in chosen:
-        if name not in names:
-            raise ManifestError(unknown("audformat table", name, names))
-    files: dict[tuple[Any, ...], _Row] = {}
-    segments: dict[tuple[Any, ...], _Row] = {}
-    for name in chosen or names:
-        about = names[name]
-        frame = _audformat_table(folder, name)
-        segmented = about.get("type") == "segmented"
-        split = (header.get("splits") or {}).get(about.get("split_id"), {}).get("type")
-        for column, settings in (about.get("columns") or {}).items():
-            if column not in frame.columns:
-                raise ManifestError(f"the audformat table {name} lacks its column {column!r}")
-            more = _explain(folder, header, frame[column], column, settings or {})
-            frame = frame.join(more[[extra for extra in more.columns if extra not in frame.columns]])
-        for record in frame.to_dict("records"):
-            index = (
-                tuple(record[part] for part in ("file", "start", "end")) if segmented else (record["file"],)
-            )
-            row = (segments if segmented else files).setdefault(tuple(map(str, index)), {})
-            for column, value in [*record.items(), *([("split", split)] if split else [])]:
-                if not _missing(value) and row.setdefault(str(column), value) != value:
-                    raise ManifestError(
-                        f"audformat tables contradict each other: {column} of {record['file']} is "
-                        f"{row[str(column)]} or {value}; choose tables with --table, of {', '.join(names)}"
-                    )
-    found = [{**files.get((str(row["file"]),), {}), **row} for row in segments.values()] or list(
-        files.values()
-    )
-    languages = header.get("languages") or []
-    if len(languages) == 1:
-        found = [{"language": str(languages[0]), **row} for row in found]
-    return pd.DataFrame(found)
-
-
-def _audformat_table(folder: Path, name: str) -> pd.DataFrame:
-    for suffix in (".csv", ".parquet"):
-        path = folder / f"db.{name}{suffix}"
-        if path.is_file():
-            frame = read_table(path)
-            for part in ("start", "end"):
-                if part in frame.columns:
-                    frame[part] = pd.to_timedelta(frame[part]).dt.total_seconds()
-            return frame
-    raise ManifestError(
-        f"{folder} has no db.{name}.csv or .parquet; save the database with storage_format csv or parquet"
-    )
-
-
-def _explain(
-    folder: Path,
-    header: Mapping[str, Any],
-    values: "pd.Series[Any]",
-    column: str,
-    settings: Mapping[str, Any],
-) -> pd.DataFrame:
-    """Returns what a scheme says about the labels of one column, as further columns."""
-    labels = ((header.get("schemes") or {}).get(settings.get("scheme_id")) or {}).get("labels")
-    if isinstance(labels, str):
-        misc = _audformat_table(folder, labels)
-        labels = misc.set_index(misc.columns[0]).to_dict("index")
-    if not isinstance(labels, dict):
-        return pd.DataFrame(index=values.index)
-    facts = {str(label): fact for label, fact in labels.items()}
-    of = [facts.get(str(value)) for value in values]
-    if all(isinstance(fact, dict) for fact in of if fact is not None):
-        more = sorted({str(key) for fact in of if fact for key in fact} - {column})
-        return pd.DataFrame({key: [(fact or {}).get(key) for fact in of] for key in more}, index=values.index)
-    name = "text" if column in ALIASES["text"] else f"{column}.meaning"
-    return pd.DataFrame({name: of}, index=values.index)

@@ -239,6 +239,11 @@ def _keys(table: pd.DataFrame) -> list[str]:
     return keys
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty."""
+    return value is None or (not isinstance(value, list | dict) and bool(pd.isna(value)))
+
+
 def lacks(name: str, columns: Iterable[object]) -> str:
     """Words the error for a column that a table does not have."""
     names = [str(column) for column in columns]
