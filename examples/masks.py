@@ -17,8 +17,9 @@ from affetto.audio import decode
 from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.features import FrontEnd
+from affetto.intensity.page import Spoken, curve_figure
 from affetto.masking import MaskSettings, hidden_frames
-from affetto.plots import Spoken, curves, to_png
+from affetto.plots import to_png
 from affetto.runs import atomic_write
 
 GUIDANCES = ("random", "emotional", "energy", "voiced")
@@ -47,7 +48,7 @@ def draw(manifest: Manifest, key: str, out: Path, guidances: Sequence[str] = GUI
         print(f"{guidance}: {hidden.sum()} of {frames} frames, guide {there:.2f}, else {elsewhere:.2f}")
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / "masks.png") as temporary:
-        temporary.write_bytes(to_png(curves(shown, name="guide")))
+        temporary.write_bytes(to_png(curve_figure(shown, name="guide")))
     return out / "masks.png"
 
 

@@ -12,7 +12,8 @@ from affetto.config import load
 from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.features import FrontEnd
-from affetto.intensity.run import IntensitySettings, annotate_intensity
+from affetto.intensity.run import annotate_intensity
+from affetto.intensity.sources import IntensitySettings
 from affetto.masking import MaskSettings
 
 

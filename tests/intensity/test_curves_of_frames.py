@@ -7,14 +7,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affetto.features import FrontEnd
-from affetto.intensity.curves import away_from, level_numbers, levels, squeezed, window_starts
+from affetto.intensity.curves import (
+    acted_intensities,
+    distance_from_class,
+    loudness,
+    scaled_by_corpus,
+    window_starts,
+)
 
 
 def test_levels_are_those_of_the_front_ends_frames() -> None:
     generator = np.random.default_rng(0)
     samples = (0.1 * generator.normal(size=4321)).astype(np.float32)
     front_end = FrontEnd()
-    found = levels(samples, front_end)
+    found = loudness(samples, front_end)
     assert len(found) == front_end.frame_count(len(samples))
     padded = np.pad(samples.astype(np.float64), 400)
     slow = [
@@ -22,15 +28,15 @@ def test_levels_are_those_of_the_front_ends_frames() -> None:
         for k in range(len(found))
     ]
     np.testing.assert_allclose(found, slow, atol=1e-3)
-    assert levels(np.zeros(800, np.float32), front_end).tolist() == [-100.0] * 6
+    assert loudness(np.zeros(800, np.float32), front_end).tolist() == [-100.0] * 6
 
 
-def test_each_corpus_is_squeezed_by_its_own_percentiles() -> None:
-    values = np.concatenate([np.linspace(-50, 0, 1001), np.linspace(10, 20, 101), np.full(3, 7.0)])
-    corpora = np.repeat([0, 1, 2], [1001, 101, 3])
-    new, ends = squeezed(values, corpora)
-    assert ends[0] == pytest.approx((-49.5, -0.5))
-    np.testing.assert_allclose(new[:1001], ((values[:1001] + 49.5) / 49).clip(0, 1), atol=1e-6)
+def test_each_corpus_is_scaled_by_its_own_percentiles() -> None:
+    wide, narrow = np.linspace(-50, 0, 1001), np.linspace(10, 20, 101)
+    curves = [np.asarray(each, np.float32) for each in (wide[:400], wide[400:], narrow, np.full(3, 7.0))]
+    new, ends = scaled_by_corpus(curves, ["a", "a", "b", "c"])
+    assert ends["a"] == pytest.approx((-49.5, -0.5))
+    np.testing.assert_allclose(new[:1001], ((wide + 49.5) / 49).clip(0, 1), atol=1e-6)
     assert (new[1001:1102].min(), new[1001:1102].max()) == (0, 1)
     assert not new[1102:].any()
 
@@ -65,17 +71,17 @@ def slow_curve(samples: NDArray[np.float32], window: int, hop: int) -> NDArray[n
 @pytest.mark.parametrize("length", [500, 1600, 16_000, 40_123])
 def test_a_recogniser_is_followed_from_window_to_window(length: int) -> None:
     samples = np.random.default_rng(0).random(length, np.float32)
-    found = away_from(Loudest(), 0, samples, 1600, 320)  # type: ignore[arg-type]
+    found = distance_from_class(Loudest(), 0, samples, 1600, 320)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, slow_curve(samples, 1600, 320), atol=1e-5)
     assert found.dtype == np.float32
 
 
 def test_acted_levels_are_numbers_that_rise() -> None:
-    found = level_numbers(["low", None, "high", "medium", float("nan")])
+    found = acted_intensities(["low", None, "high", "medium", float("nan")])
     assert found is not None
     np.testing.assert_array_equal(found, [0, np.nan, 2, 1, np.nan])
-    numbers = level_numbers([1, "2.5", 3])
+    numbers = acted_intensities([1, "2.5", 3])
     assert numbers is not None
     assert numbers.tolist() == [1, 2.5, 3]
-    assert level_numbers([None, None]) is None
-    assert level_numbers(["low", "somewhat"]) is None
+    assert acted_intensities([None, None]) is None
+    assert acted_intensities(["low", "somewhat"]) is None

@@ -26,9 +26,10 @@ from affetto.errors import CheckpointError, ConfigError, ManifestError, Protocol
 from affetto.features import FrontEnd
 from affetto.intensity import page as intensity_page
 from affetto.intensity import sources as intensity_sources
-from affetto.intensity.curves import levels
-from affetto.intensity.folder import find_strength, load_strength
-from affetto.intensity.run import IntensitySettings, annotate_intensity
+from affetto.intensity.curves import loudness
+from affetto.intensity.network import find_strength_net, load_strength_net
+from affetto.intensity.run import annotate_intensity
+from affetto.intensity.sources import IntensitySettings
 from affetto.models.checkpoint import read_config, save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import FunctionalsSettings
@@ -50,7 +51,7 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def _no_pictures(ranked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all the rest of a run; the run of ``ranked`` is drawn."""
-    monkeypatch.setattr(intensity_page.plots, "to_png", lambda figure, dpi=0: b"")
+    monkeypatch.setattr(intensity_page, "to_png", lambda figure, dpi=0: b"")
 
 
 def small(*overrides: str, **values: Any) -> IntensitySettings:
@@ -96,7 +97,7 @@ def test_loudness_is_the_level_of_the_frames_within_the_corpus(
     assert f"{out / 'manifest.csv'}: 60 utterances, 60 curves in loudness" in result.output
     assert "No label was looked at to make them." in result.output
     curves = read_curves(again(out), "loudness")
-    decibels = [levels(decode(path), FrontEnd()) for path in corpus.paths]
+    decibels = [loudness(decode(path), FrontEnd()) for path in corpus.paths]
     low, high = np.percentile(np.concatenate(decibels), (1, 99))
     for row in (0, 33):
         expected = ((decibels[row] - low) / (high - low)).clip(0, 1)
@@ -156,12 +157,12 @@ def test_a_ranker_learns_from_the_training_speakers_alone(
     quality = meta_of(ranked)["quality"]
     assert (quality["utterances"], quality["speakers"]) == (10, 1)
     assert set(quality["order"]["intensity"]) == {"all", "anger", "fear", "happiness", "sadness"}
-    network, config = load_strength(find_strength(ranked))
+    network, config = load_strength_net(find_strength_net(ranked))
     assert (config["labels"], config["protocol"]) == (list(LABELS), "toy-5")
     assert config["speakers_seen"]["with_labels"] == labelled
     assert network.hop_seconds == curves.hop_seconds
     page = (ranked / "intensity.html").read_text()
-    for part in ("Does it lie above neutral?", "data:image/png;base64,iVBOR", "Is it something simpler?"):
+    for part in ("emotional above neutral, % of pairs", "data:image/png;base64,iVBOR", "by loudness"[3:]):
         assert part in page
     assert "http" not in page.replace("https://www.w3.org", "")
     # Other labels of those who are tested change nothing.
@@ -340,13 +341,14 @@ def test_a_folder_of_another_maker_is_refused(listed: Path, tmp_path: Path) -> N
 SLOW = """
 import sys, time
 from affetto.config import load
-from affetto.intensity import fit as strength
-from affetto.intensity.run import IntensitySettings, annotate_intensity
-forward = strength.LearnStrength.forward
+from affetto.intensity.network import IntensityObjective
+from affetto.intensity.run import annotate_intensity
+from affetto.intensity.sources import IntensitySettings
+forward = IntensityObjective.forward
 def slow(self, batch):
     time.sleep(0.15)
     return forward(self, batch)
-strength.LearnStrength.forward = slow
+IntensityObjective.forward = slow
 annotate_intensity({listed!r}, load(IntensitySettings, {{"protocol": {protocol!r}}}, {small!r}), {out!r})
 """
 

@@ -4,20 +4,21 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from affetto import plots
+from affetto.intensity.page import Spoken, curve_figure
+from affetto.plots import to_png
 
 
-def spoken(number: int, values: int = 10) -> plots.Spoken:
+def spoken(number: int, values: int = 10) -> Spoken:
     generator = np.random.default_rng(number)
-    return plots.Spoken(
+    return Spoken(
         f"utterance {number}", generator.normal(size=(40, 8)), 0.01, np.linspace(0, 1, values), 0.4 / values
     )
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_every_utterance_has_its_curve_and_its_mean(count: int) -> None:
-    figure = plots.curves([spoken(number) for number in range(count)], name="loudness", stamp="made up")
-    assert plots.to_png(figure, dpi=40)[:8] == b"\x89PNG\r\n\x1a\n"
+    figure = curve_figure([spoken(number) for number in range(count)], name="loudness", stamp="made up")
+    assert to_png(figure, dpi=40)[:8] == b"\x89PNG\r\n\x1a\n"
     text = " ".join(each.get_text() for each in figure.findobj(mpl.text.Text))
     for part in ("utterance 0, mean 0.50", f"utterance {count - 1}", "loudness", "seconds", "MADE UP"):
         assert part in text
@@ -34,5 +35,5 @@ def test_every_utterance_has_its_curve_and_its_mean(count: int) -> None:
 
 
 def test_silence_can_be_drawn() -> None:
-    still = plots.Spoken("silence", np.full((5, 4), -23.0), 0.01, np.zeros(1), 0.05)
-    assert plots.to_png(plots.curves([still]), dpi=40)
+    still = Spoken("silence", np.full((5, 4), -23.0), 0.01, np.zeros(1), 0.05)
+    assert to_png(curve_figure([still]), dpi=40)

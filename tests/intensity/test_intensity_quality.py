@@ -1,32 +1,38 @@
 """How curves are judged: against pairs counted one by one."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from affetto.intensity.quality import ALL, Measured, judge
+from affetto.intensity.quality import ALL, judge
 
 LABELS = ["anger", "fear", "neutral"]
 
 
-def made(seed: int = 0) -> tuple[Measured, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def made(seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     speakers = np.repeat(np.arange(4), 30)
     truth = np.tile(np.arange(3), 40)
     acted = np.where(truth < 2, generator.integers(0, 3, 120), np.nan)
     sentences = generator.integers(0, 2, 120)
     intensity = (truth < 2) + 0.3 * np.nan_to_num(acted) + generator.normal(size=120)
-    rest = [generator.random(120) for _ in range(4)]
-    measured = Measured(intensity, *rest)
-    return measured, speakers, truth, acted, sentences
+    columns = {"intensity": intensity}
+    columns |= {name: generator.random(120) for name in ("loudness", "duration", "tracks", "spread")}
+    names = {
+        "speaker": speakers.astype(str),
+        "emotion": np.array(LABELS)[truth],
+        "text": sentences.astype(str),
+    }
+    return pd.DataFrame({**columns, **names, "acted": acted}), speakers, truth, acted, sentences
 
 
 def test_order_is_that_of_all_pairs_speaker_by_speaker() -> None:
-    measured, speakers, truth, acted, sentences = made()
+    measured, speakers, truth, _, _ = made()
     tested = speakers != 2
-    quality = judge(measured, tested, speakers, truth, LABELS, acted, sentences)
+    quality = judge(measured[tested])
     assert (quality.utterances, quality.speakers) == (90, 3)
-    values = measured.intensity
+    values = measured["intensity"].to_numpy()
     by_emotion = {}
     for number, name in enumerate(LABELS[:2]):
         shares = [
@@ -48,22 +54,26 @@ def test_order_is_that_of_all_pairs_speaker_by_speaker() -> None:
     assert "neutral" not in quality.order["intensity"]
     assert quality.means["neutral"] == pytest.approx(values[tested & (truth == 2)].mean())
     assert quality.correlations["loudness, by frame"].value == pytest.approx(
-        np.mean([measured.tracks[speakers == who].mean() for who in (0, 1, 3)])
+        np.mean([measured["tracks"].to_numpy()[speakers == who].mean() for who in (0, 1, 3)])
     )
     own = [speakers == who for who in (0, 1, 3)]
-    shares = [measured.spread[at].mean() / (measured.spread[at].mean() + values[at].var()) for at in own]
+    shares = [
+        measured["spread"].to_numpy()[at].mean()
+        / (measured["spread"].to_numpy()[at].mean() + values[at].var())
+        for at in own
+    ]
     assert quality.within.value == pytest.approx(np.mean(shares))
     expected = [
-        spearmanr(values[speakers == who], measured.duration[speakers == who])[0] for who in (0, 1, 3)
+        spearmanr(values[speakers == who], measured["duration"].to_numpy()[speakers == who])[0]
+        for who in (0, 1, 3)
     ]
     assert quality.correlations["duration, by utterance"].value == pytest.approx(np.mean(expected))
 
 
 def test_levels_are_compared_within_speaker_emotion_and_sentence() -> None:
     measured, speakers, truth, acted, sentences = made()
-    everyone = np.ones(120, bool)
-    quality = judge(measured, everyone, speakers, truth, LABELS, acted, sentences)
-    values = measured.intensity
+    quality = judge(measured)
+    values = measured["intensity"].to_numpy()
     shares = []
     for who in range(4):
         groups = []
@@ -81,17 +91,16 @@ def test_levels_are_compared_within_speaker_emotion_and_sentence() -> None:
     assert set(quality.levels["intensity"]) == {ALL, "0 < 1", "0 < 2", "1 < 2"}
     assert quality.level_correlation is not None
     assert 0 < quality.level_correlation.value < 1
-    turned = judge(measured._replace(intensity=-values), everyone, speakers, truth, LABELS, acted, sentences)
+    turned = judge(measured.assign(intensity=-values))
     assert turned.levels["intensity"][ALL].value == pytest.approx(1 - quality.levels["intensity"][ALL].value)
     assert turned.level_correlation is not None
     assert turned.level_correlation.value == pytest.approx(-quality.level_correlation.value)
 
 
 def test_without_labels_levels_or_speakers_nothing_is_made_up() -> None:
-    measured, speakers, _, _, sentences = made()
-    unknown = np.full(120, -1)
-    quality = judge(measured, np.ones(120, bool), speakers, unknown, [], None, sentences)
+    unknown = made()[0].assign(emotion=None, acted=np.nan)
+    quality = judge(unknown)
     assert (quality.order, quality.levels, quality.level_correlation, quality.means) == ({}, {}, None, {})
-    nobody = judge(measured, np.zeros(120, bool), speakers, unknown, [], None, sentences)
+    nobody = judge(unknown[:0])
     assert (nobody.utterances, nobody.speakers) == (0, 0)
     assert nobody.facts()["correlations"]["loudness, by frame"] == [None, None, None]

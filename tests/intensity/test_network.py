@@ -1,4 +1,4 @@
-"""The strength network: neither padding nor batch mates change an answer; and it learns."""
+"""StrengthNet: neither padding nor batch mates change an answer; and it learns."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,14 @@ from torch import Tensor
 
 from affetto.data import Batch
 from affetto.intensity.fit import RankerSettings
-from affetto.intensity.network import StrengthNet, StrengthSettings
-from affetto.intensity.objective import LearnStrength, StrengthLossSettings
+from affetto.intensity.network import (
+    IntensityLossSettings,
+    IntensityObjective,
+    StrengthNet,
+    StrengthNetSettings,
+)
 
-SMALL = StrengthSettings(bins=10, stack=3, width=12, blocks=2, hidden=6)
+SMALL = StrengthNetSettings(bins=10, stack=3, width=12, blocks=2, hidden=6)
 LENGTHS = torch.tensor([31, 1, 12, 3])
 
 
@@ -37,7 +41,7 @@ def test_padding_and_batch_mates_change_nothing(features: Tensor) -> None:
     assert together.frames[0].std() > 0
 
 
-def test_strength_lies_between_nothing_and_one(features: Tensor) -> None:
+def test_intensity_lies_between_nothing_and_one(features: Tensor) -> None:
     network = StrengthNet(SMALL, 3).eval()
     assert network.hop_seconds == pytest.approx(0.03)
     frames = network(100 * features, LENGTHS).frames
@@ -46,18 +50,18 @@ def test_strength_lies_between_nothing_and_one(features: Tensor) -> None:
 
 
 def test_losses_are_those_written_out(features: Tensor) -> None:
-    objective = LearnStrength(StrengthNet(SMALL, 3), StrengthLossSettings(emotion=0.5)).eval()
-    strength, label = torch.tensor([0.1, 0.9, 0.4, 0.0]), torch.tensor([0, 2, 1, 1])
-    batch = Batch(features, LENGTHS, torch.arange(4), {"strength": strength, "label": label})
+    objective = IntensityObjective(StrengthNet(SMALL, 3), IntensityLossSettings(emotion=0.5)).eval()
+    intensity, label = torch.tensor([0.1, 0.9, 0.4, 0.0]), torch.tensor([0, 2, 1, 1])
+    batch = Batch(features, LENGTHS, torch.arange(4), {"intensity": intensity, "label": label})
     losses = objective(batch)
     said = objective.network(features, LENGTHS)
     frames = [
-        abs(float(said.frames[row, frame]) - float(strength[row]))
+        abs(float(said.frames[row, frame]) - float(intensity[row]))
         for row in range(4)
         for frame in range(int(said.lengths[row]))
     ]
     means = [
-        abs(float(said.frames[row, : int(said.lengths[row])].mean()) - float(strength[row]))
+        abs(float(said.frames[row, : int(said.lengths[row])].mean()) - float(intensity[row]))
         for row in range(4)
     ]
     chosen = said.emotions.log_softmax(1)[torch.arange(4), label]
@@ -68,10 +72,10 @@ def test_losses_are_those_written_out(features: Tensor) -> None:
 
 
 def test_a_little_training_lowers_every_loss(features: Tensor) -> None:
-    network = StrengthNet(StrengthSettings(**{**SMALL.model_dump(), "dropout": 0.0}), 3)
-    objective = LearnStrength(network, StrengthLossSettings(), RankerSettings().augment)
-    strength, label = torch.tensor([0.1, 0.9, 0.4, 0.0]), torch.tensor([0, 2, 1, 1])
-    batch = Batch(features, LENGTHS, torch.arange(4), {"strength": strength, "label": label})
+    network = StrengthNet(StrengthNetSettings(**{**SMALL.model_dump(), "dropout": 0.0}), 3)
+    objective = IntensityObjective(network, IntensityLossSettings(), RankerSettings().augment)
+    intensity, label = torch.tensor([0.1, 0.9, 0.4, 0.0]), torch.tensor([0, 2, 1, 1])
+    batch = Batch(features, LENGTHS, torch.arange(4), {"intensity": intensity, "label": label})
     before = {name: float(loss) for name, loss in objective.eval()(batch).items()}
     optimiser = torch.optim.Adam(objective.parameters(), lr=0.01)
     objective.train()

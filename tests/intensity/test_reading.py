@@ -1,14 +1,14 @@
-"""What the strength network reads: log-mel on which every speaker lies in the same place."""
+"""What StrengthNet reads: log-mel on which every speaker lies in the same place."""
 
 import numpy as np
 import torch
 
 from affetto.corpora.manifest import Manifest
-from affetto.intensity.network import StrengthNet, StrengthSettings
-from affetto.intensity.reading import Centred, read_strengths, reading
+from affetto.intensity.fit import SpokenMeanCentred, network_input, predict_curves
+from affetto.intensity.network import StrengthNet, StrengthNetSettings
 from affetto.material.recordings import Recordings
 
-NETWORK = StrengthSettings(bins=16, width=12, hidden=8, blocks=1)
+NETWORK = StrengthNetSettings(bins=16, width=12, hidden=8, blocks=1)
 
 
 def spoken(frames: np.ndarray) -> list[np.ndarray]:
@@ -27,10 +27,10 @@ def test_the_mean_of_every_speaker_is_moved_to_the_middle(corpus: Manifest) -> N
     recordings = Recordings(corpus)
     network = StrengthNet(NETWORK, 5)
     speakers = np.unique(recordings.speakers, return_inverse=True)[1]
-    store = reading(recordings, network, speakers, centre=True)
+    store = network_input(recordings, network, speakers, centre=True)
     features = recordings.features(network.front_end)
-    assert isinstance(store, Centred)
-    assert reading(recordings, network, speakers, centre=False) is not store
+    assert isinstance(store, SpokenMeanCentred)
+    assert network_input(recordings, network, speakers, centre=False) is not store
     rows = np.array([3, 40])
     values, lengths = store.stack(rows)
     for place, row in enumerate(rows.tolist()):
@@ -51,7 +51,7 @@ def test_silence_around_speech_moves_nothing(corpus: Manifest) -> None:
         def __getitem__(self, row: int) -> np.ndarray:
             return np.pad(features[row], ((40, 40), (0, 0)), constant_values=-23.0)
 
-    plain, padded = Centred(features, speakers), Centred(Padded(), speakers)  # type: ignore[arg-type]
+    plain, padded = SpokenMeanCentred(features, speakers), SpokenMeanCentred(Padded(), speakers)  # type: ignore[arg-type]
     torch.testing.assert_close(plain.means, padded.means)
 
 
@@ -59,9 +59,9 @@ def test_curves_come_in_the_order_that_was_asked(corpus: Manifest) -> None:
     recordings = Recordings(corpus)
     network = StrengthNet(NETWORK, 5).eval()
     speakers = np.unique(recordings.speakers, return_inverse=True)[1]
-    store = reading(recordings, network, speakers, centre=True)
+    store = network_input(recordings, network, speakers, centre=True)
     rows = np.array([50, 2, 33])
-    curves = read_strengths(recordings, network, store, rows)
+    curves = predict_curves(recordings, network, store, rows)
     for row, curve in zip(rows.tolist(), curves, strict=True):
         with torch.no_grad():
             alone = network(*store.stack(np.array([row])))

@@ -172,7 +172,8 @@ def intensity(
     from affetto.config import load
     from affetto.corpora.manifest import Manifest
     from affetto.intensity.page import PAGE
-    from affetto.intensity.run import IntensitySettings, annotate_intensity
+    from affetto.intensity.run import annotate_intensity
+    from affetto.intensity.sources import IntensitySettings
     from affetto.runs import MANIFEST, META, RunFolder
 
     values = {"source": source, "protocol": protocol, "model": model, "recogniser": recogniser, "name": name}
@@ -184,6 +185,10 @@ def intensity(
         typer.echo(f"unreadable: {key}: {reason}")
     for paragraph in meta["words"]:
         typer.echo(f"{paragraph}\n")
+    heads, *rows = meta["table"]
+    for name, *cells in rows:
+        given = ", ".join(f"{head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)
+        typer.echo(f"{name}: {given}")
     typer.echo(
         f"{run / MANIFEST}: {meta['utterances']} utterances, {meta['curves']} curves in {meta['column']}"
     )

@@ -1,1 +1,1 @@
-"""Emotional intensity: curves over frames, their networks and their report."""
+"""Curves of emotional intensity over frames, the networks that predict them, and their page."""

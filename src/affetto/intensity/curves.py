@@ -1,29 +1,31 @@
-"""Curves of an utterance: how loud, how voiced, how far from neutral; each from 0 to 1 within a corpus."""
+"""Curves of an utterance that need no training: loudness, and the distance from neutral by a recogniser."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from affetto.features import FrontEnd
 from affetto.models.classifier import EmotionClassifier
 
-TAILS = (1.0, 99.0)
-"""Percentiles of a corpus's frames that become 0 and 1."""
+NEUTRAL = "neutral"
+"""The class that intensity is measured from."""
 
-LEVELS = {"low": 0.0, "medium": 1.0, "high": 2.0, "normal": 0.0, "strong": 1.0}
-"""Acted levels of intensity, as CREMA-D and RAVDESS name them, in their order."""
+TAILS = (1.0, 99.0)
+"""Percentiles that become 0 and 1."""
+
+ACTED = {"low": 0.0, "medium": 1.0, "high": 2.0, "normal": 0.0, "strong": 1.0}
+"""Acted intensities, as CREMA-D and RAVDESS name them, as numbers that rise."""
 
 _SILENCE = 1e-10  # mean square of -100 dB
 _WINDOWS_TOGETHER = 64
 
 
-def levels(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:
+def loudness(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:
     """Returns the level of each frame in dB against full scale, ``(T,)``, at least -100.
 
-    Args:
-        samples: ``(S,)``.
-        front_end: whose frames; of kind ``"logmel"``, so centred on multiples of the hop.
+    Frames are those of a front end of kind ``"logmel"``, which are centred on multiples of its hop.
     """
     left = front_end.window // 2
     squares = np.concatenate([[0.0], np.cumsum(np.asarray(samples, np.float64) ** 2)])
@@ -33,27 +35,34 @@ def levels(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.floa
     return np.asarray(10 * np.log10(np.maximum(power, _SILENCE)), np.float32)
 
 
-def squeezed(
-    values: NDArray[np.floating], corpora: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], dict[int, tuple[float, float]]]:
-    """Brings the frames of each corpus to 0 to 1: its 1st percentile becomes 0, its 99th 1, the rest between.
+def scaled(
+    values: NDArray[np.floating], reference: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], tuple[float, float]]:
+    """Scales values so that the 1st percentile of a reference becomes 0 and its 99th 1; returns these too.
 
-    Args:
-        values: of all frames, ``(M,)``.
-        corpora: number of the corpus of each, ``(M,)``.
+    Values beyond are clipped, so that neither a click nor digital silence decides on the scale.
+    """
+    low, high = (float(end) for end in np.percentile(reference, TAILS))
+    return ((values - low) / max(high - low, 1e-9)).clip(0, 1), (low, high)
+
+
+def scaled_by_corpus(
+    curves: Sequence[NDArray[np.float32]], corpora: Iterable[str]
+) -> tuple[NDArray[np.float32], dict[str, tuple[float, float]]]:
+    """Scales the curves of each corpus by the percentiles of its frames, see :func:`scaled`.
 
     Returns:
-        The new values, and by corpus what became 0 and what 1. A corpus that is the same throughout becomes
-        0.
+        All values one after another, and by corpus what became 0 and what 1. A corpus that is constant
+        becomes 0.
     """
-    out = np.zeros(len(values), np.float32)
+    names, numbers = np.unique(list(corpora), return_inverse=True)
+    values = np.concatenate(curves)
+    corpus = np.repeat(numbers, [len(curve) for curve in curves])
     ends = {}
-    for corpus in np.unique(corpora).tolist():
-        own = corpora == corpus
-        low, high = (float(end) for end in np.percentile(values[own], TAILS))
-        out[own] = ((values[own] - low) / max(high - low, 1e-9)).clip(0, 1)
-        ends[corpus] = (low, high)
-    return out, ends
+    for number, name in enumerate(names.tolist()):
+        own = corpus == number
+        values[own], ends[name] = scaled(values[own], values[own])
+    return values, ends
 
 
 def window_starts(samples: int, window: int, hop: int) -> NDArray[np.int64]:
@@ -63,20 +72,13 @@ def window_starts(samples: int, window: int, hop: int) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def away_from(
+def distance_from_class(
     classifier: EmotionClassifier, label: int, samples: NDArray[np.float32], window: int, hop: int
 ) -> NDArray[np.float32]:
-    """Follows one minus the probability of a class through an utterance, ``(T,)``, a value a hop.
+    """Returns one minus the probability of a class for windows of an utterance, ``(T,)``, a value a hop.
 
-    The probability is that of a window, which is said of its middle; between middles lie straight lines.
-    An utterance shorter than a window is one window.
-
-    Args:
-        classifier: in evaluation mode.
-        label: number of the class.
-        samples: ``(S,)`` at 16 kHz.
-        window: samples of a window.
-        hop: samples from one to the next, and between the values that come out.
+    The value of a window, which is ``window`` samples long or the whole of a shorter utterance, stands at its
+    middle; between middles it is interpolated. The classifier must be in evaluation mode.
     """
     size = min(window, len(samples))
     starts = window_starts(len(samples), size, hop)
@@ -84,27 +86,20 @@ def away_from(
     for part in np.array_split(starts, -(-len(starts) // _WINDOWS_TOGETHER)):
         waveforms = torch.from_numpy(np.stack([samples[start : start + size] for start in part.tolist()]))
         lengths = torch.full((len(part),), size)
-        vectors: Tensor = classifier.embed(*classifier.front_end(waveforms, lengths))
+        vectors = classifier.embed(*classifier.front_end(waveforms, lengths))
         found.append(1 - classifier.probabilities(vectors)[:, label].numpy())
     middles = (np.arange(max(1, round(len(samples) / hop))) + 0.5) * hop
     return np.asarray(np.interp(middles, starts + size / 2, np.concatenate(found)), np.float32)
 
 
-def level_numbers(values: list[object]) -> NDArray[np.float64] | None:
-    """Returns acted levels as numbers that rise with intensity, ``(N,)``, NaN for none.
+def acted_intensities(values: Iterable[object]) -> NDArray[np.float64] | None:
+    """Returns words of :data:`ACTED`, or numbers, as numbers ``(N,)``, NaN for none.
 
-    Args:
-        values: as the manifest has them: words of :data:`LEVELS`, or numbers.
-
-    Returns:
-        None where there is none, or one that is neither.
+    None where there is not one, or where one is neither.
     """
-    out = np.full(len(values), np.nan)
-    for place, value in enumerate(values):
-        if value is None or value != value:
-            continue
-        try:
-            out[place] = LEVELS[str(value)] if str(value) in LEVELS else float(str(value))
-        except ValueError:
-            return None
-    return out if np.isfinite(out).any() else None
+    known = [value if value is not None and value == value else "nan" for value in values]
+    try:
+        found = np.array([float(ACTED.get(str(value), str(value))) for value in known], np.float64)
+    except ValueError:
+        return None
+    return found if np.isfinite(found).any() else None

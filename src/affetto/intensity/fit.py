@@ -1,4 +1,4 @@
-"""Fits a network that reads strength of emotion frame by frame: rankers make its targets, dev chooses."""
+"""Trains networks for intensity: rankers make the targets of utterances, dev speakers choose."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,19 +7,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.config import Settings
-from affetto.data import LengthBuckets, Loader
+from affetto.data import FeatureCache, LengthBuckets, Loader, Store
 from affetto.errors import ManifestError
-from affetto.intensity.curves import TAILS
-from affetto.intensity.folder import FOLDER, NEUTRAL, load_strength, save_strength
-from affetto.intensity.network import StrengthNet, StrengthSettings
-from affetto.intensity.objective import LearnStrength, StrengthLossSettings
+from affetto.intensity.curves import NEUTRAL, scaled
+from affetto.intensity.network import (
+    FOLDER,
+    IntensityLossSettings,
+    IntensityObjective,
+    StrengthNet,
+    StrengthNetSettings,
+    load_strength_net,
+    save_strength_net,
+)
 from affetto.intensity.ranker import fit_ranker, order_by_speaker
-from affetto.intensity.reading import read_strengths, reading
+from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import FunctionalsSettings, build_embedder
+from affetto.models.encoder import frame_mask
 from affetto.progress import progress
 from affetto.runs import RunFolder
 from affetto.training import TrainSettings, fit, make_accelerator, seed_everything
@@ -27,18 +35,21 @@ from affetto.training import TrainSettings, fit, make_accelerator, seed_everythi
 COSTS = (1.0, 10.0, 100.0, 1000.0)
 """Costs of the rankers that dev chooses from."""
 
+_QUIET, _MIDDLE = -14.0, -7.0  # log-mel of near silence, and of speech on average, as networks expect it
+_PAUSE = 25 * np.log(10) / 10  # 25 dB below the loudest frame of an utterance
+
 
 class RankerSettings(Settings):
     """How intensity is learned from emotion labels.
 
     Attributes:
-        functionals: what the linear rankers look at.
-        centre: take each speaker's mean away first, from what rankers and network look at; it is that of
-            all the speaker's utterances, and needs no labels.
+        functionals: features of the linear rankers.
+        centre: subtract each speaker's mean first, over all utterances of the speaker, from what rankers and
+            network read.
         similar: weight of similar pairs against ordered ones.
-        network: the network that follows them frame by frame.
+        network: the network that predicts intensity frame by frame.
         loss: weights of its losses.
-        augment: what is done to its log-mel frames in training.
+        augment: of its log-mel frames in training.
         train: the loop.
         seed: of everything random.
     """
@@ -46,8 +57,8 @@ class RankerSettings(Settings):
     functionals: FunctionalsSettings = FunctionalsSettings()
     centre: bool = True
     similar: float = Field(1.0, ge=0)
-    network: StrengthSettings = StrengthSettings()
-    loss: StrengthLossSettings = StrengthLossSettings()
+    network: StrengthNetSettings = StrengthNetSettings()
+    loss: IntensityLossSettings = IntensityLossSettings()
     augment: AugmentConfig = AugmentConfig(
         gain_db=6.0,
         speed=(0.9, 1.1),
@@ -60,15 +71,11 @@ class RankerSettings(Settings):
     seed: int = 0
 
 
-class Labelled(NamedTuple):
-    """The rows of one fold that labels are read of.
+class FoldLabels(NamedTuple):
+    """What one fold may learn from: rows to train and to choose on, and their labels.
 
-    Attributes:
-        train: rows to learn from.
-        dev: rows to choose on.
-        truth: class of every utterance, ``(N,)``, -1 where it is not to be known.
-        labels: the K classes.
-        speakers: number of the speaker of every utterance, ``(N,)``.
+    ``truth`` is the class of every utterance, ``(N,)``, -1 where it must not be known; ``labels`` are the K
+    classes; ``speakers`` is the number of every utterance's speaker, ``(N,)``.
     """
 
     train: NDArray[np.int64]
@@ -82,13 +89,14 @@ class Labelled(NamedTuple):
         """The number of the neutral class."""
         return self.labels.index(NEUTRAL)
 
+    def dev_orders(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Returns how often dev lies above neutral, ``(S, K)``, from a value for each of its rows."""
+        dev = self.dev
+        return order_by_speaker(values, self.speakers[dev], self.truth[dev], self.neutral, len(self.labels))
+
 
 def check_labels(labels: Sequence[str], what: str) -> None:
-    """Checks that classes can be ranked.
-
-    Raises:
-        ManifestError: without neutral, or without anything else.
-    """
+    """Raises ManifestError for classes that cannot be ranked: without neutral, or without anything else."""
     if NEUTRAL not in labels or len(labels) < 2:
         raise ManifestError(
             f"{what} has the classes {', '.join(labels) or '(none)'}; intensity is how far speech lies above "
@@ -97,95 +105,133 @@ def check_labels(labels: Sequence[str], what: str) -> None:
         )
 
 
-def utterance_strengths(
-    recordings: Recordings, known: Labelled, settings: RankerSettings
+def utterance_intensities(
+    recordings: Recordings, known: FoldLabels, settings: RankerSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Ranks utterances by relative attributes, one ranker an emotion against neutral.
 
-    An emotional utterance has the score of its emotion's ranker, brought to 0 to 1 by the range over the
-    training utterances that are neutral or of that emotion; a neutral one the mean over all rankers.
+    The intensity of an emotional utterance is the score of its emotion's ranker, scaled by the training
+    utterances that are neutral or of that emotion; that of a neutral one is the mean over all rankers.
 
     Returns:
-        Strengths ``(N,)``, NaN outside training and dev, and what dev chose.
+        Intensities ``(N,)``, NaN outside training and dev, and what dev chose.
     """
     vectors = recordings.vectors(build_embedder(settings.functionals).eval()).double().numpy()
     if settings.centre:
-        counts = np.bincount(known.speakers)
-        sums = np.zeros((len(counts), vectors.shape[1]))
-        np.add.at(sums, known.speakers, vectors)
-        vectors = vectors - (sums / np.maximum(counts, 1)[:, None])[known.speakers]
-    train = known.train
+        vectors = vectors - _speaker_means(vectors, known.speakers)
+    train, truth = known.train, known.truth
     mean, deviation = vectors[train].mean(0), vectors[train].std(0)
-    # About as long as wide, whatever the number of columns, so that the costs mean the same.
+    # Vectors of length about 1, whatever the number of columns, so that the costs mean the same.
     vectors = (vectors - mean) / np.maximum(deviation, 1e-6) / np.sqrt(vectors.shape[1])
-    rows = np.concatenate([known.train, known.dev])
-    strengths = np.full(len(vectors), np.nan, np.float32)
-    of_neutral = []
-    choices: dict[str, Any] = {}
+    rows = np.concatenate([train, known.dev])
+    found = np.full(len(vectors), np.nan, np.float32)
+    of_neutral, choices = [], {}
     for number, label in enumerate(known.labels):
-        if number == known.neutral:
+        pair = train[np.isin(truth[train], (number, known.neutral))]
+        if number == known.neutral or (truth[pair] == known.neutral).all():
             continue
-        pair = train[np.isin(known.truth[train], (number, known.neutral))]
-        if (known.truth[pair] == known.neutral).all():
-            continue
-        direction, chosen = _best_ranker(vectors, pair, known, number, settings.similar)
-        choices[label] = chosen
+        direction, choices[label] = _best_ranker(vectors, pair, known, number, settings.similar)
         scores = vectors @ direction
-        low, high = np.percentile(scores[pair], TAILS)
-        scores = ((scores - low) / max(high - low, 1e-9)).clip(0, 1)
-        own = rows[known.truth[rows] == number]
-        strengths[own] = scores[own]
+        scores, _ = scaled(scores, scores[pair])
+        own = rows[truth[rows] == number]
+        found[own] = scores[own]
         of_neutral.append(scores)
-    calm = rows[known.truth[rows] == known.neutral]
+    calm = rows[truth[rows] == known.neutral]
     if not of_neutral or not np.isin(calm, train).any():
         raise ManifestError(
             f"the training part has no utterances of {NEUTRAL} and another emotion; choose another protocol"
         )
-    strengths[calm] = np.mean(of_neutral, axis=0)[calm]
-    return strengths, choices
+    found[calm] = np.mean(of_neutral, axis=0)[calm]
+    return found, choices
+
+
+def _speaker_means(vectors: NDArray[np.float64], speakers: NDArray[np.int64]) -> NDArray[np.float64]:
+    counts = np.bincount(speakers)
+    sums = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(sums, speakers, vectors)
+    return (sums / np.maximum(counts, 1)[:, None])[speakers]
 
 
 def _best_ranker(
-    vectors: NDArray[np.float64], pair: NDArray[np.int64], known: Labelled, number: int, similar: float
+    vectors: NDArray[np.float64], pair: NDArray[np.int64], known: FoldLabels, number: int, similar: float
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Fits a ranker with every cost, and keeps the one that orders dev best (the first, of equals)."""
     best, best_direction = {"dev_order": -1.0}, np.zeros(vectors.shape[1])
-    dev = known.dev
     for cost in COSTS:
-        direction = fit_ranker(
-            vectors[pair], known.speakers[pair], known.truth[pair] == number, cost, similar
-        )
-        shares = order_by_speaker(
-            vectors[dev] @ direction, known.speakers[dev], known.truth[dev], known.neutral, len(known.labels)
-        )[:, number]
+        more = known.truth[pair] == number
+        direction = fit_ranker(vectors[pair], known.speakers[pair], more, cost, similar)
+        shares = known.dev_orders(vectors[known.dev] @ direction)[:, number]
         order = float(np.nanmean(shares)) if np.isfinite(shares).any() else 0.0
         if order > best["dev_order"]:
             best, best_direction = {"dev_order": order, "cost": cost}, direction
     return best_direction, best
 
 
-def fit_strength(
-    recordings: Recordings, known: Labelled, settings: RankerSettings, run: RunFolder
+class SpokenMeanCentred:
+    """Log-mel frames minus each speaker's mean, moved to the level of average speech.
+
+    What a voice and its microphone always sound like is gone, loudness against the speaker's own stays.
+    Pauses do not count, frames 25 dB below the loudest of an utterance: corpora differ in how much silence
+    they leave around speech. ``speakers`` is the number of the speaker of each row.
+    """
+
+    def __init__(self, features: FeatureCache, speakers: NDArray[np.int64]) -> None:
+        self.features, self.speakers = features, speakers
+        count = int(speakers.max(initial=-1)) + 1
+        sums, frames = np.zeros((count, features.values.shape[1])), np.zeros((count, 1))
+        for row, speaker in enumerate(speakers.tolist()):
+            own = np.maximum(features[row], _QUIET)
+            loud = np.log(np.exp(own).sum(1))
+            spoken = loud >= loud.max() - _PAUSE
+            sums[speaker] += own[spoken].sum(0, dtype=np.float64)
+            frames[speaker] += spoken.sum()
+        means = sums / np.maximum(frames, 1) - _MIDDLE
+        self.means = torch.from_numpy(means.astype(np.float32))
+
+    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns frames ``(B, T, F)``, zero past their ends, and lengths ``(B,)``."""
+        values, lengths = self.features.stack(rows)
+        moved = values.clamp_min(_QUIET) - self.means[self.speakers[rows]][:, None]
+        return moved * frame_mask(lengths, values.shape[1]), lengths
+
+
+def network_input(
+    recordings: Recordings, network: StrengthNet, speakers: NDArray[np.int64], centre: bool
+) -> Store:
+    """Returns log-mel of a network's front end, with or without the speakers' means."""
+    features = recordings.features(network.front_end)
+    return SpokenMeanCentred(features, speakers) if centre else features
+
+
+def predict_curves(
+    recordings: Recordings, network: StrengthNet, store: Store, rows: NDArray[np.int64]
+) -> list[NDArray[np.float32]]:
+    """Returns the intensity of every frame of some utterances, ``(T,)`` each, in the order of the rows."""
+
+    def read(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        found = network(values, lengths)
+        return found.frames, found.lengths
+
+    lengths, device = recordings.waveforms.lengths[rows], next(network.parameters()).device
+    return list(run_over(read, store, rows, lengths, module=network, device=device))
+
+
+def fit_network(
+    recordings: Recordings, known: FoldLabels, settings: RankerSettings, run: RunFolder
 ) -> tuple[StrengthNet, dict[str, Any]]:
     """Fits the rankers and then the network; the epoch is the one that orders dev best.
 
-    Args:
-        recordings: all utterances, labelled or not.
-        known: who may be learned from.
-        settings: how.
-        run: folder for checkpoints and metrics; an unfinished training there goes on.
-
-    Returns:
-        The network in evaluation mode, and what dev chose.
+    An unfinished training in the run folder goes on. Returns the network in evaluation mode, and what dev
+    chose.
     """
-    strengths, choices = utterance_strengths(recordings, known, settings)
+    intensities, choices = utterance_intensities(recordings, known, settings)
     accelerator = make_accelerator(settings.train)
     seed_everything(settings.seed, accelerator.process_index)
     network = StrengthNet(settings.network, len(known.labels))
-    store = reading(recordings, network, known.speakers, settings.centre)
-    train = known.train[np.isfinite(strengths[known.train])]
+    store = network_input(recordings, network, known.speakers, settings.centre)
+    train = known.train[np.isfinite(intensities[known.train])]
     columns = {
-        "strength": torch.from_numpy(np.nan_to_num(strengths)),
+        "intensity": torch.from_numpy(np.nan_to_num(intensities)),
         "label": torch.from_numpy(known.truth.clip(0)),
     }
     buckets = LengthBuckets(
@@ -195,56 +241,42 @@ def fit_strength(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    loader = Loader(buckets, [store], train, columns)
-    dev = known.dev
 
     def dev_order(epoch: int) -> float | None:
-        means = np.array([curve.mean() for curve in read_strengths(recordings, network, store, dev)])
-        shares = order_by_speaker(
-            means, known.speakers[dev], known.truth[dev], known.neutral, len(known.labels)
-        )
+        curves = predict_curves(recordings, network, store, known.dev)
+        shares = known.dev_orders(np.array([curve.mean() for curve in curves]))
         return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
 
     history = fit(
-        LearnStrength(network, settings.loss, settings.augment),
-        loader,
+        IntensityObjective(network, settings.loss, settings.augment),
+        Loader(buckets, [store], train, columns),
         settings.train,
         run,
         dev_order,
         accelerator,
     )
     best = max(history, key=lambda row: -1.0 if row["score"] is None else row["score"])
-    network.cpu().eval()
-    return network, {"rankers": choices, "epoch": best["epoch"], "dev_order": best["score"]}
+    return network.cpu().eval(), {"rankers": choices, "epoch": best["epoch"], "dev_order": best["score"]}
 
 
 def fit_folds(
     recordings: Recordings,
-    folds: dict[int, Labelled],
+    folds: dict[int, FoldLabels],
     settings: RankerSettings,
     run: RunFolder,
-    config: dict[int, dict[str, Any]],
+    configs: dict[int, dict[str, Any]],
 ) -> dict[int, tuple[StrengthNet, dict[str, Any]]]:
-    """Fits a network a fold, or takes what an earlier call of the same run left.
+    """Fits a network a fold into ``RUN/fold-F/strength``, or loads what an earlier call of the run left.
 
-    Args:
-        recordings: all utterances.
-        folds: who may be learned from, by fold.
-        settings: how.
-        run: the run; networks go to ``RUN/fold-F/strength``.
-        config: what each folder remembers.
-
-    Returns:
-        Each network with the config of its folder, by fold.
+    Returns each network with the config of its folder, which holds what ``configs`` says of the fold.
     """
     networks = {}
     for number, known in progress(folds.items(), "intensity", total=len(folds)):
         folder = RunFolder(run / f"fold-{number}")
         if not folder.done:
-            network, choices = fit_strength(recordings, known, settings, folder)
-            save_strength(
-                folder / FOLDER, network, {**config[number], "centre": settings.centre, "choices": choices}
-            )
+            network, choices = fit_network(recordings, known, settings, folder)
+            config = {**configs[number], "centre": settings.centre, "choices": choices}
+            save_strength_net(folder / FOLDER, network, config)
             folder.finish()
-        networks[number] = load_strength(folder / FOLDER)
+        networks[number] = load_strength_net(folder / FOLDER)
     return networks

@@ -1,6 +1,9 @@
-"""How strong an emotion is, frame by frame: convolutions and a recurrent layer on stacked log-mel frames."""
+"""StrengthNet: intensity frame by frame from stacked log-mel frames; its losses and its folder."""
 
-from typing import NamedTuple
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -8,19 +11,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affetto.config import Settings
+from affetto._version import __version__
+from affetto.augment import AugmentConfig, spec_augment
+from affetto.augment_features import augment_spectra
+from affetto.config import Settings, build
+from affetto.data import Batch
+from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
+from affetto.intensity.curves import NEUTRAL
+from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights, weights_sha256
 from affetto.models.context import Context
-from affetto.models.encoder import frame_mask, normalise_logmel
+from affetto.models.encoder import frame_mask, normalise_logmel, stacked
 from affetto.models.pooling import MeanPooling
+from affetto.objectives.objective import Objective, mean_over_processes, new_generator
+from affetto.runs import write_text
+
+FOLDER = "strength"
 
 
-class StrengthSettings(Settings):
+class StrengthNetSettings(Settings):
     """Shape of :class:`StrengthNet`.
 
     Attributes:
         bins: mel bands of the front end.
-        stack: log-mel frames of 10 ms laid side by side to one frame of the network.
+        stack: log-mel frames of 10 ms that are concatenated to one frame of the network.
         width: channels of the convolutions.
         blocks: residual blocks over time.
         hidden: units of the recurrent layer, in each direction.
@@ -35,11 +49,11 @@ class StrengthSettings(Settings):
     dropout: float = Field(0.2, ge=0, lt=1)
 
 
-class Strengths(NamedTuple):
-    """What :class:`StrengthNet` says.
+class NetIntensities(NamedTuple):
+    """Output of :class:`StrengthNet`.
 
     Attributes:
-        frames: strength of each frame, 0 to 1, ``(B, T)``; zero past each length.
+        frames: intensity of each frame, 0 to 1, ``(B, T)``; zero past each length.
         lengths: valid frames, ``(B,)``.
         utterances: mean over each utterance's frames, ``(B,)``.
         emotions: scores of the classes, ``(B, K)``.
@@ -52,19 +66,15 @@ class Strengths(NamedTuple):
 
 
 class StrengthNet(nn.Module):
-    """Strength of emotion, a value a frame, and the emotion of the utterance.
+    """Intensity, a value a frame, and the emotion of the utterance, one of ``classes`` with neutral.
 
     After StrengthNet (Liu et al. 2022, arXiv 2206.07229, and its published code): convolutions, a recurrent
     layer in both directions, two heads. Unlike there, frames are stacked first, convolutions run over time
-    alone, and strength passes a sigmoid, since its targets lie between 0 and 1; all of it to be cheap. Every
-    norm looks at one frame alone, so that neither padding nor batch mates change an answer.
-
-    Args:
-        settings: the shape.
-        classes: K, emotions of the second head, neutral included.
+    alone, and intensity passes a sigmoid, since its targets lie between 0 and 1; all of it to be cheap. Every
+    norm looks at one frame alone, so that neither padding nor the rest of a batch changes an answer.
     """
 
-    def __init__(self, settings: StrengthSettings, classes: int) -> None:
+    def __init__(self, settings: StrengthNetSettings, classes: int) -> None:
         super().__init__()
         self.settings = settings
         self.front_end = FrontEnd(kind="logmel", bins=settings.bins)
@@ -82,13 +92,9 @@ class StrengthNet(nn.Module):
         """Step between the frames that come out."""
         return self.settings.stack * self.front_end.hop_seconds
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Strengths:
+    def forward(self, features: Tensor, lengths: Tensor) -> NetIntensities:
         """Reads log-mel ``features (B, T, F)`` of valid ``lengths (B,)``; ``T' = ceil(T / stack)``."""
-        stack = self.settings.stack
-        values = normalise_logmel(features) * frame_mask(lengths, features.shape[1])
-        values = F.pad(values, (0, 0, 0, -values.shape[1] % stack))
-        values = values.reshape(len(values), -1, stack * values.shape[2])
-        lengths = torch.div(lengths + stack - 1, stack, rounding_mode="floor")
+        values, lengths = stacked(normalise_logmel(features), lengths, self.settings.stack)
         mask = frame_mask(lengths, values.shape[1])
         frames = F.gelu(self.input_norm(self.input(values))) * mask
         for block in self.blocks:
@@ -98,6 +104,125 @@ class StrengthNet(nn.Module):
         )
         hidden = pad_packed_sequence(self.recurrent(packed)[0], True, total_length=values.shape[1])[0]
         hidden = self.dropout(hidden)
-        strength = torch.sigmoid(self.strength(hidden)) * mask
-        mean = strength.sum((1, 2)) / lengths
-        return Strengths(strength.squeeze(2), lengths, mean, self.emotion(self.pooling(hidden, lengths)))
+        intensity = torch.sigmoid(self.strength(hidden)) * mask
+        mean = intensity.sum((1, 2)) / lengths
+        return NetIntensities(
+            intensity.squeeze(2), lengths, mean, self.emotion(self.pooling(hidden, lengths))
+        )
+
+
+class IntensityLossSettings(Settings):
+    """Weights of the three losses.
+
+    Attributes:
+        utterance: absolute error of an utterance's mean.
+        frame: absolute error of its frames, each against the intensity of the utterance.
+        emotion: cross-entropy of the emotion.
+    """
+
+    utterance: float = Field(1.0, ge=0)
+    frame: float = Field(1.0, ge=0)
+    emotion: float = Field(1.0, ge=0)
+
+
+class IntensityObjective(Objective):
+    """The losses of StrengthNet: absolute errors of utterances and frames, cross-entropy of the emotion.
+
+    The intensity of a frame is not known: its target is that of the whole utterance, so that frames differ
+    only as far as the network finds intensity in some and not in others. A batch holds log-mel frames and the
+    columns ``intensity (B,)``, 0 to 1, and ``label (B,)``; frames are augmented in training.
+    """
+
+    def __init__(
+        self, network: StrengthNet, settings: IntensityLossSettings, augment: AugmentConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.needs = {"intensity": "annotate intensity", "label": "scan"}
+        self.weights = settings.model_dump()
+        self.network = network
+        self.augment = augment or AugmentConfig()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns ``utterance``, ``frame`` and ``emotion``, each a mean over the batch of all processes."""
+        values, lengths = batch.values, batch.lengths
+        if self.training:
+            generator = new_generator()
+            front_end = self.network.front_end
+            values, lengths = augment_spectra(values, lengths, self.augment, front_end, generator)
+            values = spec_augment(values, lengths, self.augment, generator)
+        found = self.network(values, lengths)
+        target = batch.columns["intensity"]
+        mask = frame_mask(found.lengths, found.frames.shape[1]).squeeze(2)
+        errors = (found.frames - target[:, None]).abs() * mask
+        count = torch.as_tensor(float(len(target)), device=target.device)
+        wrong = F.cross_entropy(found.emotions.float(), batch.columns["label"], reduction="sum")
+        return {
+            "utterance": mean_over_processes((found.utterances - target).abs().sum(), count),
+            "frame": mean_over_processes(errors.sum(), mask.sum()),
+            "emotion": mean_over_processes(wrong, count),
+        }
+
+
+def save_strength_net(folder: Path, network: StrengthNet, config: dict[str, Any]) -> None:
+    """Writes weights, config and model card."""
+    seen = config["speakers_seen"]
+    full = {
+        "class": StrengthNet.__name__,
+        "affetto_version": __version__,
+        "network": network.settings.model_dump(mode="json"),
+        "front_end": network.front_end.model_dump(mode="json"),
+        **config,
+    }
+    save_weights(folder, network, full)
+    card = (
+        f"# Emotional intensity, by affetto {__version__}\n\n"
+        f"Predicts for every {1000 * network.hop_seconds:g} ms of speech how far it lies above {NEUTRAL}, "
+        f"from 0 to 1. Trained on the labels {', '.join(config['labels'])} of {len(seen['with_labels'])} "
+        "speakers, whose names are in config.json: its curves of these speakers are no test.\n\n"
+        "Use it: `affetto annotate intensity MANIFEST --model THIS_FOLDER -o RUN`.\n"
+    )
+    write_text(folder / "README.md", card)
+
+
+def load_strength_net(folder: Path) -> tuple[StrengthNet, dict[str, Any]]:
+    """Returns the network of a folder, and its ``config.json``.
+
+    Raises:
+        CheckpointError: for a missing or foreign config, and for weights that do not fit it exactly.
+    """
+    config = read_config(folder)
+    if config.get("class") != StrengthNet.__name__:
+        raise CheckpointError(
+            f"{folder / CONFIG} is of the class {config.get('class')!r}, not {StrengthNet.__name__}; name a "
+            f"folder {FOLDER} that affetto annotate intensity wrote"
+        )
+    try:
+        network = StrengthNet(build(StrengthNetSettings, config["network"]), len(config["labels"]))
+        config["speakers_seen"]["with_labels"], config["protocol"], config["centre"]
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no such network: {error}") from error
+    load_weights(folder, network)
+    return network.eval().requires_grad_(False), config
+
+
+def find_strength_net(path: str | Path) -> Path:
+    """Returns the network's folder that ``path`` is, or the only one of a run.
+
+    Raises:
+        CheckpointError: when there is none, or one a fold.
+    """
+    path = Path(path)
+    if (path / WEIGHTS).exists():
+        return path
+    found = [file.parent for file in sorted(path.glob(f"fold-*/{FOLDER}/{CONFIG}"))]
+    if len(found) != 1:
+        there = (
+            f"it holds {', '.join(map(str, found))}: name one of these" if found else "there is none in it"
+        )
+        raise CheckpointError(f"{path} is no folder of one strength network; {there}")
+    return found[0]
+
+
+def networks_sha256(networks: Iterable[nn.Module]) -> str:
+    """Returns one hash over the weights of several networks."""
+    return hashlib.sha256("".join(map(weights_sha256, networks)).encode()).hexdigest()

@@ -1,9 +1,11 @@
-"""What curves of intensity are worth: do they order what labels order, and is it more than loudness?"""
+"""How good curves of intensity are: do they order what labels order, and are they more than loudness?"""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -11,48 +13,30 @@ from affetto.audio import SAMPLE_RATE
 from affetto.corpora.curves import aligned
 from affetto.evaluation.bootstrap import Interval, speaker_mean
 from affetto.features import FrontEnd
-from affetto.intensity.curves import levels
-from affetto.intensity.folder import NEUTRAL
+from affetto.intensity.curves import NEUTRAL, loudness
 from affetto.intensity.ranker import order_by_speaker, order_share
 from affetto.material.recordings import Recordings
 
-CHANCE = 0.5
 ALL = "all"
-
-
-class Measured(NamedTuple):
-    """One figure an utterance, ``(N,)`` each, by which intensity is held against something.
-
-    Attributes:
-        intensity: mean of the curve.
-        loudness: root mean square of the recording in dB.
-        duration: in seconds.
-        tracks: correlation of the curve with the level of its frames, NaN where either stands still.
-        spread: variance of the curve.
-    """
-
-    intensity: NDArray[np.float64]
-    loudness: NDArray[np.float64]
-    duration: NDArray[np.float64]
-    tracks: NDArray[np.float64]
-    spread: NDArray[np.float64]
+MEASURES = ("intensity", "loudness", "duration")
+"""What utterances are ranked by: the mean of the curve, the root mean square in dB, the seconds."""
 
 
 class Quality(NamedTuple):
-    """What was found among the utterances that test something.
+    """Measures over the utterances that test something, with 95 % intervals over their speakers.
 
     Attributes:
         utterances: how many.
         speakers: of how many speakers.
-        order: by emotion, and over all: the share of pairs of an emotional and a neutral utterance of a
-            speaker that come in this order, by what is ranked by: intensity, loudness, duration.
+        order: share of pairs of an emotional and a neutral utterance of a speaker in this order, by measure
+            and by emotion or over all.
         means: mean intensity by emotion.
-        levels: the share of pairs of two acted levels of a speaker, an emotion and a sentence that come in
-            order, by pair of levels and over all, ranked by the same.
-        level_correlation: Spearman's, within speakers, of intensity and level.
-        correlations: Spearman's, within speakers, of intensity with loudness and duration; and by frame the
-            correlation with level.
-        within: the share of a speaker's variance, over frames, that lies within utterances.
+        levels: share of pairs of two acted intensities of a speaker, an emotion and a sentence in order, by
+            measure and by pair or over all.
+        level_correlation: Spearman's, within speakers, of intensity and acted intensity.
+        correlations: Spearman's, within speakers, of intensity with loudness and duration; and Pearson's,
+            within utterances, of the curve with the level of its frames.
+        within: share of a speaker's variance, over frames, that lies within utterances.
     """
 
     utterances: int
@@ -77,158 +61,107 @@ class Quality(NamedTuple):
         return {name: plain(value) for name, value in self._asdict().items()}
 
 
-def measure(recordings: Recordings, curves: Sequence[NDArray[np.float32]], hop_seconds: float) -> Measured:
-    """Measures every utterance once."""
+def measure(
+    recordings: Recordings, curves: Sequence[NDArray[np.float32]], hop_seconds: float
+) -> pd.DataFrame:
+    """Returns :data:`MEASURES` of every utterance, the variance of its curve (``spread``), and ``tracks``.
+
+    ``tracks`` is the correlation of the curve with the level of its frames, NaN where either is constant.
+    """
     front_end = FrontEnd()
     rows = []
     for row, curve in enumerate(curves):
         samples = recordings.waveforms[row]
-        level = levels(samples, front_end)
-        loud = aligned(level, front_end.hop_seconds, len(curve), hop_seconds)
-        still = min(float(np.ptp(curve)), float(np.ptp(loud))) < 1e-6
-        tracks = np.nan if still else float(np.corrcoef(curve, loud)[0, 1])
+        loud = aligned(loudness(samples, front_end), front_end.hop_seconds, len(curve), hop_seconds)
+        constant = min(float(np.ptp(curve)), float(np.ptp(loud))) < 1e-6
+        tracks = np.nan if constant else float(np.corrcoef(curve, loud)[0, 1])
         power = max(float(np.mean(np.square(samples, dtype=np.float64))), 1e-10)
-        rows.append(
-            (
-                float(curve.mean()),
-                10 * np.log10(power),
-                len(samples) / SAMPLE_RATE,
-                tracks,
-                float(curve.var()),
-            )
-        )
-    return Measured(*np.array(rows, np.float64).reshape(-1, 5).T)
+        level = 10 * np.log10(power)
+        rows.append((float(curve.mean()), level, len(samples) / SAMPLE_RATE, float(curve.var()), tracks))
+    return pd.DataFrame(rows, columns=[*MEASURES, "spread", "tracks"], dtype=np.float64)
 
 
-def judge(
-    measured: Measured,
-    tested: NDArray[np.bool_],
-    speakers: NDArray[np.int64],
-    truth: NDArray[np.int64],
-    labels: Sequence[str],
-    acted: NDArray[np.float64] | None,
-    sentences: NDArray[np.int64],
-) -> Quality:
-    """Judges curves on the utterances that test something.
+def judge(table: pd.DataFrame) -> Quality:
+    """Judges curves on utterances of speakers whose labels were not seen.
 
     Args:
-        measured: of all N utterances.
-        tested: of whose speakers no label was seen, ``(N,)``.
-        speakers: number of the speaker of each, ``(N,)``.
-        truth: number of the emotion of each, ``(N,)``; -1 for none.
-        labels: the K emotions.
-        acted: level of each, ``(N,)``, NaN for none; None where the manifest has none.
-        sentences: number of what is said, ``(N,)``; -1 where unknown.
+        table: the columns of :func:`measure`, ``speaker``, ``emotion`` and ``text`` (missing where unknown),
+            and ``acted``: the acted intensity as a number, NaN for none.
     """
-    by = {name: getattr(measured, name)[tested] for name in ("intensity", "loudness", "duration")}
-    speakers = np.unique(speakers[tested], return_inverse=True)[1]
-    truth, sentences = truth[tested], sentences[tested]
-    order: dict[str, dict[str, Interval]] = {}
-    if NEUTRAL in labels:
-        neutral = list(labels).index(NEUTRAL)
-        for name, values in by.items():
-            shares = order_by_speaker(values, speakers, truth, neutral, len(labels))
-            own = {label: speaker_mean(shares[:, number]) for number, label in enumerate(labels)}
-            known = {label: found for label, found in own.items() if found.value == found.value}
-            if known:
-                order[name] = {ALL: speaker_mean(_row_means(shares)), **known}
-    means = {
-        label: float(by["intensity"][truth == number].mean())
-        for number, label in enumerate(labels)
-        if (truth == number).any()
-    }
-    found_levels: dict[str, dict[str, Interval]] = {}
-    correlation = None
-    if acted is not None:
-        groups = np.unique(np.stack([speakers, truth, sentences]), axis=1, return_inverse=True)[1].reshape(-1)
-        acted = acted[tested]
-        for name, values in by.items():
-            if pairs := _level_pairs(values, acted, groups, speakers):
-                found_levels[name] = pairs
-        if found_levels:
-            correlation = _level_correlation(by["intensity"], acted, groups, speakers)
+    table = table.assign(speaker=pd.factorize(table["speaker"])[0])
+    speakers = table.groupby("speaker")
+    spread = speakers["spread"].mean()
+    variance = spread + speakers["intensity"].var(ddof=0)
+    levels = _level_pairs(table)
     correlations = {
-        f"{name}, by utterance": _within(by["intensity"], by[name], speakers)
-        for name in ("loudness", "duration")
+        f"{name}, by utterance": _correlation(table, "intensity", name) for name in ("loudness", "duration")
     }
-    tracks = measured.tracks[tested]
-    correlations["loudness, by frame"] = speaker_mean(
-        np.array([_mean(tracks[speakers == speaker]) for speaker in np.unique(speakers)])
-    )
-    spread, inside = measured.spread[tested], []
-    for speaker in np.unique(speakers):
-        own = speakers == speaker
-        all_of_it = float(spread[own].mean() + by["intensity"][own].var())
-        inside.append(float(spread[own].mean()) / all_of_it if all_of_it else np.nan)
     return Quality(
-        int(tested.sum()),
-        len(inside),
-        order,
-        means,
-        found_levels,
-        correlation,
-        correlations,
-        speaker_mean(np.array(inside, np.float64)),
+        len(table),
+        len(speakers),
+        _order(table),
+        {str(name): float(value) for name, value in table.groupby("emotion")["intensity"].mean().items()},
+        levels,
+        _level_correlation(table) if levels else None,
+        {**correlations, "loudness, by frame": _over(speakers["tracks"].mean())},
+        _over(spread / variance.where(variance > 0)),
     )
 
 
-def _level_pairs(
-    values: NDArray[np.float64],
-    acted: NDArray[np.float64],
-    groups: NDArray[np.int64],
-    speakers: NDArray[np.int64],
-) -> dict[str, Interval]:
-    """Returns how often the higher of two levels comes out higher, by pair of levels, over speakers."""
-    steps = np.unique(acted[np.isfinite(acted)]).tolist()
-    pairs = [(low, high) for place, low in enumerate(steps) for high in steps[place + 1 :]]
-    shares = np.full((int(speakers.max(initial=-1)) + 1, len(pairs)), np.nan)
-    for speaker in range(len(shares)):
-        own = np.flatnonzero((speakers == speaker) & np.isfinite(acted))
-        for column, (low, high) in enumerate(pairs):
-            found = [
-                order_share(values[part[acted[part] == high]], values[part[acted[part] == low]])
-                for group in np.unique(groups[own])
-                for part in [own[groups[own] == group]]
-            ]
-            shares[speaker, column] = _mean(np.array(found))
-    if not np.isfinite(shares).any():
+def _order(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
+    labels = sorted(table["emotion"].dropna().unique())
+    if NEUTRAL not in labels:
         return {}
-    named = {f"{low:g} < {high:g}": speaker_mean(shares[:, at]) for at, (low, high) in enumerate(pairs)}
-    return {ALL: speaker_mean(_row_means(shares)), **named}
+    truth = np.asarray(pd.Categorical(table["emotion"], labels).codes, np.int64)
+    found = {}
+    for name in MEASURES:
+        values, speakers = table[name].to_numpy(), table["speaker"].to_numpy()
+        shares = order_by_speaker(values, speakers, truth, labels.index(NEUTRAL), len(labels))
+        found[name] = _with_all(pd.DataFrame(shares, columns=labels))
+    return {name: own for name, own in found.items() if len(own) > 1}
 
 
-def _level_correlation(
-    values: NDArray[np.float64],
-    acted: NDArray[np.float64],
-    groups: NDArray[np.int64],
-    speakers: NDArray[np.int64],
-) -> Interval:
-    """Spearman's correlation with the level in each speaker, the mean of each group taken away first."""
-    there = np.isfinite(acted)
-    several = np.array([len(np.unique(acted[there & (groups == group)])) > 1 for group in groups])
-    used = there & several
-    left, right = values.copy(), acted.copy()
-    for group in np.unique(groups[used]):
-        own = used & (groups == group)
-        left[own] -= left[own].mean()
-        right[own] -= right[own].mean()
-    return _within(left[used], right[used], speakers[used])
+def _level_pairs(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
+    """Returns how often the higher of two acted intensities comes out higher, by measure and pair."""
+    known = table[np.isfinite(table["acted"])]
+    pairs = list(combinations(sorted(known["acted"].unique()), 2))
+    found = {}
+    for name in MEASURES:
+        shares = []
+        for (speaker, *_), own in known.groupby(["speaker", "emotion", "text"], dropna=False):
+            acted, values = own["acted"].to_numpy(), own[name].to_numpy()
+            each = [order_share(values[acted == high], values[acted == low]) for low, high in pairs]
+            shares.append([speaker, *each])
+        names = [f"{low:g} < {high:g}" for low, high in pairs]
+        by_speaker = pd.DataFrame(shares, columns=["speaker", *names]).groupby("speaker").mean()
+        if by_speaker.notna().any(axis=None):
+            found[name] = _with_all(by_speaker)
+    return found
 
 
-def _within(left: NDArray[np.float64], right: NDArray[np.float64], speakers: NDArray[np.int64]) -> Interval:
+def _level_correlation(table: pd.DataFrame) -> Interval:
+    """Correlates intensity with acted intensity, the mean of each emotion and sentence subtracted."""
+    known = table[np.isfinite(table["acted"])]
+    groups = known.groupby(["speaker", "emotion", "text"], dropna=False)
+    names = ["intensity", "acted"]
+    centred = known.assign(**{name: known[name] - groups[name].transform("mean") for name in names})
+    return _correlation(centred[groups["acted"].transform("nunique") > 1], *names)
+
+
+def _correlation(table: pd.DataFrame, left: str, right: str) -> Interval:
     """Averages Spearman's correlation within each speaker over the speakers."""
-    found = []
-    for speaker in np.unique(speakers):
-        own = speakers == speaker
-        varied = own.sum() > 2 and np.ptp(left[own]) > 0 and np.ptp(right[own]) > 0
-        found.append(float(spearmanr(left[own], right[own]).statistic) if varied else np.nan)
-    return speaker_mean(np.array(found, np.float64))
+    found = {}
+    for speaker, own in table.groupby("speaker"):
+        varied = len(own) > 2 and np.ptp(own[left]) > 0 and np.ptp(own[right]) > 0
+        found[speaker] = float(spearmanr(own[left], own[right]).statistic) if varied else np.nan
+    return _over(pd.Series(found, dtype=np.float64))
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _over(by_speaker: pd.Series) -> Interval:
+    return speaker_mean(by_speaker.to_numpy(np.float64))
 
 
-def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([_mean(row) for row in values])
+def _with_all(by_speaker: pd.DataFrame) -> dict[str, Interval]:
+    """Averages columns over speakers, and first the mean of each speaker's; empty columns are left out."""
+    known = by_speaker.dropna(axis=1, how="all")
+    return {ALL: _over(known.mean(axis=1)), **{str(name): _over(known[name]) for name in known}}

@@ -1,7 +1,7 @@
 """Relative attributes: a direction along which utterances with more of something come later.
 
-A linear ranker is fitted on pairs (Parikh and Grauman 2011, "Relative attributes", section 3.1):
-ordered ones, in which the first has more of it, and similar ones, which should come out alike.
+A linear ranker is fitted on pairs (Parikh and Grauman 2011, "Relative attributes", section 3.1): ordered
+ones, in which the first has more of it, and similar ones, whose scores should be close.
 """
 
 import numpy as np
@@ -20,14 +20,11 @@ def fit_ranker(
 ) -> NDArray[np.float64]:
     """Fits a linear ranker on all pairs within speakers.
 
-    Ordered are an utterance that has more of it and one of the same speaker that has not: their difference
-    in score should be at least 1, and what it falls short by counts squared. Similar are two utterances of a
-    speaker that both have more of it, or both have not: their difference counts squared. No pair is ever
-    written down as a vector: margins are differences of scores, and the squares of similar pairs are those of
-    distances from the mean of their group.
-
-    The paper weighs every pair alike; here ordered and similar pairs are averaged first, so that ``cost``
-    means the same for corpora of any size.
+    In an ordered pair the difference of scores should be at least 1; what is missing counts squared. Two
+    utterances of a speaker that both have more of it, or both have not, are similar: their difference counts
+    squared. No pair is written down as a vector: margins are differences of scores, and the squares of
+    similar pairs are those of distances from the mean of their group. The paper weighs every pair alike; here
+    ordered and similar pairs are averaged first, so that ``cost`` means the same for corpora of any size.
 
     Args:
         vectors: ``(N, D)``, standardised.
@@ -62,11 +59,20 @@ def fit_ranker(
     return np.asarray(found.x, np.float64)
 
 
-def order_share(more: NDArray[np.floating], less: NDArray[np.floating]) -> float:
-    """Returns the share of pairs of the two in which ``more`` is the larger; equal ones count half.
+def _ordered(
+    speakers: NDArray[np.int64], more: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for speaker in np.unique(speakers):
+        above = np.flatnonzero((speakers == speaker) & more)
+        below = np.flatnonzero((speakers == speaker) & ~more)
+        firsts.append(np.repeat(above, len(below)))
+        seconds.append(np.tile(below, len(above)))
+    return np.concatenate(firsts), np.concatenate(seconds)
 
-    NaN where either is empty.
-    """
+
+def order_share(more: NDArray[np.floating], less: NDArray[np.floating]) -> float:
+    """Returns the share of pairs in which ``more`` is larger; equal ones count half, NaN without pairs."""
     if not len(more) or not len(less):
         return float("nan")
     ranked = np.sort(less)
@@ -81,17 +87,10 @@ def order_by_speaker(
     neutral: int,
     classes: int,
 ) -> NDArray[np.float64]:
-    """Returns how often emotional utterances lie above neutral ones of their speaker.
+    """Returns the share of pairs in which an emotional utterance lies above a neutral one of its speaker.
 
-    Args:
-        values: ``(N,)``.
-        speakers: number of the speaker of each, ``(N,)``.
-        truth: number of its class, ``(N,)``; -1 for none.
-        neutral: the class that should come below.
-        classes: K, how many there are.
-
-    Returns:
-        Shares ``(S, K)``, NaN for the neutral class and where a speaker lacks either.
+    ``values``, ``speakers`` and ``truth`` (-1 for none) are ``(N,)``; shares are ``(S, K)``, NaN for the
+    class ``neutral`` and where a speaker lacks either.
     """
     shares = np.full((int(speakers.max(initial=-1)) + 1, classes), np.nan)
     for speaker in range(len(shares)):
@@ -101,15 +100,3 @@ def order_by_speaker(
             if number != neutral:
                 shares[speaker, number] = order_share(values[own & (truth == number)], calm)
     return shares
-
-
-def _ordered(
-    speakers: NDArray[np.int64], more: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for speaker in np.unique(speakers):
-        above = np.flatnonzero((speakers == speaker) & more)
-        below = np.flatnonzero((speakers == speaker) & ~more)
-        firsts.append(np.repeat(above, len(below)))
-        seconds.append(np.tile(below, len(above)))
-    return np.concatenate(firsts), np.concatenate(seconds)

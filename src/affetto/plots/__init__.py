@@ -3,18 +3,15 @@
 Every function takes ``stamp``, a word that is printed across the top of the figure (``"speaker-dependent"``).
 """
 
-from affetto.intensity.plots import Spoken, curves
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
 from affetto.plots.style import to_png
 from affetto.plots.timeline import timeline
 from affetto.plots.trends import agreement, loss_curves, score_along
 
 __all__ = [
-    "Spoken",
     "agreement",
     "bars",
     "confusion",
-    "curves",
     "enrolment_curve",
     "label_curve",
     "loss_curves",
