@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from affetto.audio import decode
-from affetto.data import FeatureCache, LengthBuckets, WaveformCache, cache_dir, collate
+from affetto.data import FeatureCache, LengthBuckets, Loader, WaveformCache, cache_dir
 from affetto.errors import AffettoError, ConfigError
 
 
@@ -121,10 +121,10 @@ def test_a_killed_writer_leaves_nothing_that_is_taken_for_a_cache(tmp_path: Path
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    assert not (tmp_path / "features" / "abc").exists()
+    assert not (tmp_path / "frames" / "abc").exists()
     cache = FeatureCache.open("abc", lambda: iter([np.ones((2, 3), np.float32)]), tmp_path)
     assert len(cache) == 1
-    assert sorted(os.listdir(tmp_path / "features")) == ["abc", "abc.lock"]
+    assert sorted(os.listdir(tmp_path / "frames")) == ["abc", "abc.lock"]
 
 
 FULL = """
@@ -145,7 +145,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_cache(tmp_path: Path) -> None:
     said, trouble = started(FULL, tmp_path).communicate(timeout=60)
     assert "cannot write the cache in" in said, trouble
     assert "AFFETTO_CACHE" in said
-    assert os.listdir(tmp_path / "features") == ["abc.lock"]
+    assert os.listdir(tmp_path / "frames") == ["abc.lock"]
 
 
 def test_a_cache_folder_that_cannot_be_made_is_said(folder: Folder, tmp_path: Path) -> None:
@@ -158,18 +158,24 @@ def test_vectors_and_nothing_at_all_can_be_cached(tmp_path: Path) -> None:
     vectors = [np.arange(4, dtype=np.float32) + number for number in range(3)]
     cache = FeatureCache.open("vectors", lambda: iter(vectors), tmp_path)
     np.testing.assert_array_equal(cache.values, np.stack(vectors))
+    np.testing.assert_array_equal(np.load(cache.folder / "values.npy"), cache.values)
     assert cache.lengths.tolist() == [1, 1, 1]
     assert len(FeatureCache.open("nothing", lambda: iter(()), tmp_path)) == 0
     uneven = [np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32)]
     with pytest.raises(AffettoError, match=r"\[3, 4\] columns"):
         FeatureCache.open("uneven", lambda: iter(uneven), tmp_path)
-    assert not (tmp_path / "features" / "uneven").exists()
+    assert not (tmp_path / "frames" / "uneven").exists()
 
 
 def test_a_batch_holds_the_rows_and_their_columns(folder: Folder, tmp_path: Path) -> None:
     cache = WaveformCache.open(folder, tmp_path / "cache")
     columns = {"label": torch.arange(6) * 10, "target": torch.eye(6)}
-    batch = collate(cache, np.array([2, 0, 3]), columns).to("cpu")
+    curve = FeatureCache.open(
+        "curve", lambda: (np.full((2, 1), row, np.float32) for row in range(6)), tmp_path
+    )
+    places = [np.array([0, 1, 2]), np.array([2])]
+    batch, silent = Loader(places, [cache], np.array([2, 0, 3]), columns, {"guide": curve})
+    batch = batch.to("cpu")
     assert len(batch) == 3
     assert batch.values.shape == (3, 16_000)
     assert batch.values.dtype == torch.float32
@@ -178,7 +184,8 @@ def test_a_batch_holds_the_rows_and_their_columns(folder: Folder, tmp_path: Path
     assert not batch.values[1, 8000:].any()
     assert batch.columns["label"].tolist() == [20, 0, 30]
     torch.testing.assert_close(batch.columns["target"], torch.eye(6)[[2, 0, 3]])
-    assert collate(cache, np.array([3])).values.shape == (1, 1)
+    assert batch.columns["guide"].tolist() == [[2, 2], [0, 0], [3, 3]]
+    assert silent.values.shape == (1, 1)
 
 
 @st.composite
@@ -189,14 +196,10 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.int64], int, int, int]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(cases(), st.booleans())
-def test_every_utterance_comes_once_an_epoch(
-    case: tuple[NDArray[np.int64], int, int, int], shuffle: bool
-) -> None:
+@given(cases())
+def test_every_utterance_comes_once_an_epoch(case: tuple[NDArray[np.int64], int, int, int]) -> None:
     lengths, size, world, epoch = case
-    ranks = [
-        LengthBuckets(lengths, size, seed=3, rank=rank, world=world, shuffle=shuffle) for rank in range(world)
-    ]
+    ranks = [LengthBuckets(lengths, size, seed=3, rank=rank, world=world) for rank in range(world)]
     shares = [buckets.batches(epoch) for buckets in ranks]
     seen = np.concatenate([np.concatenate(share) for share in shares])
     assert sorted(seen.tolist()) == list(range(len(lengths)))
@@ -206,20 +209,6 @@ def test_every_utterance_comes_once_an_epoch(
         assert max(sizes) - min(sizes) <= 1
         assert min(sizes) >= 1
         assert sum(sizes) < size * world + world
-
-
-@given(cases())
-@settings(max_examples=100, deadline=None)
-def test_dropping_the_last_leaves_whole_batches_and_drops_others_each_epoch(
-    case: tuple[NDArray[np.int64], int, int, int],
-) -> None:
-    lengths, size, world, epoch = case
-    size = min(size, len(lengths) // world)
-    buckets = LengthBuckets(lengths, size, world=world, drop_last=True)
-    batches = buckets.batches(epoch)
-    assert len(batches) == len(buckets) == len(lengths) // (size * world)
-    assert {len(batch) for batch in batches} == {size}
-    assert len(set(np.concatenate(batches).tolist())) == size * len(batches)
 
 
 LENGTHS = np.random.default_rng(0).integers(8000, 80_000, 1000)
@@ -251,11 +240,6 @@ def test_batches_waste_little_on_padding_and_differ_between_epochs(buckets: Leng
     ]
 
 
-def test_without_shuffling_the_longest_come_first() -> None:
-    batches = LengthBuckets(LENGTHS, 32, shuffle=False).batches(5)
-    np.testing.assert_array_equal(LENGTHS[np.concatenate(batches)], np.sort(LENGTHS)[::-1])
-
-
 def test_resuming_goes_on_where_it_stopped(buckets: LengthBuckets) -> None:
     straight = [batch.tolist() for _ in range(3) for batch in buckets]
     assert buckets.state_dict() == {"epoch": 3, "position": 0}
@@ -281,7 +265,6 @@ def test_resuming_goes_on_where_it_stopped(buckets: LengthBuckets) -> None:
         ({"batch_size": 1, "rank": 2, "world": 2}, "rank 2 of 2"),
         ({"batch_size": 1, "spread": 2.0}, "spread 2"),
         ({"batch_size": 1, "world": 4}, "got 3 utterances for 4"),
-        ({"batch_size": 4, "drop_last": True}, "at least 4"),
     ],
 )
 def test_impossible_batches_are_refused(arguments: dict[str, int], message: str) -> None:

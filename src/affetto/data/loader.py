@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affetto.data.batches import Batch, LengthBuckets
-from affetto.data.speaker_batches import SpeakerBatches
+from affetto.data.batches import Batch, EpochBatches
 
 
 class Store(Protocol):
@@ -38,13 +37,12 @@ class Loader:
         stores: versions of the corpus; each batch of each epoch comes from one of them, at random.
         rows: row numbers of the utterances that take part, ``(M,)``.
         columns: values of all rows by name, each ``(N, ...)``.
-        curves: what changes over an utterance, by name, each with one column; a batch gets it as a column
-            ``(B, T)``.
+        curves: values over time by name, each with one column; a batch gets them as a column ``(B, T)``.
     """
 
     def __init__(
         self,
-        buckets: LengthBuckets | SpeakerBatches,
+        buckets: EpochBatches,
         stores: Sequence[Store],
         rows: NDArray[np.int64],
         columns: Mapping[str, Tensor],
