@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import transformers
 
-from affetto.inference.search import nearest
+from affetto.language.search import nearest
 from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
 from affetto.runs import write_text
 

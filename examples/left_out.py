@@ -1,32 +1,34 @@
 """Emotions that were never trained on, recognised by their words alone.
 
-Each emotion of a protocol is left out of training in turn; the recogniser then chooses among all of them, by
-what they are called. A run is scored by the harmonic mean of its UAR on the seen emotions and its recall of
-the left-out one, and the runs are averaged. The controls are the same runs in which every emotion is called
-by the name of another, and in which names are vectors of chance: what these reach is owed to no word.
+Each emotion of a protocol is left out of training in turn; the recogniser is then asked for all of them, by
+prompts. A run is scored by the harmonic mean of its UAR on the seen emotions and its recall of the left-out
+one, and the runs are averaged. The controls are the same runs in which every emotion has the word of another,
+or a made-up word.
 
     python examples/left_out.py --manifest crema-d.csv --text sentence-transformers/all-MiniLM-L6-v2
 
-Finished runs are kept, and the same command goes on where it stopped.
+Finished runs are kept, and the same command continues an interrupted one.
 """
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import draw_speakers, score_draws, tally
-from affetto.finetuning.language import Words
-from affetto.finetuning.run import finetune
-from affetto.finetuning.settings import finetune_settings
+from affetto.language import language_settings, pretrain_language, with_prompts, worded
+from affetto.language.sentences import FEELINGS
 from affetto.pages import MINUS
 from affetto.protocols.protocol import load_protocol
 
+MADE_UP = ("dax", "wug", "blick", "toma", "fep", "zorch", "kiv", "mep", "gorp", "nalt")
+TEMPLATE = "the speaker sounds {emotion}"
 DRAWS = 2000
 MEASURES = ("harmonic", "seen", "left_out")
 Scores = dict[str, NDArray[np.float64]]
@@ -50,7 +52,7 @@ def main() -> None:
     labels = load_protocol(given.protocol).labels
     found: dict[str, Scores] = {}
     each: dict[str, dict[str, Scores]] = {}
-    for words in get_args(Words):
+    for words in ("own", "shuffled", "random"):
         each[words] = {label: run(manifest, given, words, label) for label in labels}
         found[words] = {name: np.mean([own[name] for own in each[words].values()], 0) for name in MEASURES}
     rows = [row(given, manifest, words, found, each[words]) for words in found]
@@ -63,24 +65,59 @@ def main() -> None:
 
 def run(manifest: Manifest, given: argparse.Namespace, words: str, label: str) -> Scores:
     """Trains without an emotion, one seed; returns each measure, as it is and in every draw of speakers."""
-    settings = finetune_settings(
+    protocol = load_protocol(given.protocol)
+    said = words_of(words, protocol.labels)
+    folder = given.runs / f"{protocol.name}-left-out-{given.target}" / words / label
+    seen = [each for each in protocol.labels if each != label]
+    file = folder.with_suffix(".yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    dumped = protocol.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    file.write_text(yaml.safe_dump({**dumped, "labels": seen}), encoding="utf-8")
+    settings = language_settings(
         overrides=(f"train.epochs={given.epochs}", "train.learning_rate=3e-4"),
-        protocol=given.protocol,
+        protocol=str(file),
         encoder=given.encoder,
-        head="language",
-        language={"text": {"model": given.text}},
-        clap={"target": given.target, "words": words, "left_out": [label]},
+        language={"text": {"model": given.text, "templates": [TEMPLATE]}},
+        clap={"target": given.target, "words": {each: said[each] for each in seen}},
         enrolment=False,
     )
-    folder = given.runs / f"{load_protocol(given.protocol).name}-left-out-{given.target}" / words / label
-    table = pd.read_parquet(finetune(manifest, settings, folder) / "predictions.parquet")
-    labels = load_protocol(given.protocol).labels
-    counted = tally(table[table["part"] == "test"], labels)
+    trained = pretrain_language(manifest, settings, folder)
+    table = asked_for_all(manifest, given.protocol, trained.path, said)
+    labels = protocol.labels
+    counted = tally(table, labels)
     weights, place = draw_speakers(len(counted.speakers), DRAWS, 0), labels.index(label)
-    seen = score_draws(counted, weights, lambda matrices: np.delete(recalls(matrices), place, 1).mean(1))
+    known = score_draws(counted, weights, lambda matrices: np.delete(recalls(matrices), place, 1).mean(1))
     left_out = score_draws(counted, weights, lambda matrices: recalls(matrices)[:, place])
-    harmonic = 2 * seen * left_out / np.maximum(seen + left_out, 1e-9)
-    return {"harmonic": harmonic, "seen": seen, "left_out": left_out}
+    harmonic = 2 * known * left_out / np.maximum(known + left_out, 1e-9)
+    return {"harmonic": harmonic, "seen": known, "left_out": left_out}
+
+
+def words_of(kind: str, labels: tuple[str, ...]) -> dict[str, str]:
+    """Returns a word for each class: its own, that of another class, or a made-up one."""
+    own = [FEELINGS.get(label, label) for label in labels]
+    if kind == "random":
+        own = list(MADE_UP[: len(labels)])
+    order = np.random.default_rng([0, 23]).permutation(len(labels))
+    if kind == "shuffled":
+        other = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        own = [own[other[place]] for place in range(len(labels))]
+    return dict(zip(labels, own, strict=True))
+
+
+def asked_for_all(manifest: Manifest, protocol: str, run: Path, words: dict[str, str]) -> pd.DataFrame:
+    """Asks the recogniser of each fold for all emotions, and returns its predictions of test."""
+    prompts = {worded(TEMPLATE, label, words=words): label for label in words}
+    tables = []
+    selected = load_protocol(protocol).select(manifest)
+    for fold in load_protocol(protocol).folds(manifest):
+        test = selected.where(fold.test)
+        recogniser = with_prompts(run / f"seed-0/fold-{fold.number}/recogniser", list(prompts))
+        found = pd.DataFrame(recogniser.files(test))
+        table = pd.DataFrame({"speaker": test.owners, "truth": test.table["emotion"], "seed": 0})
+        table["label"] = found["label"].map(prompts).to_numpy()
+        tables.append(table.assign(fold=fold.number))
+    joined = pd.concat(tables, ignore_index=True)
+    return joined[joined["label"].notna()]
 
 
 def recalls(matrices: NDArray[np.float64]) -> NDArray[np.float64]:

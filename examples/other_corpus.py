@@ -19,7 +19,7 @@ import pandas as pd
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import interval, tally
 from affetto.inference import Recogniser
-from affetto.models.text import worded
+from affetto.language import with_prompts, worded
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
         known = [label for label in own if label in recogniser.labels]
         for labels in (own, known):
             part = manifest.where(manifest.table["emotion"].isin(labels).to_numpy())
-            rows.append(score(recogniser, part, labels, given.template) | {"command": command})
+            rows.append(score(given.model, recogniser, part, labels, given.template) | {"command": command})
     name = f"{recogniser.config['protocol']}-other-corpora"
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -51,10 +51,12 @@ def main() -> None:
     print(page(rows, recogniser))
 
 
-def score(recogniser: Recogniser, manifest: Manifest, labels: list[str], template: str) -> dict[str, Any]:
+def score(
+    model: str, recogniser: Recogniser, manifest: Manifest, labels: list[str], template: str
+) -> dict[str, Any]:
     """Asks for some classes of a corpus, and scores the answers."""
     spoken = {worded(template, label): label for label in labels}
-    found = pd.DataFrame(recogniser.with_prompts(list(spoken)).files(manifest))
+    found = pd.DataFrame(with_prompts(model, list(spoken)).files(manifest))
     table = pd.DataFrame(
         {"speaker": manifest.owners, "truth": manifest.table["emotion"], "seed": 0, "fold": 0}
     )

@@ -133,6 +133,6 @@ def test_the_experiments_in_the_repository_can_be_read(file: Path, monkeypatch: 
     text = file.read_text(encoding="utf-8")
     assert text.startswith(f"# affetto experiment configs/{file.name} ")
     # Nothing is looked up on the hub here.
-    monkeypatch.setattr(methods, "METHODS", {**methods.METHODS, "wav2vec2": methods.METHODS["cnn"]})
+    monkeypatch.setattr(methods, "RECIPES", {**methods.RECIPES, "wav2vec2": methods.RECIPES["cnn"]})
     plan = yaml.safe_load(text.replace("{name: wav2vec2}", "{name: cnn}"))
     check(build(Experiment, plan))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
 
-from affetto.finetuning.classical import fit_logistic
-from affetto.finetuning.enrolment import all_classes, all_others, can_enrol, draws, fit_temperature, uar
+from affetto.finetuning.classical import all_classes, fit_logistic
+from affetto.finetuning.enrolment import can_enrol, fit_temperature
+from affetto.models.enrolment import all_others, draws
 
 SPEAKERS = np.array(["a"] * 12 + ["b"] * 8 + ["c"] * 3)
 TRUTH = np.arange(23) % 4
@@ -78,12 +78,6 @@ def test_a_regression_gives_a_row_for_every_class(present: list[int]) -> None:
     chances = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert chances.shape == (len(truth), 4)
     np.testing.assert_allclose(chances[:, present], model.predict_proba(values), atol=1e-6)
-
-
-def test_uar_is_that_of_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    labels, predicted = generator.integers(0, 4, (2, 100))
-    assert uar(labels, predicted) == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 def test_temperature_may_be_fitted_to_votes() -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from affetto.errors import ConfigError
-from affetto.finetuning.settings import METHODS, finetune_settings
+from affetto.finetuning.settings import RECIPES, finetune_settings
 from affetto.models.embedders import JoinedSettings, NetworkSettings, StatisticsSettings
 from speech_models import save_tiny, save_tiny_whisper
 
 
-@pytest.mark.parametrize("encoder", METHODS)
+@pytest.mark.parametrize("encoder", RECIPES)
 def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> None:
     overrides: tuple[str, ...] = ()
     if encoder == "wav2vec2":  # its shape is that of a model, here one made on the spot
@@ -19,7 +19,7 @@ def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> N
     elif encoder == "whisper":
         overrides = (f"embedder.encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}",)
     settings = finetune_settings(None, overrides, protocol="speaker-kfold", encoder=encoder)
-    assert settings.encoder == encoder
+    assert settings.recipe == encoder
     without = ("cnn", "tdnn", "mockingjay", "npc", "filterbank", "functionals")
     assert settings.published_weights == (encoder not in without)
     assert (settings.head == "network") == isinstance(settings.embedder, NetworkSettings)
@@ -43,7 +43,7 @@ def test_what_is_given_goes_over_the_file_and_overrides_go_over_both(tmp_path: P
     settings = finetune_settings(file, ("train.epochs=7",), protocol="speaker-kfold", label_fraction=0.25)
     assert settings.label_fraction == 0.25
     assert (settings.train.epochs, settings.train.clip) == (7, 1.0)
-    assert settings.train.learning_rate == METHODS["cnn"]["train"]["learning_rate"]
+    assert settings.train.learning_rate == RECIPES["cnn"]["train"]["learning_rate"]
 
 
 @pytest.mark.parametrize("encoder", ["cnn", "ge2e"])
@@ -84,8 +84,44 @@ def test_an_unknown_setting_deep_inside_names_the_nearest() -> None:
         finetune_settings(overrides=("embedder.encoder.widht=8",), protocol="speaker-kfold")
 
 
+def test_the_shape_of_an_encoder_is_set_as_in_pretrain(tmp_path: Path) -> None:
+    inside = finetune_settings(overrides=("embedder.encoder.width=16",), protocol="speaker-kfold")
+    assert inside.embedder.encoder.width == 16
+    for overrides in (("encoder.width=16",), ("encoder=cnn", "encoder.width=16")):
+        assert finetune_settings(overrides=overrides, protocol="speaker-kfold") == inside
+    file = tmp_path / "small.yaml"
+    file.write_text("encoder: {name: tdnn, width: 16}\n", encoding="utf-8")
+    by_group = finetune_settings(file, protocol="speaker-kfold")
+    assert by_group == finetune_settings(
+        None, ("encoder.width=16",), protocol="speaker-kfold", encoder="tdnn"
+    )
+    assert (by_group.recipe, by_group.reads) == ("tdnn", "features")
+    probe = finetune_settings(overrides=("encoder.width=16",), protocol="speaker-kfold", head="svm")
+    assert isinstance(probe.embedder, StatisticsSettings)
+    assert probe.embedder.encoder.width == 16
+    with pytest.raises(ConfigError, match=r"unknown setting 'embedder\.encoder'"):
+        finetune_settings(overrides=("encoder.width=16",), protocol="speaker-kfold", encoder="functionals")
+
+
+@pytest.mark.parametrize(
+    ("given", "untrained"),
+    [
+        ({}, False),
+        ({"frozen": True}, True),
+        ({"encoder": "tdnn", "frozen": True}, True),
+        ({"head": "svm"}, True),
+        ({"train_encoder": False}, True),
+        ({"encoder": "filterbank", "frozen": True}, False),
+        ({"encoder": "ge2e", "frozen": True}, False),
+        ({"encoder": "ge2e", "frozen": True, "published_weights": False}, True),
+        ({"encoder": "functionals"}, False),
+        ({"frozen": True, "pretrained": "somewhere"}, False),
+    ],
+)
+def test_fixed_weights_that_were_never_trained_are_known(given: dict[str, object], untrained: bool) -> None:
+    assert finetune_settings(protocol="speaker-kfold", **given).untrained == untrained
+
+
 def test_an_encoder_that_is_no_name_says_what_it_may_be() -> None:
-    with pytest.raises(ConfigError, match=r"embedder\.encoder\.width=16"):
-        finetune_settings(None, ("encoder.width=16",), protocol="speaker-kfold")
     with pytest.raises(ConfigError, match="there is no folder runs/nope either"):
         finetune_settings(protocol="speaker-kfold", encoder="runs/nope")

@@ -15,11 +15,12 @@ from affetto.analysis.layers_page import SUM, UNTRAINED, layers_page, name_of
 from affetto.corpora.manifest import Manifest
 from affetto.data import LengthBuckets, Loader, Store
 from affetto.errors import ConfigError
+from affetto.evaluation.metrics import uar
+from affetto.evaluation.predictions import PREDICTIONS
 from affetto.evaluation.report import Report, summarise
-from affetto.evaluation.run import PREDICTIONS
-from affetto.finetuning.enrolment import fit_temperature, uar
+from affetto.finetuning.enrolment import fit_temperature
 from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, start_from
-from affetto.finetuning.run import predictions_table, write_table
+from affetto.finetuning.run import Place, predictions_table, write_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.material.labelled import Material
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -108,7 +109,7 @@ def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> Non
             _probe_fold(material, fold, encoders[which], seed, folder, accelerator)
     rows = _scored(material, encoders, run, manifest.sha256)
     write_json(run / RESULT, rows)
-    shown = Path(settings.pretrained).resolve().name if settings.pretrained else settings.encoder
+    shown = Path(settings.pretrained).resolve().name if settings.pretrained else settings.recipe
     layers_page(shown, rows, material.protocol.name, len(material.labels)).write(run.path)
     run.finish()
 
@@ -130,7 +131,7 @@ def _probe_fold(
 ) -> None:
     train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
     used = labelled_part(train, material.truth, settings.label_fraction, seed)
-    task = FoldTask(material, fold.number, used, dev, settings, seed, 0, folder, accelerator)
+    task = FoldTask(material, fold.number, used, dev, settings, seed, folder, accelerator)
     encoder = _classifier(task, SUM)[1].encoder.requires_grad_(False)
     if settings.published_weights:
         load_published(encoder)
@@ -195,7 +196,7 @@ def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Sto
     rows = np.concatenate([task.dev, test])
     parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
     found = (scores(rows) / classifier.temperature).softmax(1).double().numpy()
-    table = predictions_table(material, rows, found, parts, task.fold, task.seed, "")
+    table = predictions_table(material, rows, found, parts, Place(task.fold, task.seed, ""))
     learned = network.layer_weights.softmax(0).tolist() if layer == SUM else []
     return _Probed(table, best["score"], best["epoch"], learned)
 

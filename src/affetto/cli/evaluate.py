@@ -37,7 +37,8 @@ def experiment(
     root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
 ) -> None:
     """Run what is missing of an experiment, row by row, and draw its table of results."""
+    from affetto.cli.finetune import trainer
     from affetto.corpora.manifest import Manifest
     from affetto.experiment.run import experiment as run_experiment
 
-    typer.echo(run_experiment(file, Manifest.read(manifest, root), output, runs))
+    typer.echo(run_experiment(file, Manifest.read(manifest, root), output, runs, trainer))

@@ -1,12 +1,25 @@
 """``affetto finetune``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from affetto.cli.outcome import report_run
 from affetto.models.registry import EMBEDDERS, ENCODERS, listed
+
+
+def trainer(head: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns what makes settings of names, and what trains by them; the head of texts has its own."""
+    if head == "language":
+        from affetto.language import language_settings, pretrain_language
+
+        return language_settings, pretrain_language
+    from affetto.finetuning.run import finetune
+    from affetto.finetuning.settings import finetune_settings
+
+    return finetune_settings, finetune
 
 
 def finetune(
@@ -50,26 +63,29 @@ def finetune(
 ) -> None:
     """Train a recogniser under a protocol and predict its dev and test parts."""
     from affetto.corpora.manifest import Manifest
-    from affetto.finetuning.run import finetune as run_finetune
-    from affetto.finetuning.settings import finetune_settings
+    from affetto.finetuning.settings import asked_for
     from affetto.runs import RunFolder
 
-    chosen = finetune_settings(
-        config,
-        tuple(settings or ()),
-        protocol=protocol,
-        encoder=encoder,
-        frozen=frozen or None,
-        head=head,
-        label_fraction=label_fraction,
-        enrolment=enrolment,
-        seeds=list(range(seeds)) if seeds else None,
-    )
-    if chosen.encoder == "cnn" and (not chosen.train_encoder or chosen.head != "network"):
-        typer.echo("note: cnn has no weights of its own yet, so what is kept fixed is an untrained network")
+    given = {
+        "protocol": protocol,
+        "encoder": encoder,
+        "frozen": frozen or None,
+        "head": head,
+        "label_fraction": label_fraction,
+        "enrolment": enrolment,
+        "seeds": list(range(seeds)) if seeds else None,
+    }
+    words = tuple(settings or ())
+    settings_of, train = trainer(asked_for(config, words, **given).get("head"))
+    chosen = settings_of(config, words, **given)
+    if chosen.untrained:
+        name = chosen.recipe
+        typer.echo(
+            f"note: {name} has no weights of its own yet, so what is kept fixed is an untrained network"
+        )
     listed = Manifest.read(manifest, root)
     finished = RunFolder(out).done
-    run = run_finetune(listed, chosen, out)
+    run = train(listed, chosen, out)
     report_run(
         run.path,
         finished,

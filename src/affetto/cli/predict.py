@@ -70,9 +70,12 @@ def predict(
     from affetto.inference import Recogniser
     from affetto.inference import predict as run_predict
 
-    recogniser = Recogniser.from_pretrained(model, device=device)
     if prompts:
-        recogniser = recogniser.with_prompts(prompts)
+        from affetto.language import with_prompts
+
+        recogniser = with_prompts(model, prompts, device=device)
+    else:
+        recogniser = Recogniser.from_pretrained(model, device=device)
     if recogniser.speaker_dependent:
         typer.echo(
             "note: speaker-dependent: this recogniser was measured on speakers it was trained on", err=True

@@ -1,7 +1,7 @@
 """``affetto pretrain``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,7 +79,8 @@ def pretrain(
     if objective == "clap":
         if groups or guidance:
             raise ConfigError("--groups and --guidance are for objectives without labels; leave them out")
-        _clap(manifest, out, target, text, encoder, protocol, seeds, config, root, tuple(settings or ()))
+        given = {"encoder": encoder, "protocol": protocol, "seeds": list(range(seeds)) if seeds else None}
+        _clap(manifest, out, target, text, config, root, tuple(settings or ()), **given)
         return
     if target or text:
         raise ConfigError("--target and --text go with --objective clap; add it, or leave them out")
@@ -104,35 +105,25 @@ def _clap(
     out: Path,
     target: str | None,
     text: str | None,
-    encoder: str | None,
-    protocol: str | None,
-    seeds: int | None,
     config: Path | None,
     root: Path | None,
     settings: tuple[str, ...],
+    **given: Any,
 ) -> None:
     from affetto.corpora.manifest import Manifest
     from affetto.errors import ConfigError
-    from affetto.finetuning.run import finetune
-    from affetto.finetuning.settings import finetune_settings
+    from affetto.language import language_settings, pretrain_language
     from affetto.runs import RunFolder
 
-    if protocol is None and config is None:
+    if given["protocol"] is None and config is None:
         raise ConfigError(
             "clap learns from labels, so that it must know whom it may not learn from: name a --protocol"
         )
-    chosen = finetune_settings(
-        config,
-        settings,
-        protocol=protocol,
-        encoder=encoder,
-        head="language",
-        clap={"target": target} if target else None,
-        language={"text": {"model": text}} if text else None,
-        seeds=list(range(seeds)) if seeds else None,
-    )
+    given["clap"] = {"target": target} if target else None
+    given["language"] = {"text": {"model": text}} if text else None
+    chosen = language_settings(config, settings, **given)
     finished = RunFolder(out).done
-    run = finetune(Manifest.read(manifest, root), chosen, out)
+    run = pretrain_language(Manifest.read(manifest, root), chosen, out)
     prompts = "--prompts 'an angry voice' 'a sad voice'"
     report_run(
         run.path,

@@ -24,7 +24,7 @@ def index(
     The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
     read; their rows in vectors.csv say why.
     """
-    from affetto.inference.search import index as run_index
+    from affetto.language import index as run_index
 
     outcome = run_index(model, sources, out, root=root, device=device)
     report_table(outcome, out, "index")
@@ -36,7 +36,7 @@ def search(
     count: Annotated[int, typer.Option("--count", "-k", min=1, help="How many recordings a text.")] = 10,
 ) -> None:
     """Find the recordings that sound most like a text: one line each, score, seconds and file."""
-    from affetto.inference.search import Index
+    from affetto.language import Index
 
     for text, hits in zip(texts, Index(index).search(texts, count), strict=True):
         if len(texts) > 1:

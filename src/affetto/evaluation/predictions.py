@@ -13,6 +13,8 @@ import pandas as pd
 
 from affetto.errors import ManifestError, unknown
 
+PREDICTIONS = "predictions.parquet"
+ENROLLED = "enrolled.parquet"
 REQUIRED = ("key", "speaker", "part", "fold", "seed", "truth", "label")
 PARTS = ("train", "dev", "test", "enrol")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

@@ -8,12 +8,9 @@ import pandas as pd
 from affetto.errors import ConfigError, ManifestError, RunError, unknown
 from affetto.evaluation.dimensions import DimensionReport, summarise_dimensions
 from affetto.evaluation.enrolment import enrolment_curve, normal_count
-from affetto.evaluation.predictions import read_predictions
+from affetto.evaluation.predictions import ENROLLED, PREDICTIONS, read_predictions
 from affetto.evaluation.report import Report, summarise
 from affetto.runs import read_meta
-
-PREDICTIONS = "predictions.parquet"
-ENROLLED = "enrolled.parquet"
 
 
 def evaluate(

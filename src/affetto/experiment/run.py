@@ -1,5 +1,6 @@
 """``experiment``: a table of results from one file, run by run, going on where it stopped."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from affetto.evaluation.run import evaluate_classes
 from affetto.experiment.noise import with_noise
 from affetto.experiment.results import Result, draw_results, read_results, write_results
 from affetto.finetuning.run import finetune
-from affetto.finetuning.settings import finetune_settings
+from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.plots import loss_curves, score_along, to_png
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import pretrain_settings
@@ -25,6 +26,14 @@ from affetto.runs import RunFolder, atomic_write, read_meta
 
 NO_LOSSES = ("epoch", "score", "learning_rate", "utterances_per_second", "hidden_share")
 """Columns of a log that are none."""
+
+Trainer = tuple[Callable[..., FinetuneSettings], Callable[..., RunFolder]]
+"""What makes settings of names, and what trains by them."""
+
+
+def finetuner(head: object) -> Trainer:
+    """Returns the trainer of ``finetune``, whatever head is asked for."""
+    return finetune_settings, finetune
 
 
 class Row(Settings):
@@ -87,7 +96,13 @@ class Experiment(Settings):
     axis: str | None = None
 
 
-def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Path, runs: str | Path) -> Path:
+def experiment(
+    file: str | Path,
+    manifest: str | Path | Manifest,
+    out: str | Path,
+    runs: str | Path,
+    trainer: Callable[[object], Trainer] = finetuner,
+) -> Path:
     """Runs what is missing of an experiment and draws its table.
 
     Rows are written as they come: an experiment that was stopped goes on where it was.
@@ -97,6 +112,7 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
         manifest: the utterances.
         out: folder of the tables.
         runs: folder of the run folders.
+        trainer: returns what trains a head by its name.
 
     Returns:
         The page that was drawn.
@@ -107,9 +123,9 @@ def experiment(file: str | Path, manifest: str | Path | Manifest, out: str | Pat
     file = Path(file)
     plan = build(Experiment, read(file))
     manifest = Manifest.of(manifest)
-    check(plan)
+    check(plan, trainer)
     table = Path(out) / f"{file.stem}.json"
-    work = _Work(plan, manifest, Path(runs) / file.stem)
+    work = _Work(plan, manifest, Path(runs) / file.stem, trainer)
     extra = {
         "command": f"affetto experiment {file.as_posix()} --manifest MANIFEST",
         "manifest_sha256": manifest.sha256,
@@ -136,7 +152,7 @@ def _draw_losses(losses: dict[str, dict[str, list[float]]], file: Path) -> dict[
     return {file.name: "Loss of each pretraining over its epochs, seeds averaged"} if file.exists() else {}
 
 
-def check(plan: Experiment) -> None:
+def check(plan: Experiment, trainer: Callable[[object], Trainer] = finetuner) -> None:
     """Refuses rows that refer to what is not there, before anything is run.
 
     Raises:
@@ -150,7 +166,8 @@ def check(plan: Experiment) -> None:
         if row.pretrained is not None and row.pretrained not in plan.pretraining:
             raise ConfigError(unknown("pretraining", row.pretrained, plan.pretraining))
         for way in plan.ways.values():
-            finetune_settings(**{**plan.settings, **way, **row.settings})
+            given = {**plan.settings, **way, **row.settings}
+            trainer(given.get("head"))[0](**given)
         for way in plan.ways.values() or [{}]:
             protocol = {**plan.settings, **way, **row.settings}.get("protocol")
             if protocol is not None and load_protocol(protocol).dimensions:
@@ -183,8 +200,10 @@ def _draw_axis(plan: Experiment, table: Path) -> dict[str, str]:
 class _Work:
     """The runs of an experiment, made when they are asked for."""
 
-    def __init__(self, plan: Experiment, manifest: Manifest, runs: Path) -> None:
-        self.plan, self.manifest, self.runs = plan, manifest, runs
+    def __init__(
+        self, plan: Experiment, manifest: Manifest, runs: Path, trainer: Callable[[object], Trainer]
+    ) -> None:
+        self.plan, self.manifest, self.runs, self.trainer = plan, manifest, runs, trainer
 
     def results(self, row: Row, fraction: float | None, extra: dict[str, Any]) -> list[Result]:
         """Runs one method with one share of the labels and scores it."""
@@ -235,7 +254,8 @@ class _Work:
             # The encoder's folder brings its name and shape along.
             given["encoder"] = str(self._pretrained(row.pretrained))
         folder = self.runs.joinpath(*parts, *([_slug(way)] if way else []))
-        finetune(self.manifest, finetune_settings(**given), folder)
+        settings, train = self.trainer(given.get("head"))
+        train(self.manifest, settings(**given), folder)
         return folder
 
     def _pretrained(self, name: str) -> Path:

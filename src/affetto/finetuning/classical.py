@@ -1,15 +1,20 @@
 """Fits a classical head on the vectors of utterances: train learns, dev chooses the strength."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC
 
 from affetto.evaluation.dimensions import mean_ccc
-from affetto.finetuning.enrolment import all_classes, uar, unsettled
+from affetto.evaluation.metrics import uar
 from affetto.models.heads import KernelHead, LinearHead
 
 LOGISTIC_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -23,18 +28,9 @@ Rows = NDArray[np.int64]
 def fit_logistic(
     values: Vectors, truth: Rows, train: Rows, dev: Rows, classes: int, weights: str | None
 ) -> tuple[LinearHead, dict[str, Any]]:
-    """Fits logistic regression.
+    """Fits logistic regression to standardised vectors ``(N, D)`` of classes ``(N,)``; returns dev's choice.
 
-    Args:
-        values: standardised vectors, ``(N, D)``.
-        truth: class of each, ``(N,)``.
-        train: rows to learn from.
-        dev: rows that choose the strength.
-        classes: ``K``.
-        weights: ``"balanced"`` to weigh classes by the inverse of their frequency.
-
-    Returns:
-        The head, and what dev chose.
+    ``weights="balanced"`` weighs classes by the inverse of their frequency.
     """
     best: dict[str, Any] = {"dev_uar": -1.0}
     head = LinearHead(values.shape[1], classes)
@@ -53,11 +49,11 @@ def fit_logistic(
 def fit_svm(
     values: Vectors, truth: Rows, train: Rows, dev: Rows, classes: int, weights: str | None
 ) -> tuple[KernelHead, dict[str, Any]]:
-    """Fits a support vector machine a class against the rest, with a radial kernel; else as the logistic."""
+    """Fits a support vector machine a class against the rest, with a radial kernel."""
     best: dict[str, Any] = {"dev_uar": -1.0}
     head: KernelHead | None = None
     gamma = 1.0 / (values.shape[1] * values[train].var())
-    inside, across = _kernel(values[train], values[train], gamma), _kernel(values[dev], values[train], gamma)
+    inside, across = (rbf_kernel(values[rows], values[train], gamma) for rows in (train, dev))
     for strength in SVM_STRENGTHS:
         coefficients, bias = np.zeros((classes, len(train))), np.full(classes, -20.0)
         for label in np.unique(truth[train]):
@@ -79,17 +75,7 @@ def fit_svm(
 
 
 def fit_ridge(values: Vectors, targets: Vectors, train: Rows, dev: Rows) -> tuple[LinearHead, dict[str, Any]]:
-    """Fits ridge regression to several dimensions at once; dev chooses the strength by the mean concordance.
-
-    Args:
-        values: standardised vectors, ``(N, D)``.
-        targets: the dimensions, ``(N, K)``; neither the fit nor concordance depends on their scale.
-        train: rows to learn from.
-        dev: rows that choose the strength.
-
-    Returns:
-        The head, and what dev chose.
-    """
+    """Fits ridge regression to dimensions ``(N, K)`` at once; dev chooses by their mean concordance."""
     best: dict[str, Any] = {"dev_ccc": -2.0}
     head = LinearHead(values.shape[1], targets.shape[1])
     for strength in RIDGE_STRENGTHS:
@@ -102,6 +88,22 @@ def fit_ridge(values: Vectors, targets: Vectors, train: Rows, dev: Rows) -> tupl
     return head, best
 
 
-def _kernel(left: Vectors, right: Vectors, gamma: float) -> Vectors:
-    squares = (left**2).sum(1)[:, None] - 2 * left @ right.T + (right**2).sum(1)[None]
-    return np.exp(-gamma * np.maximum(squares, 0))  # type: ignore[no-any-return]
+@contextmanager
+def unsettled() -> Iterator[None]:
+    """Lets a regression stop after its last step, converged or not: dev scores it as it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def all_classes(
+    regression: LogisticRegression, classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns weights and bias with a row for every class, even if some were missing or there were two."""
+    weight, bias = np.atleast_2d(regression.coef_), np.atleast_1d(regression.intercept_)
+    if len(weight) == 1 and len(regression.classes_) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    full = np.zeros((classes, weight.shape[1]))
+    offset = np.full(classes, -20.0)
+    full[regression.classes_], offset[regression.classes_] = weight, bias
+    return full, offset

@@ -1,6 +1,7 @@
-"""Fits a recogniser on one fold with one seed: train learns, dev chooses, test waits."""
+"""Fits a recogniser on one fold with one seed: train learns, dev chooses, test is only predicted."""
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +13,16 @@ from torch import Tensor
 from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
 from affetto.evaluation.dimensions import mean_ccc
+from affetto.evaluation.metrics import uar
 from affetto.finetuning.classical import fit_logistic, fit_ridge, fit_svm
-from affetto.finetuning.enrolment import can_enrol, fit_enrolment, fit_temperature, uar
-from affetto.finetuning.language import Sentences, keep_names, read_sentences, sentences, spoken, without
+from affetto.finetuning.enrolment import can_enrol, fit_enrolment, fit_temperature
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
-from affetto.models.encoder import Encoder
+from affetto.models.encoder import Embedder, Encoder
 from affetto.models.folders import fill_encoder, find_encoder, speakers_seen
 from affetto.models.heads import KernelHead, LinearHead, Standardise
-from affetto.objectives.clap import Clap
 from affetto.objectives.classify import Classify
 from affetto.objectives.objective import Supervised
 from affetto.objectives.regress import Regress
@@ -30,54 +30,15 @@ from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
 
-
-class Fitted:
-    """What fitting a fold leaves.
-
-    Attributes:
-        classifier: the network.
-        vectors: of every utterance, ``(N, D)``.
-        choices: what dev chose.
-        heard: whom a pretrained encoder had heard ``with_labels`` and ``without_labels``.
-    """
-
-    def __init__(
-        self,
-        classifier: EmotionClassifier,
-        vectors: Tensor,
-        choices: dict[str, Any],
-        heard: dict[str, list[str]] | None = None,
-    ) -> None:
-        self.classifier, self.vectors, self.choices, self.heard = classifier, vectors, choices, heard or {}
+Rows = NDArray[np.int64]
+Speakers = dict[str, list[str]]
+"""Speakers of a pretrained encoder, ``with_labels`` and ``without_labels``."""
 
 
 class FoldTask(NamedTuple):
-    """What fitting one fold with one seed asks for; ``rank`` is 0 where no enrolment is to be fitted."""
+    """What fitting one fold with one seed needs.
 
-    material: Material
-    fold: int
-    train: NDArray[np.int64]
-    dev: NDArray[np.int64]
-    settings: FinetuneSettings
-    seed: int
-    rank: int
-    run: RunFolder
-    accelerator: Accelerator
-
-
-def fit_fold(
-    material: Material,
-    fold: int,
-    train: NDArray[np.int64],
-    dev: NDArray[np.int64],
-    settings: FinetuneSettings,
-    seed: int,
-    run: RunFolder,
-    accelerator: Accelerator,
-) -> Fitted:
-    """Fits a recogniser on training rows, with every choice made on dev rows.
-
-    Args:
+    Attributes:
         material: the utterances.
         fold: its number.
         train: training rows.
@@ -86,34 +47,109 @@ def fit_fold(
         seed: of everything random.
         run: folder for checkpoints and metrics.
         accelerator: device and processes.
+        rank: of the enrolment; 0 where none is fitted.
     """
-    seed_everything(seed, accelerator.process_index)
-    train = labelled_part(train, material.truth, settings.label_fraction, seed)
-    enough = can_enrol(material.speakers[train], material.speakers[dev])
+
+    material: Material
+    fold: int
+    train: Rows
+    dev: Rows
+    settings: FinetuneSettings
+    seed: int
+    run: RunFolder
+    accelerator: Accelerator
+    rank: int = 0
+
+
+class Fitted(NamedTuple):
+    """A fitted fold.
+
+    Attributes:
+        classifier: the network.
+        vectors: of every utterance, ``(N, D)``.
+        choices: what dev chose.
+        pretrained_on: speakers of the pretrained encoder.
+    """
+
+    classifier: EmotionClassifier
+    vectors: Tensor
+    choices: dict[str, Any]
+    pretrained_on: Speakers
+
+
+class Supervision:
+    """What a network learns from: labels, or values of dimensions.
+
+    A subclass brings another head and loss; :func:`~affetto.finetuning.run.finetune` takes it as an argument.
+    """
+
+    def __init__(self, task: FoldTask) -> None:
+        self.task = task
+
+    def head(self) -> dict[str, Any]:
+        """Returns the head's part of :class:`~affetto.models.classifier.ClassifierSettings`."""
+        return {"head": "linear"}
+
+    def objective(self, classifier: EmotionClassifier, reads: Reads) -> tuple[Supervised, dict[str, Tensor]]:
+        """Returns the loss, and the columns that it needs of a batch."""
+        material, settings, rows = self.task.material, self.task.settings, self.task.train
+        if material.values is not None:
+            targets = {"target": classifier.standardised(material.values)}
+            return Regress(classifier, settings.augment, reads), targets
+        columns = {"target": material.targets(settings.loss.vote_share)}
+        speaker_task = None
+        if settings.loss.speaker != "none":
+            known = np.unique(material.speakers[rows])
+            places = np.searchsorted(known, material.speakers).clip(max=len(known) - 1)
+            columns["speaker"] = torch.from_numpy(places)
+            reverse = settings.loss.speaker == "reversed"
+            speaker_task = SpeakerTask(SpeakerSettings(), classifier.embedder.dim, len(known), reverse)
+        weights = class_weights(material, rows, settings)
+        return Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task), columns
+
+    def before_scoring(self, classifier: EmotionClassifier) -> None:
+        """Brings the classifier up to date before it scores dev, and at the end."""
+
+    def save(self, folder: Path) -> None:
+        """Writes into a recogniser folder what it needs beyond the classifier."""
+
+
+def fit_fold(task: FoldTask, supervision: type[Supervision] = Supervision) -> tuple[Fitted, Supervision]:
+    """Fits a recogniser on training rows, with every choice made on dev rows.
+
+    Returns:
+        What was fitted, and what it learned from.
+    """
+    material, settings = task.material, task.settings
+    seed_everything(task.seed, task.accelerator.process_index)
+    train = labelled_part(task.train, material.truth, settings.label_fraction, task.seed)
+    enough = can_enrol(material.speakers[train], material.speakers[task.dev])
     rank = settings.rank if settings.enrolment and enough and material.values is None else 0
-    if settings.clap.left_out:
-        train, dev = (without(rows, material, settings.clap.left_out) for rows in (train, dev))
-    fitter = _fit_network if settings.head in ("network", "language") else _fit_classical
-    fitted = fitter(FoldTask(material, fold, train, dev, settings, seed, rank, run, accelerator))
-    classifier, vectors = fitted.classifier, fitted.vectors
-    classifier.eval()
-    if material.values is not None:
-        return fitted
+    task = task._replace(train=train, rank=rank)
+    source = supervision(task)
+    fitted = _fit_classical(task) if settings.classical else _fit_network(task, source)
+    fitted.classifier.eval()
+    if material.values is None:
+        _calibrate(fitted, task)
+    return fitted, source
+
+
+def _calibrate(fitted: Fitted, task: FoldTask) -> None:
+    """Fits the temperature on dev, and the enrolment."""
+    classifier, material = fitted.classifier, task.material
+    dev = torch.from_numpy(task.dev)
     with torch.no_grad():
-        scores = classifier.scores(vectors[torch.from_numpy(dev)])
-        targets = material.targets(settings.loss.vote_share)[torch.from_numpy(dev)]
+        scores = classifier.scores(fitted.vectors[dev])
+        targets = material.targets(task.settings.loss.vote_share)[dev]
         classifier.temperature.fill_(fit_temperature(scores, targets))
         fitted.choices["temperature"] = float(classifier.temperature)
         if classifier.enrolment is not None:
             fitted.choices["enrolment"] = fit_enrolment(
-                classifier, vectors, material.truth, material.speakers, train, dev, seed
+                classifier, fitted.vectors, material.truth, material.speakers, task.train, task.dev, task.seed
             )
-    return fitted
 
 
-def labelled_part(
-    rows: NDArray[np.int64], truth: NDArray[np.int64], fraction: float, seed: int
-) -> NDArray[np.int64]:
+def labelled_part(rows: Rows, truth: Rows, fraction: float, seed: int) -> Rows:
     """Draws a share of the rows, class by class, at least one of each; all of them for a fraction of 1."""
     if fraction == 1.0:
         return rows
@@ -125,113 +161,27 @@ def labelled_part(
     return np.sort(np.concatenate(kept))
 
 
-def _fit_network(task: FoldTask) -> Fitted:
-    material, settings, accelerator = task.material, task.settings, task.accelerator
-    train, dev = task.train, task.dev
-    language, said = settings.language, None
-    if settings.head == "language" and language.text is not None:
-        said = sentences(material, language.text, settings.clap, train, task.seed)
-        language = spoken(language, said)
-    shape = ClassifierSettings(
-        embedder=settings.embedder,
-        labels=tuple(material.labels),
-        output="classes" if material.values is None else "values",
-        head="language" if settings.head == "language" else "linear",
-        language=language,
-        standardise=not isinstance(settings.embedder, NetworkSettings),
-        dropout=settings.dropout,
+def _shape(task: FoldTask, **changed: Any) -> ClassifierSettings:
+    return ClassifierSettings(
+        embedder=task.settings.embedder,
+        labels=tuple(task.material.labels),
+        output="classes" if task.material.values is None else "values",
         rank=task.rank,
-    )
-    classifier = EmotionClassifier(shape)
-    if material.values is not None:
-        classifier.fit_scale(material.values[torch.from_numpy(train)])
-    network = classifier.embedder
-    if settings.published_weights:
-        load_published(network)
-    reads: Reads = settings.reads
-    stores: list[Store] = [material.waveforms]
-    heard: dict[str, list[str]] = {}
-    if isinstance(network, Network | Statistics) and settings.pretrained:
-        heard = start_from(network.encoder, task)
-    if not isinstance(network, Network):
-        assert isinstance(classifier.standardise, Standardise)
-        reads, fixed = "vectors", material.vectors(network.requires_grad_(False).eval())
-        classifier.standardise.fit(fixed[torch.from_numpy(train)])
-        stores = [FixedVectors(fixed)]
-    elif not settings.train_encoder:
-        network.encoder.requires_grad_(False)
-        reads = "frames"
-        pooled = _is_probe(settings) and task.rank == 0
-        speeds = (1.0, *_speeds(settings))
-        stores = [material.frames(network.encoder, speed, pooled) for speed in speeds]
-    elif reads == "features":
-        stores = [material.features(classifier.front_end)]
-    objective, columns = _objective(classifier, task, reads, said)
-    if classifier.enrolment is not None:
-        classifier.enrolment.requires_grad_(False)
-    buckets = LengthBuckets(
-        material.waveforms.lengths[train],
-        settings.train.batch_size,
-        seed=task.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    loader = Loader(buckets, stores, train, columns)
-
-    def dev_score(epoch: int) -> float:
-        keep_names(classifier, said)
-        vectors = material.embed(classifier, dev, stores[0], reads).to(accelerator.device)
-        with torch.no_grad():
-            if material.values is not None:
-                return mean_ccc(material.values[dev].numpy(), classifier.answers(vectors).cpu().numpy())
-            return uar(material.truth[dev], classifier.scores(vectors).argmax(1).cpu().numpy())
-
-    history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
-    best = max(history, key=lambda row: row["score"])
-    everyone = np.arange(len(material.truth))
-    classifier.cpu()
-    keep_names(classifier, said)
-    vectors = material.embed(classifier, everyone, stores[0], reads)
-    score = "dev_uar" if material.values is None else "dev_ccc"
-    return Fitted(classifier, vectors, {"epoch": best["epoch"], score: best["score"]}, heard)
-
-
-def _objective(
-    classifier: EmotionClassifier, task: FoldTask, reads: Reads, said: Sentences | None
-) -> tuple[Supervised, dict[str, Tensor]]:
-    """Returns what is learned, and the columns it needs."""
-    material, settings, rows = task.material, task.settings, task.train
-    if material.values is not None:
-        targets = {"target": classifier.standardised(material.values)}
-        return Regress(classifier, settings.augment, reads), targets
-    columns = {"target": material.targets(settings.loss.vote_share)}
-    if said is not None:
-        texts = read_sentences(classifier.language, said, settings.clap, task.seed)
-        return Clap(classifier, settings.clap, settings.augment, texts, reads), columns | said.columns
-    speaker_task = None
-    if settings.loss.speaker != "none":
-        known = np.unique(material.speakers[rows])
-        places = np.searchsorted(known, material.speakers).clip(max=len(known) - 1)
-        columns["speaker"] = torch.from_numpy(places)
-        reverse = settings.loss.speaker == "reversed"
-        speaker_task = SpeakerTask(SpeakerSettings(), classifier.embedder.dim, len(known), reverse)
-    weights = class_weights(material, rows, settings)
-    classify = Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task)
-    return classify, columns
-
-
-def _is_probe(settings: FinetuneSettings) -> bool:
-    """Whether the mean over time of each layer is all that is looked at; a linear projector keeps it so."""
-    shape = settings.embedder
-    return (
-        isinstance(shape, NetworkSettings)
-        and (shape.pooling, shape.context) == ("mean", 0)
-        and settings.augment == AugmentConfig()
+        **changed,
     )
 
 
-def start_from(encoder: Encoder, task: FoldTask) -> dict[str, list[str]]:
-    """Fills an encoder with pretrained weights; returns whom they had heard, with labels and without."""
+def _start(embedder: Embedder, task: FoldTask) -> Speakers:
+    """Fills an embedder with published or pretrained weights, where asked for."""
+    if task.settings.published_weights:
+        load_published(embedder)
+    if task.settings.pretrained and isinstance(embedder, Network | Statistics):
+        return start_from(embedder.encoder, task)
+    return {}
+
+
+def start_from(encoder: Encoder, task: FoldTask) -> Speakers:
+    """Fills an encoder with pretrained weights; returns the speakers that it was pretrained on."""
     settings, material = task.settings, task.material
     assert settings.pretrained is not None
     folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
@@ -240,16 +190,84 @@ def start_from(encoder: Encoder, task: FoldTask) -> dict[str, list[str]]:
     return {kind: speakers_seen(config, kind, called) for kind in ("with_labels", "without_labels")}
 
 
+def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
+    material, settings, accelerator = task.material, task.settings, task.accelerator
+    network = isinstance(settings.embedder, NetworkSettings)
+    shape = _shape(task, standardise=not network, dropout=settings.dropout, **source.head())
+    classifier = EmotionClassifier(shape)
+    if material.values is not None:
+        classifier.fit_scale(material.values[torch.from_numpy(task.train)])
+    pretrained_on = _start(classifier.embedder, task)
+    reads, stores = _stores(classifier, task)
+    objective, columns = source.objective(classifier, reads)
+    if classifier.enrolment is not None:
+        classifier.enrolment.requires_grad_(False)
+    buckets = LengthBuckets(
+        material.waveforms.lengths[task.train],
+        settings.train.batch_size,
+        seed=task.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+
+    def embedded(rows: Rows) -> Tensor:
+        source.before_scoring(classifier)
+        return material.embed(classifier, rows, stores[0], reads)
+
+    def dev_score(epoch: int) -> float:
+        vectors = embedded(task.dev).to(accelerator.device)
+        with torch.no_grad():
+            if material.values is not None:
+                answers = classifier.answers(vectors).cpu().numpy()
+                return mean_ccc(material.values[task.dev].numpy(), answers)
+            return uar(material.truth[task.dev], classifier.scores(vectors).argmax(1).cpu().numpy())
+
+    loader = Loader(buckets, stores, task.train, columns)
+    history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
+    best = max(history, key=lambda row: row["score"])
+    classifier.cpu()
+    score = "dev_uar" if material.values is None else "dev_ccc"
+    choices = {"epoch": best["epoch"], score: best["score"]}
+    return Fitted(classifier, embedded(np.arange(len(material.truth))), choices, pretrained_on)
+
+
+def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[Store]]:
+    """Returns what the batches hold, and where it comes from; what does not learn is computed once."""
+    material, settings, network = task.material, task.settings, classifier.embedder
+    if not isinstance(network, Network):
+        assert isinstance(classifier.standardise, Standardise)
+        fixed = material.vectors(network.requires_grad_(False).eval())
+        classifier.standardise.fit(fixed[torch.from_numpy(task.train)])
+        return "vectors", [FixedVectors(fixed)]
+    if not settings.train_encoder:
+        network.encoder.requires_grad_(False)
+        pooled = _is_probe(settings) and task.rank == 0
+        return "frames", [material.frames(network.encoder, speed, pooled) for speed in _speeds(settings)]
+    if settings.reads == "features":
+        return "features", [material.features(classifier.front_end)]
+    return settings.reads, [material.waveforms]
+
+
+def _is_probe(settings: FinetuneSettings) -> bool:
+    """Whether only the mean over time of each layer is used; a linear projector keeps it so."""
+    shape = settings.embedder
+    return (
+        isinstance(shape, NetworkSettings)
+        and (shape.pooling, shape.context) == ("mean", 0)
+        and settings.augment == AugmentConfig()
+    )
+
+
 def _speeds(settings: FinetuneSettings) -> list[float]:
-    """Returns the speeds of the further views, spread evenly on a logarithmic scale, without 1 itself."""
+    """Returns the speed of each view: 1, and others spread evenly on a logarithmic scale."""
     if settings.views == 1 or settings.augment.speed is None:
-        return []
+        return [1.0]
     low, high = (math.log(value) for value in settings.augment.speed)
     steps = np.linspace(low, high, settings.views - 1) if settings.views > 2 else np.array([high])
-    return [round(float(np.exp(step)), 4) for step in steps]
+    return [1.0, *(round(float(np.exp(step)), 4) for step in steps)]
 
 
-def class_weights(material: Material, train: NDArray[np.int64], settings: FinetuneSettings) -> Tensor | None:
+def class_weights(material: Material, train: Rows, settings: FinetuneSettings) -> Tensor | None:
     """Returns a factor a class, ``(K,)``, by the inverse of its frequency in train; None for ones."""
     if not settings.loss.class_weights:
         return None
@@ -260,12 +278,7 @@ def class_weights(material: Material, train: NDArray[np.int64], settings: Finetu
 def _fit_classical(task: FoldTask) -> Fitted:
     material, settings, train, dev = task.material, task.settings, task.train, task.dev
     embedder = build_embedder(settings.embedder)
-    if settings.published_weights:
-        load_published(embedder)
-    heard: dict[str, list[str]] = {}
-    if settings.pretrained:
-        assert isinstance(embedder, Statistics)
-        heard = start_from(embedder.encoder, task)
+    pretrained_on = _start(embedder, task)
     vectors = material.vectors(embedder.eval())
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors).double().numpy()
@@ -276,19 +289,10 @@ def _fit_classical(task: FoldTask) -> Fitted:
         weights = "balanced" if settings.loss.class_weights else None
         learn = fit_logistic if settings.head == "logistic" else fit_svm
         head, best = learn(values, material.truth, train, dev, len(material.labels), weights)
-    shape = ClassifierSettings(
-        embedder=settings.embedder,
-        labels=tuple(material.labels),
-        output="classes" if material.values is None else "values",
-        head="kernel" if isinstance(head, KernelHead) else "linear",
-        support=len(head.support) if isinstance(head, KernelHead) else 0,
-        standardise=True,
-        dropout=0.0,
-        rank=task.rank,
-    )
-    classifier = EmotionClassifier(shape)
+    kernel = {"head": "kernel", "support": len(head.support)} if isinstance(head, KernelHead) else {}
+    classifier = EmotionClassifier(_shape(task, standardise=True, dropout=0.0, **kernel))
     classifier.embedder.load_state_dict(embedder.state_dict())
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())
     task.run.log(**best)
-    return Fitted(classifier, vectors, best, heard)
+    return Fitted(classifier, vectors, best, pretrained_on)

@@ -1,17 +1,21 @@
-"""What ``finetune`` can train, by name, and the settings that each name stands for."""
+"""Settings of ``finetune``, and the recipes: what each encoder changes of the defaults."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
 from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
-from affetto.finetuning.language import LanguageTraining
-from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings
+from affetto.models.embedders import (
+    EmbedderSettings,
+    Network,
+    NetworkSettings,
+    StatisticsSettings,
+    build_embedder,
+)
 from affetto.models.folders import encoder_settings
-from affetto.models.language import LanguageSettings
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.models.wav2vec2 import Wav2Vec2Settings
 from affetto.models.whisper import WhisperSettings
@@ -21,21 +25,20 @@ from affetto.training import TrainSettings
 
 
 class FinetuneSettings(Settings):
-    """Everything that ``finetune`` can be told.
+    """Settings of ``finetune``, made by :func:`finetune_settings`.
 
     Attributes:
         protocol: who is train, dev and test: a name of ``affetto protocols``, or a YAML file.
-        encoder: a name of :data:`METHODS`; it decides the defaults of what follows.
-        frozen: the probe: published weights stay; a weighted sum of layers and one linear layer on its mean
-            learn.
-        head: ``"network"``, trained by gradient; ``"language"``, the same, drawn to words; ``"logistic"`` or
-            ``"svm"``, fitted on fixed vectors; ``"ridge"``, the same for dimensions such as valence.
-        language: the language head.
-        clap: how it is trained.
-        embedder: what turns an utterance into a vector.
+        recipe: a name of :data:`RECIPES`; it decides the defaults of the rest.
+        frozen: the probe: the encoder keeps its weights; a weighted sum of layers and one linear layer on its
+            mean learn.
+        head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors;
+            ``"ridge"``, the same for dimensions such as valence.
+        embedder: what turns an utterance into a vector; ``encoder.width=16`` stands for
+            ``embedder.encoder.width=16``, as in ``pretrain``.
         train_encoder: whether the encoder learns too; where it does not, its frames are cached once.
-        reads: ``"waveforms"``, changed anew at every pass; or ``"features"``, log-mel frames, computed once
-            and changed as frames: less exact, and faster.
+        reads: ``"waveforms"``, augmented at every pass; or ``"features"``, log-mel frames, computed once
+            and augmented as frames: less exact, and faster.
         published_weights: whether the encoder starts from its published weights.
         pretrained: folder that ``pretrain`` wrote, whose weights the encoder starts from; for a run of the
             same protocol, those of the same seed and fold.
@@ -48,15 +51,13 @@ class FinetuneSettings(Settings):
         enrolment: whether the recogniser can adapt to a speaker from unlabelled utterances.
         rank: dimensions in which a speaker's offset is estimated.
         label_fraction: share of the training utterances whose labels are used, drawn within each class.
-        seeds: each trains anew.
+        seeds: one training each.
     """
 
     protocol: str
-    encoder: str = "cnn"
+    recipe: str = "cnn"
     frozen: bool = False
-    head: Literal["network", "language", "logistic", "svm", "ridge"] = "network"
-    language: LanguageSettings = LanguageSettings()
-    clap: LanguageTraining = LanguageTraining()
+    head: Literal["network", "logistic", "svm", "ridge"] = "network"
     embedder: EmbedderSettings = NetworkSettings()
     train_encoder: bool = True
     reads: Literal["waveforms", "features"] = "waveforms"
@@ -72,6 +73,23 @@ class FinetuneSettings(Settings):
     label_fraction: float = Field(1.0, gt=0, le=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
 
+    @property
+    def classical(self) -> bool:
+        """Whether the head is fitted on fixed vectors, without gradient."""
+        return self.head in ("logistic", "svm", "ridge")
+
+    @property
+    def untrained(self) -> bool:
+        """Whether what is kept fixed has weights that were never trained."""
+        learns = isinstance(self.embedder, NetworkSettings) and self.train_encoder
+        if learns or self.published_weights or self.pretrained:
+            return False
+        embedder = build_embedder(self.embedder)
+        fixed = embedder.encoder if isinstance(embedder, Network) else embedder
+        return any(True for _ in fixed.parameters())
+
+
+SettingsType = TypeVar("SettingsType", bound=FinetuneSettings)
 
 _WAVEFORM_AUGMENT = {
     "gain_db": 6.0,
@@ -85,165 +103,138 @@ _WAVEFORM_AUGMENT = {
 }
 _FRAME_AUGMENT = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
 
-_PRESETS: dict[str, dict[str, Any]] = {
-    "cnn": {
-        "embedder": {"name": "network", "encoder": {"name": "cnn"}},
-        "train": {"epochs": 25, "learning_rate": 2e-3},
-        "augment": _WAVEFORM_AUGMENT,
-    },
-    "tdnn": {
-        "embedder": {"name": "network", "encoder": {"name": "tdnn"}},
-        "reads": "features",
-        "train": {"epochs": 25, "learning_rate": 2e-3},
-        "augment": _WAVEFORM_AUGMENT,
-    },
-    "mockingjay": {
-        "embedder": {"name": "network", "encoder": {"name": "mockingjay"}},
-        "train": {"epochs": 25, "learning_rate": 5e-4},
-        "augment": _WAVEFORM_AUGMENT,
-    },
-    "npc": {
-        "embedder": {"name": "network", "encoder": {"name": "npc"}},
-        "train": {"epochs": 25, "learning_rate": 1e-3},
-        "augment": _WAVEFORM_AUGMENT,
-    },
-    "filterbank": {
-        "embedder": {"name": "network", "encoder": {"name": "filterbank"}, "pooling": "statistics"},
-        "train_encoder": False,
-        "train": {"epochs": 25, "learning_rate": 2e-3},
-    },
-    "ge2e": {
-        "embedder": {"name": "network", "encoder": {"name": "ge2e"}, "layers": "all", "context": 2},
-        "published_weights": True,
-        "train": {"epochs": 8, "learning_rate": 5e-4},
-        "augment": {**_WAVEFORM_AUGMENT, "mixup": 0.0},
-    },
-    "ge2e-spectrum": {
-        "embedder": {"name": "network", "encoder": {"name": "ge2e-spectrum"}, "layers": "all", "context": 2},
-        "published_weights": True,
-        "train_encoder": False,
-        "views": 3,
-        "train": {"epochs": 14, "learning_rate": 1e-3},
-        "augment": _FRAME_AUGMENT,
-    },
-    "wav2vec2": {
-        "embedder": {
-            "name": "network",
-            "encoder": {"name": "wav2vec2"},
-            "layers": "weighted",
-            "pooling": "statistics",
-        },
-        "published_weights": True,
-        "train": {"epochs": 10, "batch_size": 16, "learning_rate": 5e-5},
-        "augment": _WAVEFORM_AUGMENT,
-    },
-    "whisper": {
-        "embedder": {
-            "name": "network",
-            "encoder": {"name": "whisper"},
-            "layers": "weighted",
-            "pooling": "statistics",
-        },
-        "published_weights": True,
-        "train_encoder": False,
-        "train": {"epochs": 10, "batch_size": 16, "learning_rate": 1e-3},
-    },
-    "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
-    "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic", "published_weights": True},
-    "ge2e-statistics": {
-        "embedder": {"name": "joined", "parts": [{"name": "statistics"}, {"name": "functionals"}]},
-        "head": "logistic",
-        "published_weights": True,
-    },
-}
+
+_CONTEXT = {"layers": "all", "context": 2}
+_WEIGHTED = {"layers": "weighted", "pooling": "statistics"}
+_PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
 
 
-def _preset(encoder: str) -> dict[str, Any]:
-    """Returns the preset of an encoder that has none of its own."""
+def _network(
+    name: str, epochs: int = 25, rate: float = 1e-3, embedder: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """Returns the recipe of an encoder; every encoder has at least this one."""
     return {
-        "embedder": {"name": "network", "encoder": {"name": encoder}},
-        "published_weights": ENCODERS[encoder].published,
-        "train": {"epochs": 25, "learning_rate": 1e-3},
+        "embedder": {"name": "network", "encoder": {"name": name}, **(embedder or {})},
         "augment": _WAVEFORM_AUGMENT,
+        **more,
+        "train": {"epochs": epochs, "learning_rate": rate, **more.get("train", {})},
     }
 
 
-METHODS = {name: _PRESETS.get(name) or _preset(name) for name in (*ENCODERS, *EMBEDDERS)}
-"""The encoders, and what each changes of the defaults of :class:`FinetuneSettings`."""
-
-_PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
+RECIPES: dict[str, dict[str, Any]] = {
+    **{name: _network(name) for name in ENCODERS},
+    "cnn": _network("cnn", rate=2e-3),
+    "tdnn": _network("tdnn", rate=2e-3, reads="features"),
+    "mockingjay": _network("mockingjay", rate=5e-4),
+    "filterbank": _network(
+        "filterbank", rate=2e-3, embedder={"pooling": "statistics"}, train_encoder=False, augment={}
+    ),
+    "ge2e": _network("ge2e", 8, 5e-4, _CONTEXT),
+    "ge2e-spectrum": _network(
+        "ge2e-spectrum", 14, 1e-3, _CONTEXT, train_encoder=False, views=3, augment=_FRAME_AUGMENT
+    ),
+    "wav2vec2": _network("wav2vec2", 10, 5e-5, _WEIGHTED, train={"batch_size": 16}),
+    "whisper": _network(
+        "whisper", 10, 1e-3, _WEIGHTED, train_encoder=False, augment={}, train={"batch_size": 16}
+    ),
+    "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
+    "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic"},
+    "ge2e-statistics": {
+        "embedder": {"name": "joined", "parts": [{"name": "statistics"}, {"name": "functionals"}]},
+        "head": "logistic",
+    },
+}
+"""What ``--encoder`` can name, and what each changes of the defaults of :class:`FinetuneSettings`."""
 
 
 def finetune_settings(
     file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any
 ) -> FinetuneSettings:
-    """Composes settings: the encoder's defaults, then the file, then what was given, then the overrides.
+    """Composes settings: the recipe's defaults, then the file, then what was given, then the overrides.
 
     Args:
         file: a YAML file of settings.
         overrides: ``"train.epochs=3"`` each.
-        given: settings by name; those that are None count as not given.
+        given: settings by name; those that are None count as not given. ``encoder="ge2e"`` stands for
+            ``recipe="ge2e"``, and may be a folder that ``pretrain`` wrote.
 
     Raises:
-        ConfigError: for an unknown encoder or setting, or a combination that cannot be.
+        ConfigError: for an unknown recipe or setting, or a combination that cannot be.
     """
-    asked = merge(
-        read(file) if file else {}, {name: value for name, value in given.items() if value is not None}
-    )
-    asked = override(asked, overrides)
-    if isinstance(asked.get("encoder", ""), dict):
-        raise ConfigError(
-            "encoder is a name, or the folder of a pretrained one; its shape is set by "
-            "embedder.encoder.width=16 and the like"
-        )
-    encoder = str(asked.get("encoder", "cnn"))
-    base: dict[str, Any] = {}
-    if encoder not in METHODS and Path(encoder).is_dir():
-        asked["pretrained"], shape = encoder, encoder_settings(encoder)
-        encoder = asked["encoder"] = shape["name"]
-        base["embedder"] = {"encoder": shape}
-    if encoder not in METHODS:
-        missing = "" if encoder.isidentifier() else f"; there is no folder {encoder} either"
-        raise ConfigError(unknown("encoder", encoder, METHODS) + missing)
-    base = merge(merge({"encoder": encoder}, METHODS[encoder]), base)
-    if asked.get("pretrained"):
-        base["published_weights"] = False
-    if asked.get("frozen"):
-        if encoder not in probed():
-            *first, last = probed()
-            raise ConfigError(
-                f"--frozen probes the layers of an encoder: {', '.join(first)} or {last}, not {encoder}"
-            )
-        base["embedder"] = {**base["embedder"], **_PROBE}
-        base |= {"train_encoder": False, "dropout": 0.0, "augment": {}}
-        base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
-    dimensions = _tells_dimensions(str(asked.get("protocol", "")))
-    if dimensions and base.get("head", "network") != "network":
-        base["head"] = "ridge"
-    if asked.get("head") == "language":
-        asked = _with_words(asked)
-        if base["embedder"]["name"] != "network":
-            base |= {"train": {"epochs": 30, "learning_rate": 1e-3}}
-    elif "clap" in asked or "language" in asked:
+    asked = asked_for(file, overrides, **given)
+    if asked.get("head") != "language" and ("clap" in asked or "language" in asked):
         raise ConfigError("got settings of clap or language without head=language; add it, or leave them out")
-    if asked.get("head", "network") not in ("network", "language") and base["embedder"]["name"] == "network":
-        # A classical head needs fixed vectors: the statistics of the encoder's layers.
-        base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
-    settings = build(FinetuneSettings, merge(base, asked))
-    _check(settings, dimensions)
-    if settings.head == "network" and not isinstance(settings.embedder, NetworkSettings):
-        raise ConfigError(f"{settings.encoder} gives fixed vectors; choose --head logistic or --head svm")
+    return complete(FinetuneSettings, asked)
+
+
+def asked_for(file: Path | None, overrides: tuple[str, ...] = (), **given: Any) -> dict[str, Any]:
+    """Returns what a file, names and overrides ask for, without defaults."""
+    values = {name: value for name, value in given.items() if value is not None}
+    values = merge(_named(read(file)) if file else {}, _named(values))
+    words = ("recipe" + word[len("encoder") :] if word.startswith("encoder=") else word for word in overrides)
+    return override(values, tuple(words))
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """Takes an encoder that is a name, not a group of settings, for a recipe."""
+    return {
+        "recipe" if name == "encoder" and not isinstance(value, dict) else name: value
+        for name, value in values.items()
+    }
+
+
+def complete(kind: type[SettingsType], asked: dict[str, Any]) -> SettingsType:
+    """Lays what is asked for over the defaults of its recipe, and checks it.
+
+    Args:
+        kind: the settings to make.
+        asked: from :func:`asked_for`.
+
+    Raises:
+        ConfigError: for an unknown recipe or setting, or a combination that cannot be.
+    """
+    dimensions = _has_dimensions(str(asked.get("protocol", "")))
+    settings = build(kind, _with_defaults(asked, dimensions))
+    _check_task(settings, dimensions)
+    _check_encoder(settings)
     return settings
 
 
-def _check(settings: FinetuneSettings, dimensions: bool) -> None:
-    """Refuses what would do nothing, or the other thing of classes and dimensions than the protocol asks for.
+def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
+    asked = dict(asked)
+    shape = asked.pop("encoder", {})
+    recipe, folder = str(asked.get("recipe", shape.get("name", "cnn"))), None
+    if recipe not in RECIPES and Path(recipe).is_dir():
+        asked["pretrained"], folder = recipe, encoder_settings(recipe)
+        recipe = folder["name"]
+    if recipe not in RECIPES:
+        missing = "" if recipe.isidentifier() else f"; there is no folder {recipe} either"
+        raise ConfigError(unknown("encoder", recipe, RECIPES) + missing)
+    base = {**RECIPES[recipe], "recipe": recipe}
+    asked.pop("recipe", None)
+    if folder:
+        base = merge(base, {"embedder": {"encoder": folder}})
+    base["published_weights"] = (ENCODERS | EMBEDDERS)[recipe].published and not asked.get("pretrained")
+    if asked.get("frozen"):
+        if recipe not in probed():
+            *names, last = probed()
+            raise ConfigError(
+                f"--frozen probes the layers of an encoder: {', '.join(names)} or {last}, not {recipe}"
+            )
+        base = merge(base, {"embedder": _PROBE}) | {"train_encoder": False, "dropout": 0.0, "augment": {}}
+        base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
+    if dimensions and base.get("head", "network") != "network":
+        base["head"] = "ridge"
+    if asked.get("head", "network") not in ("network", "language") and base["embedder"]["name"] == "network":
+        # A classical head needs fixed vectors: the statistics of the encoder's layers.
+        base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
+    if shape:
+        base = merge(base, {"embedder": {"encoder": shape}})
+    return merge(base, asked)
 
-    Raises:
-        ConfigError: that names it.
-    """
-    shape = settings.embedder
-    network = isinstance(shape, NetworkSettings)
+
+def _check_task(settings: FinetuneSettings, dimensions: bool) -> None:
+    """Refuses a head or loss of classes where the protocol has dimensions, and the reverse."""
     if dimensions and settings.head not in ("network", "ridge"):
         raise ConfigError(
             f"{settings.protocol} asks for dimensions and the head {settings.head} tells classes; choose "
@@ -259,8 +250,13 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
             "got settings of loss, which are of classes; dimensions are learned by their concordance; leave "
             "them out"
         )
+
+
+def _check_encoder(settings: FinetuneSettings) -> None:
+    """Refuses settings of the encoder that would do nothing, and vectors for a head of networks."""
+    shape = settings.embedder
     if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings):
-        raise ConfigError(f"{settings.encoder} has no encoder that could start from {settings.pretrained}")
+        raise ConfigError(f"{settings.recipe} has no encoder that could start from {settings.pretrained}")
     encoder = shape.encoder if isinstance(shape, NetworkSettings) else None
     if isinstance(encoder, Wav2Vec2Settings | WhisperSettings) and not settings.train_encoder:
         learning = ("trained_blocks", "lora", "checkpointing", "layer_drop", "spec_augment")
@@ -269,39 +265,13 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
                 f"got {', '.join(given)} for an encoder that stays as it is; leave it out, or set "
                 "train_encoder=true"
             )
-    if settings.head != "language":
-        return
-    text, clap = settings.language.text, settings.clap
-    if clap.left_out and settings.enrolment:
-        raise ConfigError("an emotion that was left out cannot be enrolled with; add --no-enrolment")
-    if text is not None and not text.frozen and clap.words != "own":
-        raise ConfigError(
-            f"clap.words={clap.words} changes vectors of a text encoder that stays as it is; leave out "
-            "language.text.frozen=false"
-        )
-    if clap.control == "none" and settings.loss != ClassifySettings():
-        raise ConfigError(
-            "got settings of loss, which language-audio training does not look at; leave them out"
-        )
-    only_mixup = settings.augment == AugmentConfig(mixup=settings.augment.mixup)
-    if not network and not (only_mixup and settings.views == 1):
-        raise ConfigError(f"{settings.encoder} gives fixed vectors: of augment, only mixup can change them")
+    if settings.head == "network" and not isinstance(shape, NetworkSettings):
+        raise ConfigError(f"{settings.recipe} gives fixed vectors; choose --head logistic or --head svm")
 
 
-def _tells_dimensions(protocol: str) -> bool:
+def _has_dimensions(protocol: str) -> bool:
     """Whether the protocol asks for dimensions; one that is not there is for ``finetune`` to name."""
     try:
         return bool(load_protocol(protocol).dimensions)
     except ProtocolError:
         return False
-
-
-def _with_words(asked: dict[str, Any]) -> dict[str, Any]:
-    """Names the default text encoder, unless learned class vectors take its place."""
-    if (asked.get("clap") or {}).get("control") == "classes":
-        if (asked.get("language") or {}).get("text"):
-            raise ConfigError("clap.control=classes learns class vectors; leave out language.text")
-        return asked
-    language = dict(asked.get("language") or {})
-    language["text"] = language.get("text") or {}
-    return {**asked, "language": language}

@@ -1,7 +1,7 @@
 """The recogniser: emotions of recordings, over time, and adapted to a speaker."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -60,20 +60,6 @@ class Recogniser:
             CheckpointError: where it is not found, damaged, partial, or of another kind.
         """
         return cls(*load_classifier(find_recogniser(name, revision)), device)
-
-    def with_prompts(self, texts: Sequence[str]) -> "Recogniser":
-        """Returns a recogniser of whatever the texts describe, for one that was trained with language.
-
-        Args:
-            texts: at least two, e.g. ``["a furious shout", "a bored voice"]``; they become its labels.
-
-        Raises:
-            ConfigError: when it knows no words, and for fewer than two texts, equal, empty or too long ones.
-            CheckpointError: where its text encoder is not to be had.
-        """
-        made = Recogniser(self.classifier.with_words(texts), self.config, str(self._scorer.device))
-        made.config |= {"labels": made.labels, "id2label": dict(enumerate(made.labels))}
-        return made
 
     @property
     def speaker_dependent(self) -> bool:

@@ -1,6 +1,5 @@
 """The network of a recogniser: embedder, head, temperature, and where it was fitted an enrolment."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,8 +19,7 @@ from affetto.models.embedders import (
 )
 from affetto.models.encoder import Frames
 from affetto.models.enrolment import SpeakerOffset
-from affetto.models.heads import KernelHead, LinearHead, Standardise
-from affetto.models.language import LanguageHead, LanguageSettings
+from affetto.models.heads import KernelHead, LanguageHead, LanguageSettings, LinearHead, Standardise
 
 Reads = Literal["waveforms", "features", "frames", "vectors"]
 """What reaches a classifier: samples, what its front end made of them, what its encoder made of those, or the
@@ -185,42 +183,6 @@ class EmotionClassifier(nn.Module):
         assert self.enrolment is not None
         joined = self.enrolment.combine(scores.log_softmax(1), projected, offsets)
         return (joined / self.enrolled_temperature).softmax(1)
-
-    @property
-    def language(self) -> LanguageHead:
-        """The head that reads words.
-
-        Raises:
-            ConfigError: when its classes were never words.
-        """
-        if not isinstance(self.head, LanguageHead) or self.head.settings.text is None:
-            raise ConfigError(
-                "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
-            )
-        return self.head
-
-    def with_words(self, texts: Sequence[str]) -> "EmotionClassifier":
-        """Returns the same network with texts as its classes, nothing trained; it enrols nobody.
-
-        Args:
-            texts: what voices are compared with, e.g. ``"a furious shout"``.
-
-        Raises:
-            ConfigError: when its head knows no words, and for fewer than two texts, equal or empty ones.
-        """
-        head = self.language
-        if len(texts) < 2 or len(set(texts)) < len(texts):
-            raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
-        encoder = head.text_encoder()
-        language = head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
-        changed = {"labels": tuple(texts), "rank": 0, "language": language}
-        made = EmotionClassifier(self.settings.model_copy(update=changed))
-        state = {name: each for name, each in self.state_dict().items() if not name.startswith("enrolment.")}
-        device = self.temperature.device
-        with torch.no_grad():
-            state["head.names"] = encoder(texts).to(device)
-        made.load_state_dict(state)
-        return made.to(device).eval().requires_grad_(False)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Scores ``features (B, T, F)``: ``(B, K)``."""

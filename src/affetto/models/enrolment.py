@@ -1,20 +1,24 @@
-"""What some unlabelled utterances of a speaker say about how that speaker sounds.
+"""Adapts a recogniser to a speaker, from some unlabelled utterances.
 
 A vector is taken as ``common mean + speaker offset + class offset + rest``. Subtracting the plain mean of a
 speaker's utterances would remove the emotion with the speaker when the utterances are all angry; so each
-utterance first gives back the class offset that the recogniser expects of it, and the mean of what remains is
-shrunk towards zero as far as the spread within and between training speakers says (the posterior mean under
-normal distributions with diagonal covariance).
+utterance first gives back the class offset that the recogniser expects of it, and the mean of the remainder
+is shrunk towards zero by the spread within and between training speakers (the posterior mean under normal
+distributions with diagonal covariance).
 
-The classifier then sees the vector without the offset, and the offset itself beside it: learned from
-simulated enrolments of training speakers, it finds out how far each part of an offset is to be trusted. It
-does so twice, once for enrolled utterances of even moods and once for one-sided ones, since a speaker who was
-only heard angry is known less well; what the two say is mixed by how even the guessed moods are.
+The classifier then reads the vector without the offset, and the offset itself next to it, and learns from
+simulated enrolments of training speakers how far each part of an offset is to be trusted. There are two such
+heads, for enrolled utterances of even and of one-sided moods, since a speaker of whom only angry utterances
+are known is known less well. They are mixed by how even the predicted moods are.
 """
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -151,3 +155,46 @@ def adapted(projected: Tensor, offsets: Tensor) -> Tensor:
     """Returns vectors without their offsets, and the offsets beside them: ``(B, 2 R)``."""
     offsets = offsets.expand_as(projected)
     return torch.cat([projected - offsets, offsets], dim=1)
+
+
+class SpeakerDraw(NamedTuple):
+    """One speaker's enrolment: which rows are enrolled and which are scored."""
+
+    enrolled: NDArray[np.int64]
+    scored: NDArray[np.int64]
+
+
+def draws(
+    rows: NDArray[np.int64],
+    speakers: NDArray[np.str_],
+    truth: NDArray[np.int64],
+    size: int,
+    generator: np.random.Generator,
+    emotion: int | None = None,
+) -> Iterator[SpeakerDraw]:
+    """Draws enrolment utterances for every speaker that has more than those.
+
+    Args:
+        rows: utterances to draw from and to score.
+        speakers: speaker of every utterance of the corpus.
+        truth: class number of every utterance of the corpus.
+        size: enrolment utterances a speaker.
+        generator: decides which.
+        emotion: draw from one class only, as many as there are up to ``size``; None from all.
+    """
+    for speaker in np.unique(speakers[rows]):
+        own = rows[speakers[rows] == speaker]
+        pool = own if emotion is None else own[truth[own] == emotion]
+        enrolled = generator.permutation(pool)[:size]
+        scored = np.setdiff1d(own, enrolled)
+        if len(enrolled) and len(scored):
+            yield SpeakerDraw(enrolled, scored)
+
+
+def all_others(rows: NDArray[np.int64], speakers: NDArray[np.str_]) -> Iterator[SpeakerDraw]:
+    """For each row, enrols all other rows of its speaker."""
+    for speaker in np.unique(speakers[rows]):
+        own = rows[speakers[rows] == speaker]
+        for row in own:
+            if len(own) > 1:
+                yield SpeakerDraw(own[own != row], np.array([row]))

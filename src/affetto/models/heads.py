@@ -1,9 +1,19 @@
 """From an embedding to one score a class."""
 
+import math
+from typing import Any, Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affetto.config import Settings
+
+LARGEST_SCALE = 100.0
+"""Of a cosine, as in CLIP (Radford et al. 2021, section 2.5)."""
 
 
 class LinearHead(nn.Module):
@@ -85,3 +95,89 @@ class Standardise(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Standardises ``embeddings (B, D)``."""
         return ((embeddings - self.mean) / self.deviation).clamp(-self.CLIP, self.CLIP)
+
+
+class TextShape(Settings):
+    """Which text encoder wrote the vectors of a language head; ``affetto.language.text`` builds it.
+
+    Attributes:
+        model: a folder, or a model of the Hugging Face hub.
+        pooling: ``"mean"`` over the tokens of a text, or ``"first"``, its first token. The paper does not
+            say; a re-implementation takes the first.
+        templates: sentences around a class. Several are averaged, each of length 1. What is not known of an
+            utterance, such as the gender of its speaker, is left out of the sentence.
+        frozen: whether the encoder stays as published; every text is then read once.
+        shape: the model's own config.
+        dim: ``E``, size of its vectors.
+    """
+
+    model: str = "FacebookAI/roberta-base"
+    pooling: Literal["mean", "first"] = "mean"
+    templates: tuple[str, ...] = Field(("the speaker sounds {emotion}",), min_length=1)
+    frozen: bool = True
+    shape: dict[str, Any]
+    dim: int
+
+
+class LanguageSettings(Settings):
+    """Shape of :class:`LanguageHead`.
+
+    Attributes:
+        text: the text encoder; None for class vectors that are learned without any text.
+        sentences: the sentences of each class; filled in by training.
+        width: ``W``, of the space that utterances and texts share.
+        hidden: width of the projections' hidden layer.
+        temperature: at first; both are learned.
+    """
+
+    text: TextShape | None = None
+    sentences: tuple[tuple[str, ...], ...] = ()
+    width: int = Field(512, ge=2)
+    hidden: int = Field(512, ge=2)
+    temperature: float = Field(0.07, ge=1 / LARGEST_SCALE, le=1)
+
+
+class LanguageHead(nn.Module):
+    """Scores an embedding by its cosine with the text vector of each class: ``(B, D) -> (B, K)``.
+
+    Pan et al. (2024), "GEmo-CLAP": a projection on the vectors of either encoder, and a temperature for each
+    direction. The size of the projections is not published. The head keeps the text vectors of the classes,
+    so that scoring needs no text encoder.
+    """
+
+    def __init__(self, dim: int, classes: int, settings: LanguageSettings, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.settings = settings
+        self.dropout = nn.Dropout(dropout)
+        self.audio = _projection(dim, settings)
+        self.log_scales = nn.Parameter(torch.full((2,), math.log(1 / settings.temperature)))
+        if settings.text is None:
+            self.vectors = nn.Parameter(torch.randn(classes, settings.width))
+            return
+        self.text = _projection(settings.text.dim, settings)
+        self.register_buffer("names", torch.zeros(classes, settings.text.dim))
+        self.names: Tensor
+
+    @property
+    def scales(self) -> Tensor:
+        """One over the temperatures, from utterances to texts and back, ``(2,)``; 1 to 100."""
+        return self.log_scales.exp().clamp(1.0, LARGEST_SCALE)
+
+    def project_audio(self, embeddings: Tensor) -> Tensor:
+        """Projects ``embeddings (B, D)`` into the shared space, ``(B, W)``, each of length 1."""
+        return F.normalize(self.audio(self.dropout(embeddings)), dim=1)
+
+    def project_texts(self, texts: Tensor) -> Tensor:
+        """Projects vectors of a text encoder ``(N, E)`` into the shared space, ``(N, W)``, of length 1."""
+        return F.normalize(self.text(texts), dim=1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Scores ``embeddings (B, D)``."""
+        learned = self.settings.text is None
+        classes = F.normalize(self.vectors, dim=1) if learned else self.project_texts(self.names)
+        return self.scales[0] * self.project_audio(embeddings) @ classes.T
+
+
+def _projection(dim: int, settings: LanguageSettings) -> nn.Sequential:
+    hidden = settings.hidden
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, settings.width))

@@ -1,24 +1,24 @@
 """Contrastive language-audio learning with the relations of emotion, and of gender, between utterances.
 
 Pan et al. (2024), "GEmo-CLAP: Gender-attribute-enhanced contrastive language-audio pretraining", equations 4
-to 7. No code was published; what is written here follows a second-hand account, in which the target is the
-softmax of a matrix of zeros and ones, and so nearly flat: with 32 utterances of four classes the positives
-of a row hold less than half of its mass.
+to 7. No code was published. This follows a second-hand account, in which the target is the softmax of a
+matrix of zeros and ones, and so nearly flat: with 32 utterances of four classes the positives of a row have
+less than half of its mass.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.config import Settings
 from affetto.data import Batch
+from affetto.language.text import TextEncoder, mean_vectors
 from affetto.models.classifier import EmotionClassifier, Reads
-from affetto.models.language import LanguageHead
-from affetto.models.text import averaged
+from affetto.models.heads import LanguageHead
 from affetto.objectives.objective import Supervised, first_row, gathered, mean_over_processes
 
 Target = Literal["emo", "ml", "sl", "hard"]
@@ -33,30 +33,44 @@ class ClapSettings(Settings):
             both relations, weighed (SL-GEmo-CLAP, equation 7); ``"hard"``, all of the mass on the same
             emotion, in equal shares.
         alpha: share of emotion in ``"ml"`` and ``"sl"``; gender has the rest.
+        gender: column of the manifest with the genders.
+        words: words for classes in the templates, where those of
+            :data:`~affetto.language.sentences.FEELINGS` do not fit.
     """
 
     target: Target = "emo"
     alpha: float = Field(0.9, ge=0, le=1)
+    gender: str = "gender"
+    words: dict[str, str] = Field(default_factory=dict)
 
     @property
     def needs_gender(self) -> bool:
         """Whether gender takes part."""
         return self.target in ("ml", "sl")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.alpha != 0.9 and not self.needs_gender:
+            raise ValueError(f"alpha weighs gender, which the target {self.target!r} does not look at")
+        if self.gender != "gender" and not self.needs_gender:
+            raise ValueError(f"genders are not looked at by the target {self.target!r}; leave them out")
+        return self
+
 
 class Clap(Supervised):
-    """Draws each utterance to what is said of it, in both directions.
+    """Draws each utterance to its text and each text to its utterances.
 
     A batch holds the columns ``target (B, K)``, ``gender (B, G)`` and ``text (B, N)``, each with a one where
     it belongs; where utterances are mixed, so are they.
 
     Args:
-        classifier: the network to train; its head is a :class:`~affetto.models.language.LanguageHead`.
+        classifier: the network to train; its head is a :class:`~affetto.models.heads.LanguageHead`.
         settings: what belongs together.
         augment: see :class:`Supervised`.
         texts: vectors of the ``N`` texts, ``(N, E)``; or, where the text encoder learns too, a set of
             sentences for each.
         reads: what the batches hold.
+        encoder: the text encoder, where it learns.
     """
 
     def __init__(
@@ -66,13 +80,14 @@ class Clap(Supervised):
         augment: AugmentConfig,
         texts: Tensor | Sequence[Sequence[str]],
         reads: Reads = "waveforms",
+        encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__(classifier, augment, reads)
         self.needs = {"target": "scan", "text": "scan"} | (
             {"gender": "scan"} if settings.needs_gender else {}
         )
         self.weights = {}
-        self.settings = settings
+        self.settings, self.encoder = settings, encoder
         self.sets = None if isinstance(texts, Tensor) else texts
         self.register_buffer("texts", texts if isinstance(texts, Tensor) else None, persistent=False)
         self.texts: Tensor | None
@@ -85,40 +100,40 @@ class Clap(Supervised):
         columns = dict(zip(names, torch.split(mixed, widths, dim=1), strict=True))
         head = self.classifier.head
         assert isinstance(head, LanguageHead)
-        heard = head.heard(self.classifier.standardise(vectors)).float()
-        meant = head.meant(columns["text"] @ self._texts(head, columns["text"])).float()
+        audio = head.project_audio(self.classifier.standardise(vectors)).float()
+        texts = head.project_texts(columns["text"] @ self._texts(columns["text"])).float()
         # Targets differ by a tenth; half precision, which a GPU may choose by itself, would blur them.
-        with torch.autocast(heard.device.type, enabled=False):
-            return {"clap": self._loss(head, heard, meant, columns)}
+        with torch.autocast(audio.device.type, enabled=False):
+            return {"clap": self._loss(head, audio, texts, columns)}
 
-    def _loss(self, head: LanguageHead, heard: Tensor, meant: Tensor, columns: dict[str, Tensor]) -> Tensor:
-        own = slice(first_row(heard), first_row(heard) + len(heard))
+    def _loss(self, head: LanguageHead, audio: Tensor, texts: Tensor, columns: dict[str, Tensor]) -> Tensor:
+        own = slice(first_row(audio), first_row(audio) + len(audio))
         relations = [
             everyone[own] @ everyone.T
             for everyone in (gathered(columns[name].float()) for name in self.needs if name != "text")
         ]
         losses = clap_losses(
-            head.scales[0].float() * heard @ gathered(meant).T,
-            head.scales[1].float() * meant @ gathered(heard).T,
+            head.scales[0].float() * audio @ gathered(texts).T,
+            head.scales[1].float() * texts @ gathered(audio).T,
             clap_targets(self.settings, *relations),
         )
         return mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))
 
-    def _texts(self, head: LanguageHead, used: Tensor) -> Tensor:
-        """Returns the vectors of all texts, ``(N, E)``; zero for one that nobody in the batch has."""
+    def _texts(self, used: Tensor) -> Tensor:
+        """Returns the vectors of all texts, ``(N, E)``; zero for one that is not in the batch."""
         if self.texts is not None:
             return self.texts
         assert self.sets is not None
-        assert head.encoder is not None
+        assert self.encoder is not None
         places = used.any(0).nonzero().flatten()
-        found = averaged(head.encoder, [self.sets[place] for place in places.tolist()])
+        found = mean_vectors(self.encoder, [self.sets[place] for place in places.tolist()])
         return found.new_zeros(used.shape[1], found.shape[1]).index_copy(0, places, found)
 
 
 def clap_targets(
     settings: ClapSettings, emotion: Tensor, gender: Tensor | None = None
 ) -> list[tuple[float, Tensor]]:
-    """Returns what each row should be, ``(B, N)`` that sum to 1, with weights.
+    """Returns the target of each row, ``(B, N)`` that sum to 1, with weights.
 
     Args:
         settings: which target.
@@ -137,16 +152,16 @@ def clap_targets(
     return [(1.0, (alpha * emotion + (1 - alpha) * gender).softmax(1))]
 
 
-def clap_losses(to_texts: Tensor, to_voices: Tensor, targets: list[tuple[float, Tensor]]) -> Tensor:
+def clap_losses(to_texts: Tensor, to_audio: Tensor, targets: list[tuple[float, Tensor]]) -> Tensor:
     """Returns the loss of each item, ``(B,)``: half the divergence from its target, in both directions.
 
     Args:
-        to_texts: cosines of voices with texts over their temperature, ``(B, N)``.
-        to_voices: cosines of texts with voices over theirs, ``(B, N)``.
+        to_texts: cosines of utterances with texts over their temperature, ``(B, N)``.
+        to_audio: cosines of texts with utterances over theirs, ``(B, N)``.
         targets: from :func:`clap_targets`; those of a text are those of its utterance.
     """
     losses = to_texts.new_zeros(len(to_texts))
-    for logits in (to_texts, to_voices):
+    for logits in (to_texts, to_audio):
         shares = logits.log_softmax(1)
         for weight, target in targets:
             losses = losses + weight / 2 * (torch.xlogy(target, target) - target * shares).sum(1)

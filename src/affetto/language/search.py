@@ -15,10 +15,11 @@ from affetto.inference.embedding import embed
 from affetto.inference.output import Outcome
 from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Source
+from affetto.language.prompts import language_head, text_encoder
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder
 from affetto.models.folders import RECOGNISER, find_recogniser
-from affetto.models.language import LanguageHead
+from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
 
 VECTORS, ROWS = "vectors.npy", "vectors.csv"
@@ -40,7 +41,7 @@ class Hit(NamedTuple):
     score: float
 
 
-class Heard(Embedder):
+class SharedSpace(Embedder):
     """A recogniser's network up to the space that it shares with texts, ``(B, W)``, of length 1."""
 
     unit = True
@@ -49,12 +50,12 @@ class Heard(Embedder):
         super().__init__()
         self.classifier, self.front_end = classifier, classifier.front_end
         self.settings = classifier.settings
-        self.dim = classifier.language.settings.width
+        self.dim = language_head(classifier).settings.width
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Brings ``features (B, T, F)`` into the space."""
+        """Projects ``features (B, T, F)`` into the space."""
         vectors = self.classifier.embed(features, lengths)[:, : self.classifier.embedder.dim]
-        return self.classifier.language.heard(self.classifier.standardise(vectors))
+        return language_head(self.classifier).project_audio(self.classifier.standardise(vectors))
 
 
 def index(
@@ -85,18 +86,18 @@ def index(
     """
     folder, own = Path(folder), find_recogniser(model)
     classifier = Scorer(load_classifier(own)[0], device).classifier
-    heard = Representation(None, Heard(classifier), name=own.resolve().name)
+    shared = Representation(None, SharedSpace(classifier), name=own.resolve().name)
     copy = folder / RECOGNISER
     if copy.exists():
-        other = Representation(None, Heard(load_classifier(copy)[0]), name=heard.name)
-        if other.sha256 != heard.sha256:
+        other = Representation(None, SharedSpace(load_classifier(copy)[0]), name=shared.name)
+        if other.sha256 != shared.sha256:
             raise RunError(f"{folder} was made with another recogniser; name another folder, or remove it")
     else:
         partial = folder / f".{RECOGNISER}.part"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(own, partial)
         partial.rename(copy)
-    return embed(heard, sources, folder / VECTORS, root=root, workers=workers)
+    return embed(shared, sources, folder / VECTORS, root=root, workers=workers)
 
 
 class Index:
@@ -123,23 +124,23 @@ class Index:
         self._encoder: nn.Module | None = None
 
     def search(self, texts: Sequence[str], count: int = 10) -> list[list[Hit]]:
-        """Returns, for each text, the recordings that come nearest, the nearest first.
+        """Returns, for each text, the recordings that are nearest, the nearest first.
 
         Raises:
             ConfigError: for an empty or too long text.
-            CheckpointError: where the text encoder is not to be had.
+            CheckpointError: where the text encoder cannot be loaded.
         """
-        wanted = self.meant(texts).numpy()
+        wanted = self.embed_texts(texts).numpy()
         return [self._hits(*nearest(self.vectors, each, count)) for each in wanted]
 
     @torch.inference_mode()
-    def meant(self, texts: Sequence[str]) -> Tensor:
-        """Brings texts into the space, ``(N, W)``, of length 1."""
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Projects texts into the space, ``(N, W)``, of length 1."""
         if self._head is None:
-            self._head = load_classifier(self.folder / RECOGNISER)[0].language
-            self._encoder = self._head.text_encoder()
+            self._head = language_head(load_classifier(self.folder / RECOGNISER)[0])
+            self._encoder = text_encoder(self.folder / RECOGNISER, self._head)
         assert self._encoder is not None
-        return self._head.meant(self._encoder(texts))
+        return self._head.project_texts(self._encoder(texts))
 
     def _hits(self, places: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
         if self._rows is None:

@@ -1,67 +1,28 @@
-"""Text encoders of Hugging Face transformers, such as RoBERTa: prompts to vectors."""
+"""Text encoders of Hugging Face transformers, such as RoBERTa: texts to vectors."""
 
 import json
 import string
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError
+from affetto.models.heads import TextShape
 from affetto.models.hub import library, load_weights_of, published_part
 
-DEFAULT = "FacebookAI/roberta-base"
-
-_KIND = "a text encoder"
-
+DEFAULT = str(TextShape.model_fields["model"].default)
 FIELDS = ("emotion", "gender", "intensity")
 """What a template may name in braces."""
 
-FEELINGS = {
-    "amusement": "amused",
-    "anger": "angry",
-    "anxiety": "anxious",
-    "boredom": "bored",
-    "contempt": "contemptuous",
-    "disgust": "disgusted",
-    "excitement": "excited",
-    "fear": "afraid",
-    "frustration": "frustrated",
-    "happiness": "happy",
-    "pleasant_surprise": "pleasantly surprised",
-    "relief": "relieved",
-    "sadness": "sad",
-    "sarcasm": "sarcastic",
-    "sleepiness": "sleepy",
-    "surprise": "surprised",
-}
-"""How a template words a class: "sounds angry", not "sounds anger"; other classes stand for themselves."""
+_KIND = "a text encoder"
 
 
-class TextSettings(Settings):
-    """Which text encoder, and its shape, which is looked up unless given.
-
-    Attributes:
-        model: a folder, or a model of the Hugging Face hub.
-        pooling: ``"mean"`` over the tokens of a text, or ``"first"``, its first token. The paper does not
-            say; a re-implementation takes the first.
-        templates: sentences around a class. Several are averaged, each of length 1. What an utterance does
-            not tell, such as the gender of an unknown speaker, is left out of the sentence.
-        frozen: whether the encoder stays as published: every text is then read once.
-        shape: the model's own config.
-        dim: ``E``, size of its vectors.
-    """
-
-    model: str = DEFAULT
-    pooling: Literal["mean", "first"] = "mean"
-    templates: tuple[str, ...] = Field(("the speaker sounds {emotion}",), min_length=1)
-    frozen: bool = True
-    shape: dict[str, Any]
-    dim: int
+class TextSettings(TextShape):
+    """Which text encoder; its shape is looked up unless given."""
 
     @field_validator("templates")
     @classmethod
@@ -93,17 +54,16 @@ class TextSettings(Settings):
 
 
 class TextEncoder(nn.Module):
-    """Turns texts into vectors of length 1; a text's vector does not depend on its neighbours.
+    """Turns texts into vectors of length 1; a text's vector does not depend on the rest of its batch.
 
-    Args:
-        settings: which model; its weights are random until :meth:`load_published`.
+    Its weights are random until :meth:`load_published`.
     """
 
-    def __init__(self, settings: TextSettings) -> None:
+    def __init__(self, settings: TextShape) -> None:
         super().__init__()
         self.settings = settings
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
-        self.network = library(_KIND).AutoModel.from_config(config).float()  # whatever it is stored as
+        self.network = library(_KIND).AutoModel.from_config(config).float()  # some are stored as halves
         self._tokenizer: Any = None
 
     @property
@@ -119,13 +79,14 @@ class TextEncoder(nn.Module):
         return self._tokenizer
 
     def load_published(self) -> "TextEncoder":
-        """Fills the encoder with the weights that the model's folder or the hub holds; returns itself.
-
-        Raises:
-            CheckpointError: where there are none, or they do not fit.
-        """
+        """Fills the encoder with the weights of the model's folder or the hub; returns itself."""
         load_weights_of(self.network, self.settings.model, "pooler")
         return self
+
+    def save(self, folder: str) -> None:
+        """Writes weights, config and tokenizer as a folder that transformers, and ``model``, can read."""
+        self.network.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Returns a vector of length 1 for each text, ``(N, E)``.
@@ -133,12 +94,11 @@ class TextEncoder(nn.Module):
         Raises:
             ConfigError: for an empty text, and one that is longer than the model reads.
         """
-        most = self._most_tokens()
         for text in texts:
             if not text.strip():
                 raise ConfigError("got an empty text; say what a voice sounds like, e.g. 'a furious shout'")
         encoded = self.tokenizer(list(texts), padding=True, return_tensors="pt")
-        counts = encoded["attention_mask"].sum(1)
+        counts, most = encoded["attention_mask"].sum(1), self._most_tokens()
         if int(counts.max()) > most:
             longest = texts[int(counts.argmax())]
             raise ConfigError(
@@ -156,24 +116,11 @@ class TextEncoder(nn.Module):
         positions = int(getattr(self.network.config, "max_position_embeddings", 512))
         embeddings = getattr(getattr(self.network, "embeddings", None), "position_embeddings", None)
         padding = getattr(embeddings, "padding_idx", None)
-        # RoBERTa and its kin count positions from behind their padding token.
+        # RoBERTa and models like it count positions from behind their padding token.
         return positions if padding is None else positions - padding - 1
 
 
-def worded(template: str, emotion: str, gender: str = "", intensity: str = "") -> str:
-    """Returns a template with its braces filled; what is not known leaves no gap.
-
-    Args:
-        template: e.g. ``"a {gender} speaker sounds {emotion}"``.
-        emotion: a class, e.g. ``"anger"``.
-        gender: ``"female"``, ``"male"`` or nothing.
-        intensity: the acted level, e.g. ``"high"``, or nothing.
-    """
-    text = template.format(emotion=FEELINGS.get(emotion, emotion), gender=gender, intensity=intensity)
-    return " ".join(text.split())
-
-
-def averaged(encoder: TextEncoder, sets: Sequence[Sequence[str]]) -> Tensor:
+def mean_vectors(encoder: TextEncoder, sets: Sequence[Sequence[str]]) -> Tensor:
     """Returns the mean vector of each set of texts, again of length 1, ``(len(sets), E)``."""
     unique = list(dict.fromkeys(text for texts in sets for text in texts))
     vectors = encoder(unique)

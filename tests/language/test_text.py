@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from affetto.errors import AffettoError, CheckpointError, ConfigError
-from affetto.models.text import TextEncoder, TextSettings, averaged, worded
+from affetto.language.sentences import worded
+from affetto.language.text import TextEncoder, TextSettings, mean_vectors
 from text_models import save_tiny_text
 
 TEXTS = ["a furious shout", "the voice sounds very tired , sad , bored", "neutral"]
@@ -42,10 +43,10 @@ def test_texts_that_differ_have_vectors_that_differ(folder: Path) -> None:
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
 
 
-def test_sets_are_averaged(folder: Path) -> None:
+def test_sets_are_mean_vectors(folder: Path) -> None:
     network = encoder(folder)
     one, two = network(["a sad voice", "a calm voice"])
-    found = averaged(network, [["a sad voice", "a calm voice"], ["a calm voice"]])
+    found = mean_vectors(network, [["a sad voice", "a calm voice"], ["a calm voice"]])
     torch.testing.assert_close(found[0], (one + two) / (one + two).norm(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[1], two, atol=1e-5, rtol=1e-5)
 

@@ -1,0 +1,84 @@
+"""Recognisers with texts as their classes, nothing trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from affetto.errors import CheckpointError, ConfigError
+from affetto.inference.recogniser import Recogniser
+from affetto.language.text import TextEncoder, mean_vectors
+from affetto.models.classifier import EmotionClassifier
+from affetto.models.folders import find_recogniser
+from affetto.models.heads import LanguageHead
+
+TEXT = "text"
+"""Folder of a recogniser with its text encoder, where that was trained too."""
+
+
+def with_prompts(
+    name: str | Path, texts: Sequence[str], *, device: str = "cpu", revision: str | None = None
+) -> Recogniser:
+    """Loads a recogniser that was trained with language, and gives it texts in place of its classes.
+
+    It enrols no speakers.
+
+    Args:
+        name: see :meth:`~affetto.inference.recogniser.Recogniser.from_pretrained`, like the rest.
+        texts: at least two, e.g. ``["a furious shout", "a bored voice"]``; they become its labels.
+        device: where the network runs.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ConfigError: when it knows no words, and for fewer than two texts, equal, empty or too long ones.
+        CheckpointError: where its text encoder cannot be loaded.
+    """
+    folder = find_recogniser(name, revision)
+    recogniser = Recogniser.from_pretrained(folder, device=device)
+    classifier = recogniser.classifier
+    head = language_head(classifier)
+    if len(texts) < 2 or len(set(texts)) < len(texts):
+        raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
+    encoder = text_encoder(folder, head)
+    language = head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
+    changed = {"labels": tuple(texts), "rank": 0, "language": language}
+    made = EmotionClassifier(classifier.settings.model_copy(update=changed))
+    state = {key: each for key, each in classifier.state_dict().items() if not key.startswith("enrolment.")}
+    with torch.no_grad():
+        state["head.names"] = encoder(texts)
+    made.load_state_dict(state)
+    config = {**recogniser.config, "labels": list(texts), "id2label": dict(enumerate(texts))}
+    return Recogniser(made.eval().requires_grad_(False), config, device)
+
+
+def language_head(classifier: EmotionClassifier) -> LanguageHead:
+    """Returns the head of a classifier that was trained with texts.
+
+    Raises:
+        ConfigError: when it was not.
+    """
+    if not isinstance(classifier.head, LanguageHead) or classifier.head.settings.text is None:
+        raise ConfigError(
+            "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
+        )
+    return classifier.head
+
+
+def text_encoder(folder: Path, head: LanguageHead) -> TextEncoder:
+    """Returns the text encoder of a recogniser folder: its own where it was trained, else the published one.
+
+    Raises:
+        CheckpointError: where the published one cannot be loaded, or is not the one of training.
+    """
+    shape = head.settings.text
+    assert shape is not None
+    if (folder / TEXT).is_dir():
+        shape = shape.model_copy(update={"model": str(folder / TEXT)})
+    encoder = TextEncoder(shape).load_published().eval().requires_grad_(False)
+    vectors = mean_vectors(encoder, head.settings.sentences)
+    if not torch.allclose(vectors, head.names.cpu(), atol=1e-3):
+        raise CheckpointError(
+            f"{shape.model} is not the text encoder that this recogniser learned with; name one that "
+            "learned with its own"
+        )
+    return encoder

@@ -1,0 +1,141 @@
+"""``pretrain --objective clap``: a recogniser that learns from labels and texts, trained by ``finetune``."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from affetto.augment import AugmentConfig
+from affetto.config import Settings, merge
+from affetto.corpora.manifest import Manifest
+from affetto.errors import ConfigError
+from affetto.finetuning.fold import FoldTask, Supervision
+from affetto.finetuning.run import finetune
+from affetto.finetuning.settings import RECIPES, FinetuneSettings, asked_for, complete
+from affetto.language.clap import Clap, ClapSettings
+from affetto.language.prompts import TEXT
+from affetto.language.sentences import Sentences, sentences
+from affetto.language.text import TextEncoder, TextSettings, mean_vectors
+from affetto.models.classifier import EmotionClassifier, Reads
+from affetto.models.embedders import NetworkSettings
+from affetto.models.heads import LanguageHead, LanguageSettings
+from affetto.objectives.classify import ClassifySettings
+from affetto.objectives.objective import Supervised
+from affetto.runs import RunFolder
+
+
+class TextLanguageSettings(LanguageSettings):
+    """Shape of the language head, with the text encoder looked up by its name."""
+
+    text: TextSettings | None = None
+
+
+class LanguageRunSettings(FinetuneSettings):
+    """Settings of ``pretrain --objective clap``: those of ``finetune``, and of words.
+
+    Attributes:
+        language: the head and its text encoder; ``language.text=null`` learns class vectors by cross-entropy
+            instead: the same network without language.
+        clap: the loss.
+    """
+
+    head: Literal["language"] = "language"  # type: ignore[assignment]
+    language: TextLanguageSettings = TextLanguageSettings()
+    clap: ClapSettings = ClapSettings()
+
+
+def language_settings(
+    file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any
+) -> LanguageRunSettings:
+    """Composes settings as :func:`~affetto.finetuning.settings.finetune_settings` does.
+
+    Raises:
+        ConfigError: for an unknown recipe or setting, or a combination that cannot be.
+    """
+    asked = asked_for(file, overrides, **given)
+    asked["head"] = "language"
+    asked["language"] = {"text": {}, **(asked.get("language") or {})}
+    recipe = RECIPES.get(str(asked.get("recipe", "cnn")))
+    if recipe and recipe["embedder"]["name"] != "network":
+        asked = merge({"train": {"epochs": 30, "learning_rate": 1e-3}}, asked)
+    settings = complete(LanguageRunSettings, asked)
+    if settings.language.text is not None and settings.loss != ClassifySettings():
+        raise ConfigError(
+            "got settings of loss, which language-audio training does not look at; leave them out"
+        )
+    if settings.language.text is None and settings.clap != ClapSettings():
+        given_names = ", ".join(settings.clap.model_dump(exclude_defaults=True))
+        raise ConfigError(f"learned class vectors look at nothing of: {given_names}; leave it out")
+    only_mixup = settings.augment == AugmentConfig(mixup=settings.augment.mixup)
+    if not isinstance(settings.embedder, NetworkSettings) and not (only_mixup and settings.views == 1):
+        raise ConfigError(f"{settings.recipe} gives fixed vectors: of augment, only mixup can change them")
+    return settings
+
+
+def pretrain_language(
+    manifest: str | Path | Manifest, settings: LanguageRunSettings, out: str | Path
+) -> RunFolder:
+    """Trains a recogniser with a language head; else as :func:`~affetto.finetuning.run.finetune`."""
+    return finetune(manifest, settings, out, TextSupervision)
+
+
+class TextSupervision(Supervision):
+    """Learns from labels and the sentences of each utterance."""
+
+    def __init__(self, task: FoldTask) -> None:
+        super().__init__(task)
+        assert isinstance(task.settings, LanguageRunSettings)
+        self.settings = task.settings
+        self.text = self.settings.language.text
+        self.sentences: Sentences | None = None
+        self.encoder: TextEncoder | None = None  # where it learns too
+
+    def head(self) -> dict[str, Any]:
+        """Returns the shape of the language head, with the sentences of its classes."""
+        language: Settings = self.settings.language
+        if self.text is not None:
+            found = sentences(self.task.material, self.text.templates, self.settings.clap, self.task.train)
+            folder = Path(self.text.model)
+            model = str(folder.resolve()) if folder.is_dir() else self.text.model
+            update = {
+                "text": self.text.model_copy(update={"model": model}),
+                "sentences": tuple(map(tuple, found.classes)),
+            }
+            self.sentences, language = found, language.model_copy(update=update)
+        return {"head": "language", "language": language}
+
+    def objective(self, classifier: EmotionClassifier, reads: Reads) -> tuple[Supervised, dict[str, Tensor]]:
+        """Returns the loss of :class:`~affetto.language.clap.Clap`, and its columns."""
+        labels, columns = super().objective(classifier, reads)
+        if self.text is None:
+            return labels, columns
+        assert self.sentences is not None
+        encoder = TextEncoder(self.text).load_published()
+        texts: Tensor | list[list[str]] = self.sentences.sets
+        if self.text.frozen:
+            with torch.no_grad():
+                found = mean_vectors(encoder.eval(), [*texts, *self.sentences.classes])
+            _write_names(classifier, found[len(texts) :])
+            texts = found[: len(texts)]
+        else:
+            self.encoder = encoder
+        loss = Clap(classifier, self.settings.clap, self.settings.augment, texts, reads, self.encoder)
+        return loss, columns | self.sentences.columns
+
+    def before_scoring(self, classifier: EmotionClassifier) -> None:
+        """Gives the head the class vectors of a text encoder that has learned."""
+        if self.encoder is not None:
+            assert self.sentences is not None
+            with torch.no_grad():
+                _write_names(classifier, mean_vectors(self.encoder.eval(), self.sentences.classes))
+
+    def save(self, folder: Path) -> None:
+        """Writes the text encoder, where it has learned."""
+        if self.encoder is not None:
+            self.encoder.save(str(folder / TEXT))
+
+
+def _write_names(classifier: EmotionClassifier, vectors: Tensor) -> None:
+    assert isinstance(classifier.head, LanguageHead)
+    classifier.head.names.copy_(vectors)
