@@ -16,11 +16,11 @@ from affetto.runs import atomic_write, write_json
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 FORMAT = 1
-"""Of what ``config.json`` says; another number for every change that a folder on disk does not survive."""
+"""Number of the format of ``config.json``; it changes when older folders can no longer be read."""
 
 
 def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
-    """Writes a module's tensors and the description that rebuilds it, with the format's number."""
+    """Writes a module's tensors and the description that rebuilds it, with the number of the format."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
@@ -28,11 +28,7 @@ def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> Non
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads ``config.json``.
-
-    Raises:
-        CheckpointError: when it is missing, not JSON, or of another format.
-    """
+    """Reads ``config.json``; raises a CheckpointError when it is missing, not JSON, or of another format."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -76,17 +72,16 @@ def load_weights(folder: Path, module: nn.Module) -> None:
             f"{file} is no safetensors file ({error}); pickles are never loaded; copy the folder anew"
         ) from error
     wanted = module.state_dict()
-    missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    misshapen = [
-        f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & tensors.keys())
-        if tensors[name].shape != wanted[name].shape
-    ]
-    faults = [
-        f"{kind}: {', '.join(names)}"
-        for kind, names in (("missing", missing), ("surplus", surplus), ("misshapen", misshapen))
-        if names
-    ]
-    if faults:
-        raise CheckpointError(f"{file} does not fit its config.json; {'; '.join(faults)}")
+    faults = {
+        "missing": sorted(wanted.keys() - tensors.keys()),
+        "surplus": sorted(tensors.keys() - wanted.keys()),
+        "misshapen": [
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
+            for name in sorted(wanted.keys() & tensors.keys())
+            if tensors[name].shape != wanted[name].shape
+        ],
+    }
+    found = [f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names]
+    if found:
+        raise CheckpointError(f"{file} does not fit its config.json; {'; '.join(found)}")
     module.load_state_dict(tensors)

@@ -30,15 +30,21 @@ class Frames(NamedTuple):
         return self.layers if self.layers is not None else (self.values,)
 
 
+class EncoderShape(Settings):
+    """Settings of an encoder; each kind has its own, with its ``name`` as default and only value."""
+
+    name: str
+
+
 class Encoder(nn.Module):
-    """Turns features into frames; padding and batch mates never change an answer.
+    """Turns features into frames; padding and the rest of the batch never change an answer.
 
     Attributes:
-        front_end: how waveforms become the features that this encoder reads.
+        front_end: turns waveforms into the features that this encoder reads.
         dim: ``D``, width of the last layer.
         layer_dims: width of each layer of ``Frames.all_layers``.
         hop_seconds: step between the frames that come out.
-        centre_seconds: the moment that the first of them is about.
+        centre_seconds: the moment at the centre of the first of them.
         level_layers: numbers of layers whose level carries loudness, so that no norm may touch them.
     """
 
@@ -54,30 +60,19 @@ class Encoder(nn.Module):
         raise NotImplementedError  # abstract
 
 
-class EncoderShape(Settings):
-    """Settings of an encoder; each kind has its own, with its ``name`` as default and only value."""
-
-    name: str
-
-
 class PublishedEncoder(Encoder):
     """An encoder with published weights; they are random until :meth:`load_published`."""
 
     def load_published(self) -> None:
-        """Fills in the published weights.
-
-        Raises:
-            MissingPackageError: with the install line, where they come with a package.
-            CheckpointError: where a folder or hub does not give them.
-        """
+        """Fills in the published weights, or raises an error that says where to get them."""
         raise NotImplementedError  # abstract
 
 
 class Embedder(nn.Module):
-    """Turns features into one vector an utterance; padding and batch mates never change an answer.
+    """Turns features into one vector an utterance; padding and the rest of the batch never change an answer.
 
     Attributes:
-        front_end: how waveforms become the features that this embedder reads.
+        front_end: turns waveforms into the features that this embedder reads.
         dim: ``D``, size of the vector.
         unit: whether it has length 1, as a mean of several then should have too.
         longest_seconds: a longer utterance should be embedded in equal parts, whose vectors are averaged,
@@ -97,11 +92,7 @@ class Embedder(nn.Module):
 
 
 def chosen_device(name: str | torch.device) -> torch.device:
-    """Returns a device that is there.
-
-    Raises:
-        ConfigError: when it is not.
-    """
+    """Returns a device; raises a ConfigError when it is not there."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -111,10 +102,19 @@ def chosen_device(name: str | torch.device) -> torch.device:
 
 
 def description(module: nn.Module) -> str:
-    """Returns what the answers of encoders and embedders depend on beside their weights, such as a stride."""
+    """Returns everything except weights that the output of encoders and embedders depends on."""
+    # What has no weights, such as a stride, is in settings and front ends only.
     parts = [part for part in module.modules() if isinstance(part, Encoder | Embedder)]
     shapes = [f"{getattr(part, 'settings', None)!r} {part.front_end.sha256}" for part in parts]
     return "\n".join([str(module), *shapes])
+
+
+def by_length(lengths: list[int]) -> list[list[int]]:
+    """Groups utterances of equal length: returns the places of each group."""
+    groups: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        groups.setdefault(length, []).append(place)
+    return list(groups.values())
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
@@ -129,16 +129,7 @@ def halved(lengths: Tensor) -> Tensor:
 
 
 def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tensor]:
-    """Lays frames side by side, with zeros past each length.
-
-    Args:
-        features: ``(B, T, F)``; what lies past a length is not looked at.
-        lengths: frames in each, ``(B,)``.
-        stack: how many become one.
-
-    Returns:
-        ``(B, ceil(T / stack), stack F)`` and lengths.
-    """
+    """Joins every ``stack`` frames to one, with zeros past each length: ``(B, ceil(T / stack), stack F)``."""
     values = features * frame_mask(lengths, features.shape[1])
     values = F.pad(values, (0, 0, 0, -values.shape[1] % stack))
     values = values.reshape(len(values), -1, stack * values.shape[2])
@@ -146,25 +137,23 @@ def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tens
 
 
 def stacked_centre_seconds(front_end: FrontEnd, stack: int) -> float:
-    """Returns the moment that the first frame of :func:`stacked` is about."""
+    """Returns the moment at the centre of the first frame of :func:`stacked`."""
     first = front_end.window_seconds / 2 if front_end.kind == "fbank" else 0.0
     return first + (stack - 1) / 2 * front_end.hop_seconds
 
 
 def normalise_logmel(features: Tensor) -> Tensor:
-    """Brings log-mel features into the range of a few units, the same for every utterance.
-
-    Log-mel of speech lies around -7 with a spread of about 4. The shift is fixed, so that loudness, which
-    carries emotion, stays visible.
-    """
+    """Brings log-mel features into the range of a few units, the same for every utterance."""
+    # Log-mel of speech lies around -7 with a deviation of about 4. The shift is fixed, so that loudness,
+    # which carries emotion, stays visible.
     return (features.clamp_min(-14.0) + 7.0) / 4.0
 
 
 def network_scale(features: Tensor, front_end: FrontEnd) -> Tensor:
-    """Returns spectra in the scale that networks read and rebuild, mostly a few units around 0.
+    """Returns spectra in the scale that networks read and reconstruct, mostly a few units around 0.
 
-    Power becomes its logarithm, and a logarithm that is not normalised yet goes through
-    :func:`normalise_logmel`; what Kaldi makes and what is normalised by utterance stay as they are.
+    Power becomes its logarithm, and plain logarithms go through :func:`normalise_logmel`; Kaldi's filterbanks
+    and what is normalised by utterance stay as they are.
     """
     if front_end.cmvn or front_end.kind == "fbank":
         return features

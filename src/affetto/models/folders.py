@@ -19,7 +19,7 @@ ENCODER = "encoder"
 """Folder of an encoder within the seed and fold of a run."""
 
 _FETCHED = [CONFIG, WEIGHTS, "README.md"]
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
@@ -38,7 +38,7 @@ def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
         return folder if (folder / CONFIG).exists() or not inside.is_dir() else inside
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
-    if isinstance(name, Path) or not _HUB_ID.fullmatch(name):
+    if isinstance(name, Path) or not HUB_ID.fullmatch(name):
         raise CheckpointError(
             f"{folder}: no such folder; name the recogniser folder that finetune wrote, "
             "or a hub id such as owner/name"

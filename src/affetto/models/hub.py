@@ -1,6 +1,6 @@
-"""Models of Hugging Face transformers: found here or on the hub, quietly, with errors that say what to do.
+"""Models of Hugging Face transformers, from a folder or from the hub, with errors that say what to do.
 
-The library is an optional package, imported when the first such model is asked for.
+The library is an optional package, imported when the first such model is loaded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,7 @@ FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, S
 
 
 def library(what: str) -> Any:
-    """Returns the transformers package.
-
-    Args:
-        what: is to be made with it.
-
-    Raises:
-        MissingPackageError: with the install line.
-    """
+    """Returns the transformers package, which ``what`` needs."""
     try:
         import transformers
     except ImportError as error:
@@ -41,13 +34,9 @@ def published_part(kind: str, name: str, gives: str) -> Any:
     """Returns a part of a model that comes without its weights.
 
     Args:
-        kind: the class of transformers that reads it: ``"AutoConfig"``, ``"AutoFeatureExtractor"`` or
-            ``"AutoTokenizer"``.
+        kind: the class that reads it: ``"AutoConfig"``, ``"AutoFeatureExtractor"`` or ``"AutoTokenizer"``.
         name: a folder, or a model of the hub.
         gives: what the model should be, e.g. ``"a text encoder"``.
-
-    Raises:
-        CheckpointError: where it is not there.
     """
     try:
         with quiet():
@@ -60,13 +49,10 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
     """Fills a network with the weights that a model's folder or the hub holds.
 
     Args:
-        network: made from the model's config; updates of :func:`adapt` stay as they are.
+        network: made from the model's config; the updates that :func:`adapt` adds stay as they are.
         name: a folder, or a model of the hub.
         unused: part of the names of weights that may be absent.
         part: attribute of the model that the network is; None for all of it.
-
-    Raises:
-        CheckpointError: where there are none, some are absent, or they do not fit.
     """
     try:
         with quiet():
@@ -89,11 +75,10 @@ class Adaptation(Settings):
     """How much of a published encoder learns, where it learns.
 
     Attributes:
-        trained_blocks: how many of the last blocks learn, and nothing before them; None for all and what
-            lies before.
+        trained_blocks: how many of the last blocks learn, and nothing before them; None for everything.
         lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone (Hu et al.
-            2022, "LoRA"); 0 for none. They start at nothing and are scaled by 2. Not to the attention, whose
-            weights WavLM reads past its layers.
+            2022, "LoRA"); 0 for none. They start at zero and are scaled by 2. The attention gets none: WavLM
+            reads its weights without calling its layers.
         checkpointing: compute the blocks twice in training and keep less in memory.
     """
 
@@ -109,17 +94,13 @@ class Adaptation(Settings):
 
 
 def adapt(network: Any, blocks: Sequence[nn.Module], settings: Adaptation, linear: list[str]) -> None:
-    """Chooses what of a network learns.
+    """Chooses which parts of a model of transformers learn.
 
     Args:
-        network: a model of transformers; is changed.
+        network: the model; is changed.
         blocks: its blocks, the first one first.
         settings: what learns.
         linear: the ends of the names of a block's feed-forward layers.
-
-    Raises:
-        ConfigError: for more blocks than there are.
-        MissingPackageError: with the install line, where peft is not there.
     """
     if settings.trained_blocks is not None:
         if settings.trained_blocks > len(blocks):
@@ -160,7 +141,7 @@ def not_there(name: str, gives: str, error: Exception) -> CheckpointError:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers from reporting what is said here in fewer words."""
+    """Silences transformers, whose reports are longer than the errors raised here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,6 +1,6 @@
 """Speaker models in ONNX files that take Kaldi filterbanks, such as those that WeSpeaker publishes.
 
-onnxruntime is an optional package, imported when the first such model is asked for.
+onnxruntime is an optional package, imported when the first such model is loaded.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from affetto.errors import CheckpointError, MissingPackageError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Embedder
+from affetto.models.encoder import Embedder, by_length
 
 BINS = 80
 SHORTEST_FRAMES = 50
@@ -22,7 +22,7 @@ SHORTEST_FRAMES = 50
 
 
 class OnnxSpeaker(Embedder):
-    """ECAPA-TDNN, ResNet, CAM++ and their like: filterbanks in, one vector out.
+    """ECAPA-TDNN, ResNet, CAM++ and the like: filterbanks in, one vector out.
 
     The mean over time of each band is subtracted first, utterance by utterance. Such models know no mask, so
     only utterances of equally many frames go through them together.
@@ -31,10 +31,6 @@ class OnnxSpeaker(Embedder):
         file: the model; one input ``(B, T, 80)`` with free ``T``, the first output ``(B, D)``.
         device: ``cpu`` or ``cuda``.
         taper: window of the filterbank; WeSpeaker takes Hamming, most others Kaldi's own.
-
-    Raises:
-        MissingPackageError: with the install line, where onnxruntime is not installed.
-        CheckpointError: where the file is no such model.
     """
 
     longest_seconds = 60.0
@@ -70,20 +66,18 @@ class OnnxSpeaker(Embedder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds filterbanks ``(B, T, F)`` as ``(B, D)``."""
-        own = features.detach().cpu().numpy()
-        rows: dict[int, list[tuple[int, NDArray[np.float32]]]] = {}
-        for row, length in enumerate(lengths.tolist()):
-            frames = own[row, :length] - own[row, :length].mean(axis=0)
-            frames = np.resize(frames, (max(length, SHORTEST_FRAMES), frames.shape[1]))
-            rows.setdefault(len(frames), []).append((row, frames))
-        vectors = torch.empty(len(own), self.dim, device=features.device)
-        for group in rows.values():
+        rows = []
+        for row, length in zip(features.detach().cpu().numpy(), lengths.tolist(), strict=True):
+            frames = row[:length] - row[:length].mean(axis=0)
+            rows.append(np.resize(frames, (max(length, SHORTEST_FRAMES), frames.shape[1])))
+        vectors = torch.empty(len(rows), self.dim, device=features.device)
+        for group in by_length([len(row) for row in rows]):
             step = self._together or len(group)
             for begin in range(0, len(group), step):
-                places, filled = zip(*group[begin : begin + step], strict=True)
-                short = step - len(filled) if self._together else 0
-                answer = self._run(np.stack([*filled, *filled[:1] * short]))[: len(places)]
-                vectors[list(places)] = torch.from_numpy(answer).to(features.device)
+                places = group[begin : begin + step]
+                filled = places + places[:1] * (step - len(places) if self._together else 0)
+                answer = self._run(np.stack([rows[place] for place in filled]))[: len(places)]
+                vectors[places] = torch.from_numpy(answer).to(features.device)
         return vectors
 
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What an encoder or an embedder says of sound: one vector an utterance, or one a frame."""
+"""What an encoder or an embedder gives for sound: one vector an utterance, or one a frame."""
 
 import hashlib
 from typing import Literal
@@ -21,8 +21,8 @@ WORDS = ("last", "mean", "all")
 class Representation(nn.Module):
     """Waveforms to vectors, and where there is an encoder to frames.
 
-    A vector is what the embedder makes, or without one, or where a layer is asked for, the mean of the
-    encoder's valid frames. Padding and batch mates change nothing.
+    A vector is what the embedder makes, or without one, or where a layer is given, the mean of the encoder's
+    valid frames. Padding and the rest of the batch change nothing.
 
     Args:
         encoder: gives frames; None where there are none.
@@ -55,7 +55,7 @@ class Representation(nn.Module):
         self.layer, self.name, self.untrained = layer, name, untrained
         self.frame_dim, self.hop_seconds = 0, 0.0
         if encoder is not None:
-            self.frame_dim = width(encoder, "last" if layer is None else layer)
+            self.frame_dim = _width(encoder, "last" if layer is None else layer)
             self.hop_seconds = encoder.hop_seconds
         elif layer is not None:
             raise ConfigError(f"{name or 'this embedder'} has no layers: it makes one vector an utterance")
@@ -69,8 +69,13 @@ class Representation(nn.Module):
         return network.front_end
 
     @property
+    def device(self) -> torch.device:
+        """Where it runs; the CPU without weights."""
+        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+
+    @property
     def sha256(self) -> str:
-        """Hash over everything that its answers depend on."""
+        """Hash over everything that its vectors and frames depend on."""
         parts = f"{self.layer} {description(self)} {weights_sha256(self)}"
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -82,11 +87,7 @@ class Representation(nn.Module):
         return torch.as_tensor(MeanPooling(self.frame_dim)(frames, counts))
 
     def frames(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns waveforms ``(B, S)`` into frames ``(B, T, D)``, and says how many are valid, ``(B,)``.
-
-        Raises:
-            ConfigError: without an encoder.
-        """
+        """Turns waveforms ``(B, S)`` into frames ``(B, T, D)`` and how many of them are valid, ``(B,)``."""
         self.must_have_frames()
         assert self.encoder is not None
         found = self.encoder(*self.encoder.front_end(waveforms, lengths))
@@ -100,21 +101,12 @@ class Representation(nn.Module):
         return layers[self.layer], found.lengths
 
     def must_have_frames(self) -> None:
-        """Checks that there are frames.
-
-        Raises:
-            ConfigError: without an encoder.
-        """
+        """Raises a ConfigError when there is no encoder, and so no frames."""
         if self.encoder is None:
             raise ConfigError(f"{self.name or 'this embedder'} makes one vector an utterance, and no frames")
 
 
-def width(encoder: Encoder, layer: Layer) -> int:
-    """Returns the width of what a layer gives.
-
-    Raises:
-        ConfigError: for a layer that is not there, or the mean of layers of several widths.
-    """
+def _width(encoder: Encoder, layer: Layer) -> int:
     dims = encoder.layer_dims
     if isinstance(layer, int):
         if not 0 <= layer < len(dims):
@@ -128,11 +120,7 @@ def width(encoder: Encoder, layer: Layer) -> int:
 
 
 def read_layer(text: str) -> Layer:
-    """Reads a layer as it is written on a command line.
-
-    Raises:
-        ConfigError: for another word.
-    """
+    """Reads a layer as it is written on a command line; raises a ConfigError for another word."""
     if text.lstrip("-").isdigit():
         return int(text)
     for word in WORDS:

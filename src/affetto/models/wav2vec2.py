@@ -2,26 +2,27 @@
 
 import json
 import math
-from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
-from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, frame_mask
+from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, by_length, frame_mask
 from affetto.models.hub import Adaptation, adapt, library, load_weights_of, published_part
 
 DEFAULT = "facebook/wav2vec2-base"
 
 _KIND = "a speech encoder"
 
+# transformers has an option of its own for all layers, but only in the forward of a whole model, which knows
+# no utterances of several lengths as they are needed here, and it leaves out blocks that layer drop skips.
 _LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=None)
 """Where the layers of the running forward go: each thread has its own."""
 
@@ -32,9 +33,9 @@ class Wav2Vec2Settings(Adaptation, EncoderShape):
     Attributes:
         model: a folder, or a model of the Hugging Face hub.
         shape: the model's own config.
-        normalise: whether each utterance is brought to zero mean and unit variance, as its preprocessor says.
-        layer_drop: share of blocks that is passed over in training.
-        spec_augment: whether the model's own hiding of frames and channels is at work in training.
+        normalise: whether each utterance is brought to zero mean and unit variance, as its preprocessor does.
+        layer_drop: share of blocks that is skipped in training.
+        spec_augment: whether the model's own masking of frames and channels is active in training.
     """
 
     name: Literal["wav2vec2"] = "wav2vec2"
@@ -62,15 +63,9 @@ class Wav2Vec2Settings(Adaptation, EncoderShape):
 
 
 class Wav2Vec2(PublishedEncoder):
-    """Convolutions on samples, a projection, and transformer layers, all of which a probe may weigh.
+    """Convolutions on samples, a projection, and Transformer layers, all of which a probe may weigh.
 
-    Group norm in the first convolution, which the base models have, looks at a whole utterance and would look
-    at padding too; so do the stacked position convolutions of data2vec-audio. What looks at padding
-    gets utterances of equal length only, the rest goes together behind a mask. The convolutions stay as they
-    are, as is usual in fine-tuning.
-
-    Args:
-        settings: which model; its weights are random until :meth:`load_published`.
+    The convolutions are never trained, as is usual in fine-tuning.
     """
 
     def __init__(self, settings: Wav2Vec2Settings) -> None:
@@ -79,13 +74,18 @@ class Wav2Vec2(PublishedEncoder):
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
         config.layerdrop, config.apply_spec_augment = settings.layer_drop, settings.spec_augment
         self.network = library(_KIND).AutoModel.from_config(config).float()  # whatever it is stored as
+        self.network.feature_extractor.requires_grad_(False)
+        if hasattr(self.network, "masked_spec_embed") and not settings.spec_augment:
+            self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked
         blocks = self.network.encoder.layers
-        self._choose_what_learns(blocks)
-        self.equal_samples = getattr(config, "feat_extract_norm", "layer") == "group"
-        self.equal_frames = hasattr(self.network.encoder.pos_conv_embed, "layers")
-        blocks[0].register_forward_pre_hook(_keep_input)
+        adapt(self.network, blocks, settings, ["intermediate_dense", "output_dense"])
         for number, block in enumerate(blocks, 1):
             block.register_forward_hook(_keeper(number))
+        # Group norm in the first convolution, which the base models have, looks at a whole utterance and
+        # would look at padding too; so would the stacked position convolutions of data2vec-audio. These get
+        # utterances of equal length only; the rest goes together behind a mask.
+        self.equal_samples = getattr(config, "feat_extract_norm", "layer") == "group"
+        self.equal_frames = hasattr(self.network.encoder.pos_conv_embed, "layers")
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.hidden_size)
         self.layer_dims = (self.dim,) * (int(config.num_hidden_layers) + 1)
@@ -97,34 +97,30 @@ class Wav2Vec2(PublishedEncoder):
         self.centre_seconds = (self.shortest - 1) / 2 / SAMPLE_RATE
 
     def load_published(self) -> None:
-        """Fills the encoder with the weights that the model's folder or the hub holds.
-
-        Raises:
-            CheckpointError: where there are none, or they do not fit.
-        """
+        """Fills the encoder with the weights that the model's folder or the hub holds."""
         load_weights_of(self.network, self.settings.model, "masked_spec_embed")
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
-        heard = self._convolved([row[:length, 0] for row, length in zip(features, lengths, strict=True)])
-        counts = [len(row) for row in heard]
+        rows = self._convolved([row[:length, 0] for row, length in zip(features, lengths, strict=True)])
+        counts = [len(row) for row in rows]
         if not self.equal_frames or len(set(counts)) == 1:
-            layers = self._contextual(pad_sequence(heard, batch_first=True), counts)
+            layers = self._contextual(pad_sequence(rows, batch_first=True), counts)
         else:
             by_row: dict[int, list[Tensor]] = {}
-            for places in _alike(counts):
-                together = self._contextual(
-                    torch.stack([heard[place] for place in places]), [counts[places[0]]] * len(places)
-                )
-                for number, place in enumerate(places):
-                    by_row[place] = [layer[number] for layer in together]
-            rows = [by_row[place] for place in range(len(heard))]
-            layers = tuple(pad_sequence(list(layer), batch_first=True) for layer in zip(*rows, strict=True))
+            for places in by_length(counts):
+                together = torch.stack([rows[place] for place in places])
+                found = self._contextual(together, [counts[place] for place in places])
+                by_row |= {place: [layer[n] for layer in found] for n, place in enumerate(places)}
+            ordered = [by_row[place] for place in range(len(rows))]
+            layers = tuple(
+                pad_sequence(list(layer), batch_first=True) for layer in zip(*ordered, strict=True)
+            )
         return Frames(layers[-1], torch.tensor(counts, device=features.device), layers)
 
-    def _contextual(self, heard: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
+    def _contextual(self, convolved: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
         """Returns every layer ``(B, T, D)`` of what the convolutions made ``(B, T, C)``."""
-        projected = self.network.feature_projection(heard)
+        projected = self.network.feature_projection(convolved)
         values = projected[0] if isinstance(projected, tuple) else projected
         mask = frame_mask(torch.tensor(counts, device=values.device), values.shape[1])
         attention = mask.squeeze(2).bool() if min(counts) < values.shape[1] else None
@@ -138,7 +134,7 @@ class Wav2Vec2(PublishedEncoder):
             _LAYERS.reset(token)
         layers = [found.get(0, values)]
         for number in range(1, len(self.layer_dims)):
-            layers.append(found.get(number, layers[-1]))  # a block that was passed over changes nothing
+            layers.append(found.get(number, layers[-1]))  # a block that was skipped changes nothing
         return tuple(layer * mask for layer in (*layers[:-1], last))
 
     def _convolved(self, rows: list[Tensor]) -> list[Tensor]:
@@ -146,7 +142,7 @@ class Wav2Vec2(PublishedEncoder):
         if self.settings.normalise:
             rows = [(row - row.mean()) / torch.sqrt(row.var(correction=0) + 1e-7) for row in rows]
         rows = [F.pad(row, (0, max(0, self.shortest - len(row)))) for row in rows]
-        groups = _alike([len(row) for row in rows]) if self.equal_samples else [list(range(len(rows)))]
+        groups = by_length([len(row) for row in rows]) if self.equal_samples else [list(range(len(rows)))]
         found: dict[int, Tensor] = {}
         for places in groups:
             with torch.no_grad():
@@ -160,30 +156,11 @@ class Wav2Vec2(PublishedEncoder):
             samples = (samples - kernel) // stride + 1
         return samples
 
-    def _choose_what_learns(self, blocks: Sequence[nn.Module]) -> None:
-        settings = self.settings
-        self.network.feature_extractor.requires_grad_(False)
-        if hasattr(self.network, "masked_spec_embed") and not settings.spec_augment:
-            self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked
-        adapt(self.network, blocks, settings, ["intermediate_dense", "output_dense"])
-
-
-def _alike(lengths: list[int]) -> list[list[int]]:
-    """Returns the places of equal lengths, together."""
-    groups: dict[int, list[int]] = {}
-    for place, length in enumerate(lengths):
-        groups.setdefault(length, []).append(place)
-    return list(groups.values())
-
-
-def _keep_input(_: Any, given: tuple[Tensor, ...]) -> None:
-    if (layers := _LAYERS.get()) is not None:
-        layers.setdefault(0, given[0])
-
 
 def _keeper(number: int) -> Any:
     def keep(_: Any, given: tuple[Tensor, ...], made: Any) -> None:
         if (layers := _LAYERS.get()) is not None:
+            layers.setdefault(0, given[0])  # of the first block that is not skipped
             layers[number] = made[0] if isinstance(made, tuple) else made
 
     return keep

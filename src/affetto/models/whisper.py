@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import model_validator
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
@@ -49,25 +50,21 @@ class WhisperSettings(Adaptation, EncoderShape):
 
 
 class Whisper(PublishedEncoder):
-    """The encoder alone, on log-mel of its own, in the fixed windows of 30 s that it was trained with.
+    """The encoder alone, on its own log-mel, in the fixed windows of 30 s that it was trained with.
 
     An utterance is filled up with silence to a whole window, as in the original, so that a short one costs as
     much as a long one; a longer one goes through window by window. Only frames over the utterance come out.
-
-    Args:
-        settings: which model; its weights are random until :meth:`load_published`.
     """
 
     def __init__(self, settings: WhisperSettings) -> None:
         super().__init__()
         self.settings = settings
-        config = library(_KIND).AutoConfig.for_model(**settings.shape)
+        transformers = library(_KIND)
+        config = transformers.AutoConfig.for_model(**settings.shape)
         config.encoder_layerdrop, config.apply_spec_augment = 0.0, False
-        self.network = (
-            library(_KIND).AutoModel.from_config(config).encoder.float()
-        )  # whatever it is stored as
+        self.network = transformers.AutoModel.from_config(config).encoder.float()  # whatever it is stored as
         given = {key: value for key, value in settings.inputs.items() if key != "feature_extractor_type"}
-        self.extract: Any = library(_KIND).WhisperFeatureExtractor(**given)
+        self.extract: Any = transformers.WhisperFeatureExtractor(**given)
         if self.extract.sampling_rate != SAMPLE_RATE:
             raise CheckpointError(
                 f"{settings.model} listens at {self.extract.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed"
@@ -81,11 +78,7 @@ class Whisper(PublishedEncoder):
         self.hop_seconds = self.hop / SAMPLE_RATE
 
     def load_published(self) -> None:
-        """Fills the encoder with the weights that the model's folder or the hub holds.
-
-        Raises:
-            CheckpointError: where there are none, or they do not fit.
-        """
+        """Fills the encoder with the weights that the model's folder or the hub holds."""
         load_weights_of(self.network, self.settings.model, "decoder", "encoder")
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
@@ -105,8 +98,6 @@ class Whisper(PublishedEncoder):
         rows = torch.tensor(owners, device=features.device)
         layers = []
         for layer in hidden:
-            joined = torch.nn.utils.rnn.pad_sequence(
-                [layer[rows == row].flatten(0, 1) for row in range(len(lengths))], batch_first=True
-            )
+            joined = pad_sequence([layer[rows == row].flatten(0, 1) for row in range(len(lengths))], True)
             layers.append(joined[:, : mask.shape[1]] * mask)
         return Frames(layers[-1], counts, tuple(layers))

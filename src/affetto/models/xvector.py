@@ -4,34 +4,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Embedder
+from affetto.models.encoder import Embedder, by_length
 from affetto.models.hub import FAULTS, library, not_there, quiet
 
 SHORTEST_SECONDS = 0.5
 """A shorter utterance is repeated up to this length: statistics over time need several frames."""
 
-_UNUSED = ("objective.", "classifier.")  # what tells the speakers of the training set apart
+_UNUSED = ("objective.", "classifier.")  # the classifier of the speakers in training
 
 
 class XVector(Embedder):
     """An x-vector model, with the input normalisation of its own preprocessor config.
 
-    Only utterances of equal length go through the network together. Padding with an attention mask would not
-    do: group norm in the first convolution, which most of these models have, looks at the padding, and where
-    there is none, transformers pools a few frames too many (it counts them without the dilation of the TDNN).
-
     Args:
         name: a folder, or a model of the Hugging Face hub such as ``microsoft/wavlm-base-plus-sv``.
-
-    Raises:
-        MissingPackageError: with the install line, where transformers is not installed.
-        CheckpointError: where there is no such model, or it is no x-vector model for 16 kHz.
     """
 
     longest_seconds = 30.0
@@ -68,15 +59,15 @@ class XVector(Embedder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
-        own = features.detach().cpu().numpy()
-        rows: dict[int, list[tuple[int, NDArray[np.float32]]]] = {}
-        for row, length in enumerate(lengths.tolist()):
-            samples = own[row, :length, 0]
-            samples = np.resize(samples, max(length, round(SHORTEST_SECONDS * SAMPLE_RATE)))
-            rows.setdefault(len(samples), []).append((row, samples))
-        vectors = torch.empty(len(own), self.dim, device=features.device)
-        for group in rows.values():
-            places, waveforms = zip(*group, strict=True)
-            inputs = self._normalise(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt")
-            vectors[list(places)] = self.network(**inputs.to(features.device)).embeddings.float()
+        # Only equal lengths go through together. An attention mask would not make padding harmless: group
+        # norm in the first convolution, which most of these models have, reads the padding, and elsewhere
+        # transformers pools a few frames too many (it counts them without the dilation of the TDNN).
+        rows = []
+        for row, length in zip(features.detach().cpu().numpy(), lengths.tolist(), strict=True):
+            rows.append(np.resize(row[:length, 0], max(length, round(SHORTEST_SECONDS * SAMPLE_RATE))))
+        vectors = torch.empty(len(rows), self.dim, device=features.device)
+        for places in by_length([len(row) for row in rows]):
+            waveforms = [rows[place] for place in places]
+            inputs = self._normalise(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            vectors[places] = self.network(**inputs.to(features.device)).embeddings.float()
         return vectors
