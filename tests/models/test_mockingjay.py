@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from affetto.config import build
 from affetto.errors import ConfigError
-from affetto.models.mockingjay import Block, Mockingjay, MockingjaySettings, positions
+from affetto.models.mockingjay import TransformerBlock, Mockingjay, MockingjaySettings, positions
 
 SMALL = MockingjaySettings(width=16, blocks=2, heads=4, feed_forward=24, bins=20, stack=2, dropout=0.0)
 
@@ -23,7 +23,7 @@ def test_positions_are_sines_and_cosines() -> None:
 
 
 def test_a_block_is_that_of_torch() -> None:
-    ours = Block(SMALL)
+    ours = TransformerBlock(SMALL)
     theirs = nn.TransformerEncoderLayer(16, 4, 24, 0.0, "gelu", batch_first=True)
     pairs = [
         (theirs.self_attn.in_proj_weight, ours.attend.weight),

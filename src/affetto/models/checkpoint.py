@@ -56,12 +56,7 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:
-    """Fills a module with the tensors of a folder, strictly.
-
-    Raises:
-        CheckpointError: for a file that is missing, damaged or pickled, and for any tensor that is missing,
-            surplus, or of another shape.
-    """
+    """Fills a module with the tensors of a folder; any that is missing, surplus or misshapen is an error."""
     file = folder / WEIGHTS
     if not file.is_file():
         raise CheckpointError(f"{folder} holds no {WEIGHTS}; weights in any other format are not loaded")

@@ -7,33 +7,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.features import FrontEnd
-from affetto.models.context import Context
+from affetto.models.context import Context, all_layers
 from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, halved, normalise_logmel
 
 
 class CnnSettings(EncoderShape):
-    """Shape of :class:`Cnn`.
-
-    Attributes:
-        width: ``D``, channels of the blocks.
-        blocks: residual blocks at 25 frames a second.
-        bins: mel bands of the front end.
-        drop_path: share of utterances for which a block is skipped in training.
-    """
+    """Shape of :class:`Cnn`."""
 
     name: Literal["cnn"] = "cnn"
-    width: int = Field(160, ge=8)
-    blocks: int = Field(4, ge=1)
-    bins: int = Field(80, ge=8, multiple_of=4)
-    drop_path: float = Field(0.1, ge=0, lt=1)
+    width: int = Field(160, ge=8)  # D, channels of the blocks
+    blocks: int = Field(4, ge=1)  # at 25 frames a second
+    bins: int = Field(80, ge=8, multiple_of=4)  # mel bands
+    drop_path: float = Field(0.1, ge=0, lt=1)  # share of utterances for which a block is skipped in training
 
 
 class Cnn(Encoder):
-    """Log-mel frames through two strided 2-D convolutions and residual blocks over time.
-
-    Frames leave at 25 a second. Every norm is a layer norm over channels. Cost at the default size: see
-    :meth:`operations_per_second`.
-    """
+    """Log-mel frames through two strided 2-D convolutions and residual blocks over time."""
 
     def __init__(self, settings: CnnSettings | None = None) -> None:
         super().__init__()
@@ -72,8 +61,5 @@ class Cnn(Encoder):
             values = values * frame_mask(lengths, values.shape[2]).unsqueeze(1)
         mask = frame_mask(lengths, values.shape[2])
         frames = F.gelu(self.flatten_norm(self.flatten(values.transpose(1, 2).flatten(2)))) * mask
-        layers = [frames]
-        for block in self.blocks:
-            frames = block(frames, mask)
-            layers.append(frames)
-        return Frames(frames, lengths, tuple(layers))
+        layers = all_layers(self.blocks, frames, mask)
+        return Frames(layers[-1], lengths, layers)

@@ -1,4 +1,4 @@
-"""What is said rather than how: the course of an encoder's states over an utterance."""
+"""Vectors of what is said rather than how: the course of an encoder's layer over an utterance."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from affetto.models.encoder import Embedder, Encoder
 class Course(Embedder):
     """Means of an encoder's layer over equal parts of an utterance, minus the mean of the whole.
 
-    Voice and mood mostly last from the beginning of an utterance to its end and drop out; what remains are
-    the sounds in their order. Utterances of the same sentence lie close together.
+    Voice and mood mostly last from the beginning of an utterance to its end and cancel; the sounds in their
+    order remain. Utterances of the same sentence have similar vectors.
     """
 
     def __init__(self, encoder: Encoder, layer: int, parts: int) -> None:

@@ -9,12 +9,8 @@ class Context(nn.Module):
     """A residual block over time: depthwise convolution, layer norm, two pointwise layers.
 
     The block of ConvNeXt (Liu et al. 2022) in one dimension. Layer norm looks at one frame alone, so that
-    neither padding nor batch mates matter.
-
-    Args:
-        width: ``D``, channels in and out.
-        expansion: how much wider the hidden layer is.
-        drop_path: share of utterances for which the block is skipped in training.
+    neither padding nor the rest of the batch matters. ``drop_path`` is the share of utterances for which the
+    block is skipped in training.
     """
 
     def __init__(self, width: int, expansion: int = 2, drop_path: float = 0.1) -> None:
@@ -37,17 +33,23 @@ class Context(nn.Module):
 
 
 class OverTime(nn.Conv1d):
-    """A depthwise convolution over time on ``(B, T, D)``.
-
-    As an image one line high, channels last, it costs a quarter of what ``Conv1d`` does on a CPU.
-    """
+    """A depthwise convolution over time on ``(B, T, D)``."""
 
     def __init__(self, width: int, kernel: int = 5) -> None:
         super().__init__(width, width, kernel, padding=kernel // 2, groups=width)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Maps ``(B, T, D)`` to the same shape."""
+        # As an image one line high, channels last, it costs a quarter of what Conv1d does on a CPU.
         image = frames.transpose(1, 2)[:, :, None].contiguous(memory_format=torch.channels_last)
         padding = (0, int(self.padding[0]))
         image = F.conv2d(image, self.weight[:, :, None], self.bias, padding=padding, groups=self.groups)
         return image[:, :, 0].transpose(1, 2)
+
+
+def all_layers(blocks: nn.ModuleList, frames: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """Returns frames and what each block in turn makes of them."""
+    layers = [frames]
+    for block in blocks:
+        layers.append(block(layers[-1], mask))
+    return tuple(layers)

@@ -1,8 +1,8 @@
-"""Utterance vectors: hand-made functionals, statistics of an encoder, a trained network, several at once."""
+"""Utterance vectors: functionals, statistics of an encoder, a trained network, or several of these joined."""
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -27,7 +27,7 @@ else:
 
 
 class FunctionalsSettings(Settings):
-    """Statistics of log-mel bands and pitch over an utterance; nothing is learned."""
+    """Shape of :class:`Functionals`."""
 
     name: Literal["functionals"] = "functionals"
     bins: int = Field(64, ge=8)
@@ -48,30 +48,20 @@ class StatisticsSettings(Settings):
 
 
 class NetworkSettings(Settings):
-    """An encoder, what follows it, and a pooling.
-
-    Attributes:
-        encoder: the encoder and its shape.
-        layers: ``"weighted"``, a learned weighted sum (the probe); ``"last"``; ``"all"``, side by side; or
-            one by its number, from 0.
-        projector: width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for
-            none (Yang et al. 2021; s3prl, downstream/emotion).
-        context: residual blocks over time between encoder and pooling.
-        width: their width; without blocks nothing is projected.
-        pooling: ``"mean"``, ``"statistics"`` or ``"attentive"``.
-        dropout: share of the encoder's frames that is hidden from the blocks in training.
-        norm: whether the pooled vector passes a layer norm.
-    """
+    """An encoder, what follows it, and a pooling."""
 
     name: Literal["network"] = "network"
     encoder: EncoderSettings = CnnSettings()
+    # A learned weighted sum (the probe), the last, all concatenated, or one by its number from 0.
     layers: Literal["weighted", "last", "all"] | Annotated[int, Field(ge=0)] = "last"
+    # Width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for none (Yang et
+    # al. 2021; s3prl, downstream/emotion).
     projector: int = Field(0, ge=0)
-    context: int = Field(0, ge=0)
-    width: int = Field(192, ge=8)
+    context: int = Field(0, ge=0)  # residual blocks over time between encoder and pooling
+    width: int = Field(192, ge=8)  # of these blocks
     pooling: Literal["mean", "statistics", "attentive"] = "attentive"
-    dropout: float = Field(0.1, ge=0, lt=1)
-    norm: bool = True
+    dropout: float = Field(0.1, ge=0, lt=1)  # of the encoder's frames, before the blocks
+    norm: bool = True  # whether the pooled vector goes through a layer norm
 
 
 SingleSettings = Annotated[
@@ -80,7 +70,7 @@ SingleSettings = Annotated[
 
 
 class JoinedSettings(Settings):
-    """Several embedders side by side."""
+    """Several embedders, whose vectors are concatenated."""
 
     name: Literal["joined"] = "joined"
     parts: tuple[SingleSettings, ...] = Field(min_length=1)
@@ -93,7 +83,7 @@ EmbedderSettings = Annotated[
 
 
 class Functionals(Embedder):
-    """Statistics of log-mel bands and pitch over an utterance."""
+    """Statistics of log-mel bands and pitch over an utterance; nothing is learned."""
 
     def __init__(self, settings: FunctionalsSettings) -> None:
         super().__init__()
@@ -106,7 +96,7 @@ class Functionals(Embedder):
 
 
 class Statistics(Embedder):
-    """Mean and deviation over time of every layer of an encoder, side by side."""
+    """Mean and deviation over time of every layer of an encoder, concatenated."""
 
     def __init__(self, settings: StatisticsSettings) -> None:
         super().__init__()
@@ -164,7 +154,7 @@ class Network(Embedder):
         return 2 * sum(self.encoder.layer_dims)
 
     def pool(self, frames: Frames) -> Tensor:
-        """Turns the encoder's frames into ``(B, D)``: what remains to be computed once frames are cached."""
+        """Turns the encoder's frames, new or cached, into ``(B, D)``."""
         layers = frames.all_layers
         if self.settings.layers not in ("weighted", "all"):
             alone = self._alone(self.settings, len(layers))
@@ -173,9 +163,8 @@ class Network(Embedder):
             layers = tuple(norm(layer) for norm, layer in zip(self.input_norms, layers, strict=True))
         if self.settings.layers == "weighted":
             weights = self.layer_weights.softmax(0)
-            values = torch.stack([weight * layer for weight, layer in zip(weights, layers, strict=True)]).sum(
-                0
-            )
+            weighted = [weight * layer for weight, layer in zip(weights, layers, strict=True)]
+            values = torch.stack(weighted).sum(0)
         else:
             values = torch.cat(layers, dim=-1)
         if self.settings.context:
@@ -189,7 +178,7 @@ class Network(Embedder):
 
     @staticmethod
     def _alone(settings: NetworkSettings, layers: int) -> int:
-        """Returns the number of the one layer that is read where it is one, else that of the last."""
+        """Returns the number of the layer where one is read, else that of the last."""
         number = settings.layers if isinstance(settings.layers, int) else layers - 1
         if number >= layers:
             raise ConfigError(f"got layers: {number}; this encoder has layers 0 to {layers - 1}")
@@ -197,7 +186,7 @@ class Network(Embedder):
 
 
 class Joined(Embedder):
-    """Several embedders side by side; reads the waveform, since each has a front end of its own."""
+    """Several embedders; reads the waveform, since each has a front end of its own."""
 
     def __init__(self, settings: JoinedSettings) -> None:
         super().__init__()
@@ -217,7 +206,7 @@ class Joined(Embedder):
 
 
 def frame_statistics(frames: Frames) -> Tensor:
-    """Returns mean and deviation over time of every layer, side by side: ``(B, 2 sum(D_i))``."""
+    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``."""
     return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
@@ -226,33 +215,28 @@ def build_encoder(settings: EncoderShape) -> Encoder:
     return network_class(settings.name)(settings)
 
 
+_NETWORKS: dict[str, Any] = {
+    "functionals": Functionals,
+    "d-vector": lambda settings: DVector(Ge2eSettings(hidden=settings.hidden)),
+    "statistics": Statistics,
+    "network": Network,
+    "joined": Joined,
+}
+
+
 def build_embedder(
     settings: FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings | JoinedSettings,
 ) -> Embedder:
     """Builds an embedder with fresh weights."""
-    match settings:
-        case FunctionalsSettings():
-            return Functionals(settings)
-        case DVectorSettings():
-            return DVector(Ge2eSettings(hidden=settings.hidden))
-        case StatisticsSettings():
-            return Statistics(settings)
-        case NetworkSettings():
-            return Network(settings)
-        case JoinedSettings():
-            return Joined(settings)
+    made: Embedder = _NETWORKS[settings.name](settings)
+    return made
 
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def load_published(network: Module) -> Module:
-    """Fills every encoder inside that has published weights with them and returns the network.
-
-    Raises:
-        MissingPackageError: with the install line, where they are not installed.
-        CheckpointError: where a folder or hub does not give them.
-    """
+    """Fills every encoder inside that has published weights with them, and returns the network."""
     for module in network.modules():
         if isinstance(module, PublishedEncoder):
             module.load_published()

@@ -12,21 +12,15 @@ from affetto.features import FrontEnd
 
 
 class Frames(NamedTuple):
-    """What an encoder returns.
+    """What an encoder returns."""
 
-    Attributes:
-        values: frames of the last layer, ``(B, T, D)``, zero past each length.
-        lengths: valid frames an utterance, ``(B,)``.
-        layers: every layer that a probe may weigh, each ``(B, T, D_i)``; None where there is one layer only.
-    """
-
-    values: Tensor
-    lengths: Tensor
-    layers: tuple[Tensor, ...] | None = None
+    values: Tensor  # frames of the last layer, (B, T, D), zero past each length
+    lengths: Tensor  # valid frames an utterance, (B,)
+    layers: tuple[Tensor, ...] | None = None  # all layers, (B, T, D_i) each; None where there is only one
 
     @property
     def all_layers(self) -> tuple[Tensor, ...]:
-        """The layers, or the values alone where there is one layer only."""
+        """The layers, or the values alone where there is only one."""
         return self.layers if self.layers is not None else (self.values,)
 
 
@@ -37,23 +31,14 @@ class EncoderShape(Settings):
 
 
 class Encoder(nn.Module):
-    """Turns features into frames; padding and the rest of the batch never change an answer.
+    """Turns features into frames; padding and the rest of the batch never change an answer."""
 
-    Attributes:
-        front_end: turns waveforms into the features that this encoder reads.
-        dim: ``D``, width of the last layer.
-        layer_dims: width of each layer of ``Frames.all_layers``.
-        hop_seconds: step between the frames that come out.
-        centre_seconds: the moment at the centre of the first of them.
-        level_layers: numbers of layers whose level carries loudness, so that no norm may touch them.
-    """
-
-    front_end: FrontEnd
-    dim: int
-    layer_dims: tuple[int, ...]
-    hop_seconds: float
-    centre_seconds: float = 0.0
-    level_layers: tuple[int, ...] = ()
+    front_end: FrontEnd  # turns waveforms into the features that this encoder reads
+    dim: int  # D, width of the last layer
+    layer_dims: tuple[int, ...]  # width of each layer of Frames.all_layers
+    hop_seconds: float  # step between the frames that come out
+    centre_seconds: float = 0.0  # the moment at the centre of the first of them
+    level_layers: tuple[int, ...] = ()  # layers whose level carries loudness, so that no norm may touch them
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes ``features (B, T, F)`` with valid ``lengths (B,)``."""
@@ -69,22 +54,14 @@ class PublishedEncoder(Encoder):
 
 
 class Embedder(nn.Module):
-    """Turns features into one vector an utterance; padding and the rest of the batch never change an answer.
+    """Turns features into one vector an utterance; padding and the rest of the batch never change it."""
 
-    Attributes:
-        front_end: turns waveforms into the features that this embedder reads.
-        dim: ``D``, size of the vector.
-        unit: whether it has length 1, as a mean of several then should have too.
-        longest_seconds: a longer utterance should be embedded in equal parts, whose vectors are averaged,
-            each weighted by its length; None for an embedder that takes any length.
-        batch_seconds: seconds of sound, padding included, that suit it at once on a CPU.
-    """
-
-    front_end: FrontEnd
-    dim: int
-    unit: bool = False
+    front_end: FrontEnd  # turns waveforms into the features that this embedder reads
+    dim: int  # D, size of the vector
+    unit: bool = False  # whether it has length 1, as a mean of several then should have too
+    # A longer utterance should be embedded in equal parts, whose vectors are averaged, weighted by length.
     longest_seconds: float | None = None
-    batch_seconds: float = 80.0
+    batch_seconds: float = 80.0  # sound, padding included, that suits it at once on a CPU
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` with valid ``lengths (B,)`` as ``(B, D)``."""
@@ -150,11 +127,8 @@ def normalise_logmel(features: Tensor) -> Tensor:
 
 
 def network_scale(features: Tensor, front_end: FrontEnd) -> Tensor:
-    """Returns spectra in the scale that networks read and reconstruct, mostly a few units around 0.
-
-    Power becomes its logarithm, and plain logarithms go through :func:`normalise_logmel`; Kaldi's filterbanks
-    and what is normalised by utterance stay as they are.
-    """
+    """Returns spectra in the scale that networks read and reconstruct, mostly a few units around 0."""
+    # Kaldi's filterbanks and what is normalised by utterance have such a scale.
     if front_end.cmvn or front_end.kind == "fbank":
         return features
     return normalise_logmel(features.clamp_min(1e-10).log() if front_end.kind == "mel" else features)

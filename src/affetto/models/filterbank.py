@@ -1,4 +1,4 @@
-"""The spectrum itself as an encoder: what a network must be better than."""
+"""The spectrum itself as an encoder: the floor that a network must beat."""
 
 from typing import Literal
 
@@ -10,14 +10,10 @@ from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, ne
 
 
 class FilterbankSettings(EncoderShape):
-    """Shape of :class:`Filterbank`.
-
-    Attributes:
-        bins: mel bands of the front end.
-    """
+    """Shape of :class:`Filterbank`."""
 
     name: Literal["filterbank"] = "filterbank"
-    bins: int = Field(80, ge=8)
+    bins: int = Field(80, ge=8)  # mel bands
 
 
 class Filterbank(Encoder):
@@ -34,6 +30,5 @@ class Filterbank(Encoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Returns log-mel ``features (B, T, F)`` in the scale of networks."""
-        return Frames(
-            network_scale(features, self.front_end) * frame_mask(lengths, features.shape[1]), lengths
-        )
+        mask = frame_mask(lengths, features.shape[1])
+        return Frames(network_scale(features, self.front_end) * mask, lengths)

@@ -23,15 +23,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
-    """Returns the folder of a recogniser; fetches it from the hub where no such folder exists.
-
-    Args:
-        name: a folder, of a recogniser or of the run that made one, or a hub id such as ``owner/name``.
-        revision: branch, tag or commit on the hub.
-
-    Raises:
-        CheckpointError: where there is neither, or the hub cannot be reached.
-    """
+    """Returns the folder of a recogniser, or the one in a run; fetches a hub id where there is no folder."""
     folder = Path(name)
     if folder.is_dir():
         inside = folder / RECOGNISER
@@ -84,9 +76,6 @@ def find_encoder(path: str | Path, protocol: str | None = None, seed: int = 0, f
     A run of the same protocol has an encoder a seed and fold, each pretrained without that fold's dev and
     test speakers. For another protocol or corpus, the first fold of the same seed is taken, or of the first
     seed.
-
-    Raises:
-        CheckpointError: when there is none.
     """
     path = Path(path)
     if (path / WEIGHTS).exists():
@@ -110,11 +99,7 @@ def find_encoder(path: str | Path, protocol: str | None = None, seed: int = 0, f
 
 
 def encoder_settings(path: str | Path) -> dict[str, Any]:
-    """Returns the settings of the encoder in a folder, as :mod:`affetto.models.embedders` builds it.
-
-    Raises:
-        CheckpointError: where there is none, but a recogniser or something else.
-    """
+    """Returns the settings of the encoder in a folder, as :mod:`affetto.models.embedders` builds it."""
     folder = find_encoder(path)
     settings: Any = json.loads(json.dumps(read_config(folder).get("encoder")))
     if not isinstance(settings, dict):
@@ -127,14 +112,11 @@ def encoder_settings(path: str | Path) -> dict[str, Any]:
 def speakers_seen(config: Mapping[str, Any], kind: str, called: Mapping[str, str]) -> list[str]:
     """Returns the speakers that an encoder was trained on, as a run on a manifest calls them.
 
-    Speakers of other corpora keep their full name. Where a corpus has no name on one side, the speaker's own
-    id decides: it is better to refuse one speaker too many than one too few.
-
-    Args:
-        config: of the encoder folder, whose speakers are ``corpus/speaker``.
-        kind: ``"with_labels"`` or ``"without_labels"``.
-        called: the run's name of each ``corpus/speaker`` of its manifest.
+    ``kind`` is ``"with_labels"`` or ``"without_labels"``; ``called`` has the run's name of each
+    ``corpus/speaker`` of its manifest. Speakers of other corpora keep their full name.
     """
+    # Where a corpus has no name on one side, the speaker's own id decides: it is better to refuse one speaker
+    # too many than one too few.
     found: set[str] = set()
     for name in config["speakers_seen"][kind]:
         corpus, _, own = name.partition("/")

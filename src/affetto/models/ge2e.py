@@ -1,7 +1,7 @@
 """The GE2E speaker encoder of Wan et al. (2018), with the weights that the Resemblyzer package carries.
 
-The package itself is never imported: its import needs parts of setuptools that are gone. Only its weight
-file is read, without unpickling anything but tensors.
+The package itself is never imported: its import needs parts of setuptools that no longer exist. Only its
+weight file is read, without unpickling anything but tensors.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution
@@ -26,7 +26,7 @@ from affetto.models.encoder import (
 )
 
 FRONT_END = FrontEnd(kind="mel", bins=40, window_seconds=0.025, hop_seconds=0.010, level_db=-30.0)
-"""What the weights were trained on: power in 40 mel bands, not its log; quiet speech raised to -30 dB."""
+"""Input of the published weights: power in 40 mel bands, not its log; quiet speech raised to -30 dB."""
 
 PARTIAL_FRAMES = 160
 PARTIAL_STEP = 77  # 1.3 partial windows a second
@@ -36,23 +36,18 @@ _GPU_WINDOWS = 8192
 
 
 class Ge2eSettings(EncoderShape):
-    """Shape of :class:`Ge2e`.
-
-    Attributes:
-        stride: how many 10 ms frames are averaged into one that comes out.
-        hidden: width of each of the three layers; the published weights have 256.
-    """
+    """Shape of :class:`Ge2e`."""
 
     name: Literal["ge2e"] = "ge2e"
-    stride: int = Field(4, ge=1)
-    hidden: int = Field(256, ge=4)
+    stride: int = Field(4, ge=1)  # 10 ms frames that are averaged into one
+    hidden: int = Field(256, ge=4)  # width of each of the three layers; the published weights have 256
 
 
 class Ge2e(PublishedEncoder):
     """Three LSTM layers over mel power; all three come out, averaged over ``stride`` frames.
 
-    The layers run forward in time only, so that padding at the end cannot change an answer. 1.35 million
-    multiply-adds a frame: 135 million for one second of speech.
+    The layers run forward in time only, so that padding at the end cannot change an answer. One second of
+    speech costs 135 million multiply-adds.
     """
 
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
@@ -86,12 +81,7 @@ class Ge2e(PublishedEncoder):
         return Frames(layers[-1], short, layers)
 
     def load_published(self) -> None:
-        """Fills in the weights of the installed Resemblyzer package.
-
-        Raises:
-            MissingPackageError: with the install line, where the package is not installed.
-            CheckpointError: where its file is not what it should be.
-        """
+        """Fills in the weights of the installed Resemblyzer package."""
         state = published_weights()
         own: dict[str, Tensor] = {}
         for name, tensor in state.items():
@@ -107,26 +97,20 @@ class Ge2e(PublishedEncoder):
 
 
 class Ge2eSpectrumSettings(EncoderShape):
-    """Shape of :class:`Ge2eSpectrum`.
-
-    Attributes:
-        stride: how many 10 ms frames make one that comes out.
-        hidden: width of each LSTM layer.
-        bins: mel bands of the spectrum.
-    """
+    """Shape of :class:`Ge2eSpectrum`."""
 
     name: Literal["ge2e-spectrum"] = "ge2e-spectrum"
-    stride: int = Field(4, ge=1)
-    hidden: int = Field(256, ge=4)
-    bins: int = Field(80, ge=8)
+    stride: int = Field(4, ge=1)  # 10 ms frames that make one
+    hidden: int = Field(256, ge=4)  # width of each LSTM layer
+    bins: int = Field(80, ge=8)  # mel bands of the spectrum
 
 
 class Ge2eSpectrum(Encoder):
-    """The layers of :class:`Ge2e` beside the log-mel spectrum of the same moments.
+    """The layers of :class:`Ge2e` and the log-mel spectrum of the same moments.
 
-    A speaker encoder was taught to forget some of what makes an emotion; the spectrum brings it back. Four
-    layers come out: three of the LSTM, and ``stride`` log-mel frames laid side by side. Reads the waveform,
-    since each half has a front end of its own.
+    Training on speaker identity discards some of what carries emotion; the spectrum still has it. Four layers
+    come out: three of the LSTM, and ``stride`` log-mel frames joined to one. Reads the waveform, since each
+    part has a front end of its own.
     """
 
     def __init__(self, settings: Ge2eSpectrumSettings | None = None) -> None:
@@ -143,21 +127,20 @@ class Ge2eSpectrum(Encoder):
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; ``T' = ceil(T / stride)``."""
         waveforms = features.squeeze(-1)
-        heard = self.speaker(*self.speaker.front_end(waveforms, lengths))
+        voice = self.speaker(*self.speaker.front_end(waveforms, lengths))
         mel, frames = self.spectrum(waveforms, lengths)
         mel = normalise_logmel(mel) * frame_mask(frames, mel.shape[1])
-        stride = self.settings.stride
-        stacked = _grouped(mel, stride).flatten(2)
-        return Frames(stacked, heard.lengths, (*heard.all_layers, stacked))
+        spectrum = _grouped(mel, self.settings.stride).flatten(2)
+        return Frames(spectrum, voice.lengths, (*voice.all_layers, spectrum))
 
 
 class DVector(Embedder):
     """The speaker embedding (d-vector) of an utterance, as Resemblyzer computes it, ``D = 256``.
 
-    Windows of 1.6 s, 0.77 s apart, go through the network together; a last window that is covered by less
-    than three quarters is left out unless it is the only one. Each window's last state is projected,
-    rectified and normalised, and so is their mean. Resemblyzer also shortens long pauses first; this does
-    not. The last window sees the zeros past the end: two frames on the edge, and silence.
+    Windows of 1.6 s, 0.77 s apart, go through the network together; a last window of which speech covers
+    less than three quarters is left out unless it is the only one. Each window's last state is projected,
+    rectified and normalised, and their mean is normalised. Resemblyzer also shortens long pauses first; this
+    does not. The last window ends in zeros: two frames that still overlap the speech, and silence.
     """
 
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
@@ -177,17 +160,13 @@ class DVector(Embedder):
         )
         first = torch.tensor([start for row in starts for start in row], device=features.device)
         together = _GPU_WINDOWS if features.is_cuda else _CPU_WINDOWS
-        vectors = torch.cat(
-            [
-                self._windows(features, owners[begin : begin + together], first[begin : begin + together])
-                for begin in range(0, len(first), together)
-            ]
-        )
+        parts = zip(torch.split(owners, together), torch.split(first, together), strict=True)
+        vectors = torch.cat([self._windows(features, *part) for part in parts])
         sums = torch.zeros(len(lengths), self.dim, device=vectors.device).index_add_(0, owners, vectors)
         return F.normalize(sums, dim=1)
 
     def _windows(self, features: Tensor, owners: Tensor, first: Tensor) -> Tensor:
-        """Embeds windows ``(W, D)``: of which utterance each is, and where it begins."""
+        """Embeds windows, ``(W, D)``: ``owners`` are their utterances, ``first`` the frames they begin at."""
         positions = first[:, None] + torch.arange(PARTIAL_FRAMES, device=features.device)
         last = self.encoder.hidden_layers(features[owners[:, None], positions])[-1][:, -1]
         return F.normalize(torch.relu(self.encoder.projection(last)), dim=1)

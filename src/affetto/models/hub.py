@@ -31,12 +31,9 @@ def library(what: str) -> Any:
 
 
 def published_part(kind: str, name: str, gives: str) -> Any:
-    """Returns a part of a model that comes without its weights.
+    """Returns a part of a model that comes without its weights, by its class of transformers.
 
-    Args:
-        kind: the class that reads it: ``"AutoConfig"``, ``"AutoFeatureExtractor"`` or ``"AutoTokenizer"``.
-        name: a folder, or a model of the hub.
-        gives: what the model should be, e.g. ``"a text encoder"``.
+    ``name`` is a folder or a model of the hub, ``gives`` what it should be, e.g. ``"a text encoder"``.
     """
     try:
         with quiet():
@@ -48,11 +45,8 @@ def published_part(kind: str, name: str, gives: str) -> Any:
 def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None = None) -> None:
     """Fills a network with the weights that a model's folder or the hub holds.
 
-    Args:
-        network: made from the model's config; the updates that :func:`adapt` adds stay as they are.
-        name: a folder, or a model of the hub.
-        unused: part of the names of weights that may be absent.
-        part: attribute of the model that the network is; None for all of it.
+    Weights with ``unused`` in their name may be absent. ``part`` is the attribute of the model that the
+    network is; None for all of it. The updates that :func:`adapt` adds stay as they are.
     """
     try:
         with quiet():
@@ -72,19 +66,13 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
 
 
 class Adaptation(Settings):
-    """How much of a published encoder learns, where it learns.
+    """How much of a published encoder learns, where it learns."""
 
-    Attributes:
-        trained_blocks: how many of the last blocks learn, and nothing before them; None for everything.
-        lora: rank of low-rank updates to the blocks' feed-forward layers, which then learn alone (Hu et al.
-            2022, "LoRA"); 0 for none. They start at zero and are scaled by 2. The attention gets none: WavLM
-            reads its weights without calling its layers.
-        checkpointing: compute the blocks twice in training and keep less in memory.
-    """
-
-    trained_blocks: int | None = Field(None, ge=0)
+    trained_blocks: int | None = Field(None, ge=0)  # the last so many learn alone; None for everything
+    # Rank of low-rank updates to the blocks' feed-forward layers, which then learn alone (Hu et al. 2022,
+    # "LoRA"). The attention gets none: WavLM reads its weights without calling its layers.
     lora: int = Field(0, ge=0)
-    checkpointing: bool = False
+    checkpointing: bool = False  # compute the blocks twice in training and keep less in memory
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -94,14 +82,7 @@ class Adaptation(Settings):
 
 
 def adapt(network: Any, blocks: Sequence[nn.Module], settings: Adaptation, linear: list[str]) -> None:
-    """Chooses which parts of a model of transformers learn.
-
-    Args:
-        network: the model; is changed.
-        blocks: its blocks, the first one first.
-        settings: what learns.
-        linear: the ends of the names of a block's feed-forward layers.
-    """
+    """Chooses which parts of a model learn; the names of its feed-forward layers end in ``linear``."""
     if settings.trained_blocks is not None:
         if settings.trained_blocks > len(blocks):
             raise ConfigError(

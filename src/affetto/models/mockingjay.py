@@ -25,34 +25,22 @@ class MockingjaySettings(EncoderShape):
 
     The published base has ``width=768, blocks=3, heads=12, feed_forward=3072, front_end="fbank", deltas=2,
     stack=1`` and ``attention_dropout=0.1``.
-
-    Attributes:
-        width: ``D``, of every block.
-        blocks: how many.
-        heads: of the attention; they divide the width.
-        feed_forward: hidden width of a block's two pointwise layers.
-        dropout: share of what each part of a block adds that is hidden in training.
-        attention_dropout: share of the attention's weights that is hidden in training. On a CPU torch has no
-            fused attention that does so: memory then grows with the square of the frames.
-        front_end: ``"logmel"``, or Kaldi's ``"fbank"``.
-        bins: mel bands.
-        deltas: orders of deltas beside them.
-        cmvn: whether columns are normalised over each utterance.
-        stack: feature frames laid side by side to one frame of the network.
     """
 
     name: Literal["mockingjay"] = "mockingjay"
-    width: int = Field(128, ge=8, multiple_of=2)
+    width: int = Field(128, ge=8, multiple_of=2)  # D, of every block
     blocks: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
-    feed_forward: int = Field(512, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    heads: int = Field(4, ge=1)  # of the attention; they divide the width
+    feed_forward: int = Field(512, ge=8)  # hidden width of a block's two pointwise layers
+    dropout: float = Field(0.1, ge=0, lt=1)  # of what each part of a block adds
+    # Of the attention's weights. On a CPU torch has no fused attention with dropout: memory then grows with
+    # the square of the frames.
     attention_dropout: float = Field(0.0, ge=0, lt=1)
-    front_end: Literal["logmel", "fbank"] = "logmel"
-    bins: int = Field(80, ge=8)
-    deltas: int = Field(0, ge=0, le=3)
-    cmvn: bool = True
-    stack: int = Field(4, ge=1)
+    front_end: Literal["logmel", "fbank"] = "logmel"  # "fbank" is Kaldi's
+    bins: int = Field(80, ge=8)  # mel bands
+    deltas: int = Field(0, ge=0, le=3)  # orders of deltas that follow them
+    cmvn: bool = True  # whether columns are normalised over each utterance
+    stack: int = Field(4, ge=1)  # feature frames joined to one frame of the network
 
     @model_validator(mode="after")
     def _fits(self) -> "MockingjaySettings":
@@ -80,7 +68,7 @@ class Mockingjay(Encoder):
         self.input = nn.Linear(settings.stack * self.front_end.dim, settings.width)
         self.input_norm = nn.LayerNorm(settings.width)
         self.input_dropout = nn.Dropout(settings.dropout)
-        self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
+        self.blocks = nn.ModuleList(TransformerBlock(settings) for _ in range(settings.blocks))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes ``features (B, T, F)``; ``T' = ceil(T / stack)``, zeros at the end."""
@@ -97,12 +85,11 @@ class Mockingjay(Encoder):
         return Frames(frames, lengths, tuple(layers))
 
 
-class Block(nn.Module):
-    """Self-attention and two pointwise layers, each added to its input and normalised.
+class TransformerBlock(nn.Module):
+    """Self-attention and two pointwise layers, each added to its input and normalised."""
 
-    Not ``nn.TransformerEncoderLayer``: its evaluation mode holds all weights of the attention at once, so
-    that memory grows with the square of the frames.
-    """
+    # Not nn.TransformerEncoderLayer: its evaluation mode holds all weights of the attention at once, so that
+    # memory grows with the square of the frames.
 
     def __init__(self, settings: MockingjaySettings) -> None:
         super().__init__()
@@ -117,7 +104,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, frames: Tensor, seen: Tensor) -> Tensor:
-        """Maps ``frames (B, T, D)`` to the same shape; looks at those that are ``seen (B, 1, 1, T)``."""
+        """Maps ``frames (B, T, D)`` to the same shape; attends to those that are ``seen (B, 1, 1, T)``."""
         # (B, T, 3 D) to three times (B, heads, T, D / heads)
         query, key, value = self.attend(frames).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         share = self.attention_dropout if self.training else 0.0

@@ -25,12 +25,8 @@ class OnnxSpeaker(Embedder):
     """ECAPA-TDNN, ResNet, CAM++ and the like: filterbanks in, one vector out.
 
     The mean over time of each band is subtracted first, utterance by utterance. Such models know no mask, so
-    only utterances of equally many frames go through them together.
-
-    Args:
-        file: the model; one input ``(B, T, 80)`` with free ``T``, the first output ``(B, D)``.
-        device: ``cpu`` or ``cuda``.
-        taper: window of the filterbank; WeSpeaker takes Hamming, most others Kaldi's own.
+    only utterances of equally many frames go through them together. The file has one input ``(B, T, 80)``
+    with free ``T``, and ``(B, D)`` as its first output. WeSpeaker takes the Hamming taper, most others povey.
     """
 
     longest_seconds = 60.0

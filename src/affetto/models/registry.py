@@ -1,7 +1,7 @@
 """Encoders and embedders that go by a name: the table from which settings, help and docs derive.
 
 A new encoder is a file, with a network ``Name`` and its settings ``NameSettings``, and a row of ``ENCODERS``.
-Nothing is imported before a network is asked for: the command line lists the names without torch.
+Nothing is imported before a network is built: the command line lists the names without torch.
 """
 
 from collections.abc import Iterable
@@ -13,23 +13,14 @@ if TYPE_CHECKING:
 
 
 class Named(NamedTuple):
-    """What is known of an encoder or an embedder before it is imported.
+    """What is known of an encoder or an embedder before it is imported."""
 
-    Attributes:
-        about: what it is, and what ``finetune`` makes of it.
-        place: module and class of the network; empty for an embedder, which is built elsewhere.
-        package: that it needs beside affetto.
-        weights: how many published weights it has; empty for none.
-        probed: whether ``--frozen`` takes it: it has layers of one width.
-        pretrained: whether ``pretrain`` can train its frames.
-    """
-
-    about: str
-    place: str = ""
-    package: str = ""
-    weights: str = ""
-    probed: bool = True
-    pretrained: bool = True
+    about: str  # what it is, and what finetune makes of it
+    place: str = ""  # module and class of an encoder
+    package: str = ""  # that it needs in addition to affetto
+    weights: str = ""  # how many published weights it has
+    probed: bool = True  # whether --frozen takes it: all layers have one width
+    pretrained: bool = True  # whether pretrain can train its frames
 
     @property
     def published(self) -> bool:
@@ -37,23 +28,20 @@ class Named(NamedTuple):
         return bool(self.weights)
 
 
+_SCRATCH = "attentive pooling; all trained from scratch"
+_MASKING = "[masking](masking.md)"
+_RESEMBLYZER: dict[str, Any] = {"package": "Resemblyzer", "weights": "1.4 million"}
+
 ENCODERS: dict[str, Named] = {
-    "cnn": Named(
-        "log-mel, convolutions over 25 frames a second, attentive pooling; all trained from scratch",
-        "affetto.models.cnn:Cnn",
-    ),
+    "cnn": Named(f"log-mel, convolutions over 25 frames a second, {_SCRATCH}", "affetto.models.cnn:Cnn"),
     "tdnn": Named(
-        "log-mel frames stacked by eight, blocks over time, attentive pooling; all trained from scratch",
-        "affetto.models.tdnn:Tdnn",
+        f"log-mel frames stacked by eight, blocks over time, {_SCRATCH}", "affetto.models.tdnn:Tdnn"
     ),
     "mockingjay": Named(
-        "a small Transformer, the network of [masking](masking.md), attentive pooling; all trained from "
-        "scratch",
-        "affetto.models.mockingjay:Mockingjay",
+        f"a small Transformer, the network of {_MASKING}, {_SCRATCH}", "affetto.models.mockingjay:Mockingjay"
     ),
     "npc": Named(
-        "convolutions without the centre, the other network of [masking](masking.md), attentive pooling; all "
-        "trained from scratch",
+        f"convolutions without the centre, the other network of {_MASKING}, {_SCRATCH}",
         "affetto.models.npc:Npc",
     ),
     "filterbank": Named(
@@ -64,14 +52,12 @@ ENCODERS: dict[str, Named] = {
     "ge2e": Named(
         "three LSTM layers of a speaker encoder, blocks over time, attentive pooling; all fine-tuned",
         "affetto.models.ge2e:Ge2e",
-        package="Resemblyzer",
-        weights="1.4 million",
+        **_RESEMBLYZER,
     ),
     "ge2e-spectrum": Named(
-        "the fixed layers of `ge2e` beside the log-mel spectrum, blocks over time trained on both",
+        "the fixed layers of `ge2e` and the log-mel spectrum, blocks over time trained on both",
         "affetto.models.ge2e:Ge2eSpectrum",
-        package="Resemblyzer",
-        weights="1.4 million",
+        **_RESEMBLYZER,
         probed=False,
         pretrained=False,
     ),
@@ -93,15 +79,9 @@ ENCODERS: dict[str, Named] = {
 
 EMBEDDERS: dict[str, Named] = {
     "functionals": Named("statistics of log-mel and pitch, then a support vector machine"),
-    "d-vector": Named(
-        "the speaker embedding of `ge2e`, then logistic regression",
-        package="Resemblyzer",
-        weights="1.4 million",
-    ),
+    "d-vector": Named("the speaker embedding of `ge2e`, then logistic regression", **_RESEMBLYZER),
     "ge2e-statistics": Named(
-        "statistics of the layers of `ge2e` and `functionals`, then logistic regression",
-        package="Resemblyzer",
-        weights="1.4 million",
+        "statistics of the layers of `ge2e` and `functionals`, then logistic regression", **_RESEMBLYZER
     ),
 }
 """Embedders, which give one fixed vector an utterance."""
@@ -144,13 +124,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def encoder_table() -> str:
-    """Returns the table of ``docs/training.md``."""
-    rows = [
-        "| `--encoder` | what | needs | weights from elsewhere |",
-        "|---|---|---|---|",
-        "| a folder | an encoder that `affetto pretrain` wrote ([pretraining](pretraining.md)) | | what it "
-        "started from, if anything |",
-    ]
+    """Returns the table of names in ``docs/training.md``."""
+    rows = ["| `--encoder` | what | needs | weights from elsewhere |", "|---|---|---|---|"]
     for name, each in (ENCODERS | EMBEDDERS).items():
         default = " (default)" if name == "cnn" else ""
         rows.append(f"| `{name}`{default} | {each.about} | {each.package} | {each.weights or 'none'} |")
@@ -158,20 +133,10 @@ def encoder_table() -> str:
 
 
 def embed_table() -> str:
-    """Returns the table of ``docs/embed.md``."""
-    published = [f"`{name}`" for name, each in ENCODERS.items() if each.published]
-    untrained = [f"`{name}`" for name, each in ENCODERS.items() if not each.published and each.pretrained]
-    fixed = [f"`{name}`" for name, each in ENCODERS.items() if not each.published and not each.pretrained]
+    """Returns the rows of names in the table of ``docs/embed.md``."""
+    groups: dict[str, list[str]] = {}
+    for name, each in ENCODERS.items():
+        random = "**untrained**, and reported as such" if each.pretrained else "nothing to train"
+        groups.setdefault("with published weights" if each.published else random, []).append(f"`{name}`")
     mean = "the mean of the last layer over time | yes"
-    return "\n".join(
-        [
-            "| `--encoder` | a vector is | frames |",
-            "|---|---|---|",
-            f"| a folder of `affetto pretrain`: a run, or one encoder in it | {mean} |",
-            "| a recogniser folder | what its head reads | of its encoder, where it has one |",
-            f"| {', '.join(published)}, with published weights | {mean} |",
-            f"| {', '.join(untrained)}: **untrained**, and reported as such; to compare with | {mean} |",
-            f"| {', '.join(fixed)}, which learns nothing | {mean} |",
-            "| `d-vector`, `functionals` | the whole of it | no |",
-        ]
-    )
+    return "\n".join(f"| {', '.join(names)}, {what} | {mean} |" for what, names in groups.items())

@@ -22,22 +22,8 @@ class Representation(nn.Module):
     """Waveforms to vectors, and where there is an encoder to frames.
 
     A vector is what the embedder makes, or without one, or where a layer is given, the mean of the encoder's
-    valid frames. Padding and the rest of the batch change nothing.
-
-    Args:
-        encoder: gives frames; None where there are none.
-        embedder: gives vectors; None for the mean of the frames.
-        layer: of the encoder; None for the last in frames, and for the embedder's vector where there is one.
-        name: what it is called.
-        untrained: whether its weights are random.
-
-    Attributes:
-        dim: ``D``, size of a vector.
-        frame_dim: size of a frame; 0 without an encoder.
-        hop_seconds: step between frames; 0 without an encoder.
-
-    Raises:
-        ConfigError: for a layer that is not there, or the mean of layers of several widths.
+    valid frames. ``dim`` is the size of a vector, ``frame_dim`` that of a frame and ``hop_seconds`` the step
+    between frames, both 0 without an encoder. ``untrained`` says that weights are random.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A time-delay network on stacked log-mel frames: the cheapest encoder, made for pretraining on two cores."""
+"""A time-delay network on stacked log-mel frames: the cheapest encoder, for pretraining on two cores."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.features import FrontEnd
-from affetto.models.context import Context
+from affetto.models.context import Context, all_layers
 from affetto.models.encoder import (
     Encoder,
     EncoderShape,
@@ -20,30 +20,18 @@ from affetto.models.encoder import (
 
 
 class TdnnSettings(EncoderShape):
-    """Shape of :class:`Tdnn`.
-
-    Attributes:
-        width: ``D``, channels of the blocks.
-        blocks: residual blocks over time.
-        bins: mel bands of the front end.
-        stack: log-mel frames laid side by side to one frame of the network.
-        drop_path: share of utterances for which a block is skipped in training.
-    """
+    """Shape of :class:`Tdnn`."""
 
     name: Literal["tdnn"] = "tdnn"
-    width: int = Field(160, ge=8)
+    width: int = Field(160, ge=8)  # D, channels of the blocks
     blocks: int = Field(4, ge=1)
-    bins: int = Field(80, ge=8)
-    stack: int = Field(8, ge=1)
-    drop_path: float = Field(0.1, ge=0, lt=1)
+    bins: int = Field(80, ge=8)  # mel bands
+    stack: int = Field(8, ge=1)  # log-mel frames joined to one frame of the network
+    drop_path: float = Field(0.1, ge=0, lt=1)  # share of utterances for which a block is skipped in training
 
 
 class Tdnn(Encoder):
-    """Log-mel frames, several side by side, through a linear layer and residual blocks over time.
-
-    Matrix products are nearly all of the work: see :meth:`operations_per_second`. Every norm is a layer norm
-    over channels.
-    """
+    """Stacked log-mel frames through a linear layer and residual blocks over time."""
 
     def __init__(self, settings: TdnnSettings | None = None) -> None:
         super().__init__()
@@ -72,8 +60,5 @@ class Tdnn(Encoder):
         values, lengths = stacked(normalise_logmel(features), lengths, self.settings.stack)
         mask = frame_mask(lengths, values.shape[1])
         frames = F.gelu(self.input_norm(self.input(values))) * mask
-        layers = [frames]
-        for block in self.blocks:
-            frames = block(frames, mask)
-            layers.append(frames)
-        return Frames(frames, lengths, tuple(layers))
+        layers = all_layers(self.blocks, frames, mask)
+        return Frames(layers[-1], lengths, layers)

@@ -28,22 +28,14 @@ _LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=Non
 
 
 class Wav2Vec2Settings(Adaptation, EncoderShape):
-    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
-
-    Attributes:
-        model: a folder, or a model of the Hugging Face hub.
-        shape: the model's own config.
-        normalise: whether each utterance is brought to zero mean and unit variance, as its preprocessor does.
-        layer_drop: share of blocks that is skipped in training.
-        spec_augment: whether the model's own masking of frames and channels is active in training.
-    """
+    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub."""
 
     name: Literal["wav2vec2"] = "wav2vec2"
-    model: str = DEFAULT
-    shape: dict[str, Any]
-    normalise: bool
-    layer_drop: float = Field(0.0, ge=0, lt=1)
-    spec_augment: bool = False
+    model: str = DEFAULT  # a folder, or a model of the Hugging Face hub
+    shape: dict[str, Any]  # the model's own config
+    normalise: bool  # bring each utterance to zero mean and unit variance, as its preprocessor does
+    layer_drop: float = Field(0.0, ge=0, lt=1)  # share of blocks that is skipped in training
+    spec_augment: bool = False  # the model's own masking of frames and channels in training
 
     @model_validator(mode="before")
     @classmethod

@@ -20,18 +20,12 @@ _KIND = "a Whisper model"
 
 
 class WhisperSettings(Adaptation, EncoderShape):
-    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub.
-
-    Attributes:
-        model: a folder, or a model of the Hugging Face hub.
-        shape: the model's own config.
-        inputs: its preprocessor's.
-    """
+    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub."""
 
     name: Literal["whisper"] = "whisper"
-    model: str = DEFAULT
-    shape: dict[str, Any]
-    inputs: dict[str, Any]
+    model: str = DEFAULT  # a folder, or a model of the Hugging Face hub
+    shape: dict[str, Any]  # the model's own config
+    inputs: dict[str, Any]  # its preprocessor's
 
     @model_validator(mode="before")
     @classmethod

@@ -19,11 +19,7 @@ _UNUSED = ("objective.", "classifier.")  # the classifier of the speakers in tra
 
 
 class XVector(Embedder):
-    """An x-vector model, with the input normalisation of its own preprocessor config.
-
-    Args:
-        name: a folder, or a model of the Hugging Face hub such as ``microsoft/wavlm-base-plus-sv``.
-    """
+    """An x-vector model, a folder or of the hub, with the input normalisation of its own preprocessor."""
 
     longest_seconds = 30.0
     batch_seconds = 24.0
