@@ -38,11 +38,6 @@ STEPS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "statistics, centred": ("voice", False, {"middle": 0.0}),
     "statistics, centred, content out": ("voice", True, {"middle": 0.0}),
     "the same, calm ones apart (the default)": ("voice", True, {}),
-    "the default, k by silhouette": ("voice", True, {"counts": (3, 4, 5, 6, 7, 8, 10)}),
-    "the default, least certain fifth left out": ("voice", True, {"drop": 0.2}),
-    "the default, speakers together": ("voice", True, {"together": True}),
-    "the default, agglomerative": ("voice", True, {"method": "agglomerative"}),
-    "the default, Gaussian mixture": ("voice", True, {"method": "gaussian-mixture"}),
 }
 
 

@@ -38,7 +38,7 @@ def embedded(tmp_path: Path) -> Manifest:
 
 
 def settings(**given: object) -> AnnotateClustersSettings:
-    return AnnotateClustersSettings.model_validate({"clusters": {"counts": [3]}, **given})
+    return AnnotateClustersSettings.model_validate({"clusters": {"count": 3}, **given})
 
 
 def test_columns_and_facts(embedded: Manifest, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_an_utterance_without_a_vector_has_no_cluster(embedded: Manifest, tmp_pa
 
 
 def test_the_order_of_the_table_decides_nothing(embedded: Manifest, tmp_path: Path) -> None:
-    noisy = settings(clusters={"counts": [5]})
+    noisy = settings(clusters={"count": 5})
     turned = Manifest(embedded.table.iloc[::-1], embedded.roots)
     found = [
         Manifest.read(annotate_clusters(each, noisy, tmp_path / name) / "manifest.csv").table
@@ -140,11 +140,11 @@ def test_the_command_says_who_has_no_clusters(embedded: Manifest, tmp_path: Path
 def test_the_command_takes_vectors_as_they_are_when_asked(embedded: Manifest, tmp_path: Path) -> None:
     embedded.write(tmp_path / "m.csv")
     line = ["annotate", "clusters", str(tmp_path / "m.csv"), "--count", "3"]
-    for number, more in enumerate(([], ["--plain"], ["--method", "agglomerative", "clusters.smallest=4"])):
+    for number, more in enumerate(([], ["--plain"], ["clusters.restarts=4"])):
         said = RUN.invoke(app, [*line, "-o", str(tmp_path / str(number)), *more])
         assert said.exit_code == 0, said.output
     written = [(tmp_path / str(number) / "config.yaml").read_text() for number in range(3)]
     assert ["centre: true" in text for text in written] == [True, False, True]
-    assert "smallest: 4" in written[2]
+    assert "restarts: 4" in written[2]
     again = RUN.invoke(app, [*line, "-o", str(tmp_path / "0")])
     assert "nothing to do" in again.output

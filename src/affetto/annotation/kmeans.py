@@ -2,8 +2,7 @@
 
 Clusters are directions (Dhillon and Modha 2001): an utterance belongs to the centre of largest cosine, and a
 centre is the normalised sum of its members. The cosine with a sum is a sum of cosines, so that all restarts
-of a speaker need nothing but the cosines between its utterances: one small matrix, made once, times
-memberships.
+of a speaker use one small matrix, the cosines between its utterances.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,16 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _SAME = 1e-6  # cosines differ by so much through rounding alone
-_SPARSE = 0.6  # below this share of moving restarts, the others are laid aside
-_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # of the cosines that are worked on at once: what a cache holds
+_SPARSE = 0.6  # below this share of moving restarts, the others are left out
+_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # cosines that are worked on at once: as many as fit a cache
 
 
 class Partition(NamedTuple):
-    """Utterances in clusters, group by group.
+    """Cluster of each utterance within its group, ``(N,)``, -1 for none; and its silhouette (Rousseeuw 1987).
 
-    Attributes:
-        labels: cluster of each utterance within its group, ``(N,)``; -1 for none.
-        silhouettes: silhouette of each by cosine distance, ``(N,)``; 0 where there is one cluster, or none.
+    Silhouettes are by cosine distance, and 0 where there is one cluster, or none.
     """
 
     labels: NDArray[np.int64]
@@ -43,22 +40,15 @@ def spherical_kmeans(
     seed: int = 0,
     device: str = "cpu",
 ) -> Partition:
-    """Clusters the utterances of every group, each group by itself.
+    """Clusters the utterances ``vectors (N, D)`` of every group ``(N,)``, -1 for none, each group by itself.
 
-    Seeding is k-means++ with a few tries a step (Arthur and Vassilvitskii 2007), as scikit-learn does it. A
-    restart ends when no utterance changes its cluster. A cluster that runs empty takes the utterance that is
-    farthest from its own centre, unless all lie on theirs: identical utterances stay together. A group's
-    result depends on its own vectors, their order and the seed only.
+    Seeding is k-means++ with a few tries a step (Arthur and Vassilvitskii 2007), as in scikit-learn. A
+    restart ends when no utterance changes its cluster; the tightest restart is kept. A cluster that becomes
+    empty takes the utterance farthest from its own centre, unless all are at theirs: identical utterances
+    stay together. A group's result depends on its own vectors, their order and the seed only.
 
-    Args:
-        vectors: one an utterance, ``(N, D)``; of any length.
-        groups: group of each utterance, e.g. its speaker, ``(N,)``; -1 for none.
-        counts: numbers of clusters. Of several, each group takes the one of largest mean silhouette; one that
-            is not smaller than the group is left out, and a group that none fits gets no clusters.
-        restarts: how often to begin anew; the tightest clusters count.
-        iterations: most steps of a restart.
-        seed: of the seeding.
-        device: where to compute, e.g. ``cpu`` or ``cuda``.
+    Of several ``counts``, each group takes the number of clusters with the largest mean silhouette. A count
+    that is not smaller than the group is left out, and a group that none fits gets no clusters.
     """
     labels = np.full(len(groups), -1, np.int64)
     silhouettes = np.zeros(len(groups), np.float32)
@@ -83,29 +73,6 @@ def spherical_kmeans(
         for row, own, width in zip(rows, chosen.cpu().numpy(), widths.cpu().numpy(), strict=True):
             labels[row], silhouettes[row] = own[: len(row)], width[: len(row)]
     return Partition(labels, silhouettes)
-
-
-def cosine_silhouettes(
-    vectors: NDArray[np.float32], groups: NDArray[np.int64], labels: NDArray[np.int64], device: str = "cpu"
-) -> NDArray[np.float32]:
-    """Returns the silhouette (Rousseeuw 1987) of each utterance among the clusters of its group, ``(N,)``.
-
-    Args:
-        vectors: one an utterance, ``(N, D)``.
-        groups: group of each utterance, ``(N,)``.
-        labels: cluster within the group, ``(N,)``; -1 for none, whose silhouette is 0.
-        device: where to compute.
-    """
-    silhouettes = np.zeros(len(labels), np.float32)
-    for rows in _chunks(np.where(labels >= 0, groups, -1), 1, device):
-        space = _Space(vectors, rows, device)
-        own = torch.full(space.mask.shape, -1)
-        for place, row in enumerate(rows):
-            own[place, : len(row)] = torch.from_numpy(labels[row])
-        widths = space.silhouettes(own.to(device), int(own.max()) + 1).cpu().numpy()
-        for row, width in zip(rows, widths, strict=True):
-            silhouettes[row] = width[: len(row)]
-    return silhouettes
 
 
 class _Space:
@@ -183,7 +150,7 @@ def _best_restart(space: _Space, count: int, draws: Tensor, iterations: int) -> 
     seeds = rows.reshape(len(rows), -1, count, rows.shape[-1])
     everyone = _nearest(seeds, space.mask)
     groups, restarts = everyone.shape[:2]
-    # Restarts that have come to rest are laid aside, so that the last ones do not hold up a whole batch.
+    # Restarts that no longer change are left out, so that the last ones do not hold up a whole batch.
     place = torch.arange(groups, device=seeds.device)[:, None]
     slots = torch.arange(restarts, device=seeds.device).expand(groups, -1)
     part, members = space, everyone

@@ -20,7 +20,7 @@ from affetto.runs import MANIFEST, RunFolder, write_json
 
 CLUSTERS = "clusters.json"
 CONTENT_COLUMN = "content"
-"""The column of content that ``annotate clusters`` looks for unless told otherwise."""
+"""The column of content that ``annotate clusters`` uses by default, where there is one."""
 
 
 class AnnotateClustersSettings(Settings):
@@ -29,10 +29,10 @@ class AnnotateClustersSettings(Settings):
     Attributes:
         clusters: the clustering itself.
         embedding: column of the vectors that are clustered.
-        content: column that tells what is said, whose recurring part is taken out of the vectors: vectors of
-            content, or values that come again, such as ``text``. None for ``content``, where the manifest has
-            such a column; "" to leave all in.
-        encoder: that made the vectors; None for whichever did.
+        content: column of the words, whose effect is taken out of the vectors: vectors of content, or values
+            that repeat, such as ``text``. None for ``content``, where the manifest has such a column; "" to
+            take nothing out.
+        encoder: that made the vectors; None for any.
         name: of the new column; its confidence goes to ``NAME_confidence``.
     """
 
@@ -44,7 +44,7 @@ class AnnotateClustersSettings(Settings):
 
     @field_validator("content")
     @classmethod
-    def _tells_no_emotion(cls, content: str | None) -> str | None:
+    def _is_no_label(cls, content: str | None) -> str | None:
         if content in ("emotion", "intensity_level") or (content or "").startswith("votes_"):
             raise ValueError("clusters are made without labels; name what is said, e.g. text")
         return content
@@ -69,7 +69,7 @@ def annotate_clusters(
 
     Returns:
         The run folder: ``manifest.csv`` with ``NAME``, a number within the speaker, empty for none, and
-        ``NAME_confidence``, 0 to 1; ``clusters.json`` with what was done and who was heard.
+        ``NAME_confidence``, 0 to 1; ``clusters.json`` with the settings and the speakers.
 
     Raises:
         ManifestError: for a missing column, with the verb that makes it.
@@ -86,14 +86,14 @@ def annotate_clusters(
     rows = Manifest(rows.table.sort_values("key"), rows.roots)
     vectors = read_vectors(rows, settings.embedding, settings.encoder)
     names, speakers = np.unique(np.array(rows.owners), return_inverse=True)
-    said = _said(rows, settings, speakers)
+    content = _contents(rows, settings, speakers)
     digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
-    digest.update(b"" if said is None else said.tobytes())
+    digest.update(b"" if content is None else content.tobytes())
     run = RunFolder(out, "annotate clusters")
     with run.locked():
         if not run.start(settings, manifest_sha256=manifest.sha256, vectors_sha256=digest.hexdigest()):
             return run
-        found = cluster(vectors, speakers, settings.clusters, said, device)
+        found = cluster(vectors, speakers, settings.clusters, content, device)
         has = found.labels != NONE
         columns = pd.DataFrame({"label": found.labels, "confidence": found.confidence}, rows.table["key"])
         columns = columns[has].reindex(table["key"])
@@ -101,15 +101,16 @@ def annotate_clusters(
         confidence = columns["confidence"].to_numpy(np.float64).round(4)
         made = {settings.name: pd.Series(text, table.index, dtype=object)}
         manifest.with_columns({**made, f"{settings.name}_confidence": confidence}).write(run / MANIFEST)
-        write_json(run / CLUSTERS, _cluster_facts(rows, settings, names, speakers, said, found.labels))
+        owned = pd.Series(found.labels, names[speakers])
+        write_json(run / CLUSTERS, _facts(rows, settings, content, owned))
         run.finish()
     return run
 
 
-def _said(
+def _contents(
     manifest: Manifest, settings: AnnotateClustersSettings, speakers: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """Returns what is said in each utterance, as :func:`contents` does; None to leave it in."""
+    """Returns a number for the words of each utterance; None where they are not to be taken out."""
     column = settings.content
     if column is None and CONTENT_COLUMN in manifest.table.columns:
         column = CONTENT_COLUMN
@@ -118,32 +119,26 @@ def _said(
     return contents(manifest, column, speakers, settings.clusters.seed)
 
 
-def _cluster_facts(
+def _facts(
     manifest: Manifest,
     settings: AnnotateClustersSettings,
-    names: NDArray[np.str_],
-    speakers: NDArray[np.int64],
-    said: NDArray[np.int64] | None,
-    labels: NDArray[np.int64],
+    content: NDArray[np.int64] | None,
+    labels: pd.Series,
 ) -> dict[str, Any]:
+    """Returns ``clusters.json``; ``labels`` has the speaker of each utterance as its index."""
     by_speaker = {}
-    for number, name in enumerate(names.tolist()):
-        own = labels[speakers == number]
-        sizes = np.bincount(own[own != NONE])
-        by_speaker[name] = {
-            "utterances": len(own),
-            "clusters": int((sizes > 0).sum()),
-            "sizes": sizes[sizes > 0].tolist(),
-        }
+    for name, own in labels.groupby(level=0):
+        sizes = own[own != NONE].value_counts(sort=False).sort_index().tolist()
+        by_speaker[str(name)] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes}
     info = vector_info(manifest, settings.embedding)
     return {
         "column": settings.name,
         "settings": settings.model_dump(mode="json"),
         "encoder": sorted({str(each["encoder"]) for each in info}),
         "weights_from_elsewhere": any(each.get("weights_from_elsewhere", True) for each in info),
-        "contents": 0 if said is None else int(said.max()) + 1,
-        "across_speakers": settings.clusters.together or said is not None,
+        "contents": 0 if content is None else int(content.max()) + 1,
+        "across_speakers": content is not None,
         "labels_used": False,
-        "speakers_seen": {"with_labels": [], "without_labels": names.tolist()},
+        "speakers_seen": {"with_labels": [], "without_labels": list(by_speaker)},
         "speakers": by_speaker,
     }

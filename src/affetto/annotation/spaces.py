@@ -1,4 +1,4 @@
-"""Vectors made ready for clustering: speaker and words are taken away, without labels."""
+"""Vectors without speaker and words, for clustering."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,11 @@ def centred(vectors: Vectors, groups: Codes) -> Vectors:
 
 
 def without(vectors: Vectors, groups: Codes, kinds: Codes) -> Vectors:
-    """Takes away what utterances of one kind have in common across speakers, e.g. those of one sentence.
+    """Subtracts from speaker-centred vectors what utterances of one kind, e.g. sentence, have in common.
 
-    The effect of a kind is the mean of its speaker-centred vectors, drawn towards 0 as far as it may be
-    chance: by as much as the variance within kinds says, against that between them (empirical Bayes). A kind
-    that comes once has no effect.
-
-    Args:
-        vectors: speaker-centred, ``(N, D)``.
-        groups: speaker of each utterance, ``(N,)``.
-        kinds: kind of each, ``(N,)``; -1 for unknown, which stays as it is.
+    The effect of a kind is the mean of its vectors across speakers, shrunk towards 0 by as much as the
+    variance within kinds against that between them says (empirical Bayes); a kind that comes once has none.
+    Groups are the speakers, ``(N,)``; kinds are numbers, ``(N,)``, -1 for unknown, which stays as it is.
     """
     means = [(rows, vectors[rows].mean(0, dtype=np.float64)) for rows in members(kinds)]
     count = sum(len(rows) for rows, _ in means)
@@ -49,24 +44,21 @@ def without(vectors: Vectors, groups: Codes, kinds: Codes) -> Vectors:
 def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Vectors:
     """Adds a dimension that is the same for all, ``weight`` times the spread of speaker-centred vectors.
 
-    Spherical clusters see directions only, so that utterances near their speaker's mean, the calm ones, would
-    be dealt among all of them. With this dimension they share a direction of their own. The spread is that of
-    the vectors that ``known (N,)`` names.
+    Spherical clusters use directions only, so that utterances near their speaker's mean, the calm ones, would
+    be spread over all clusters. With this dimension they share a direction. ``known (N,)`` says whose spread
+    counts.
     """
     spread = float(np.sqrt(np.square(vectors[known], dtype=np.float64).sum(1).mean())) if known.any() else 0.0
     return np.column_stack([vectors, np.full(len(vectors), weight * (spread or 1.0), np.float32)])
 
 
 def content_groups(courses: Vectors, groups: Codes, seed: int = 0) -> Codes:
-    """Finds utterances of like content, across speakers, ``(N,)``: where sentences come again, these.
+    """Groups utterances of the same words across speakers, ``(N,)``; silhouettes decide how many groups.
 
     Args:
-        courses: what is said, as the encoder ``ge2e-content`` hears it, ``(N, D)``.
+        courses: content embeddings, of the encoder ``ge2e-content``, ``(N, D)``.
         groups: speaker of each utterance, ``(N,)``.
-        seed: of what is drawn.
-
-    Returns:
-        Numbers of groups; how many there are is chosen by silhouette.
+        seed: of the random numbers.
     """
     values = centred(courses, groups)
     values /= values.std(0).clip(1e-9)

@@ -62,16 +62,7 @@ def speakers(
 def clusters(
     manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto annotate speakers.")],
     out: _Out,
-    method: Annotated[
-        str, typer.Option(help="k-means, agglomerative, gaussian-mixture or hdbscan.")
-    ] = "k-means",
-    count: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Clusters a speaker; given several times, each speaker takes the best by silhouette.",
-            show_default="6",
-        ),
-    ] = None,
+    count: Annotated[int, typer.Option(help="Clusters a speaker.")] = 6,
     embedding: Annotated[str, typer.Option(help="Column of the vectors.")] = "speaker_embedding",
     encoder: Annotated[
         str | None, typer.Option(help="Encoder that must have made them.", show_default="any")
@@ -79,23 +70,17 @@ def clusters(
     content: Annotated[
         str | None,
         typer.Option(
-            help="Column that tells what is said, to be taken out: vectors of the encoder ge2e-content, or "
-            "sentences that come again.",
+            help="Column of the words, to be taken out: vectors of the encoder ge2e-content, or sentences "
+            "that come again.",
             show_default="content, where there is one",
         ),
     ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="Take the vectors as they are: nothing centred or taken out.")
     ] = False,
-    together: Annotated[
-        bool, typer.Option("--together", help="One set of clusters for all speakers.")
-    ] = False,
-    drop: Annotated[
-        float, typer.Option(help="Share of each speaker's utterances, the least certain, to leave out.")
-    ] = 0.0,
     name: Annotated[str, typer.Option(help="Name of the new column.")] = "cluster",
     fewest: Annotated[int, typer.Option(help="Speakers with fewer utterances get no clusters.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of the seeding.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     device: Annotated[str, typer.Option(help="Where k-means runs: cpu, cuda, ...")] = "cpu",
     root: _Root = None,
     settings: Annotated[
@@ -111,21 +96,19 @@ def clusters(
     from affetto.corpora.manifest import Manifest
     from affetto.runs import MANIFEST, RunFolder
 
-    shape = {"method": method, "counts": count or [6], "centre": not plain, "together": together}
-    shape |= {"drop": drop, "fewest": fewest, "seed": seed}
+    shape = {"count": count, "centre": not plain, "fewest": fewest, "seed": seed}
     columns = {"embedding": embedding, "encoder": encoder, "content": content, "name": name}
     chosen = load(AnnotateClustersSettings, {"clusters": shape, **columns}, tuple(settings or ()))
     report_finished(RunFolder(out).done)
     run = annotate_clusters(Manifest.read(manifest, root), chosen, out, device=device)
     facts = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))
-    speakers = facts["speakers"]
-    bare = [who for who, each in speakers.items() if not each["clusters"]]
+    bare = [speaker for speaker, found in facts["speakers"].items() if not found["clusters"]]
     if facts["contents"]:
         typer.echo(f"contents taken out: {facts['contents']}")
     if bare:
-        shown = ", ".join(bare[:8]) + (f" and {len(bare) - 8} more" if len(bare) > 8 else "")
-        typer.echo(f"without clusters: {shown}")
-    clustered = len(speakers) - len(bare)
+        more = f" and {len(bare) - 8} more" if len(bare) > 8 else ""
+        typer.echo(f"without clusters: {', '.join(bare[:8])}{more}")
+    clustered = len(facts["speakers"]) - len(bare)
     typer.echo(f"{run / MANIFEST}: {clustered} speakers clustered, {len(bare)} without clusters")
 
 
