@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affetto.corpora.manifest import COLUMNS, Manifest, write_table
+from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import About, collect
+from affetto.corpora.tabular import COLUMNS, write_table
 from affetto.errors import ManifestError
 
 

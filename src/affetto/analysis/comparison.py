@@ -23,8 +23,8 @@ from affetto.analysis.probe import probe
 from affetto.annotation.spaces import centred
 from affetto.config import Settings
 from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
-from affetto.corpora.manifest import Manifest, some
-from affetto.corpora.tabular import lacks
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import lacks, some
 from affetto.errors import ManifestError
 from affetto.evaluation.bootstrap import (
     Difference,

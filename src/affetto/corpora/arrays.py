@@ -31,16 +31,12 @@ def marks_of(manifest: Manifest, column: str) -> Marks:
 
     They stand beside the arrays for a column of such, and in the manifest's own marks for another.
     ``emotion`` and ``votes_<emotion>`` are labels themselves.
-
-    Raises:
-        ManifestError: for an array whose description is missing or damaged.
     """
     if column == "emotion" or column.startswith("votes_"):
         return Marks("labels", labels_used=True)
     marks = manifest.marks.get(column, Marks())
-    cells = manifest.table.get(column, ())
-    found = (VECTOR.fullmatch(value) for value in cells if isinstance(value, str))
-    for file in sorted({Path(match["file"]) for match in found if match}):
+    cells = (VECTOR.fullmatch(value) for value in manifest.table.get(column, ()) if isinstance(value, str))
+    for file in sorted({Path(found["file"]) for found in cells if found}):
         facts = read_facts(file)
         try:
             marks |= Marks.of_facts(facts)
@@ -62,13 +58,14 @@ def cell(array: Path, row: int) -> str:
 def write_vectors(
     file: Path, rows: NDArray[np.float32], hashes: Sequence[str], info: Mapping[str, Any]
 ) -> None:
-    """Writes vectors and their description, each atomically.
+    """Writes vectors ``(R, D)`` to ``NAME.npy``, and their description to ``NAME.json``, each atomically.
 
     Args:
         file: ``NAME.npy``.
-        rows: one vector a row, ``(R, D)``; may be memory-mapped.
+        rows: one vector a row; may be memory-mapped.
         hashes: :func:`content_hash` of what each row belongs to.
-        info: the rest of ``NAME.json``: at least ``encoder`` and ``encoder_sha256``.
+        info: the rest of ``NAME.json``: at least ``encoder`` and ``encoder_sha256``, and the facts that
+            :class:`~affetto.corpora.marks.Marks` reads.
     """
     write_array(file, rows, hashes, {**info, "dim": int(rows.shape[1])})
 
@@ -87,13 +84,7 @@ def vector_places(
 ) -> list[tuple[Path, int] | None]:
     """Returns array and row of every utterance; None where the cell is empty.
 
-    Args:
-        manifest: the utterances.
-        column: the column whose cells name rows of arrays.
-        verb: of ``affetto annotate`` that makes such a column, for errors.
-
-    Raises:
-        ManifestError: for a column that is missing, or holds something else than such cells.
+    ``verb`` is that of ``affetto annotate`` that makes such a column, for errors.
     """
     if column not in manifest.table.columns:
         raise ManifestError(
@@ -163,11 +154,7 @@ def read_vectors(
 
 
 def vector_info(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[dict[str, Any]]:
-    """Returns the descriptions of the arrays that a column names, sorted by file.
-
-    Raises:
-        ManifestError: for a column or a file that is missing, or vectors of several encoders.
-    """
+    """Returns the descriptions of the arrays that a column names, sorted by file, all of one encoder."""
     files = sorted({place[0] for place in vector_places(manifest, column) if place})
     described = [describe_array(file) for file in files]
     encoders = {str(info["encoder_sha256"]): str(info["encoder"]) for info in described}
@@ -180,11 +167,7 @@ def vector_info(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[dict[s
 
 
 def describe_array(file: Path) -> dict[str, Any]:
-    """Reads what lies beside an array of vectors: ``encoder``, ``encoder_sha256``, ``dim``, ``hashes``, ...
-
-    Raises:
-        ManifestError: when it is missing or damaged.
-    """
+    """Reads what lies beside an array of vectors: ``encoder``, ``encoder_sha256``, ``dim`` ..."""
     info = read_facts(file, "which encoder")
     if missing := [name for name in ("encoder", "encoder_sha256") if name not in info]:
         raise _undescribed(file, "which encoder", repr(missing[0]), "annotate again")
@@ -205,11 +188,7 @@ def _undescribed(file: Path, maker: str, reason: object, again: str) -> Manifest
 
 
 def open_array(file: Path) -> NDArray[np.float32]:
-    """Opens an array of two dimensions, memory-mapped.
-
-    Raises:
-        ManifestError: when it is missing, damaged, or no such array.
-    """
+    """Opens an array of two dimensions, memory-mapped."""
     try:
         array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -26,13 +26,7 @@ CLIPPED_SHARE = 0.01
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with one row.
-
-    Attributes:
-        key: the row.
-        kind: ``unreadable``, ``outside``, ``silent``, ``clipped``, ``duplicate`` or ``contradictory``.
-        message: what was found, in words.
-    """
+    """A fault of one row; :func:`problems` lists the kinds."""
 
     key: str
     kind: str
@@ -46,14 +40,10 @@ class _Decoded(NamedTuple):
 
 
 def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> str:
-    """Returns counts, hours, speakers, classes by gender and sample rates, as plain text.
+    """Returns counts, hours, speakers, classes by gender and sample rates; headers are read, samples are not.
 
-    Headers are read, samples are not.
-
-    Args:
-        table: of a manifest.
-        places: where each row's recording lies, or why it may not be opened.
-        digest: hash of the manifest.
+    ``places`` says where each row's recording lies, or why it may not be opened, ``digest`` is the
+    manifest's.
     """
     rates: Counter[int] = Counter()
     seconds, unreadable = 0.0, 0
@@ -74,20 +64,15 @@ def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> 
         seconds += (duration if np.isnan(end) else end) - (0.0 if np.isnan(start) else start)
         rates[rate] += 1
     corpora = ", ".join(sorted(table["corpus"].dropna().unique()))
-    lines = [
-        f"{len(table)} utterances, {seconds / 3600:.2f} hours, {table['speaker'].nunique()} speakers"
-        + (f", {corpora}" if corpora else ""),
-        "sample rates: "
-        + (", ".join(f"{rate} Hz ({count})" for rate, count in sorted(rates.items())) or "none"),
-    ]
+    known_rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(rates.items()))
+    counts = f"{len(table)} utterances, {seconds / 3600:.2f} hours, {table['speaker'].nunique()} speakers"
+    lines = [", ".join(filter(None, (counts, corpora))), f"sample rates: {known_rates or 'none'}"]
     if unreadable:
         lines.append(f"unreadable: {unreadable} (affetto manifest validate names them)")
     for name in ("language", "session", "split", "intensity_level"):
-        counts = Counter(value for value in table[name] if value is not None)
-        if counts:
-            lines.append(
-                f"{name}: " + ", ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
-            )
+        values = Counter(value for value in table[name] if value is not None)
+        if values:
+            lines.append(f"{name}: " + ", ".join(f"{value} ({n})" for value, n in sorted(values.items())))
     if texts := table["text"].nunique():
         lines.append(f"texts: {texts} different")
     if votes := [name for name in table.columns if str(name).startswith("votes_")]:
@@ -97,51 +82,36 @@ def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> 
 
 def _classes(table: pd.DataFrame) -> list[str]:
     """Returns the lines of a table: utterances by emotion and gender, and the speakers of each gender."""
-    genders = [*sorted(table["gender"].dropna().unique()), *([None] if table["gender"].isna().any() else [])]
-    heads = ["emotion", *(gender or "unknown" for gender in genders), "all"]
-    rows = []
-    emotions = [
-        *sorted(table["emotion"].dropna().unique()),
-        *([None] if table["emotion"].isna().any() else []),
+    emotion, gender = (table[name].fillna("") for name in ("emotion", "gender"))
+    genders, emotions = (sorted(set(each), key=lambda name: (not name, name)) for each in (gender, emotion))
+
+    def line(head: str, rows: "pd.Series[bool]") -> list[str]:
+        return [head, *(str(int((rows & (gender == name)).sum())) for name in genders), str(int(rows.sum()))]
+
+    everybody = table["key"].notna()
+    known = table["speaker"].notna() & ~table.duplicated(["corpus", "speaker"])
+    rows = [
+        ["emotion", *(name or "unknown" for name in genders), "all"],
+        *(line(name or "(no label)", emotion == name) for name in emotions),
+        line("all", everybody),
+        line("speakers", known),
     ]
-    for emotion in emotions:
-        of = table[table["emotion"].isna() if emotion is None else table["emotion"] == emotion]
-        rows.append([emotion or "(no label)", *_by_gender(of, genders), str(len(of))])
-    rows.append(["all", *_by_gender(table, genders), str(len(table))])
-    who = table.dropna(subset=["speaker"]).drop_duplicates(["corpus", "speaker"])
-    rows.append(["speakers", *_by_gender(who, genders), str(len(who))])
-    widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
     return [
         "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
+            [head.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
         )
-        for row in [heads, *rows]
-    ]
-
-
-def _by_gender(table: pd.DataFrame, genders: list[str | None]) -> list[str]:
-    return [
-        str(int((table["gender"].isna() if name is None else table["gender"] == name).sum()))
-        for name in genders
+        for head, *cells in rows
     ]
 
 
 def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]:
-    """Decodes every row, on all cores, and returns what is wrong with which.
+    """Decodes every row, on all cores, and returns what is wrong with which, in the order of the table.
 
     ``unreadable`` cannot be decoded, ``outside`` lies outside the root of its corpus, ``silent`` never leaves
     ±0.001 of full scale, ``clipped`` has more than 1 % of its samples at full scale, ``duplicate`` decodes
     to the same samples as an earlier row, ``contradictory`` does so and has another emotion or speaker.
-
-    Args:
-        table: of a manifest.
-        places: where each row's recording lies, or why it may not be opened.
-
-    Returns:
-        In the order of the table; empty when all is well.
+    ``places`` says where each row's recording lies, or why it may not be opened.
     """
     found: list[Problem] = []
     first: dict[bytes, int] = {}

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from affetto.config import Settings, build
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, Corpus, collect, decoded, parts_of, text_of
+from affetto.corpora.scanning import About, Corpus, collect, decoded, matched, parts_of, side_table, text_of
 from affetto.errors import ManifestError
 
 
@@ -29,6 +29,22 @@ class Codes(Settings):
     unless: dict[str, str] = Field(default_factory=dict)
 
 
+class Listing(Settings):
+    """A table of the recordings, see :func:`~affetto.corpora.scanning.side_table`.
+
+    Attributes:
+        file: the table.
+        key: its column with the names of the recordings.
+        columns: of the manifest, and what they are called there.
+        complete: whether a recording that it does not list is an error.
+    """
+
+    file: str
+    key: str
+    columns: dict[str, str]
+    complete: bool = False
+
+
 class Naming(Settings):
     """How the files of a corpus are named.
 
@@ -43,6 +59,7 @@ class Naming(Settings):
         within: first and last value of a group.
         once: whether of several files with one name the first is taken.
         transcripts: suffix of the file with the text of a recording.
+        table: further columns.
     """
 
     file: str
@@ -55,31 +72,13 @@ class Naming(Settings):
     within: dict[str, tuple[str, str]] = Field(default_factory=dict)
     once: bool = False
     transcripts: str | None = None
-
-    def parts(self, path: Path, pattern: re.Pattern[str]) -> dict[str, str]:
-        """Returns the groups of a file's name; "" for those that it lacks."""
-        values = parts_of(path, pattern, self.named)
-        parts = {name: values[place - 1] or "" for name, place in pattern.groupindex.items()}
-        if self.from_folder is not None:
-            parts[self.from_folder] = parts[self.from_folder] or path.parent.name
-        for name, spellings in self.same.items():
-            parts[name] = spellings.get(parts[name], parts[name])
-        return parts
-
-    def value(self, column: str | Codes, parts: dict[str, str]) -> Any:
-        """Returns the value of a column."""
-        if isinstance(column, str):
-            return column.format_map(parts)
-        if any(parts[name] == value for name, value in column.unless.items()):
-            return None
-        return decoded(column.of, parts[column.of], column.codes)
+    table: Listing | None = None
 
 
 def read_coded(file: Path) -> Corpus:
-    """Reads the corpus that a YAML file describes: the facts of :class:`About`, and :class:`Naming`."""
+    """Reads a corpus from a YAML file: the facts of :class:`About`, but for the name, and :class:`Naming`."""
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    facts = {name: values.pop(name) for name in About._fields if name in values}
-    about = About(**{**facts, "name": file.stem})
+    about = About(name=file.stem, **{name: values.pop(name) for name in About._fields if name in values})
     return Corpus(about, partial(_scan, about=about, naming=build(Naming, values)))
 
 
@@ -88,23 +87,28 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
     seen: set[str] = set()
     again: list[str] = []
     notes: list[str] = []
+    table = naming.table and side_table(
+        root / naming.table.file, naming.table.key, naming.table.columns, notes
+    )
 
     def row(path: Path) -> dict[str, Any] | None:
-        parts = naming.parts(path, pattern)
+        parts = _parts(path, pattern, naming)
         if any(parts[name] != value for name, value in naming.only.items()):
             return None
-        if naming.once and path.name in seen:
-            again.append(path.name)
+        if naming.once and path.stem in seen:
+            again.append(path.stem)
             return None
-        seen.add(path.name)
+        if naming.table and naming.table.complete and table is not None and path.stem not in table:
+            raise ManifestError(f"has no row in {naming.table.file}")
+        seen.add(path.stem)
         for name, (first, last) in naming.within.items():
             if not first <= parts[name] <= last:
-                corpus = about.title.split()[0].rstrip(",")
+                corpus = about.title.partition(",")[0]
                 raise ManifestError(f"has the {name} {parts[name]}; {corpus} has {first} to {last}")
-        columns = {name: naming.value(column, parts) for name, column in naming.columns.items()}
+        columns = {name: _value(column, parts) for name, column in naming.columns.items()}
         if naming.transcripts is not None:
             columns["text"] = text_of(path.with_suffix(naming.transcripts))
-        return columns
+        return {**columns, **(table or {}).get(path.stem, {})}
 
     folder = root / naming.folder if naming.folder is not None else None
     if folder is not None and not folder.is_dir():
@@ -112,5 +116,25 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
         folder = None
     manifest = collect(root, about, row, folder, notes)
     if again:
-        notes = [f"passed over {len(again)} recordings that lie there twice under one name"]
-    return replace(manifest, notes=tuple(notes))
+        note = f"passed over {len(again)} recordings that lie there twice under one name"
+        manifest = replace(manifest, notes=(*manifest.notes, note))
+    return matched(manifest, naming.table.file, table, seen) if naming.table and table else manifest
+
+
+def _parts(path: Path, pattern: re.Pattern[str], naming: Naming) -> dict[str, str]:
+    """Returns the groups of a file's name; "" for those that it lacks."""
+    values = parts_of(path, pattern, naming.named)
+    parts = {name: values[place - 1] or "" for name, place in pattern.groupindex.items()}
+    if naming.from_folder is not None:
+        parts[naming.from_folder] = parts[naming.from_folder] or path.parent.name
+    for name, spellings in naming.same.items():
+        parts[name] = spellings.get(parts[name], parts[name])
+    return parts
+
+
+def _value(column: str | Codes, parts: dict[str, str]) -> Any:
+    if isinstance(column, str):
+        return column.format_map(parts)
+    if any(parts[name] == value for name, value in column.unless.items()):
+        return None
+    return decoded(column.of, parts[column.of], column.codes)

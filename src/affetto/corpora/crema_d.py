@@ -1,7 +1,7 @@
 """CREMA-D: 91 actors, 12 English sentences, six acted emotions (Cao et al., IEEE TAC 2014).
 
-A file is named ``ACTOR_SENTENCE_EMOTION_LEVEL``. The emotion is the intended one; what raters heard in the
-voice alone stands in ``votes_<emotion>``.
+A file is named ``ACTOR_SENTENCE_EMOTION_LEVEL``. The emotion is the intended one; the votes of raters on the
+voice alone stand in ``votes_<emotion>``.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, decoded, parts_of
+from affetto.corpora.scanning import About, collect, decoded, parts_of, side_table
 from affetto.corpora.tabular import read_columns
 
 ABOUT = About(
@@ -44,21 +44,14 @@ _LETTERS = {code[0]: name for code, name in EMOTIONS.items()}
 
 
 def scan(root: Path) -> Manifest:
-    """Makes the manifest of CREMA-D.
+    """Makes the manifest of CREMA-D; gender, age and votes come from its tables.
 
     Nothing is left out, the silent clip ``1076_MTI_SAD_XX`` included. A file that one published copy calls
     ``1040_ITH_SAD_X`` gets the key ``1040_ITH_SAD_XX`` of the others.
-
-    Args:
-        root: the folder with ``AudioWAV`` (any audio format), ``VideoDemographics.csv`` for age and gender,
-            and ``processedResults/tabulatedVotes.csv`` for the votes; without the tables those columns are
-            empty.
-
-    Raises:
-        ManifestError: when no recording is there, or a table is not what it should be.
     """
     notes: list[str] = []
-    actors = _actors(root / "VideoDemographics.csv", notes)
+    columns = {"gender": "Sex", "age": "Age"}
+    actors = side_table(root / "VideoDemographics.csv", "ActorID", columns, notes) or {}
     votes = _votes(root / "processedResults" / "tabulatedVotes.csv", notes)
 
     def row(path: Path) -> dict[str, Any]:
@@ -77,19 +70,6 @@ def scan(root: Path) -> Manifest:
 
     folder = root / "AudioWAV"
     return collect(root, ABOUT, row, folder if folder.is_dir() else None, notes)
-
-
-def _actors(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        notes.append(f"{path.name} is absent: gender and age stay empty")
-        return {}
-    names = ("ActorID", "Sex", "Age")
-    table = read_columns(path, names)
-    cells = (table[name].str.strip() for name in names)
-    return {
-        actor: {"gender": sex.lower() or None, "age": int(age) if age.isdigit() else None}
-        for actor, sex, age in zip(*cells, strict=True)
-    }
 
 
 def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:

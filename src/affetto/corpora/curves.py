@@ -7,7 +7,8 @@ Curves differ in length and lie one after another in one array, ``(sum of frames
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from affetto.corpora.arrays import all_places, open_array, read_facts, write_array
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.marks import Marks
 from affetto.corpora.tabular import some
 from affetto.errors import ManifestError
 
@@ -25,7 +27,7 @@ INTENSITY_COLUMN = "intensity"
 VERB = "intensity"
 NEEDED = ("source", "source_sha256", "hop_seconds", "lengths", "protocol", "folds", "speakers_seen")
 _SHARE, _FRAMES = 0.05, 3
-"""How far the duration of a curve may lie from that of the features: this share, and so many frames."""
+"""The duration of a curve may differ from that of the features by this share, and by so many frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,22 +53,14 @@ class Curves:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @cached_property
+    @property
     def folds(self) -> list[int] | None:
         """The fold of each column; None where there is one column for all."""
         folds: list[int] | None = self.info["folds"]
         return folds
 
     def row(self, number: int, fold: int | None = None) -> NDArray[np.float32]:
-        """Returns the curve of an utterance, ``(T,)``.
-
-        Args:
-            number: of the utterance in the manifest.
-            fold: of :attr:`info`'s protocol, where curves were made fold by fold; else it decides nothing.
-
-        Raises:
-            ManifestError: for a fold that there are no curves of, or none where each fold has its own.
-        """
+        """Returns the curve of an utterance, ``(T,)``; the fold counts where each fold has its own curves."""
         array, first = self._places[number].tolist()
         return np.asarray(self._arrays[array][first : first + self.lengths[number], self._column(fold)])
 
@@ -78,20 +72,12 @@ class Curves:
         return aligned(self.row(number, fold), self.hop_seconds, frames, frame_hop_seconds, key=key)
 
     def speakers_with_labels(self, fold: int | None = None) -> list[str]:
-        """Returns the speakers, ``corpus/speaker``, whose labels the curves rest on; raises as :meth:`row`.
-
-        Curves that never saw a label have none.
-        """
+        """Returns the speakers, ``corpus/speaker``, whose labels the curves of a fold rest on."""
         self._column(fold)
-        seen = self.info["speakers_seen"]["with_labels"]
-        return list(seen.get("" if self.folds is None else str(fold), []))
+        return Marks.of_facts(self.info).speakers(fold)
 
     def check_protocol(self, protocol: str | None) -> None:
-        """Checks that the folds of another protocol are not taken for those that the curves were made for.
-
-        Raises:
-            ManifestError: for curves of several folds, and a protocol that is not theirs.
-        """
+        """Raises ManifestError for curves made fold by fold of another protocol."""
         if self.folds is not None and protocol != self.info["protocol"]:
             raise ManifestError(
                 f"the column {self.column!r} holds curves fold by fold of {self.info['protocol']}, and "
@@ -118,20 +104,17 @@ def write_curves(
     hashes: Sequence[str],
     info: Mapping[str, Any],
 ) -> None:
-    """Writes curves and their description, each atomically.
+    """Writes curves and their description, each atomically; what does not fit together is refused.
 
     Args:
         file: ``NAME.npy``.
         values: all curves one after another, ``(sum of lengths, C)``; may be memory-mapped.
         lengths: frames of each, ``(R,)``.
         hashes: :func:`~affetto.corpora.arrays.content_hash` of what each curve belongs to.
-        info: the rest of ``NAME.json``: at least ``source``, ``source_sha256``, ``hop_seconds``,
-            ``protocol``, ``folds`` and ``speakers_seen``. ``folds`` are the numbers of the C columns, or None
-            with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}`` with ""
-            for the fold where there is one column.
-
-    Raises:
-        ManifestError: for values, lengths, hashes and folds that do not fit each other.
+        info: the rest of ``NAME.json``: :data:`NEEDED` but for the lengths. ``folds`` are the numbers of the
+            C
+            columns, or None with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]}, "without_labels":
+            [...]}`` with "" for the fold where there is one column.
     """
     folds = info["folds"]
     fits = values.ndim == 2 and values.shape == (sum(lengths), len(folds) if folds is not None else 1)
@@ -178,11 +161,7 @@ def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
 
 
 def describe_curves(file: Path) -> dict[str, Any]:
-    """Reads what lies beside an array of curves.
-
-    Raises:
-        ManifestError: when it is missing or damaged.
-    """
+    """Reads what lies beside an array of curves."""
     info = read_facts(file, again=f"run affetto annotate {VERB} again")
     if missing := [name for name in NEEDED if name not in info]:
         raise ManifestError(
@@ -193,7 +172,7 @@ def describe_curves(file: Path) -> dict[str, Any]:
 
 
 def _one_source(column: str, described: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns one description for all files; their speakers together."""
+    """Returns one description for all files, with the speakers of all."""
     alike = ("source", "source_sha256", "hop_seconds", "protocol", "folds")
     if len({json.dumps([info[name] for name in alike]) for info in described}) > 1:
         names = some(
@@ -204,12 +183,9 @@ def _one_source(column: str, described: list[dict[str, Any]]) -> dict[str, Any]:
             f"the column {column!r} holds curves of several sources ({names}), which mean different things; "
             f"run affetto annotate {VERB} on all rows with one (--model takes that of an earlier run)"
         )
-    seen = [info["speakers_seen"] for info in described]
-    with_labels: dict[str, list[str]] = {}
-    for fold in sorted({fold for each in seen for fold in each["with_labels"]}):
-        with_labels[fold] = sorted({name for each in seen for name in each["with_labels"].get(fold, [])})
-    without = sorted({name for each in seen for name in each["without_labels"]})
-    return {**described[0], "speakers_seen": {"with_labels": with_labels, "without_labels": without}}
+    marks = reduce(or_, map(Marks.of_facts, described)).facts()
+    without = sorted({name for info in described for name in info["speakers_seen"]["without_labels"]})
+    return {**described[0], **marks, "speakers_seen": {**marks["speakers_seen"], "without_labels": without}}
 
 
 def aligned(
@@ -228,12 +204,9 @@ def aligned(
     Args:
         curve: ``(T,)``.
         hop_seconds: its step.
-        frames: how many values are asked for.
+        frames: how many values are wanted.
         frame_hop_seconds: the step between these.
-        key: what to call the utterance in an error.
-
-    Returns:
-        ``(frames,)``.
+        key: of the utterance, for errors.
 
     Raises:
         ManifestError: for durations that differ by more than 5 % and three frames: curve and features are

@@ -1,6 +1,6 @@
 """ESD: ten speakers of English and ten of Chinese, five acted emotions (Zhou et al., ICASSP 2021).
 
-A file is named ``SPEAKER_NUMBER`` and lies in a folder of its emotion; ``ReadMe.txt`` of the corpus tells the
+A file is named ``SPEAKER_NUMBER`` and lies in a folder of its emotion; ``ReadMe.txt`` of the corpus lists the
 speakers' gender and language.
 """
 
@@ -32,18 +32,8 @@ _FILE = re.compile(r"(\d{4})_\d{6}")
 
 
 def scan(root: Path) -> Manifest:
-    """Makes the manifest of ESD.
-
-    Speakers 0001 to 0010 speak Chinese, 0011 to 0020 English. ``split`` is the folder below the emotion, with
-    ``evaluation`` as dev; copies without these folders have none.
-
-    Args:
-        root: the folder with ``0001`` to ``0020``, at any depth; the text comes from ``0001/0001.txt``.
-
-    Raises:
-        ManifestError: when no recording is there.
-    """
-    texts = dict(line for path in root.rglob("[0-9]" * 4 + ".txt") for line in _transcript(path))
+    """Makes the manifest of ESD; ``split`` is the folder below the emotion, which some copies lack."""
+    texts = dict(line for path in root.rglob("[0-9]" * 4 + ".txt") for line in _lines(path))
     notes = [] if texts else ["no transcript like 0001/0001.txt is there: text stays empty"]
 
     def row(path: Path) -> dict[str, Any]:
@@ -63,13 +53,13 @@ def scan(root: Path) -> Manifest:
     return collect(root, ABOUT, row, notes=notes)
 
 
-def _transcript(path: Path) -> list[tuple[str, str]]:
-    """Reads lines of key, text and emotion between tabs."""
-    lines = (line.split("\t") for line in _decoded(path).splitlines())
-    return [(cells[0].strip(), cells[1].strip()) for cells in lines if len(cells) > 1]
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """Reads keys and texts of a transcript: lines of key, text and emotion between tabs."""
+    cells = (line.split("\t") for line in _text(path).splitlines())
+    return [(key.strip(), text.strip()) for key, text, *_ in (each for each in cells if len(each) > 1)]
 
 
-def _decoded(path: Path) -> str:
+def _text(path: Path) -> str:
     """Decodes a transcript: some are in UTF-16, some in UTF-8, some in the old code of their language."""
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):

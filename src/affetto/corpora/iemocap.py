@@ -1,11 +1,12 @@
 """IEMOCAP: ten speakers in five sessions of dialogue (Busso et al., Language Resources and Evaluation 2008).
 
-An utterance is named after its dialogue and its talker: ``Ses01F_impro01_M003`` is said by the man of
+An utterance is named after its dialogue and its speaker: ``Ses01F_impro01_M003`` is spoken by the man of
 session 1; the first ``F`` only says that the woman wore the markers.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,11 @@ ABOUT = About(
     "Session1/dialog/transcriptions/Ses01F_impro01.txt",
 )
 EMOTIONS = {
-    "ang": "anger",
-    "dis": "disgust",
-    "exc": "excitement",
-    "fea": "fear",
-    "fru": "frustration",
-    "hap": "happiness",
-    "neu": "neutral",
-    "oth": "other",
-    "sad": "sadness",
-    "sur": "surprise",
+    **{"ang": "anger", "dis": "disgust", "exc": "excitement", "fea": "fear", "fru": "frustration"},
+    **{"hap": "happiness", "neu": "neutral", "oth": "other", "sad": "sadness", "sur": "surprise"},
     "xxx": None,
 }
-_VOTES = (
-    "anger",
-    "disgust",
-    "excitement",
-    "fear",
-    "frustration",
-    "happiness",
-    "neutral",
-    "other",
-    "sadness",
-    "surprise",
-)
+_VOTES = tuple(name for name in EMOTIONS.values() if name)
 _VOTED = {name[:4]: name for name in _VOTES}
 _UTTERANCE = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w*_([FM])\w*\d+")
 _HEAD = re.compile(
@@ -60,19 +42,12 @@ _TEXT = re.compile(r"(\S+)\s+\[[^\]]*\]:\s*(.*)")
 
 
 def scan(root: Path) -> Manifest:
-    """Makes the manifest of IEMOCAP.
+    """Makes the manifest of IEMOCAP from the folder with ``Session1`` to ``Session5``, or the one above.
 
-    The emotion is the consensus of ``EmoEvaluation``, empty where the raters do not agree; the label map
-    ``iemocap-4`` of the protocols merges excitement into happiness. ``style`` is improvised or scripted;
-    ``valence``, ``arousal`` (the corpus calls it activation) and ``dominance`` are the raters' means on 1 to
-    5; ``votes_<emotion>`` counts the raters (not the actors' own view), a rater who named several emotions
+    The emotion is the consensus of ``EmoEvaluation``, empty where the raters do not agree. ``valence``,
+    ``arousal`` (the corpus calls it activation) and ``dominance`` are the raters' means on 1 to 5;
+    ``votes_<emotion>`` counts the raters (not the actors' own view), a rater who named several emotions
     counting as a fraction for each.
-
-    Args:
-        root: the folder with ``Session1`` to ``Session5``, or the one above.
-
-    Raises:
-        ManifestError: when no session or no recording is there.
     """
     if not list(root.glob("Session[1-5]")) and (root / "IEMOCAP_full_release").is_dir():
         root = root / "IEMOCAP_full_release"
@@ -113,7 +88,7 @@ def scan(root: Path) -> Manifest:
         (key, "is labelled in EmoEvaluation, but its recording is absent")
         for key in sorted(labels.keys() - seen)
     )
-    return Manifest(manifest.table, manifest.roots, manifest.errors + lost, manifest.notes)
+    return replace(manifest, errors=manifest.errors + lost)
 
 
 def _texts(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import pandas as pd
+
 from affetto.errors import ManifestError, unknown
 
 _SPELLINGS = {
@@ -43,14 +45,14 @@ def _same(names: str) -> dict[str, str]:
     return {name: name for name in names.split()}
 
 
+_GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
 _NEGATIVE = "anger anxiety boredom contempt disgust fear frustration sadness"
 _POSITIVE = "amusement excitement happiness pleasant_surprise relief"
 
+_BIG_SIX = "anger disgust fear happiness sadness surprise"
+
 LABEL_MAPS: dict[str, dict[str, str]] = {
-    "basic-6": {
-        **_same("anger disgust fear happiness sadness surprise"),
-        "pleasant_surprise": "surprise",
-    },
+    "basic-6": {**_same(_BIG_SIX), "pleasant_surprise": "surprise"},
     "valence-sign": {
         **_same("negative positive"),
         **dict.fromkeys(_NEGATIVE.split(), "negative"),
@@ -63,24 +65,16 @@ LABEL_MAPS: dict[str, dict[str, str]] = {
     "iemocap-4": {**_same("anger happiness neutral sadness"), "excitement": "happiness"},
     "esd-5": _same("anger happiness neutral sadness surprise"),
     "msp-podcast-8": _same("anger contempt disgust fear happiness neutral sadness surprise"),
-    "savee-7": _same("anger disgust fear happiness neutral sadness surprise"),
-    "tess-7": {
-        **_same("anger disgust fear happiness neutral sadness surprise"),
-        "pleasant_surprise": "surprise",
-    },
+    "savee-7": _same(f"{_BIG_SIX} neutral"),
+    "tess-7": {**_same(f"{_BIG_SIX} neutral"), "pleasant_surprise": "surprise"},
 }
 """What becomes of each emotion, by the name of the map; an emotion that a map does not name is left out."""
 
 
 def canonical(word: str, extra: Mapping[str, str] | None = None) -> str:
-    """Returns the name that affetto uses for an emotion, whatever a corpus calls it.
+    """Returns the name that affetto uses for an emotion, e.g. ``anger`` for ``Angry``, ``ang`` or ``Wut``.
 
-    Args:
-        word: e.g. ``"Angry"``, ``"ang"`` or ``"anger"``.
-        extra: further words and the names they stand for; they come first.
-
-    Raises:
-        ManifestError: for a word that is not known, with the nearest that is.
+    Words of ``extra`` come first. The error for an unknown word names the nearest that is known.
     """
     if extra and word in extra:
         return extra[word]
@@ -91,40 +85,32 @@ def canonical(word: str, extra: Mapping[str, str] | None = None) -> str:
     raise ManifestError(f"{message}; --label {word}=NAME maps it, --keep-labels takes every word as it is")
 
 
-def dropped(emotions: Iterable[str | None], name: str) -> dict[str, int]:
-    """Returns which emotions a named map leaves out, and how many utterances each has.
+def gender_of(word: str) -> str:
+    """Returns ``female`` or ``male`` for other spellings of these, and any other word in small letters."""
+    word = word.strip().lower()
+    return _GENDERS.get(word, word)
 
-    Raises:
-        ManifestError: for a map that does not exist.
-    """
+
+def apply_map(emotion: str | None, name: str) -> str | None:
+    """Returns the class of an emotion in a map of :data:`LABEL_MAPS`, or None to leave the utterance out."""
+    if name not in LABEL_MAPS:
+        raise ManifestError(unknown("label map", name, LABEL_MAPS))
+    return LABEL_MAPS[name].get(emotion) if emotion is not None else None
+
+
+def dropped(emotions: Iterable[str | None], name: str) -> dict[str, int]:
+    """Returns which emotions a named map leaves out, and how many utterances each has."""
     lost = (emotion for emotion in emotions if emotion is not None and apply_map(emotion, name) is None)
     return dict(sorted(Counter(lost).items()))
 
 
-def votes_by_map(columns: Iterable[object], name: str) -> dict[str, list[str]]:
-    """Returns which columns of votes make up those of each class of a named map, and so are summed.
-
-    Args:
-        columns: of a manifest; those that are called ``votes_<emotion>`` count.
-        name: of the map.
-
-    Raises:
-        ManifestError: for a map that does not exist.
-    """
+def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Returns a table with raters' votes for the classes of a named map, those of merged emotions summed."""
     parts: dict[str, list[str]] = {}
-    for column in map(str, columns):
+    for column in map(str, table.columns):
         emotion = column.removeprefix("votes_")
         if emotion != column and (target := apply_map(emotion, name)) is not None:
             parts.setdefault(f"votes_{target}", []).append(column)
-    return parts
-
-
-def apply_map(emotion: str | None, name: str) -> str | None:
-    """Returns what a named map makes of an emotion: a class, or None to leave the utterance out.
-
-    Raises:
-        ManifestError: for a map that does not exist.
-    """
-    if name not in LABEL_MAPS:
-        raise ManifestError(unknown("label map", name, LABEL_MAPS))
-    return LABEL_MAPS[name].get(emotion) if emotion is not None else None
+    sums = {target: table[own].sum(axis=1, min_count=1) for target, own in parts.items()}
+    merged = [column for own in parts.values() for column in own if column not in sums]
+    return table.drop(columns=merged).assign(**sums)

@@ -24,27 +24,16 @@ ABOUT = About(
     "train-clean-100/103/1240/103-1240.trans.txt",
 )
 GENDERS = {"F": "female", "M": "male"}
-SUBSETS = frozenset(
-    (
-        *("train-clean-100", "train-clean-360", "train-other-500"),
-        *("dev-clean", "dev-other", "test-clean", "test-other"),
-    )
-)
+_SUBSETS = "train-clean-100 train-clean-360 train-other-500 dev-clean dev-other test-clean test-other"
+SUBSETS = frozenset(_SUBSETS.split())
 _FILE = re.compile(r"(\d+)-(\d+)-(\d+)")
 
 
 def scan(root: Path) -> Manifest:
     """Makes the manifest of LibriSpeech, or of the subsets that are there; no emotion is labelled.
 
-    The session is the chapter, ``subset`` the part of the corpus, e.g. ``train-clean-100``, and ``split``
-    its first word.
-
-    Args:
-        root: the folder with the subsets and ``SPEAKERS.TXT``, or the one above; without that table gender
-            stays empty.
-
-    Raises:
-        ManifestError: when no recording is there, or ``SPEAKERS.TXT`` is not what it should be.
+    The session is the chapter, ``subset`` the part of the corpus, e.g. ``train-clean-100``, and ``split`` its
+    first word. ``SPEAKERS.TXT``, there or in ``LibriSpeech``, gives the gender.
     """
     notes: list[str] = []
     genders, subsets = _speakers(root, notes)

@@ -19,49 +19,25 @@ from numpy.typing import NDArray
 
 from affetto.corpora import checks
 from affetto.corpora.checks import Problem
-from affetto.corpora.labels import apply_map, dropped, votes_by_map
+from affetto.corpora.labels import apply_map, dropped, with_votes_of
 from affetto.corpora.marks import Marks, read_marks, write_marks
-from affetto.corpora.tabular import (
-    COLUMNS,
-    FORMATS,
-    lacks,
-    near,
-    normal,
-    read_table,
-    some,
-    with_array_files,
-    write_table,
-)
+from affetto.corpora.tabular import lacks, near, normal, read_table, some, with_array_files, write_table
 from affetto.errors import ManifestError
 from affetto.runs import write_json
-
-__all__ = [
-    "COLUMNS",
-    "FORMATS",
-    "Manifest",
-    "Problem",
-    "read_table",
-    "some",
-    "with_votes_of",
-    "write_table",
-]
 
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """A table of utterances.
+    """A table of utterances; a table without ``file``, or with one key twice, is a :class:`ManifestError`.
 
     Attributes:
-        table: one row an utterance; the columns of :data:`COLUMNS`, then any others. Text columns hold
-            ``str`` or None, ``start`` and ``end`` are seconds or NaN.
+        table: one row an utterance; the columns of :data:`~affetto.corpora.tabular.COLUMNS`, then any others.
+            Text columns hold ``str`` or None, ``start`` and ``end`` are seconds or NaN.
         roots: the folder that the file names of a corpus are relative to, by corpus ("" for rows without
             one).
         errors: recordings that a scan could not use, as (file, what was wrong).
-        notes: what else a scan has to say, e.g. that a side table is absent.
+        notes: further remarks of a scan, e.g. that a side table is absent.
         marks: the labels that columns rest on, by column; see :func:`affetto.corpora.arrays.marks_of`.
-
-    Raises:
-        ManifestError: when the table lacks ``file``, or a key occurs twice.
     """
 
     table: pd.DataFrame
@@ -79,8 +55,8 @@ class Manifest:
 
     @classmethod
     def of(cls, manifest: "Manifest | str | Path") -> "Manifest":
-        """Returns a manifest as it is, or reads it from a file; raises as :meth:`read`."""
-        return manifest if isinstance(manifest, cls) else cls.read(manifest)  # type: ignore[arg-type]
+        """Returns a manifest as it is, or reads the file of that name."""
+        return manifest if isinstance(manifest, Manifest) else cls.read(manifest)
 
     @classmethod
     def read(cls, path: str | Path, root: str | Path | None = None) -> "Manifest":
@@ -113,7 +89,7 @@ class Manifest:
         return replace(manifest, table=table, roots=roots, marks=read_marks(path))
 
     def write(self, path: str | Path) -> None:
-        """Writes the table, ``NAME.roots.json`` with the roots, and ``NAME.marks.json`` where it has marks.
+        """Writes the table, ``NAME.roots.json``, and ``NAME.marks.json`` where columns have marks.
 
         A root or an array inside the manifest's folder, or beside it, is written relative to the manifest.
 
@@ -121,11 +97,9 @@ class Manifest:
             ManifestError: for a suffix other than ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
         """
         path = Path(os.path.abspath(path))
-        table = with_array_files(self.table, lambda file: near(file, path.parent))
-        write_table(table, path)
-        roots = {corpus: near(root, path.parent) for corpus, root in self.roots.items()}
-        write_json(_sidecar(path), roots)
-        marks = {name: marks for name, marks in self.marks.items() if name in table}
+        write_table(with_array_files(self.table, lambda file: near(file, path.parent)), path)
+        write_json(_sidecar(path), {corpus: near(root, path.parent) for corpus, root in self.roots.items()})
+        marks = {name: marks for name, marks in self.marks.items() if name in self.table}
         write_marks(path, marks, keep=False)
 
     @property
@@ -140,7 +114,7 @@ class Manifest:
 
     @property
     def owners(self) -> list[str]:
-        """Who speaks in each row, as ``corpus/speaker`` and so told apart everywhere; "" for nobody known.
+        """The speaker of each row as ``corpus/speaker``, which is unique everywhere; "" where none is known.
 
         A speaker who has the corpus in front already, as :meth:`join` writes where ids clash, is left alone.
         """
@@ -149,11 +123,6 @@ class Manifest:
             "" if pd.isna(name) else str(name) if str(name).startswith(f"{of}/") else f"{of}/{name}"
             for of, name in pairs
         ]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a run folder notes of the manifest: its hash, and the variables that name its roots."""
-        return {"manifest_sha256": self.sha256, "roots": [_variable(name) for name in self.corpora]}
 
     @property
     def speakers(self) -> list[str]:
@@ -166,28 +135,23 @@ class Manifest:
         return sorted({str(name) for name in self.table["emotion"] if name is not None})
 
     @property
-    def paths(self) -> list[Path]:
-        """The absolute path of every row's recording.
+    def facts(self) -> dict[str, Any]:
+        """What a run folder notes of the manifest: its hash, and the variables that name its roots."""
+        return {"manifest_sha256": self.sha256, "roots": [_variable(name) for name in self.corpora]}
 
-        Raises:
-            ManifestError: for a file that lies outside the root of its corpus.
-        """
-        columns = (self.table[name].tolist() for name in ("key", "corpus", "file"))
-        return [self.located(*row) for row in zip(*columns, strict=True)]
+    @property
+    def paths(self) -> list[Path]:
+        """The absolute path of every row's recording; raises as :meth:`located`."""
+        return [self.located(*cells) for cells in self._files()]
 
     def path(self, row: int) -> Path:
-        """Returns the absolute path of the recording of one row (a row number).
-
-        ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
-
-        Raises:
-            ManifestError: when it lies outside the root of its corpus.
-        """
-        key, corpus, file = (self.table[name].iloc[row] for name in ("key", "corpus", "file"))
-        return self.located(key, corpus, file)
+        """Returns the absolute path of the recording of one row (a row number); raises as :meth:`located`."""
+        return self.located(*(self.table[name].iloc[row] for name in ("key", "corpus", "file")))
 
     def located(self, key: str, corpus: str | None, file: str) -> Path:
         """Returns the absolute path of a recording from the cells of its row.
+
+        ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
 
         Raises:
             ManifestError: when it lies outside the root of its corpus.
@@ -225,11 +189,7 @@ class Manifest:
         return replace(self, table=self.table[mask].reset_index(drop=True))
 
     def require(self, *columns: str) -> None:
-        """Checks that columns exist and are filled in every row.
-
-        Raises:
-            ManifestError: names the column, and the rows where it is empty.
-        """
+        """Raises ManifestError where a column does not exist or is empty in some rows, which it names."""
         for name in columns:
             if name not in self.table.columns:
                 raise ManifestError(lacks(name, self.table.columns))
@@ -240,11 +200,9 @@ class Manifest:
     def with_columns(
         self, columns: Mapping[str, Any], marks: Mapping[str, Marks] | None = None
     ) -> "Manifest":
-        """Returns the manifest with further columns, or with others in the place of its own.
+        """Returns the manifest with further columns (name to values in table order), and the marks of these.
 
-        Args:
-            columns: name to values in table order.
-            marks: of these columns; a column that is replaced loses its own.
+        A column that is replaced loses its own marks.
         """
         kept = {name: marks for name, marks in self.marks.items() if name not in columns}
         return replace(self, table=self.table.assign(**columns), marks={**kept, **(marks or {})})
@@ -257,10 +215,13 @@ class Manifest:
         """Decodes every row and returns what is wrong with which; empty when all is well."""
         return checks.problems(self.table, self._places())
 
+    def _files(self) -> "zip[tuple[Any, ...]]":
+        return zip(*(self.table[name].tolist() for name in ("key", "corpus", "file")), strict=True)
+
     def _places(self) -> list[Path | str]:
         """Returns where each row's recording lies, or why it may not be opened."""
         places: list[Path | str] = []
-        for cells in zip(*(self.table[name].tolist() for name in ("key", "corpus", "file")), strict=True):
+        for cells in self._files():
             try:
                 places.append(self.located(*cells))
             except ManifestError as error:
@@ -268,9 +229,7 @@ class Manifest:
         return places
 
     def relabelled(self, name: str, drop: bool = False) -> "Manifest":
-        """Returns the manifest with the classes of a named map as its emotions.
-
-        See :data:`~affetto.corpora.labels.LABEL_MAPS`.
+        """Returns the manifest with the classes of a map of :data:`~affetto.corpora.labels.LABEL_MAPS`.
 
         Args:
             name: of the map, e.g. ``"valence-sign"``.
@@ -302,6 +261,7 @@ class Manifest:
             ManifestError: when the same corpus comes with two roots.
         """
         roots: dict[str, Path] = {}
+        marks: dict[str, Marks] = {}
         notes = [note for manifest in manifests for note in manifest.notes]
         for manifest in manifests:
             for corpus, root in manifest.roots.items():
@@ -310,6 +270,8 @@ class Manifest:
                         f"corpus {corpus!r} has two roots: {roots[corpus]} and {root}; scan them "
                         "together, from a folder that holds both"
                     )
+            for name, own in manifest.marks.items():
+                marks[name] = marks.get(name, Marks()) | own
         table = pd.concat([manifest.table for manifest in manifests], ignore_index=True)
         for name in ("key", "speaker"):
             used = table[["corpus", name]].dropna().drop_duplicates()
@@ -323,19 +285,7 @@ class Manifest:
                 filled = table[name].notna() & table["corpus"].notna()
                 table.loc[filled, name] = table.loc[filled, "corpus"] + "/" + table.loc[filled, name]
         errors = tuple(error for manifest in manifests for error in manifest.errors)
-        marks: dict[str, Marks] = {}
-        for manifest in manifests:
-            for name, own in manifest.marks.items():
-                marks[name] = marks.get(name, Marks()) | own
         return Manifest(table, roots, errors, tuple(notes), marks)
-
-
-def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Returns a table with raters' votes for the classes of a named map, those of merged emotions summed."""
-    parts = votes_by_map(table.columns, name)
-    sums = {target: table[own].sum(axis=1, min_count=1) for target, own in parts.items()}
-    merged = [column for own in parts.values() for column in own if column not in sums]
-    return table.drop(columns=merged).assign(**sums)
 
 
 def _variable(corpus: str) -> str:

@@ -41,11 +41,10 @@ class Marks:
 
     def facts(self) -> dict[str, Any]:
         """Returns what :meth:`of_facts` reads."""
+        seen = {fold: sorted(names) for fold, names in self.with_labels.items()}
         return {
-            "made_by": self.made_by,
-            "labels_used": self.labels_used,
-            "speakers_seen": {"with_labels": {fold: sorted(each) for fold, each in self.with_labels.items()}},
-            "weights_from_elsewhere": self.unknown,
+            **{"made_by": self.made_by, "labels_used": self.labels_used},
+            **{"speakers_seen": {"with_labels": seen}, "weights_from_elsewhere": self.unknown},
         }
 
     def speakers(self, fold: int | None = None) -> list[str]:
@@ -55,11 +54,12 @@ class Marks:
     def __or__(self, other: "Marks") -> "Marks":
         """Returns the marks of a column that is put together of two."""
         folds = sorted({*self.with_labels, *other.with_labels})
+        makers = dict.fromkeys(filter(None, (self.made_by, other.made_by)))
         return Marks(
-            "; ".join(dict.fromkeys(filter(None, (self.made_by, other.made_by)))),
+            "; ".join(makers),
             self.labels_used or other.labels_used,
             {
-                fold: sorted({*self.with_labels.get(fold, []), *other.with_labels.get(fold, [])})
+                fold: sorted({*self.with_labels.get(fold, ()), *other.with_labels.get(fold, ())})
                 for fold in folds
             },
             self.unknown or other.unknown,
@@ -67,11 +67,7 @@ class Marks:
 
 
 def read_marks(manifest: Path) -> dict[str, Marks]:
-    """Reads the marks beside the file of a manifest, by column; none where there are none.
-
-    Raises:
-        ManifestError: when they are damaged.
-    """
+    """Reads the marks beside the file of a manifest, by column; none where there is no such file."""
     beside = _beside(manifest)
     if not beside.is_file():
         return {}
@@ -83,13 +79,7 @@ def read_marks(manifest: Path) -> dict[str, Marks]:
 
 
 def write_marks(manifest: str | Path, marks: Mapping[str, Marks], *, keep: bool = True) -> None:
-    """Writes marks beside the file of a manifest.
-
-    Args:
-        manifest: its path.
-        marks: by column.
-        keep: whether the marks of other columns, written before, stay.
-    """
+    """Writes marks, by column, beside the file of a manifest; those of other columns stay, if ``keep``."""
     manifest = Path(manifest)
     together = {**(read_marks(manifest) if keep else {}), **marks}
     if together:

@@ -1,6 +1,6 @@
 """MELD: dialogues of the series Friends, seven emotions (Poria et al., ACL 2019).
 
-An utterance is named by dialogue and turn, e.g. ``dia0_utt0``, counted afresh in each split. The corpus comes
+An utterance is named by dialogue and turn, e.g. ``dia0_utt0``, counted from 0 in each split. The corpus comes
 as video (``.mp4``): extract the sound to a format that is read here, under the same names and folders.
 """
 
@@ -44,18 +44,11 @@ _COLUMNS = ("Dialogue_ID", "Utterance_ID", "Speaker", "Emotion", "Utterance")
 
 
 def scan(root: Path) -> Manifest:
-    """Makes the manifest of MELD.
+    """Makes the manifest of MELD, whose recordings lie in folders that say train, dev or test, at any depth.
 
     The speaker is the character, whose gender stands for the six friends alone; the session is the dialogue.
     The few recordings that no table names become errors; clips that the test part holds a second time, as
-    ``final_videos_test...``, are passed over.
-
-    Args:
-        root: the folder with ``train_sent_emo.csv``, ``dev_sent_emo.csv`` and ``test_sent_emo.csv``, and with
-            recordings in folders whose names say train, dev or test, all at any depth.
-
-    Raises:
-        ManifestError: when no table or no recording is there, or a table lacks a column.
+    ``final_videos_test...``, are left out.
     """
     tables = {
         split: path for split, name in TABLES.items() if (path := next(iter(sorted(root.rglob(name))), None))

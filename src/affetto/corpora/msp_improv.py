@@ -40,13 +40,6 @@ def scan(root: Path) -> Manifest:
     written for. ``style`` is read, target (the given sentence within an improvisation), improvised (the rest
     of it) or natural (between the takes). ``valence``, ``arousal``, ``dominance`` and ``naturalness`` are the
     raters' means on 1 to 5; ``votes_<emotion>`` counts the raters.
-
-    Args:
-        root: the folder with ``Evalution.txt`` (or ``Evaluation.txt``) in it or in one of its folders, the
-            recordings at any depth, and ``All_human_transcriptions`` for the text.
-
-    Raises:
-        ManifestError: when the labels or the recordings are absent.
     """
     tables = [path for name in ("Evalution.txt", "Evaluation.txt") for path in _near(root, name)]
     if not tables:

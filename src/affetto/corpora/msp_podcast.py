@@ -31,24 +31,12 @@ ABOUT = About(
     "Transcripts/MSP-PODCAST_0001_0008.txt",
 )
 EMOTIONS = {
-    "A": "anger",
-    "C": "contempt",
-    "D": "disgust",
-    "F": "fear",
-    "H": "happiness",
-    "N": "neutral",
-    "O": "other",
-    "S": "sadness",
-    "U": "surprise",
-    "X": None,
+    **{"A": "anger", "C": "contempt", "D": "disgust", "F": "fear", "H": "happiness"},
+    **{"N": "neutral", "O": "other", "S": "sadness", "U": "surprise", "X": None},
 }
 SPLITS = {
-    "Train": "train",
-    "Development": "dev",
-    "Validation": "dev",
-    "Test1": "test1",
-    "Test2": "test2",
-    "Test3": "test3",
+    **{"Train": "train", "Development": "dev", "Validation": "dev"},
+    **{"Test1": "test1", "Test2": "test2", "Test3": "test3"},
 }
 GENDERS = {"Female": "female", "Male": "male"}
 _WORDS = {
@@ -67,14 +55,6 @@ def scan(root: Path) -> Manifest:
     ``dominance`` are the raters' means on 1 to 7; ``votes_<emotion>`` counts their primary emotions, words of
     their own as other. The session is the podcast. ``split`` is train, dev, test1, test2 or test3; the last,
     which is published without labels and speakers, is kept. Some sentences have no known speaker.
-
-    Args:
-        root: the folder with ``Audios``, ``Labels/labels_consensus.csv`` (early releases:
-            ``labels_concensus.csv``), ``Labels/labels_detailed.csv`` for the votes and ``Transcripts`` for
-            the text.
-
-    Raises:
-        ManifestError: when the labels or the recordings are absent, or a table lacks a column.
     """
     tables = [root / "Labels" / name for name in ("labels_consensus.csv", "labels_concensus.csv")]
     table = next((path for path in tables if path.is_file()), None)

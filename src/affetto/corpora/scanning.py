@@ -11,18 +11,14 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from affetto.audio import read_info
+from affetto.corpora.labels import gender_of
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import some
+from affetto.corpora.tabular import read_columns, some
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 
-AUDIO = frozenset(
-    f".{name}"
-    for name in (
-        *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc"),
-        *("au", "snd", "caf", "w64", "rf64", "sph", "nist", "voc"),
-    )
-)
+_SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist voc"
+AUDIO = frozenset(f".{name}" for name in _SUFFIXES.split())
 """Suffixes that a scan takes for recordings."""
 
 Decoded = TypeVar("Decoded")
@@ -66,10 +62,10 @@ def collect(
     folder: Path | None = None,
     notes: Iterable[str] = (),
 ) -> Manifest:
-    """Makes a manifest of the recordings below a folder.
+    """Makes a manifest of the recordings below a folder, whose headers alone are read.
 
-    Only headers are read. A recording that cannot be opened, that ``row`` refuses, or whose key came before
-    becomes an entry of :attr:`Manifest.errors`.
+    A recording that cannot be opened, that ``row`` refuses, or whose key came before becomes an entry of
+    :attr:`Manifest.errors`. A corpus without any raises :func:`misfit`.
 
     Args:
         root: the root of the corpus.
@@ -78,9 +74,6 @@ def collect(
             raise :class:`ManifestError` to refuse it. A missing key is the file's stem.
         folder: where to look; ``root`` when None.
         notes: passed on to the manifest.
-
-    Raises:
-        ManifestError: when not one recording is found.
     """
     corpus = about.name
     rows: list[dict[str, Any]] = []
@@ -128,14 +121,38 @@ def decoded(kind: str, code: str, names: Mapping[str, Decoded]) -> Decoded:
     return names[code]
 
 
-def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
-    """Returns the manifest with an error and a note of what table and recordings do not share.
+def side_table(
+    path: Path, key: str, columns: Mapping[str, str], notes: list[str]
+) -> dict[str, dict[str, str | None]] | None:
+    """Returns what a table that comes with a corpus says of its recordings or speakers, by their names.
 
     Args:
-        manifest: what was collected.
-        table: the name of the table.
-        named: the recordings that it names.
-        seen: the recordings that are there, readable or not.
+        path: CSV, TSV or JSON; where it is absent a note says so, and None is returned.
+        key: its column with the names, whose suffixes do not count.
+        columns: of the manifest, and what they are called in the table.
+        notes: of the scan.
+    """
+    if not path.is_file():
+        *names, last = columns
+        empty = f"{', '.join(names)} and {last} stay" if names else f"{last} stays"
+        notes.append(f"{path.name} is absent: {empty} empty")
+        return None
+    table = read_columns(path, (key, *columns.values()))
+    table = table.apply(lambda cells: cells.str.strip().str.strip("\ufeff").str.strip())
+    tidy = {"gender": gender_of, "split": str.lower}
+    return {
+        Path(name).stem: {
+            ours: tidy.get(ours, str)(cell) or None for ours, cell in zip(columns, cells, strict=True)
+        }
+        for name, *cells in table[[key, *columns.values()]].itertuples(index=False)
+        if name
+    }
+
+
+def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
+    """Returns the manifest with an error for recordings that a table names and that are absent, and a note.
+
+    The note is on recordings that the table does not name; ``seen`` are all that are there, readable or not.
     """
     errors, notes = manifest.errors, manifest.notes
     if absent := set(named).difference(seen):

@@ -1,4 +1,4 @@
-"""Every other corpus: tables that name recordings, and folders whose paths say enough.
+"""Every other corpus: other people's tables of recordings, and folders whose paths say enough.
 
 CSV, TSV, Parquet, JSONL     any column names; EmoBox's JSONL (``wav``, ``emo``) is one of these
 folder with metadata.csv     as Hugging Face's AudioFolder has it (``file_name``), also metadata.jsonl
@@ -8,7 +8,7 @@ folder                       columns from a regular expression over the path
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 
 from affetto.audio import read_info
 from affetto.corpora.audformat import read_audformat
-from affetto.corpora.labels import canonical
+from affetto.corpora.labels import canonical, gender_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
 from affetto.corpora.scanning import AUDIO, About, find_audio
@@ -46,7 +46,6 @@ ALIASES = {
 }
 """Names that other people's tables use, by the column of the manifest; case does not matter."""
 
-_GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
 _Row = dict[str, Any]
 
 
@@ -62,6 +61,8 @@ def scan(
 ) -> Manifest:
     """Makes a manifest from a table, or from the paths below a folder.
 
+    A recording that is absent, unreadable or outside the root stands in the ``errors`` of the manifest.
+
     Args:
         root: the table, or the folder.
         columns: manifest column to column of the table, where :data:`ALIASES` does not find it; further
@@ -73,23 +74,37 @@ def scan(
         audio_root: what the file names are relative to; the table's own folder when None.
         name: the name of the corpus; the table's ``corpus`` column, or else the folder's name, when None.
         tables: which tables of an audformat database to read; all when empty.
-
-    Returns:
-        The manifest; a recording that is absent, unreadable or outside the root stands in its ``errors``.
-
-    Raises:
-        ManifestError: for a column, emotion or table that does not exist (with the nearest that does), a
-            pattern that is no regular expression, a damaged table, or when not one recording is usable.
     """
     groups = _compile(pattern)
     table, home, notes = _source(root, tables, pattern)
     base = Path(os.path.abspath(audio_root or home))
     table = _rename(table, columns or {})
-    names = {old: new for new, old in (columns or {}).items()}
+    rows, errors, more = _usable(table, base, groups)
+    notes += more
+    if not rows:
+        reason = f"{errors[0][0]} {errors[0][1]}" if errors else notes[-1] if notes else "the table is empty"
+        raise ManifestError(f"{root}: not one usable recording; {reason}")
+    for row in rows:
+        if "emotion" in row:
+            word = str(row["emotion"])
+            row["emotion"] = (labels or {}).get(word, word) if keep_labels else canonical(word, labels)
+        row["gender"] = gender_of(str(row.get("gender", ""))) or None
+        row["corpus"] = name or str(row.get("corpus") or base.name)
+    made = pd.DataFrame(rows)
+    new_names = {old: new for new, old in (columns or {}).items()}
+    marks = {new_names.get(old, old): own for old, own in read_marks(root).items()} if root.is_file() else {}
+    kept = {column: own for column, own in marks.items() if column in made}
+    return Manifest(made, dict.fromkeys(made["corpus"], base), tuple(errors), tuple(notes), kept)
+
+
+def _usable(
+    table: pd.DataFrame, base: Path, groups: re.Pattern[str] | None
+) -> tuple[list[_Row], list[tuple[str, str]], list[str]]:
+    """Returns the rows whose recordings can be read, the errors of the others, and notes."""
     rows: list[_Row] = []
     errors: list[tuple[str, str]] = []
     unmatched: list[str] = []
-    check, find = cache(_check), _Finder(base)
+    check, find = cache(read_info), _Finder(base)
     for record in progress(table.to_dict("records"), "scan table"):
         row: _Row = {str(column): value for column, value in record.items() if not is_missing(value)}
         try:
@@ -98,30 +113,15 @@ def scan(
         except (AudioError, ManifestError) as error:
             errors.append((str(record.get("file")), str(error)))
             continue
-        if groups is not None:
-            match = groups.search(row["file"])
-            if match is None:
-                unmatched.append(row["file"])
-                if list(table.columns) == ["file"]:
-                    continue
-            else:
-                row = {**{group: value for group, value in match.groupdict().items() if value}, **row}
-        rows.append(row)
-    if unmatched:
-        notes.append(f"{len(unmatched)} recordings do not match the pattern: {some(unmatched)}")
-    if not rows:
-        reason = f"{errors[0][0]} {errors[0][1]}" if errors else notes[-1] if notes else "the table is empty"
-        raise ManifestError(f"{root}: not one usable recording; {reason}")
-    _name_emotions(rows, labels, keep_labels)
-    for row in rows:
-        if gender := str(row.get("gender", "")).strip().lower():
-            row["gender"] = _GENDERS.get(gender, gender)
-        row["corpus"] = name or str(row.get("corpus") or base.name)
-    made = pd.DataFrame(rows)
-    marks = read_marks(root) if root.is_file() else {}
-    renamed = {(names.get(name) or name): own for name, own in marks.items()}
-    kept = {name: own for name, own in renamed.items() if name in made}
-    return Manifest(made, dict.fromkeys(made["corpus"], base), tuple(errors), tuple(notes), kept)
+        match = groups.search(row["file"]) if groups is not None else None
+        if groups is not None and match is None:
+            unmatched.append(row["file"])
+            if list(table.columns) == ["file"]:
+                continue
+        found = match.groupdict() if match is not None else {}
+        rows.append({**{group: value for group, value in found.items() if value}, **row})
+    notes = [f"{len(unmatched)} recordings do not match the pattern: {some(unmatched)}"] if unmatched else []
+    return rows, errors, notes
 
 
 def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:
@@ -167,29 +167,18 @@ def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame({**{column: table[name] for column, name in chosen.items()}, **others})
 
 
-def _name_emotions(rows: Iterable[_Row], labels: Mapping[str, str] | None, keep: bool) -> None:
-    for row in rows:
-        if "emotion" in row:
-            word = str(row["emotion"])
-            row["emotion"] = (labels or {}).get(word, word) if keep else canonical(word, labels)
-
-
 class _Finder:
     """Finds the recordings that a table names, below a folder.
 
     A recording may have been converted to another format, and a table may name it without its folders or its
-    suffix, as long as only one is called so.
+    suffix, as long as only one has that name.
     """
 
     def __init__(self, base: Path) -> None:
         self.base = base
 
     def __call__(self, file: Any) -> str:
-        """Returns a file name relative to the folder.
-
-        Raises:
-            ManifestError: for no name, one that leads outside, and one that several recordings have.
-        """
+        """Returns a file name relative to the folder."""
         if file is None:
             raise ManifestError("a row names no file")
         path = Path(os.path.normpath(self.base / str(file)))
@@ -223,10 +212,6 @@ class _Finder:
                 f"{some(each.relative_to(self.base).as_posix() for each in found)}; name their folders too"
             )
         return found[0] if found else path
-
-
-def _check(path: Path) -> None:
-    read_info(path)
 
 
 def _compile(pattern: str | None) -> re.Pattern[str] | None:

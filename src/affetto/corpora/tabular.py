@@ -1,4 +1,8 @@
-"""Tables on disk and in memory: text stays text, and what is missing is empty."""
+"""Tables on disk and in memory: text stays text, and what is missing is empty.
+
+:mod:`affetto.corpora.manifest` makes a manifest of such a table, :mod:`affetto.corpora.table` brings other
+people's tables to its form.
+"""
 
 import json
 import os
@@ -18,43 +22,10 @@ from affetto.errors import ManifestError, unknown
 from affetto.runs import atomic_write
 
 COLUMNS = (
-    "key",
-    "file",
-    "start",
-    "end",
-    "speaker",
-    "emotion",
-    "gender",
-    "session",
-    "text",
-    "language",
-    "split",
-    "corpus",
-    "intensity_level",
+    *("key", "file", "start", "end", "speaker", "emotion", "gender"),
+    *("session", "text", "language", "split", "corpus", "intensity_level"),
 )
 """The columns that every manifest has, in this order; further ones follow them."""
-
-FILES = ("manifest", "meta")
-"""Names of files in the run folder of a verb that writes columns: no array there can be called so."""
-
-
-def _is_free(name: str) -> str:
-    if name in COLUMNS:
-        raise ValueError("every manifest has this one; choose another name")
-    return name
-
-
-def _is_free_file(name: str) -> str:
-    if name in FILES:
-        raise ValueError("every manifest has this one; choose another name")
-    return name
-
-
-NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), AfterValidator(_is_free)]
-"""The name of a column that settings add to a manifest."""
-
-NewArrayColumn = Annotated[NewColumn, AfterValidator(_is_free_file)]
-"""The same for a column of arrays, whose file is called after it."""
 
 TIMES = ("start", "end")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -62,13 +33,26 @@ VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")
 """A cell that names a row of an array on disk, see :mod:`affetto.corpora.arrays`."""
 
 
+def _free_of(*taken: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name in taken:
+            raise ValueError("every manifest has this one; choose another name")
+        return name
+
+    return AfterValidator(check)
+
+
+NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), _free_of(*COLUMNS)]
+"""The name of a column that settings add to a manifest."""
+
+NewArrayColumn = Annotated[NewColumn, _free_of("manifest", "meta")]
+"""The same for a column of arrays, whose file lies beside ``manifest.csv`` and ``meta.json``."""
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing.
 
     A CSV may be one of a spreadsheet program: with a byte order mark, and with semicolons or tabs for commas.
-
-    Raises:
-        ManifestError: when the file is absent, of another format, or damaged.
     """
     if not path.is_file():
         raise ManifestError("no such file; affetto scan makes a manifest")
@@ -104,32 +88,30 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _separator(header: str) -> str:
-    """Returns what stands most often in a header, outside of quotes: a comma, a semicolon or a tab."""
+    """Returns the most frequent of comma, semicolon and tab, outside of quotes."""
     return max(",;\t", key=re.sub('"[^"]*"', "", header).count)
 
 
-def read_columns(path: Path, columns: Collection[str], separator: str = ",") -> pd.DataFrame:
-    """Reads a table that a corpus comes with, text as text and nothing missing: an empty cell is "".
-
-    Args:
-        path: a delimited text file.
-        columns: those that it must have; spaces around the names do not count.
-        separator: what stands between two cells.
-
-    Raises:
-        ManifestError: when it is no such table, or lacks a column.
-    """
+def read_columns(path: Path, columns: Collection[str]) -> pd.DataFrame:
+    """Reads a delimited text or a JSON list that must have some columns, all text; an empty cell is ""."""
+    as_json = path.suffix == ".json"
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,  # or a row with one cell too many would shift every column
-        )
+        if as_json:
+            table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))).fillna("").astype(str)
+        else:
+            with open(path, encoding="utf-8", errors="replace") as lines:
+                separator = _separator(lines.readline())
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,  # or a row with one cell too many would shift every column
+            )
     except (ValueError, OSError) as error:
-        raise ManifestError(f"{path} cannot be read as a table: {error}") from error
+        fault = "is not a list of utterances" if as_json else "cannot be read as a table"
+        raise ManifestError(f"{path} {fault}: {error}") from error
     table.columns = table.columns.str.strip()
     if missing := set(columns).difference(table.columns):
         raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
@@ -137,11 +119,7 @@ def read_columns(path: Path, columns: Collection[str], separator: str = ",") -> 
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table atomically, in the format that the suffix names.
-
-    Raises:
-        ManifestError: for another suffix.
-    """
+    """Writes a table atomically, in the format of :data:`FORMATS` that the suffix names."""
     with atomic_write(path) as temporary:
         match path.suffix.lower():
             case ".csv":
@@ -183,11 +161,7 @@ def with_array_files(table: pd.DataFrame, rename: Callable[[str], str]) -> pd.Da
 def normal(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the table with every column of :data:`COLUMNS`, in order, each of its type.
 
-    Args:
-        table: at least the column ``file``; a missing ``key`` becomes the file name without its suffix.
-
-    Raises:
-        ManifestError: for a missing ``file``, an empty or repeated key, or times that are not numbers.
+    Only ``file`` is needed; a missing ``key`` becomes the file name without its suffix.
     """
     if "file" not in table.columns:
         raise ManifestError(lacks("file", table.columns))
@@ -245,7 +219,7 @@ def is_missing(value: Any) -> bool:
 
 
 def lacks(name: str, columns: Iterable[object]) -> str:
-    """Words the error for a column that a table does not have."""
+    """Returns the error message for a column that a table does not have."""
     names = [str(column) for column in columns]
     alike = {"file": ["path", "filename", "file_name", "wav", "audio"], "emotion": ["label"]}.get(name, [])
     close = [other for other in names if other in alike] or get_close_matches(name, names, n=1)
@@ -254,7 +228,7 @@ def lacks(name: str, columns: Iterable[object]) -> str:
 
 
 def some(names: Iterable[object], most: int = 8) -> str:
-    """Words a list of names: the first few in order, and how many more there are."""
+    """Returns the first few names of a list, sorted, and how many more there are."""
     listed = sorted({str(name) for name in names})
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

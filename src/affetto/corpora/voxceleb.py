@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, Corpus, collect, misfit
-from affetto.corpora.tabular import read_columns
+from affetto.corpora.scanning import About, Corpus, collect, misfit, side_table
 from affetto.errors import ManifestError
 
 _FIRST = About(
@@ -31,23 +30,17 @@ _SECOND = _FIRST._replace(
     obtain="robots.ox.ac.uk/~vgg/data/voxceleb, by form; it is m4a, so convert it to wav or flac",
     layout="vox2_meta.csv\nwav/id00012/21Uxsk56VDQ/00001.wav",
 )
-GENDERS = {"f": "female", "m": "male"}
 
 
 def _scan(root: Path, about: About, identity: str, table: str, column: str) -> Manifest:
     """Makes the manifest of one VoxCeleb; the session is the video, and no emotion is labelled.
 
     ``split`` is that of speaker verification: the corpus trains on ``dev`` and tests on ``test``.
-
-    Args:
-        root: the folder with the table and, at any depth, ``SPEAKER/VIDEO/00001.wav``.
-        about: which of the two.
-        identity: the pattern of its speakers' ids.
-        table: the file with gender and split; both stay empty without it.
-        column: of the table that holds the id.
+    ``identity`` is the pattern of its speakers' ids, ``column`` holds them in the table of gender and split.
     """
     notes: list[str] = []
-    speakers = _speakers(root / table, column, notes)
+    columns = {"gender": "Gender", "split": "Set"}
+    speakers = side_table(root / table, column, columns, notes) or {}
     place = re.compile(rf"({identity})/([^/]+)/(\d+)")
 
     def row(path: Path) -> dict[str, Any]:
@@ -55,8 +48,8 @@ def _scan(root: Path, about: About, identity: str, table: str, column: str) -> M
         if found is None:
             raise ManifestError(f"does not lie as SPEAKER/VIDEO/NUMBER, with a speaker {identity}")
         speaker, video, number = found.groups()
-        columns = {"key": f"{speaker}_{video}_{number}", "speaker": speaker, "session": video}
-        return {**columns, **speakers.get(speaker, {})}
+        known = speakers.get(speaker, {})
+        return {"key": f"{speaker}_{video}_{number}", "speaker": speaker, "session": video, **known}
 
     try:
         return collect(root, about, row, notes=notes)
@@ -65,20 +58,6 @@ def _scan(root: Path, about: About, identity: str, table: str, column: str) -> M
             raise
         message = f"{root} holds .m4a, which cannot be read; convert it to wav or flac in the same folders"
         raise misfit(about, root, message) from error
-
-
-def _speakers(path: Path, column: str, notes: list[str]) -> dict[str, dict[str, str | None]]:
-    if not path.is_file():
-        notes.append(f"{path.name} is absent: gender and split stay empty")
-        return {}
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        separator = "\t" if "\t" in lines.readline() else ","
-    table = read_columns(path, (column, "Gender", "Set"), separator)
-    cells = (table[name].str.strip() for name in (column, "Gender", "Set"))
-    return {
-        speaker: {"gender": GENDERS.get(gender.lower()), "split": split.lower() or None}
-        for speaker, gender, split in zip(*cells, strict=True)
-    }
 
 
 def _corpus(about: About, *facts: str) -> Corpus:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
-from affetto.corpora.manifest import FORMATS, Manifest
+from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import AUDIO
+from affetto.corpora.tabular import FORMATS
 from affetto.errors import AudioError, ConfigError, ManifestError
 
 LONG_SECONDS = 60.0

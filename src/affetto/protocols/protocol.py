@@ -19,8 +19,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from affetto.config import Settings, build
-from affetto.corpora.labels import LABEL_MAPS, apply_map
-from affetto.corpora.manifest import COLUMNS, Manifest, some, with_votes_of
+from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes_of
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import COLUMNS, some
 from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.protocols.folds import Fold, Ids, Lists, Published, Rule
 
