@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from affetto.models.enrolment import SpeakerOffset, adapted, spread
+from affetto.models.enrolment import SpeakerOffset, adapted, evenness
 
 CLASSES, DIM = 4, 6
 
@@ -178,8 +178,8 @@ def test_what_is_known_counts_the_more_the_more_even_the_moods() -> None:
         found[name] = offset.estimate(offset.project(world.say(world.speaker(), labels)), knowing(labels))
     assert float(found["mixed"][-1]) == 1.0
     assert float(found["angry"][-1]) == 0.0
-    assert float(spread(knowing(mixed))) == pytest.approx(1, abs=1e-5)
-    assert float(spread(knowing(angry))) == pytest.approx(0, abs=1e-5)
+    assert float(evenness(knowing(mixed))) == pytest.approx(1, abs=1e-5)
+    assert float(evenness(knowing(angry))) == pytest.approx(0, abs=1e-5)
     projected, scores = torch.randn(3, DIM), torch.randn(3, CLASSES).log_softmax(1)
     for name, trust, head in (("mixed", 0.5, offset.even), ("angry", 2.0, offset.one_sided)):
         expected = trust * scores + head(adapted(projected, found[name][:-1]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from affetto.evaluation.metrics import uar
 from affetto.finetuning.classical import all_classes, unsettled
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, adapted, draws, spread
+from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, adapted, draws, evenness
 
 Rows = NDArray[np.int64]
 
@@ -198,7 +198,7 @@ class _Fitting(NamedTuple):
         for size in SIZES:
             for mix in self._mixes():
                 for draw in self._draws(self.dev, size, generator, mix):
-                    found = float(spread(self.scores[torch.from_numpy(draw.enrolled)]))
+                    found = float(evenness(self.scores[torch.from_numpy(draw.enrolled)]))
                     (random if mix is None else one_sided).append(found)
         return float(np.quantile(one_sided or [0.0], 0.75)), float(np.median(random))
 

@@ -10,47 +10,29 @@ from torch import Tensor, nn
 from affetto.config import Settings, build
 from affetto.errors import CheckpointError, ConfigError, unknown
 from affetto.models.checkpoint import CONFIG, load_weights, read_config
-from affetto.models.embedders import (
-    EmbedderSettings,
-    Network,
-    NetworkSettings,
-    build_embedder,
-    frame_statistics,
-)
+from affetto.models.embedders import EmbedderSettings, Network, NetworkSettings, build_embedder
 from affetto.models.encoder import Frames
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LanguageHead, LanguageSettings, LinearHead, Standardise
+from affetto.models.pooling import frame_statistics
 
 Reads = Literal["waveforms", "features", "frames", "vectors"]
-"""What reaches a classifier: samples, what its front end made of them, what its encoder made of those, or the
-vectors of an embedder that stays as it is."""
+"""The input of a classifier: samples, features of its front end, frames of its fixed encoder, all layers
+concatenated, or vectors of its fixed embedder."""
 
 
 class ClassifierSettings(Settings):
-    """Shape of :class:`EmotionClassifier`.
-
-    Attributes:
-        embedder: what turns an utterance into a vector.
-        labels: the classes, or the dimensions, in the order of the scores.
-        output: ``"classes"``, of which one is told with its probability; or ``"values"``, a number for each
-            dimension, such as valence.
-        head: ``"linear"``, ``"kernel"`` or ``"language"``.
-        support: support vectors of a kernel head.
-        language: shape of a language head.
-        standardise: whether embeddings are standardised as fitted in training.
-        dropout: share of the embedding hidden in training.
-        rank: dimensions in which a speaker's offset is estimated; 0 for a recogniser without enrolment.
-    """
+    """Shape of :class:`EmotionClassifier`."""
 
     embedder: EmbedderSettings = NetworkSettings()
-    labels: tuple[str, ...] = Field(min_length=1)
-    output: Literal["classes", "values"] = "classes"
+    labels: tuple[str, ...] = Field(min_length=1)  # classes, or dimensions, in the order of the scores
+    output: Literal["classes", "values"] = "classes"  # probabilities, or a number for each dimension
     head: Literal["linear", "kernel", "language"] = "linear"
-    support: int = Field(0, ge=0)
-    language: LanguageSettings = LanguageSettings()
-    standardise: bool = False
-    dropout: float = Field(0.3, ge=0, lt=1)
-    rank: int = Field(0, ge=0)
+    support: int = Field(0, ge=0)  # support vectors of a kernel head
+    language: LanguageSettings = LanguageSettings()  # shape of a language head
+    standardise: bool = False  # whether embeddings are standardised as fitted in training
+    dropout: float = Field(0.3, ge=0, lt=1)  # of the embedding
+    rank: int = Field(0, ge=0)  # dimensions of a speaker's offset; 0 for a recogniser without enrolment
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -64,9 +46,9 @@ class ClassifierSettings(Settings):
 class EmotionClassifier(nn.Module):
     """Scores the emotions of utterances: classes, or dimensions.
 
-    An utterance becomes one vector that holds all that scoring needs: the embedding and, where speakers can
+    An utterance becomes one vector with everything that scoring needs: the embedding and, where speakers can
     be enrolled and the embedding itself was trained, the statistics of the encoder's frames, in which a
-    speaker's offset is estimated (an embedding trained on some speakers tells too little about others).
+    speaker's offset is estimated (an embedding trained on some speakers says too little about others).
     """
 
     def __init__(self, settings: ClassifierSettings) -> None:
@@ -77,11 +59,11 @@ class EmotionClassifier(nn.Module):
         dim, classes = self.embedder.dim, len(settings.labels)
         self.standardise = Standardise(dim) if settings.standardise else nn.Identity()
         self.head = _head(settings, dim, classes)
-        network = self.embedder if isinstance(self.embedder, Network) else None
-        self.statistics_dim = network.statistics_dim if settings.rank and network else 0
-        self.enrolment = (
-            SpeakerOffset(self.statistics_dim or dim, settings.rank, classes) if settings.rank else None
-        )
+        self.statistics_dim, self.enrolment = 0, None
+        if settings.rank:
+            if isinstance(self.embedder, Network):
+                self.statistics_dim = self.embedder.statistics_dim
+            self.enrolment = SpeakerOffset(self.statistics_dim or dim, settings.rank, classes)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("enrolled_temperature", torch.ones(()))
         if settings.output == "values":
@@ -104,7 +86,7 @@ class EmotionClassifier(nn.Module):
         return torch.as_tensor(self.embedder(features, lengths))
 
     def embed_read(self, values: Tensor, lengths: Tensor, reads: Reads) -> Tensor:
-        """Turns what was read, ``(B, S)`` or ``(B, T, D)``, into vectors; frames have all layers abreast."""
+        """Turns ``values (B, S)`` or ``(B, T, D)``, of the kind that ``reads`` names, into vectors."""
         if reads == "waveforms":
             return self.embed(*self.front_end(values, lengths))
         if reads == "features":
@@ -114,14 +96,14 @@ class EmotionClassifier(nn.Module):
         return self.embed_frames(self.split_layers(values, lengths))
 
     def split_layers(self, values: Tensor, lengths: Tensor) -> Frames:
-        """Turns the layers of the encoder, laid abreast ``(B, T, sum(D_i))``, back into layers."""
+        """Splits the concatenated layers of the encoder, ``(B, T, sum(D_i))``."""
         if not isinstance(self.embedder, Network):
             raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
         layers = tuple(torch.split(values, list(self.embedder.encoder.layer_dims), dim=2))
         return Frames(layers[-1], lengths, layers)
 
     def embed_frames(self, frames: Frames) -> Tensor:
-        """Turns an encoder's frames into vectors ``(B, D)``: what remains to do once frames are cached."""
+        """Turns an encoder's frames, new or cached, into vectors ``(B, D)``."""
         if not isinstance(self.embedder, Network):
             raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
         pooled = self.embedder.pool(frames)
@@ -132,21 +114,16 @@ class EmotionClassifier(nn.Module):
         return torch.as_tensor(self.head(self.standardise(vectors[:, : self.embedder.dim])))
 
     def fit_scale(self, values: Tensor) -> None:
-        """Learns the scale of the dimensions from ``values (N, K)``: in it they have mean 0, variance 1."""
+        """Fits the scale in which the dimensions of ``values (N, K)`` have mean 0 and variance 1."""
         self.centre.copy_(values.mean(0))
         self.spread.copy_(values.std(0, correction=0).clamp_min(1e-6))
 
     def standardised(self, values: Tensor) -> Tensor:
-        """Returns which scores stand for ``values (B, K)``."""
+        """Returns the scores that correspond to ``values (B, K)``."""
         return (values - self.centre) / self.spread
 
     def answers(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Returns what is told of vectors ``(B, D)``: probabilities of classes, or values, ``(B, K)``.
-
-        Args:
-            vectors: from :meth:`embed`.
-            offsets: see :meth:`probabilities`.
-        """
+        """Returns probabilities of classes, or values of dimensions, of vectors ``(B, D)``: ``(B, K)``."""
         if self.settings.output == "values":
             return self.centre + self.spread * self.scores(vectors)
         return self.probabilities(vectors, offsets)
@@ -160,21 +137,15 @@ class EmotionClassifier(nn.Module):
         return self.enrolment.project(vectors[:, self.embedder.dim :] if self.statistics_dim else vectors)
 
     def offset(self, vectors: Tensor) -> Tensor:
-        """Estimates one speaker's offset from the vectors of unlabelled utterances, ``(N, D)``.
-
-        Returns:
-            ``(R + 1,)``, as :meth:`~affetto.models.enrolment.SpeakerOffset.estimate` gives it.
-        """
+        """Estimates one speaker's offset, ``(R + 1,)``, from vectors ``(N, D)`` of unlabelled utterances."""
         adaptable = self.adaptable(vectors)
         assert self.enrolment is not None
         return self.enrolment.estimate(adaptable, (self.scores(vectors) / self.temperature).log_softmax(1))
 
     def probabilities(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Returns calibrated class probabilities, ``(B, K)``.
+        """Returns calibrated class probabilities of vectors ``(B, D)``, ``(B, K)``.
 
-        Args:
-            vectors: from :meth:`embed`, ``(B, D)``.
-            offsets: of their speakers, ``(B, R + 1)`` or ``(R + 1,)``; None without enrolment.
+        ``offsets`` are of their speakers, ``(B, R + 1)`` or ``(R + 1,)``; None without enrolment.
         """
         scores = self.scores(vectors) / self.temperature
         if offsets is None:
@@ -198,11 +169,7 @@ def _head(settings: ClassifierSettings, dim: int, classes: int) -> LinearHead | 
 
 
 def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
-    """Rebuilds the network of a recogniser folder, and returns it with its ``config.json``.
-
-    Raises:
-        CheckpointError: for a missing or foreign config, and for weights that do not fit it exactly.
-    """
+    """Rebuilds the network of a recogniser folder, and returns it with its ``config.json``."""
     config = read_config(folder)
     kind = config.get("class")
     if kind != EmotionClassifier.__name__:

@@ -16,7 +16,7 @@ from affetto.models.cnn import CnnSettings
 from affetto.models.context import Context
 from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.ge2e import DVector, Ge2eSettings
-from affetto.models.pooling import POOLINGS, mean_and_deviation
+from affetto.models.pooling import POOLINGS, frame_statistics
 from affetto.models.registry import ENCODERS, network_class, settings_class
 
 if TYPE_CHECKING:
@@ -203,11 +203,6 @@ class Joined(Embedder):
         """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
         waveforms = features.squeeze(-1)
         return torch.cat([part(*part.front_end(waveforms, lengths)) for part in self.embedders], dim=1)
-
-
-def frame_statistics(frames: Frames) -> Tensor:
-    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``."""
-    return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
 def build_encoder(settings: EncoderShape) -> Encoder:

@@ -28,33 +28,24 @@ from affetto.models.heads import LinearHead, Standardise
 class SpeakerOffset(nn.Module):
     """Estimates a speaker's offset, and scores vectors from which it was subtracted.
 
-    Args:
-        dim: size of the vectors.
-        rank: ``R``, size of the space in which offsets live, reached by a fitted projection.
-        classes: ``K``.
-        rounds: how often class guesses and offset are refined in turn.
-
-    Attributes:
-        one_sided: scores adapted vectors where the moods of the enrolled utterances are one-sided.
-        even: where they are even.
-        trust: how much scores without enrolment count beside either, ``(2,)``.
-        evenness: what :func:`spread` is of one-sided moods, and of even ones, ``(2,)``.
+    Offsets have ``rank`` dimensions, ``R``, reached by a fitted projection; class guesses and offset are
+    refined in turn, ``rounds`` times.
     """
 
     def __init__(self, dim: int, rank: int, classes: int, rounds: int = 3) -> None:
         super().__init__()
         self.rounds = rounds
         self.standardise = Standardise(dim)
-        self.one_sided = LinearHead(2 * rank, classes)
-        self.even = LinearHead(2 * rank, classes)
+        self.one_sided = LinearHead(2 * rank, classes)  # where the moods of the enrolled are one-sided
+        self.even = LinearHead(2 * rank, classes)  # where they are even
         for name, value in {
             "projection": torch.zeros(rank, dim),
             "common": torch.zeros(rank),
             "class_offsets": torch.zeros(classes, rank),
             "between": torch.ones(rank),
             "within": torch.ones(rank),
-            "trust": torch.ones(2),
-            "evenness": torch.tensor([0.0, 1.0]),
+            "trust": torch.ones(2),  # weight of scores without enrolment, next to either head
+            "evenness": torch.tensor([0.0, 1.0]),  # of one-sided moods, and of even ones
         }.items():
             self.register_buffer(name, value)
         self.projection: Tensor
@@ -66,19 +57,13 @@ class SpeakerOffset(nn.Module):
         self.evenness: Tensor
 
     def fit(self, vectors: Tensor, labels: Tensor, speakers: Tensor) -> "SpeakerOffset":
-        """Takes projection and spread from labelled training utterances, and returns itself.
-
-        Args:
-            vectors: ``(N, D)``.
-            labels: class numbers, ``(N,)``.
-            speakers: speaker numbers, ``(N,)``.
-        """
+        """Fits projection and variances on ``vectors (N, D)`` of training; returns itself."""
         standard = self.standardise.fit(vectors)(vectors)
         centre = standard.mean(0)
         _, _, axes = torch.linalg.svd((standard - centre).double(), full_matrices=False)
         rank = len(self.projection)
         kept = axes[:rank].float()
-        # Fewer utterances than dimensions leave axes over; they stay zero and say nothing.
+        # With fewer utterances than dimensions, the remaining axes stay zero.
         self.projection[: len(kept)] = kept / (standard @ kept.T).std().clamp_min(1e-6)
         projected = standard @ self.projection.T
         self.common.copy_(projected.mean(0))
@@ -96,25 +81,21 @@ class SpeakerOffset(nn.Module):
         return self
 
     def project(self, vectors: Tensor) -> Tensor:
-        """Brings ``vectors (B, D)`` into the space of offsets, ``(B, R)``."""
+        """Projects ``vectors (B, D)`` into the space of offsets, ``(B, R)``."""
         return torch.as_tensor(self.standardise(vectors) @ self.projection.T - self.common)
 
     @torch.no_grad()
     def estimate(self, projected: Tensor, scores: Tensor) -> Tensor:
-        """Estimates what unlabelled utterances of one speaker tell.
+        """Estimates the offset of a speaker, followed by how even the moods are, from 0 to 1: ``(R + 1,)``.
 
-        Args:
-            projected: from :meth:`project`, ``(N, R)``; none at all gives zeros.
-            scores: log-probabilities that the recogniser gives them without enrolment, ``(N, K)``.
-
-        Returns:
-            The offset, and at the end how even the moods are, from 0 to 1: ``(R + 1,)``.
+        ``projected (N, R)`` are unlabelled utterances, none at all gives zeros; ``scores (N, K)`` are their
+        log-probabilities without enrolment.
         """
         speaker = torch.cat([torch.zeros_like(self.common), torch.zeros_like(self.trust[:1])])
         if not len(projected):
             return speaker
         low, high = self.evenness
-        speaker[-1] = ((spread(scores) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+        speaker[-1] = ((evenness(scores) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         shrinkage = self.between / (self.between + self.within / len(projected))
         for step in range(self.rounds + 1):
             guesses = (self.combine(scores, projected, speaker) if step else scores).softmax(1)
@@ -122,15 +103,10 @@ class SpeakerOffset(nn.Module):
         return speaker
 
     def combine(self, scores: Tensor, projected: Tensor, speakers: Tensor) -> Tensor:
-        """Joins scores without enrolment and what the vectors say once their speakers' offsets are known.
+        """Returns scores with enrolment, ``(B, K)``.
 
-        Args:
-            scores: log-probabilities without enrolment, ``(B, K)``.
-            projected: from :meth:`project`, ``(B, R)``.
-            speakers: from :meth:`estimate`, ``(B, R + 1)`` or ``(R + 1,)``.
-
-        Returns:
-            Scores, ``(B, K)``.
+        ``scores`` are log-probabilities without it, ``projected (B, R)`` comes from :meth:`project` and
+        ``speakers (B, R + 1)`` or ``(R + 1,)`` from :meth:`estimate`.
         """
         inputs, even = adapted(projected, speakers[..., :-1]), speakers[..., -1:]
         one_sided = self.trust[0] * scores + self.one_sided(inputs)
@@ -138,21 +114,14 @@ class SpeakerOffset(nn.Module):
         return torch.as_tensor(one_sided + even * (mixed - one_sided))
 
 
-def spread(scores: Tensor) -> Tensor:
-    """Returns how evenly guesses are spread over the classes: 0 where all are one class, 1 for equal shares.
-
-    Args:
-        scores: log-probabilities, ``(N, K)``.
-
-    Returns:
-        The entropy of the mean guess over that of equal shares, ``()``.
-    """
+def evenness(scores: Tensor) -> Tensor:
+    """Returns how even guesses are: the entropy of their mean over that of equal shares, 0 to 1."""
     shares = scores.softmax(1).mean(0)
     return torch.as_tensor(-torch.special.xlogy(shares, shares).sum() / math.log(len(shares)))
 
 
 def adapted(projected: Tensor, offsets: Tensor) -> Tensor:
-    """Returns vectors without their offsets, and the offsets beside them: ``(B, 2 R)``."""
+    """Returns vectors without their offsets, followed by the offsets: ``(B, 2 R)``."""
     offsets = offsets.expand_as(projected)
     return torch.cat([projected - offsets, offsets], dim=1)
 
@@ -172,15 +141,10 @@ def draws(
     generator: np.random.Generator,
     emotion: int | None = None,
 ) -> Iterator[SpeakerDraw]:
-    """Draws enrolment utterances for every speaker that has more than those.
+    """Draws ``size`` enrolment utterances for every speaker that has more than those.
 
-    Args:
-        rows: utterances to draw from and to score.
-        speakers: speaker of every utterance of the corpus.
-        truth: class number of every utterance of the corpus.
-        size: enrolment utterances a speaker.
-        generator: decides which.
-        emotion: draw from one class only, as many as there are up to ``size``; None from all.
+    ``speakers`` and ``truth`` (class numbers) are of the whole corpus, ``rows`` are drawn from and scored. An
+    ``emotion`` draws from one class only, as many as there are up to ``size``.
     """
     for speaker in np.unique(speakers[rows]):
         own = rows[speakers[rows] == speaker]

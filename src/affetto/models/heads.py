@@ -17,13 +17,7 @@ LARGEST_SCALE = 100.0
 
 
 class LinearHead(nn.Module):
-    """One linear layer: ``(B, D) -> (B, K)``.
-
-    Args:
-        dim: ``D``.
-        classes: ``K``.
-        dropout: share of the embedding that is hidden in training.
-    """
+    """One linear layer after dropout: ``(B, D) -> (B, K)``."""
 
     def __init__(self, dim: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -44,12 +38,8 @@ class LinearHead(nn.Module):
 class KernelHead(nn.Module):
     """One support vector machine a class against the rest, radial kernel: ``(B, D) -> (B, K)``.
 
-    Score of class k: ``sum_n coefficients[k, n] exp(-gamma |x - support[n]|^2) + bias[k]``.
-
-    Args:
-        dim: ``D``.
-        classes: ``K``.
-        support: number of support vectors, all classes together.
+    Score of class k: ``sum_n coefficients[k, n] exp(-gamma |x - support[n]|^2) + bias[k]``; the support
+    vectors are those of all classes together.
     """
 
     def __init__(self, dim: int, classes: int, support: int) -> None:
@@ -98,43 +88,28 @@ class Standardise(nn.Module):
 
 
 class TextShape(Settings):
-    """Which text encoder wrote the vectors of a language head; ``affetto.language.text`` builds it.
+    """Which text encoder made the vectors of a language head; ``affetto.language.text`` builds it."""
 
-    Attributes:
-        model: a folder, or a model of the Hugging Face hub.
-        pooling: ``"mean"`` over the tokens of a text, or ``"first"``, its first token. The paper does not
-            say; a re-implementation takes the first.
-        templates: sentences around a class. Several are averaged, each of length 1. What is not known of an
-            utterance, such as the gender of its speaker, is left out of the sentence.
-        frozen: whether the encoder stays as published; every text is then read once.
-        shape: the model's own config.
-        dim: ``E``, size of its vectors.
-    """
-
-    model: str = "FacebookAI/roberta-base"
+    model: str = "FacebookAI/roberta-base"  # a folder, or a model of the Hugging Face hub
+    # Mean over the tokens of a text, or its first token. The paper does not say which; a re-implementation
+    # takes the first.
     pooling: Literal["mean", "first"] = "mean"
+    # Sentences around a class. Several are averaged, each of length 1. What is not known of an utterance,
+    # such as the gender of its speaker, is left out of the sentence.
     templates: tuple[str, ...] = Field(("the speaker sounds {emotion}",), min_length=1)
-    frozen: bool = True
-    shape: dict[str, Any]
-    dim: int
+    frozen: bool = True  # whether the encoder stays as published; every text is then encoded once
+    shape: dict[str, Any]  # the model's own config
+    dim: int  # E, size of its vectors
 
 
 class LanguageSettings(Settings):
-    """Shape of :class:`LanguageHead`.
+    """Shape of :class:`LanguageHead`."""
 
-    Attributes:
-        text: the text encoder; None for class vectors that are learned without any text.
-        sentences: the sentences of each class; filled in by training.
-        width: ``W``, of the space that utterances and texts share.
-        hidden: width of the projections' hidden layer.
-        temperature: at first; both are learned.
-    """
-
-    text: TextShape | None = None
-    sentences: tuple[tuple[str, ...], ...] = ()
-    width: int = Field(512, ge=2)
-    hidden: int = Field(512, ge=2)
-    temperature: float = Field(0.07, ge=1 / LARGEST_SCALE, le=1)
+    text: TextShape | None = None  # None for class vectors that are learned without any text
+    sentences: tuple[tuple[str, ...], ...] = ()  # of each class; filled in by training
+    width: int = Field(512, ge=2)  # W, of the space that utterances and texts share
+    hidden: int = Field(512, ge=2)  # width of the projections' hidden layer
+    temperature: float = Field(0.07, ge=1 / LARGEST_SCALE, le=1)  # at first; both are learned
 
 
 class LanguageHead(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from affetto.models.encoder import frame_mask
+from affetto.models.encoder import Frames, frame_mask
 
 
 class MeanPooling(nn.Module):
@@ -54,6 +54,11 @@ def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
     """Returns mean and deviation of ``frames (B, T, D)`` over valid ``lengths (B,)``: ``(B, 2 D)``."""
     mask = frame_mask(lengths, frames.shape[1])
     return _weighted(frames, mask / mask.sum(1, keepdim=True).clamp_min(1.0))
+
+
+def frame_statistics(frames: Frames) -> Tensor:
+    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``."""
+    return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
 
 
 def _weighted(frames: Tensor, weights: Tensor) -> Tensor:
