@@ -41,16 +41,6 @@ class Cnn(Encoder):
             Context(settings.width, drop_path=settings.drop_path) for _ in range(settings.blocks)
         )
 
-    @property
-    def operations_per_second(self) -> float:
-        """Multiply-adds for one second of speech, front end left out."""
-        bins, width = self.settings.bins, self.settings.width
-        first = 50 * (bins / 2) * 16 * 9
-        second = 25 * (bins / 4) * 32 * 16 * 9
-        flatten = 25 * 32 * (bins / 4) * width
-        block = 25 * (5 * width + 4 * width * width)
-        return first + second + flatten + self.settings.blocks * block
-
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes log-mel ``features (B, T, F)``; ``T' = ceil(ceil(T / 2) / 2)``."""
         values = (normalise_logmel(features) * frame_mask(lengths, features.shape[1])).unsqueeze(1)

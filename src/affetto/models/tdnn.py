@@ -47,14 +47,6 @@ class Tdnn(Encoder):
             Context(settings.width, drop_path=settings.drop_path) for _ in range(settings.blocks)
         )
 
-    @property
-    def operations_per_second(self) -> float:
-        """Multiply-adds for one second of speech, front end left out."""
-        width = self.settings.width
-        block = 5 * width + 4 * width * width
-        inside = self.settings.stack * self.settings.bins * width + self.settings.blocks * block
-        return inside / self.hop_seconds
-
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes log-mel ``features (B, T, F)``; ``T' = ceil(T / stack)``, zeros at the end."""
         values, lengths = stacked(normalise_logmel(features), lengths, self.settings.stack)
