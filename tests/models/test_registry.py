@@ -12,7 +12,7 @@ from affetto.errors import ConfigError
 from affetto.models import registry
 from affetto.models.embedders import NetworkSettings, build_encoder
 from affetto.models.encoder import PublishedEncoder
-from affetto.models.registry import EMBEDDERS, ENCODERS, network_class, settings_class
+from affetto.models.registry import EMBEDDERS, ENCODERS, encoder_classes
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -78,7 +78,7 @@ for command in commands:
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_row_is_what_the_network_is(name: str) -> None:
-    settings, network = settings_class(name), network_class(name)
+    settings, network = encoder_classes(name)
     assert settings.model_fields["name"].default == name
     if ENCODERS[name].package != "transformers":  # whose settings are looked up
         encoder = build_encoder(build(NetworkSettings, {"encoder": {"name": name}}).encoder)

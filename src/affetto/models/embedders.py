@@ -17,12 +17,13 @@ from affetto.models.context import Context
 from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.ge2e import DVector, Ge2eSettings
 from affetto.models.pooling import POOLINGS, frame_statistics
-from affetto.models.registry import ENCODERS, network_class, settings_class
+from affetto.models.registry import ENCODERS, encoder_classes
 
 if TYPE_CHECKING:
     EncoderSettings = EncoderShape
 else:
-    EncoderSettings = Annotated[reduce(or_, map(settings_class, ENCODERS)), Field(discriminator="name")]
+    _SHAPES = [encoder_classes(name)[0] for name in ENCODERS]
+    EncoderSettings = Annotated[reduce(or_, _SHAPES), Field(discriminator="name")]
     """Settings of any encoder of the registry, told apart by their name."""
 
 
@@ -64,22 +65,17 @@ class NetworkSettings(Settings):
     norm: bool = True  # whether the pooled vector goes through a layer norm
 
 
-SingleSettings = Annotated[
-    FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings, Field(discriminator="name")
-]
+_Single = FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings
 
 
 class JoinedSettings(Settings):
     """Several embedders, whose vectors are concatenated."""
 
     name: Literal["joined"] = "joined"
-    parts: tuple[SingleSettings, ...] = Field(min_length=1)
+    parts: tuple[Annotated[_Single, Field(discriminator="name")], ...] = Field(min_length=1)
 
 
-EmbedderSettings = Annotated[
-    FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings | JoinedSettings,
-    Field(discriminator="name"),
-]
+EmbedderSettings = Annotated[_Single | JoinedSettings, Field(discriminator="name")]
 
 
 class Functionals(Embedder):
@@ -207,7 +203,7 @@ class Joined(Embedder):
 
 def build_encoder(settings: EncoderShape) -> Encoder:
     """Builds an encoder with fresh weights."""
-    return network_class(settings.name)(settings)
+    return encoder_classes(settings.name)[1](settings)
 
 
 _NETWORKS: dict[str, Any] = {
@@ -219,9 +215,7 @@ _NETWORKS: dict[str, Any] = {
 }
 
 
-def build_embedder(
-    settings: FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSettings | JoinedSettings,
-) -> Embedder:
+def build_embedder(settings: _Single | JoinedSettings) -> Embedder:
     """Builds an embedder with fresh weights."""
     made: Embedder = _NETWORKS[settings.name](settings)
     return made

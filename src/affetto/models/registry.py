@@ -87,21 +87,11 @@ EMBEDDERS: dict[str, Named] = {
 """Embedders, which give one fixed vector an utterance."""
 
 
-def network_class(name: str) -> "type[Encoder]":
-    """Returns the network of an encoder."""
-    found: type[Encoder] = _found(name, "")
-    return found
-
-
-def settings_class(name: str) -> "type[EncoderShape]":
-    """Returns the settings of an encoder."""
-    found: type[EncoderShape] = _found(name, "Settings")
-    return found
-
-
-def _found(name: str, suffix: str) -> Any:
+def encoder_classes(name: str) -> "tuple[type[EncoderShape], type[Encoder]]":
+    """Imports the settings and the network of an encoder."""
     module, _, network = ENCODERS[name].place.partition(":")
-    return getattr(import_module(module), network + suffix)
+    found = import_module(module)
+    return getattr(found, f"{network}Settings"), getattr(found, network)
 
 
 def probed() -> list[str]:
