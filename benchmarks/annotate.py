@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from numpy.typing import NDArray
 
 from affetto.annotation.run_speakers import MANIFEST, SpeakerSettings, annotate_speakers
-from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode
 from affetto.corpora import toy
 from affetto.corpora.arrays import read_vectors

@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typer.testing import CliRunner
 
-from affetto.annotation import embedding
 from affetto.annotation import run_speakers as annotate
 from affetto.annotation.run_speakers import SpeakerSettings, annotate_speakers
-from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode, from_int16, to_int16
 from affetto.cli import app
 from affetto.config import build
@@ -30,7 +28,10 @@ from affetto.corpora.arrays import content_hash, read_vectors, vector_info, vect
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, ManifestError, RunError
 from affetto.features import FrontEnd
+from affetto.inference import writers
+from affetto.inference.loading import load_speaker
 from affetto.models.encoder import Embedder
+from affetto.models.representation import Representation
 from affetto.runs import RunFolder
 
 
@@ -40,6 +41,7 @@ class Counting(Embedder):
     def __init__(self) -> None:
         super().__init__()
         self.front_end, self.dim, self.count = FrontEnd(kind="waveform"), 3, 0
+        self.settings, self.batch_seconds = "", 20.0
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         self.count += len(features)
@@ -52,11 +54,11 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     """Stands in for every encoder; its hash is that of its name."""
     network = Counting()
 
-    def load(name: str, device: str, taper: str) -> SpeakerEncoder:
-        return SpeakerEncoder(name, f"sha of {name}", network, torch.device("cpu"), 20.0, None)
+    def load(name: str, device: str, taper: str) -> Representation:
+        network.settings = f"of {name}"
+        return Representation(None, network, name=name)
 
-    monkeypatch.setattr(annotate, "load_encoder", load)
-    monkeypatch.setattr(embedding, "POOL_UTTERANCES", 16)
+    monkeypatch.setattr(annotate, "load_speaker", load)
     return network
 
 
@@ -79,7 +81,9 @@ def test_the_command_writes_a_manifest_and_a_memory_mapped_array(listed: Path, t
     pd.testing.assert_frame_equal(after.table.drop(columns="speaker_embedding"), before.table)
     assert after.roots == before.roots
     assert after.sha256 == before.sha256
-    alone = [load_encoder("ge2e").embed([decode(path)])[0] for path in before.paths[:3]]
+    ge2e = load_speaker("ge2e")
+    sounds = [torch.from_numpy(decode(path))[None] for path in before.paths[:3]]
+    alone = [ge2e(sound, torch.tensor([sound.shape[1]]))[0].numpy() for sound in sounds]
     np.testing.assert_allclose(read_vectors(after, encoder="ge2e")[:3], alone, atol=1e-3)
     assert isinstance(np.load(out / "speaker_embedding.npy", mmap_mode="r"), np.memmap)
     (info,) = vector_info(after)
@@ -117,20 +121,20 @@ SLOW = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import torch
-from affetto.annotation.speakers import SpeakerEncoder
-from affetto.annotation import embedding
 from affetto.annotation import run_speakers as annotate
-from test_annotate_speakers import Counting
+from affetto.inference import pipeline, writers
+from affetto.models.representation import Representation
+import test_annotate_speakers
 
-class Slow(Counting):
+class Counting(test_annotate_speakers.Counting):  # of the same name, so that its hash is the same
     def forward(self, features, lengths):
         time.sleep(0.1)
         return super().forward(features, lengths)
 
-def load(name, device, taper):
-    return SpeakerEncoder(name, f"sha of {{name}}", Slow(), torch.device("cpu"), 6.0, None)
-
-annotate.load_encoder, embedding.POOL_UTTERANCES = load, 8
+slow = Counting()
+slow.settings, slow.batch_seconds = "of ge2e", 6.0
+annotate.load_speaker = lambda *_: Representation(None, slow, name="ge2e")
+pipeline.CHUNK_PIECES = writers.SHARD_CLIPS = 8
 annotate.annotate_speakers({listed!r}, annotate.SpeakerSettings(), {out!r}, workers=1)
 """
 
@@ -141,15 +145,15 @@ def test_a_killed_run_goes_on_where_it_was(
     out = tmp_path / "run"
     code = SLOW.format(tests=str(Path(__file__).parent), listed=str(listed), out=str(out))
     process = subprocess.Popen([sys.executable, "-c", code])
-    rows = out / "speaker_embedding.part.rows"
+    part = out / "speaker_embedding.part"
     until = time.monotonic() + 60
-    while not (rows.exists() and rows.read_bytes().count(b"\n") >= 2):
+    while len(list(part.glob("part-*.parquet"))) < 2:
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < until
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    stored = sum(len(json.loads(line)) for line in rows.read_bytes().split(b"\n")[:-1])
+    stored = 8 * len(list(part.glob("part-*.parquet")))
     assert 16 <= stored < 60
     assert not (out / "DONE").exists()
     run = annotate_speakers(listed, SpeakerSettings(), out)
@@ -163,25 +167,26 @@ def test_a_killed_run_goes_on_where_it_was(
     np.testing.assert_allclose(read_vectors(again(run)), expected(corpus), rtol=1e-4, atol=1e-6)
 
 
-def test_what_was_half_written_is_cut_off(
+def test_what_was_half_written_is_computed_again(
     listed: Path, corpus: Manifest, counting: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(writers, "SHARD_CLIPS", 16)
     with monkeypatch.context() as context:
         context.setattr(annotate, "write_vectors", stop)
         with pytest.raises(KeyboardInterrupt):
             annotate_speakers(listed, SpeakerSettings(), tmp_path / "run")
     assert counting.count == 60
-    part, rows = (tmp_path / "run" / f"speaker_embedding.part{end}" for end in ("", ".rows"))
-    record = part.stat().st_size // 60
-    content = bytearray(part.read_bytes())
-    content[50 * record + 40] ^= 1  # a disk that lost its power: a flipped bit, and a torn end
-    part.write_bytes(content[: 55 * record + 7])
-    rows.write_bytes(rows.read_bytes().replace(b"\n", b"\n\0\0\n", 1) + b'{"half a li')
+    shards = sorted((tmp_path / "run" / "speaker_embedding.part").glob("part-*.parquet"))
+    assert len(shards) == 4
+    content = bytearray(shards[2].read_bytes())
+    content[600] ^= 1  # a disk that lost its power: a flipped bit, and a shard that is cut short
+    shards[2].write_bytes(content)
+    shards[3].write_bytes(shards[3].read_bytes()[:-9])
     run = annotate_speakers(listed, SpeakerSettings(), tmp_path / "run")
-    assert counting.count == 70
+    assert counting.count == 60 + 28
     np.testing.assert_allclose(read_vectors(again(run)), expected(corpus), rtol=1e-4, atol=1e-6)
     assert not list((tmp_path / "run").glob("*.part*"))
 
@@ -265,11 +270,7 @@ def test_a_folder_of_other_settings_weights_or_utterances_is_refused(
     with pytest.raises(RunError, match="manifest_sha256"):
         annotate_speakers(corpus, SpeakerSettings(), tmp_path / "run")
     (tmp_path / "run" / "DONE").unlink()
-    monkeypatch.setattr(
-        annotate,
-        "load_encoder",
-        lambda *_: SpeakerEncoder("ge2e", "other weights", counting, torch.device("cpu"), 20.0, None),
-    )
+    counting.register_buffer("other", torch.ones(1))
     with pytest.raises(RunError, match="encoder_sha256"):
         annotate_speakers(manifest, SpeakerSettings(), tmp_path / "run")
     with RunFolder(tmp_path / "run").locked(), pytest.raises(RunError, match="another process"):

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from affetto.audio import decode
 from affetto.corpora import toy
 from affetto.errors import CheckpointError, ConfigError, MissingPackageError

@@ -19,7 +19,7 @@ from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, CheckpointError, ConfigError, ManifestError, RunError
 from affetto.finetuning.run import save_recogniser
-from affetto.inference import embedding, unfinished
+from affetto.inference import embedding, writers
 from affetto.inference.embedding import embed
 from affetto.inference.loading import load_representation
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -322,7 +322,7 @@ def test_what_was_stopped_goes_on_and_ends_the_same(
     pretrained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, frames: bool
 ) -> None:
     (folder / "3.flac").write_bytes(b"")
-    monkeypatch.setattr(unfinished, "COMMIT_CLIPS", 2)
+    monkeypatch.setattr(writers, "SHARD_CLIPS", 2)
     model = load_representation(pretrained)
     straight, stopped = tmp_path / f"straight{suffix}", tmp_path / f"stopped{suffix}"
     embed(model, folder, straight, frames=frames)
@@ -339,8 +339,8 @@ def test_what_was_stopped_goes_on_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         embed(model, folder, stopped, frames=frames)
     assert not stopped.exists()
-    values = stopped.with_name(f"{stopped.name}.part.values")
-    values.write_bytes(values.read_bytes() + b"torn")
+    part = stopped.with_name(f"{stopped.name}.part")
+    (part / "part-00002.parquet").write_bytes(b"PAR1, damaged")
     other = load_representation("tdnn")
     with pytest.raises(RunError, match="begun with other options"):
         embed(other, folder, stopped, frames=frames)

@@ -1,6 +1,9 @@
 """``annotate speakers``: one speaker embedding an utterance, as a column of a new manifest."""
 
+import json
+import math
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -10,13 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto._version import __version__
-from affetto.annotation.embedding import Embedding, utterances
-from affetto.annotation.speakers import load_encoder
-from affetto.annotation.vector_log import VectorLog
+from affetto.audio import decode, from_int16, to_int16
 from affetto.config import Settings
 from affetto.corpora.arrays import (
     SPEAKER_COLUMN,
     cell,
+    content_hash,
     describe_array,
     open_array,
     vector_places,
@@ -24,9 +26,18 @@ from affetto.corpora.arrays import (
 )
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
-from affetto.errors import ManifestError
+from affetto.errors import AudioError, ManifestError
+from affetto.inference.embedding import packed, vectors_of_clips
+from affetto.inference.loading import load_speaker
+from affetto.inference.pipeline import Plan
+from affetto.inference.sources import Clip, Samples, Windows, clips
+from affetto.inference.writers import Shards, write_array
+from affetto.models.representation import Representation
 from affetto.progress import progress
 from affetto.runs import MANIFEST, RunFolder
+
+_CHUNK_SECONDS = 1200.0  # several batches of 80 s for each core
+_GPU_BATCHES = 16  # a GPU computes so many at once
 
 
 class SpeakerSettings(Settings):
@@ -34,7 +45,7 @@ class SpeakerSettings(Settings):
 
     Attributes:
         encoder: ``ge2e``, the path of an ``.onnx`` file, or an x-vector model of transformers; see
-            :func:`~affetto.annotation.speakers.load_encoder`.
+            :func:`~affetto.inference.loading.load_speaker`.
         name: of the column, and of the array beside the manifest.
         taper: window of the filterbanks of an ONNX model: ``hamming`` for WeSpeaker, else mostly ``povey``.
     """
@@ -54,8 +65,8 @@ def annotate_speakers(
 ) -> RunFolder:
     """Embeds the voice of every utterance, and writes a manifest with a column that names the vectors.
 
-    What is embedded stays: the same call again goes on where it stopped. Utterances that sound the same, or
-    that the manifest already has a vector of this encoder for, are not embedded again.
+    The same call again continues where it was stopped. Utterances whose samples are equal are embedded once,
+    and not at all where the manifest already has a vector of this encoder for them.
 
     Args:
         manifest: the utterances, or the file that lists them.
@@ -65,7 +76,7 @@ def annotate_speakers(
         workers: threads; None for one a core, at most 8.
 
     Returns:
-        The run folder: ``manifest.csv``, ``NAME.npy`` with a vector a row, ``NAME.json`` which says what made
+        The run folder: ``manifest.csv``, ``NAME.npy`` with a vector a row, ``NAME.json`` with what made
         them, ``meta.json`` with the utterances that could not be read. Their cells are empty.
 
     Raises:
@@ -73,25 +84,33 @@ def annotate_speakers(
         RunError: when the folder is in use or holds other settings.
     """
     manifest = Manifest.of(manifest)
-    todo = utterances(manifest)
+    todo = {clip: _state(clip) for clip in clips(manifest)}
     run = RunFolder(out, "annotate speakers")
     with run.locked():
         facts = manifest.facts
-        part = run / f"{settings.name}.part"
+        array = Path(os.path.abspath(run / f"{settings.name}.npy"))
+        shards = Shards(array, ["hash", *packed(None), "error"], run / f"{settings.name}.part", retry=True)
         if run.done and not run.start(settings, **facts):
-            VectorLog(part, 0).remove()  # where the last moment of the run was missing
+            shards.remove()  # where the last moment of the run was missing
             return run
-        encoder = load_encoder(settings.encoder, device, settings.taper)
-        known = _known(manifest, settings.name, encoder.sha256)
-        run.start(settings, **facts, encoder_sha256=encoder.sha256)
-        log = VectorLog(part, encoder.dim)
-        with log.opened():
-            work = Embedding(encoder, log, known, workers)
-            for _ in progress(work.through(todo), "embed", total=len(todo)):
-                pass
-            _finish(run, manifest, settings, work, [log.hash_of.get(each.identity) for each in todo])
-        log.remove()
+        model = load_speaker(settings.encoder, device, settings.taper)
+        known = _known(manifest, settings.name, model.sha256)
+        run.start(settings, **facts, encoder_sha256=model.sha256)
+        with shards.opened({}, lambda: _finish(run, manifest, settings, model, shards, todo)):
+            _embed(model, shards, todo, known, workers)
     return run
+
+
+def _state(clip: Clip) -> str:
+    """Identifies the state of an utterance without decoding it."""
+    if clip.fault:
+        raise ManifestError(clip.fault)
+    assert isinstance(clip.sound, Path)
+    stamp = (-1, -1)
+    with suppress(OSError):  # it is missing, and reported when decoded
+        status = clip.sound.stat()
+        stamp = (status.st_size, status.st_mtime_ns)
+    return json.dumps([str(clip.sound), clip.start, clip.end, *stamp])
 
 
 def _known(manifest: Manifest, column: str, encoder_sha256: str) -> dict[str, NDArray[np.float32]]:
@@ -99,43 +118,114 @@ def _known(manifest: Manifest, column: str, encoder_sha256: str) -> dict[str, ND
     known: dict[str, NDArray[np.float32]] = {}
     if column in manifest.table.columns:
         for file in {place[0] for place in vector_places(manifest, column) if place}:
-            with suppress(ManifestError):  # what is gone is made anew
+            with suppress(ManifestError):  # computed again where the array is missing
                 info = describe_array(file)
                 if info["encoder_sha256"] == encoder_sha256:
                     known.update(zip(info["hashes"], open_array(file), strict=False))
     return known
 
 
+def _embed(
+    model: Representation,
+    shards: Shards,
+    todo: Mapping[Clip, str],
+    known: Mapping[str, NDArray[np.float32]],
+    workers: int | None,
+) -> None:
+    """Embeds what is not in the shards yet; samples that are equal once."""
+    embedder = model.embedder
+    assert embedder is not None
+    hashes: dict[Clip, str] = {}
+    chunks = shards.chunks(["hash", "count"])
+    stored = {
+        each for chunk in chunks for each, count in zip(chunk["hash"], chunk["count"], strict=True) if count
+    }
+    seen = {*stored, *known}
+
+    def decode_and_hash(clip: Clip) -> Samples:
+        try:
+            samples = to_int16(decode(clip.sound, clip.start, clip.end))  # type: ignore[arg-type]
+        except AudioError as error:
+            return str(error)
+        hashes[clip] = content_hash(samples)
+        return from_int16(samples)
+
+    def wanted(clip: Clip) -> bool:
+        fresh = hashes[clip] not in seen
+        seen.add(hashes[clip])
+        return fresh
+
+    batch = embedder.batch_seconds * (1 if model.device.type == "cpu" else _GPU_BATCHES)
+    plan = Plan(
+        Windows(longest=embedder.longest_seconds or math.inf),
+        workers,
+        chunk_seconds=max(_CHUNK_SECONDS, batch),
+        batch_seconds=batch,
+        decode=decode_and_hash,
+        wanted=wanted,
+    )
+    rest = shards.rest(progress(todo, "embed", len(todo)), lambda clip: todo[clip])
+    for piece, vector in vectors_of_clips(model, rest, plan):
+        hashed = hashes.pop(piece.clip, None)
+        if vector is None and hashed is not None and hashed not in stored:
+            vector = known.get(hashed)
+        if vector is not None and hashed is not None:
+            stored.add(hashed)
+        row = {"hash": hashed, "error": piece.fault or None, **packed(vector)}
+        shards.add(todo[piece.clip], row)
+
+
 def _finish(
-    run: RunFolder, manifest: Manifest, settings: SpeakerSettings, work: Embedding, hashes: list[str | None]
+    run: RunFolder,
+    manifest: Manifest,
+    settings: SpeakerSettings,
+    model: Representation,
+    shards: Shards,
+    todo: Mapping[Clip, str],
 ) -> None:
     """Puts array, manifest and description in place."""
-    if not work.log.row:
-        first = next(iter(work.faults.values()), "there are none")
+    row_of: dict[str, int] = {}
+    hash_of: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for chunk in shards.chunks(["clip", "hash", "count", "error"]):
+        for state, hashed, count, error in zip(*chunk.values(), strict=True):
+            if count:
+                row_of[hashed] = len(row_of)
+            if hashed:
+                hash_of[state] = hashed
+            faults[state] = error
+    cells, unreadable = [], {}
+    for clip, state in todo.items():
+        row = row_of.get(hash_of.get(state, ""))
+        cells.append(None if row is None else cell(shards.output, row))
+        if row is None:
+            odd = f"{clip.sound!s}: {model.name} gives no finite embedding"
+            unreadable[clip.utterance] = odd if state in hash_of else faults[state]
+    if not row_of:
+        first = next(iter(unreadable.values()), "there are none")
         raise ManifestError(
             f"none of the {len(manifest)} utterances can be embedded; the first: {first}; "
             "is the folder of the recordings right (--root)?"
         )
-    array = Path(os.path.abspath(run / f"{settings.name}.npy"))
     info = {
-        "encoder": work.encoder.name,
-        "encoder_sha256": work.encoder.sha256,
+        "encoder": model.name,
+        "encoder_sha256": model.sha256,
         "weights_from_elsewhere": True,
         "speakers_seen": {"with_labels": "unknown", "without_labels": "unknown"},
         "settings": settings.model_dump(mode="json"),
         "affetto_version": __version__,
     }
-    write_vectors(array, work.log.vectors(), list(work.log.row), info)
-    cells = [None if each is None else cell(array, work.log.row[each]) for each in hashes]
+    joined = shards.part / "vectors.npy"
+    write_array(joined, model.dim, shards.chunks)
+    write_vectors(shards.output, np.load(joined, mmap_mode="r"), list(row_of), info)
     column = pd.Series(cells, manifest.table.index, dtype=object)
     manifest.with_columns({settings.name: column}).write(run / MANIFEST)
-    run.finish(
-        {
-            "utterances": len(manifest),
-            "vectors": len(work.log.row),
-            "column": settings.name,
-            "encoder": work.encoder.name,
-            "manifest_sha256": manifest.sha256,
-            "unreadable": work.faults,
-        }
-    )
+    meta = {
+        "utterances": len(manifest),
+        "vectors": len(row_of),
+        "column": settings.name,
+        "encoder": model.name,
+        "manifest_sha256": manifest.sha256,
+        "unreadable": unreadable,
+    }
+    run.finish(meta)

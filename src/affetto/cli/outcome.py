@@ -12,7 +12,7 @@ from affetto.errors import ConfigError
 from affetto.runs import META
 
 if TYPE_CHECKING:
-    from affetto.inference.output import Outcome
+    from affetto.inference.writers import Outcome
 
 
 def refuse_input(output: Path, inputs: Iterable[Path]) -> None:

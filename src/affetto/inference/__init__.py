@@ -1,12 +1,13 @@
-"""A finetuned recogniser at work: on an array, a file, a folder of files, and second by second on long ones.
+"""Predicts emotions and writes vectors of recordings: of an array, a file, or any number of files.
 
-A ladder: ``from_audio`` scores an array, ``from_file`` a recording, ``files`` any number of them in memory
-that does not grow, and :func:`predict` writes a table that an interrupted run takes up again.
+``from_audio`` scores an array, ``from_file`` a recording, ``files`` any number of them in memory that does
+not grow, and :func:`predict` writes a table that an interrupted run continues.
 """
 
 from affetto.inference.enrolment import Enrolment
-from affetto.inference.output import Outcome, predict
+from affetto.inference.output import predict
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import Score
+from affetto.inference.writers import Outcome
 
 __all__ = ["Enrolment", "Outcome", "Recogniser", "Score", "predict"]

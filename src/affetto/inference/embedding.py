@@ -2,25 +2,35 @@
 
 import csv
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from affetto.errors import ConfigError, RunError, unknown
-from affetto.inference.output import Outcome, finished
-from affetto.inference.pipeline import CHUNK_SECONDS, in_order, stacked
-from affetto.inference.rows import Row
+from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, in_order, padded, whole
 from affetto.inference.sources import Clip, Piece, Source, clips
-from affetto.inference.unfinished_vectors import NPY, PARQUET, UnfinishedVectors
+from affetto.inference.writers import (
+    FLOAT,
+    VECTORS,
+    Columns,
+    Outcome,
+    Shards,
+    finished,
+    write_array,
+    write_parquet,
+    write_table,
+)
 from affetto.models.representation import Representation
 from affetto.progress import progress
 
-_CHUNK_BYTES = 1 << 27  # of frames that are held at once; up to three chunks are under way
-
-Found = tuple[Clip, Row, NDArray[np.float32] | None, bool]
-"""A clip, its row, its vectors ``(T, D)`` or None where there are none, and whether it is through."""
+NPY, PARQUET = ".npy", ".parquet"
+_CHUNK_BYTES = 1 << 27  # of frames that are held at once; up to three chunks are in progress
+_GROUP_ROWS = 512  # of a Parquet file
 
 
 def embed(
@@ -34,25 +44,22 @@ def embed(
 ) -> Outcome:
     """Writes the vectors of recordings, one each or one a frame.
 
-    A recording longer than a minute goes through in parts of 30 s: its vector is the mean of theirs, each
-    counted by its length; its frames make a row a part. An interrupted output is taken up again as
-    :func:`~affetto.inference.output.predict` does it, and a finished one is left alone.
+    A recording longer than a minute goes through in parts of 30 s: its vector is the mean of theirs, weighted
+    by their lengths; its frames make a row a part. An interrupted output is continued, and a finished one
+    left alone, as by :func:`~affetto.inference.output.predict`.
 
     Args:
         representation: from :func:`~affetto.inference.loading.load_representation`.
         sources: recordings, folders, manifests.
-        output: ``.npy`` for an array ``(N, D)`` and a ``.csv`` beside it, whose column ``row`` says which row
-            (in frames: the first of how many) is whose; ``.parquet`` for one table with the vectors in it.
+        output: ``.npy`` for an array ``(N, D)`` and a ``.csv`` next to it, whose column ``row`` names the row
+            (with frames: the first of how many); ``.parquet`` for one table with the vectors in it.
         frames: a vector for every frame of the encoder.
         root: the folder that a manifest's file names are relative to.
         workers: threads, or processes where there are many recordings; None for one a core.
 
-    Returns:
-        How many recordings there are, and how many of them have an ``error`` in place of a vector.
-
     Raises:
-        ConfigError: for another suffix, or frames of what has none.
-        RunError: when the output was begun with something else, is being written, or half of it is there.
+        ConfigError: for another suffix, or frames of a representation without any.
+        RunError: when the output was begun with other options, is being written, or half of it is there.
         AffettoError: when it cannot be written.
     """
     path = Path(output)
@@ -60,110 +67,136 @@ def embed(
         raise ConfigError(unknown("output format", path.suffix or path.name, [NPY, PARQUET]))
     if frames:
         representation.must_have_frames()
-    hop = representation.hop_seconds
-    facts = {"encoder": representation.name} | ({"hop_seconds": f"{hop:g}"} if frames else {})
-    dim = representation.frame_dim if frames else representation.dim
-    table = UnfinishedVectors(path, dim, frames, facts)
-    if _is_finished(table):
-        return finished(table.path)
-    sources = list(sources) if isinstance(sources, Iterator) else sources  # gone through twice
+    shards = Shards(path, ["key", "file", "start", "end", "count", VECTORS, "error"])
+    table = path.with_suffix(".csv") if path.suffix.lower() == NPY else path
+    if _is_finished(path, table, shards):
+        return finished(table)
+    sources = list(sources) if isinstance(sources, Iterator) else sources  # read twice
     total = sum(1 for _ in clips(sources, root))
     everything = progress(clips(sources, root), "embed", total)
-    with table.opened({"representation": representation.sha256, "frames": frames}):
-        rest = table.rest(everything)
-        count = total if _device(representation).type == "cpu" else 0
-        found = (
-            _of_frames(representation, rest, workers)
-            if frames
-            else _of_clips(representation, rest, workers, count)
-        )
-        for clip, row, vectors, last in found:
-            row |= {"key": clip.utterance or clip.file, "file": clip.file}
-            if frames and table.beside:
-                row["hop_seconds"] = hop
-            if vectors is not None and not np.isfinite(vectors).all():
-                row["error"], vectors = f"{clip.file}: {representation.name} gives no finite vector", None
-            table.append(clip, row, vectors, last)
-    table.finish()
-    return Outcome(table.clips, table.failed, table.resumed)
+    options = {"representation": representation.sha256, "frames": frames}
+    with shards.opened(options, lambda: _join(shards, representation, table, frames)):
+        rest = shards.rest(everything, attrgetter("name"))
+        plan = Plan(workers=workers, clips=total - shards.resumed)
+        for piece, vectors in (_frames if frames else vectors_of_clips)(representation, rest, plan):
+            clip, fault = piece.clip, piece.fault or None
+            row = {"key": clip.utterance or clip.file, "file": clip.file, "start": piece.start}
+            row |= {"end": piece.end, "error": fault} | packed(vectors)
+            if piece.end == piece.start:  # nothing of it was read
+                row |= {"start": clip.start, "end": clip.end}
+            shards.add(clip.name, row, piece.last)
+    return Outcome(shards.clips, shards.failed, shards.resumed)
 
 
-def _of_clips(
-    model: Representation, everything: Iterable[Clip], workers: int | None, count: int
-) -> Iterator[Found]:
+def vectors_of_clips(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
+    """Yields each clip as one piece with its vector ``(D,)``; one that is not finite is a fault."""
+
     @torch.inference_mode()
     def compute(pieces: list[Piece]) -> torch.Tensor:
-        return torch.as_tensor(model(*_on(model, pieces)))
+        return torch.as_tensor(model(*padded(pieces, model.device)))
 
-    parts: list[tuple[Piece, NDArray[np.float32]]] = []
-    for piece, vector in in_order(everything, compute, workers=workers, count=count):
-        if vector is None:  # a recording that breaks off has no vector at all
-            parts.clear()
-            clip = piece.clip
-            yield clip, {"start": clip.start, "end": clip.end, "error": piece.fault}, None, True
-            continue
-        parts.append((piece, vector))
-        if piece.last:
-            whole = vector if len(parts) == 1 else _mean(model, parts)
-            yield piece.clip, {"start": parts[0][0].start, "end": piece.end}, whole[None], True
-            parts.clear()
+    if model.device.type != "cpu":
+        plan = replace(plan, clips=0)
+    for pieces in by_clip(in_order(everything, compute, plan)):
+        piece, vector = whole(pieces)
+        if vector is not None and len(pieces) > 1 and model.embedder is not None and model.embedder.unit:
+            vector = vector / max(float(np.linalg.norm(vector)), 1e-9)
+        yield _checked(model, piece, vector)
 
 
-def _mean(model: Representation, parts: list[tuple[Piece, NDArray[np.float32]]]) -> NDArray[np.float32]:
-    weights = [piece.end - piece.start for piece, _ in parts]
-    mean = np.average(np.stack([vector for _, vector in parts]), axis=0, weights=weights)
-    if model.embedder is not None and model.embedder.unit:
-        mean = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    return mean.astype(np.float32)
+def packed(vectors: NDArray[Any] | None) -> dict[str, Any]:
+    """Returns vectors ``(D,)`` or ``(T, D)`` as cells of a shard."""
+    if vectors is None:
+        return {"count": None, VECTORS: None}
+    count = len(vectors) if vectors.ndim == 2 else 1
+    return {"count": count, VECTORS: np.ascontiguousarray(vectors, FLOAT).tobytes()}
 
 
-def _of_frames(model: Representation, everything: Iterable[Clip], workers: int | None) -> Iterator[Found]:
+def _frames(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
+    """Yields pieces with their frames ``(T, D)``."""
+
     @torch.inference_mode()
     def compute(pieces: list[Piece]) -> list[NDArray[np.float32]]:
-        values, counts = model.frames(*_on(model, pieces))
+        values, counts = model.frames(*padded(pieces, model.device))
         # Copies, for a view would keep the padding of its whole batch.
         return [row[:count].numpy().copy() for row, count in zip(values.cpu(), counts.tolist(), strict=True)]
 
-    held = _CHUNK_BYTES / (4 * model.frame_dim / model.hop_seconds)
-    seconds = min(CHUNK_SECONDS, held)
-    for piece, values in in_order(everything, compute, workers=workers, chunk_seconds=seconds):
-        row: Row = {"start": piece.start, "end": piece.end}
-        if values is None:
-            row = {"start": piece.clip.start, "end": piece.clip.end, "error": piece.fault}
-        yield piece.clip, row, values, piece.last
+    held = _CHUNK_BYTES / (FLOAT.itemsize * model.frame_dim / model.hop_seconds)
+    plan = replace(plan, clips=0, chunk_seconds=min(CHUNK_SECONDS, held))
+    for piece, values in in_order(everything, compute, plan):
+        yield _checked(model, piece, values)
 
 
-def _on(model: Representation, pieces: list[Piece]) -> tuple[torch.Tensor, torch.Tensor]:
-    device = _device(model)
-    waveforms, lengths = stacked(pieces)
-    return waveforms.to(device), lengths.to(device)
+def _checked(model: Representation, piece: Piece, vectors: NDArray[Any] | None) -> Computed:
+    if vectors is None or np.isfinite(vectors).all():
+        return piece, vectors
+    return replace(piece, fault=f"{piece.clip.file}: {model.name} gives no finite vector"), None
 
 
-def _device(model: Representation) -> torch.device:
-    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+def _join(shards: Shards, model: Representation, table: Path, frames: bool) -> None:
+    """Writes array and table, or a table with the vectors in it."""
+    hop = f"{model.hop_seconds:g}"
+    dim = model.frame_dim if frames else model.dim
+    if table != shards.output:
+        write_array(shards.output, dim, shards.chunks)
+        more = ["frames", "hop_seconds"] if frames else []
+        write_table(
+            table,
+            ["key", "file", "start", "end", "row", *more, "error"],
+            _with_places(shards, model.hop_seconds),
+        )
+        return
+    import pyarrow  # type: ignore[import-untyped]
+
+    inner = pyarrow.list_(pyarrow.float32(), dim)
+    text, name = pyarrow.string(), "frames" if frames else "vector"
+    kinds = {"key": text, "file": text, "start": pyarrow.float64(), "end": pyarrow.float64()}
+    kinds |= {name: pyarrow.list_(inner) if frames else inner, "error": text}
+    facts = {"encoder": model.name} | ({"hop_seconds": hop} if frames else {})
+    chunks = (
+        chunk | {name: [_unpacked(cell, dim, frames) for cell in chunk[VECTORS]]} for chunk in shards.chunks()
+    )
+    write_parquet(table, pyarrow.schema(list(kinds.items()), metadata=facts), chunks, _GROUP_ROWS)
 
 
-def _is_finished(table: UnfinishedVectors) -> bool:
+def _with_places(shards: Shards, hop_seconds: float) -> Iterator[Columns]:
+    """Yields the rows of shards with their first row in the array."""
+    place = 0
+    for chunk in shards.chunks([name for name in shards.names if name != VECTORS]):
+        counts = chunk["count"]
+        places = place + np.cumsum([0, *(count or 0 for count in counts)])
+        rows = [None if count is None else int(row) for row, count in zip(places, counts, strict=False)]
+        place = int(places[-1])
+        yield chunk | {"row": rows, "frames": counts, "hop_seconds": [hop_seconds] * len(rows)}
+
+
+def _unpacked(cell: bytes | None, dim: int, frames: bool) -> Any:
+    if cell is None:
+        return None
+    values = np.frombuffer(cell, FLOAT).reshape(-1, dim)
+    return list(values) if frames else values[0]
+
+
+def _is_finished(path: Path, table: Path, shards: Shards) -> bool:
     """Whether the output is complete.
 
     Raises:
-        RunError: when what is there was not written by ``embed``, or is only half of it.
+        RunError: when it was not written by ``embed``, or is only half of it.
     """
-    if table.part.exists() and not (table.beside and table.path.exists()):
+    if shards.begun and not (table != path and table.exists()):
         return False
-    there = [path for path in {table.path, table.array} if path.exists()]
+    there = [each for each in {table, path} if each.exists()]
     if not there:
         return False
-    if len(there) == 1 and table.beside:
-        missing = table.array if there[0] == table.path else table.path
+    if len(there) == 1 and table != path:
+        missing = path if there[0] == table else table
         raise RunError(
             f"{there[0]} is there already, and {missing.name}, which goes with it, is not; remove it, or "
             "name another output"
         )
-    if not _has_errors(table.path):
-        raise RunError(f"{table.path} is there already, and not of affetto embed; name another output")
-    for rest in (table.log, table.values):
-        rest.unlink(missing_ok=True)  # stopped between the last steps
+    if not _has_errors(table):
+        raise RunError(f"{table} is there already, and not of affetto embed; name another output")
+    shards.remove()  # stopped between the last steps
     return True
 
 

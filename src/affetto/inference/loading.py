@@ -1,8 +1,8 @@
-"""Finds what is to embed sound: a pretrained encoder, a recogniser, or an encoder by its name."""
+"""Loads representations: a pretrained encoder, a recogniser, an encoder by its name, a speaker encoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -10,23 +10,31 @@ from affetto.config import Settings, load, override
 from affetto.errors import CheckpointError, ConfigError, unknown
 from affetto.models.checkpoint import CONFIG, read_config
 from affetto.models.classifier import EmotionClassifier, load_classifier
+from affetto.models.content import Course
 from affetto.models.embedders import (
     DVectorSettings,
     EncoderSettings,
     FunctionalsSettings,
     Network,
+    Statistics,
+    StatisticsSettings,
     build_embedder,
     build_encoder,
     load_published,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
-from affetto.models.folders import encoder_settings, fill_encoder, find_encoder
+from affetto.models.folders import HUB_ID, encoder_settings, fill_encoder, find_encoder
+from affetto.models.ge2e import DVector, Ge2e
 from affetto.models.registry import ENCODERS
 from affetto.models.representation import Layer, Representation
 
 _EMBEDDERS = ("functionals", "d-vector")
 NAMES = (*ENCODERS, *_EMBEDDERS)
 """Encoders and embedders that go by a name; those with published weights come with them."""
+
+GE2E = ("ge2e", "ge2e-statistics", "ge2e-content")
+"""What can be read from the GE2E encoder: the speaker embedding; mean and deviation over time of all three
+layers, which hold more of the emotion; the course of the middle layer, which holds the content."""
 
 
 class _EncoderChoice(Settings):
@@ -66,6 +74,54 @@ def load_representation(
         made = _of_name(str(name), layer, settings)
     else:
         raise ConfigError(unknown("encoder", name, [*NAMES, "a folder that pretrain or finetune wrote"]))
+    return _ready(made, device)
+
+
+def load_speaker(
+    name: str, device: str = "cpu", taper: Literal["povey", "hamming"] = "hamming"
+) -> Representation:
+    """Loads a speaker encoder.
+
+    Args:
+        name: one of :data:`GE2E`, with the Resemblyzer weights; the path of an ``.onnx`` file that takes
+            80-bin Kaldi filterbanks; or an x-vector model of transformers, a folder or a hub id such as
+            ``owner/name``.
+        device: where it runs, e.g. ``cpu`` or ``cuda``.
+        taper: window of the filterbanks of an ONNX model.
+
+    Raises:
+        ConfigError: for a name that is none of these, or a device that is not there.
+        MissingPackageError: with the install line, where a package is needed.
+        CheckpointError: where there is no such model, or one of another kind.
+    """
+    path = Path(name)
+    embedder: Embedder
+    shown = name
+    if name in GE2E:
+        embedder = load_published(_ge2e(name))
+    elif path.suffix.lower() == ".onnx":
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
+        from affetto.models.onnx import OnnxSpeaker
+
+        embedder, shown = OnnxSpeaker(path, device, taper), path.name
+    elif path.is_dir() or HUB_ID.fullmatch(name):
+        from affetto.models.xvector import XVector
+
+        embedder, shown = XVector(name), path.resolve().name if path.is_dir() else name
+    else:
+        kinds = (*GE2E, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
+        raise ConfigError(unknown("speaker encoder", name, kinds))
+    return _ready(Representation(None, embedder, name=shown), device)
+
+
+def _ge2e(name: str) -> Embedder:
+    if name == "ge2e":
+        return DVector()
+    return Statistics(StatisticsSettings()) if name == "ge2e-statistics" else Course(Ge2e(), 1, 8)
+
+
+def _ready(made: Representation, device: str) -> Representation:
     return made.to(chosen_device(device)).eval().requires_grad_(False)
 
 

@@ -1,10 +1,10 @@
-"""Keeps every core busy in memory that does not grow: decode ahead, sort by length, score.
+"""Keeps every core busy in memory that does not grow: decode ahead, sort by length, compute.
 
 A chunk of pieces is sorted by length and packed into batches of about equal seconds; while its batches are
-scored, the next chunk is decoded. Decoding, resampling and the network all work outside the interpreter's
-lock, so that threads do, and a device is used by one process alone. Threads still wait for each other
-between two calls, for a fifth of their time where files are short: of many clips, each core takes groups in
-a process of its own. What comes out has the order of what went in.
+computed, the next chunk is decoded. Decoding, resampling and the network all run without the interpreter's
+lock, so threads suffice; a device is used by one process alone. But threads wait for each other between two
+calls, for a fifth of their time where files are short: with many clips, each core gets groups of them in a
+process of its own. Results come in the order of the clips.
 """
 
 import ctypes
@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
-from affetto.inference.sources import Clip, Piece, cut, decoded
+from affetto.inference.sources import WHOLE, Clip, Piece, Samples, Windows, cut, decoded
 from affetto.parallel import Here, can_fork, cores, processes, threads
 
 CHUNK_PIECES = 512
@@ -40,7 +41,7 @@ GROUP_CLIPS = 256
 """Clips that a process takes at once, at most."""
 
 GROUP_BYTES = 8 << 20
-"""Bytes of recordings that it takes at once, unless one clip has more: minutes, however they are encoded."""
+"""Bytes of recordings that it takes at once, unless one clip has more: minutes, in any encoding."""
 
 _KEPT = ((-3, 32 << 20), (-1, 512 << 20))
 """Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
@@ -54,62 +55,88 @@ Compute = Callable[[list[Piece]], Tensor | list[NDArray[np.float32]]]
 """Turns pieces that go together into one row each, ``(B, ...)``, or an array each."""
 
 Rows = NDArray[np.float32] | list[NDArray[np.float32]]
-Computed = tuple[Piece, NDArray[np.float32] | None]
+Computed = tuple[Piece, NDArray[Any] | None]
+"""A piece, its samples gone, with its row; None for one with a fault, or that is passed over."""
+
 _Job = tuple[list[int], Future[Rows]]
-_Told = tuple[int, float, float, str, bool, NDArray[np.float32] | None]
-"""What a process says of a piece: place of its clip in the group, start, end, fault, last, row."""
-
-Item = TypeVar("Item")
+_Returned = tuple[int, float, float, str, bool, NDArray[Any] | None]
+"""A piece as a process returns it: place of its clip in the group, start, end, fault, last, row."""
 
 
-def in_order(
-    everything: Iterable[Clip],
-    compute: Compute,
-    window: float | None = None,
-    hop: float | None = None,
-    workers: int | None = None,
-    chunk_seconds: float = CHUNK_SECONDS,
-    count: int = 0,
-) -> Iterator[Computed]:
-    """Computes something of every piece of every clip.
+@dataclass(frozen=True)
+class Plan:
+    """How recordings go through a network.
+
+    Attributes:
+        windows: how they are cut.
+        workers: threads or processes; None for one a core, at most 8; 0 to compute in the calling thread.
+        clips: how many clips there are, at least, where that is known and the processor computes.
+        chunk_seconds: seconds of sound that are held at once; fewer where the results are large.
+        batch_seconds: seconds of sound that go through the network at once.
+        decode: decodes a clip, in a thread; None for :func:`~affetto.inference.sources.decoded`.
+        wanted: whether a clip that was decoded is computed; called in the order of the clips.
+    """
+
+    windows: Windows = WHOLE
+    workers: int | None = None
+    clips: int = 0
+    chunk_seconds: float = CHUNK_SECONDS
+    batch_seconds: float = BATCH_SECONDS
+    decode: Callable[[Clip], Samples] | None = None
+    wanted: Callable[[Clip], bool] | None = None
+
+
+def in_order(everything: Iterable[Clip], compute: Compute, plan: Plan) -> Iterator[Computed]:
+    """Computes something for every piece of every clip, in the order of the clips.
 
     Args:
-        everything: the clips; looked at as they are needed.
+        everything: the clips, read as they are needed.
         compute: called from several threads, or in several processes.
-        window: length of a piece in seconds; see :func:`~affetto.inference.sources.cut`.
-        hop: seconds from one window to the next.
-        workers: threads or processes; None for one a core, at most 8.
-        chunk_seconds: seconds of sound that are held at once; fewer where what is computed takes much room.
-        count: how many clips there are, at least, where that is known and the processor does the computing.
-
-    Yields:
-        Each piece, its samples gone, with its row; None for one with a fault.
+        plan: how.
 
     Raises:
         AffettoError: when a process was stopped from outside.
     """
+    if plan.workers == 0:
+        yield from _by_chunks(everything, compute, plan, Here())
+        return
     keep_memory()
-    workers = workers or min(_MOST_WORKERS, cores())
-    if workers > 1 and count >= workers * GROUP_CLIPS and can_fork():
-        yield from _by_processes(everything, compute, window, hop, workers, chunk_seconds)
+    workers = plan.workers or min(_MOST_WORKERS, cores())
+    if workers > 1 and plan.clips >= workers * GROUP_CLIPS and can_fork():
+        yield from _by_processes(everything, compute, plan, workers)
         return
     with threads(workers) as pool:
-        yield from _by_chunks(everything, compute, window, hop, pool, chunk_seconds)
+        yield from _by_chunks(everything, compute, plan, pool)
+
+
+def by_clip(computed: Iterable[Computed]) -> Iterator[list[Computed]]:
+    """Yields the pieces of each clip together."""
+    pieces: list[Computed] = []
+    for each in computed:
+        pieces.append(each)
+        if each[0].last:
+            yield pieces
+            pieces = []
+
+
+def whole(pieces: list[Computed]) -> Computed:
+    """Makes one of the pieces of a clip: the mean of their rows, weighted by length; None with a fault."""
+    end, row = pieces[-1]
+    if row is None or len(pieces) == 1:  # a recording that breaks off counts as one that cannot be read
+        return end, row
+    weights = [piece.end - piece.start for piece, _ in pieces]
+    rows = np.stack([row for _, row in pieces if row is not None]).astype(np.float64)
+    return Piece(end.clip, pieces[0][0].start, end.end, None), np.average(rows, axis=0, weights=weights)
 
 
 def _by_chunks(
-    everything: Iterable[Clip],
-    compute: Compute,
-    window: float | None,
-    hop: float | None,
-    pool: Executor,
-    chunk_seconds: float,
-    later: bool = False,
+    everything: Iterable[Clip], compute: Compute, plan: Plan, pool: Executor, later: bool = False
 ) -> Iterator[Computed]:
     waiting: deque[tuple[list[Piece], list[_Job]]] = deque()
-    for chunk in _chunks(_pieces(everything, pool, window, hop, later), chunk_seconds):
+    for chunk in _chunks(_pieces(everything, pool, plan, later), plan.chunk_seconds):
         jobs = [
-            (batch, pool.submit(_run, compute, [chunk[place] for place in batch])) for batch in batches(chunk)
+            (batch, pool.submit(_run, compute, [chunk[place] for place in batch]))
+            for batch in batches(chunk, plan.batch_seconds)
         ]
         # The tasks alone hold the samples from here on, and let go of them one by one.
         waiting.append(([_with(piece, None) for piece in chunk], jobs))
@@ -121,42 +148,37 @@ def _by_chunks(
 
 
 def _by_processes(
-    everything: Iterable[Clip],
-    compute: Compute,
-    window: float | None,
-    hop: float | None,
-    workers: int,
-    chunk_seconds: float,
+    everything: Iterable[Clip], compute: Compute, plan: Plan, workers: int
 ) -> Iterator[Computed]:
-    """Has groups of clips done by copies of this process; what is long is done here, as it comes."""
+    """Computes groups of clips in copies of this process; what is long is computed here."""
 
-    def work(group: list[Clip]) -> list[_Told]:
+    def work(group: list[Clip]) -> list[_Returned]:
         place = {clip: number for number, clip in enumerate(group)}
         return [
             (place[piece.clip], piece.start, piece.end, piece.fault, piece.last, row)
-            for piece, row in _by_chunks(group, compute, window, hop, Here(), chunk_seconds, later=True)
+            for piece, row in _by_chunks(group, compute, plan, Here(), later=True)
         ]
 
     groups = _groups(everything)
-    waiting: deque[tuple[list[Clip], Future[list[_Told]]]] = deque()
+    waiting: deque[tuple[list[Clip], Future[list[_Returned]]]] = deque()
     with processes(workers, _begin, (work,)) as pool, threads(workers) as own:
         while True:
             while len(waiting) < 2 * workers and (group := next(groups, None)):
-                waiting.append((group, pool.submit(_do, group)))
+                waiting.append((group, pool.submit(_work, group)))
             if not waiting:
                 return
             group, future = waiting.popleft()
             try:
-                told = future.result()
+                returned = future.result()
             except BrokenProcessPool as error:
                 raise AffettoError(
                     "a process that computed was stopped from outside, as happens when memory is short; make "
                     "room, or take fewer workers, and run the same command again: it goes on where it stopped"
                 ) from error
             del future
-            for place, start, end, fault, last, row in told:
+            for place, start, end, fault, last, row in returned:
                 if fault == _LATER:
-                    yield from _by_chunks([group[place]], compute, window, hop, own, chunk_seconds)
+                    yield from _by_chunks([group[place]], compute, plan, own)
                 else:
                     yield Piece(group[place], start, end, None, fault, last), row
 
@@ -179,35 +201,33 @@ def _bytes(clip: Clip) -> int:
     """Returns about how many bytes a clip has: those of its file, or of its part as 16 bits at 16 kHz."""
     if clip.end is not None:
         return round(2 * SAMPLE_RATE * (clip.end - (clip.start or 0.0)))
-    if isinstance(clip.sound, tuple):
-        return clip.sound[0].nbytes
-    if isinstance(clip.sound, bytes):
-        return len(clip.sound)
+    if not isinstance(clip.sound, os.PathLike):
+        return len(clip.sound) if isinstance(clip.sound, bytes) else clip.sound[0].nbytes
     try:
         return os.stat(clip.sound).st_size
     except (OSError, ValueError):  # decoding says why
         return 0
 
 
-_WORK: list[Callable[[list[Clip]], list[_Told]]] = []  # in a process that takes groups: what it does
+_WORK: list[Callable[[list[Clip]], list[_Returned]]] = []  # what a process does; a closure is never pickled
 
 
-def _begin(work: Callable[[list[Clip]], list[_Told]]) -> None:
+def _begin(work: Callable[[list[Clip]], list[_Returned]]) -> None:
     torch.set_num_threads(1)
     _WORK[:] = [work]
 
 
-def _do(group: list[Clip]) -> list[_Told]:
+def _work(group: list[Clip]) -> list[_Returned]:
     return _WORK[0](group)
 
 
-def batches(pieces: list[Piece]) -> Iterator[list[int]]:
+def batches(pieces: list[Piece], seconds: float = BATCH_SECONDS) -> Iterator[list[int]]:
     """Yields the places of pieces that go together: of similar length, about equal seconds with padding."""
     lengths = [0 if piece.samples is None else len(piece.samples) for piece in pieces]
     order = sorted((place for place, length in enumerate(lengths) if length), key=lengths.__getitem__)
     batch: list[int] = []
     for place in order:
-        if batch and (len(batch) + 1) * lengths[place] > BATCH_SECONDS * SAMPLE_RATE:
+        if batch and (len(batch) + 1) * lengths[place] > seconds * SAMPLE_RATE:
             yield batch
             batch = []
         batch.append(place)
@@ -215,22 +235,22 @@ def batches(pieces: list[Piece]) -> Iterator[list[int]]:
         yield batch
 
 
-def stacked(pieces: list[Piece]) -> tuple[Tensor, Tensor]:
+def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns the waveforms of pieces, ``(B, S)``, zero past their ends, and their lengths, ``(B,)``."""
     samples = [piece.samples for piece in pieces if piece.samples is not None]
     lengths = torch.tensor([len(each) for each in samples])
     waveforms = np.zeros((len(samples), int(lengths.max())), np.float32)
     for row, each in zip(waveforms, samples, strict=True):
         row[: len(each)] = each
-    return torch.from_numpy(waveforms), lengths
+    return torch.from_numpy(waveforms).to(device), lengths.to(device)
 
 
 @cache
 def keep_memory() -> None:
-    """Has the C library keep memory that is freed, for the rest of the process; does nothing without glibc.
+    """Makes the C library keep freed memory for the rest of the process; does nothing without glibc.
 
-    It would give every array of some hundred kilobytes back to the system, and ask for a new one, which the
-    system has to clear; with several threads these also wait for each other there.
+    It would return every array of some hundred kilobytes to the system and ask for a new one, which the
+    system has to clear; several threads also wait for each other there.
     """
     try:
         limit = ctypes.CDLL(None).mallopt
@@ -240,41 +260,41 @@ def keep_memory() -> None:
         limit(kind, size)
 
 
-def _pieces(
-    everything: Iterable[Clip], pool: Executor, window: float | None, hop: float | None, later: bool
-) -> Iterator[Piece]:
-    for some, future in _ahead(everything, pool):
+def _pieces(everything: Iterable[Clip], pool: Executor, plan: Plan, later: bool) -> Iterator[Piece]:
+    for some, future in _ahead(everything, pool, plan.decode or decoded):
         results = future.result()
         del future
         results.reverse()
         for clip in some:
             samples = results.pop()
-            yield from cut(clip, _LATER if later and samples is None else samples, window, hop)
+            if plan.wanted and not isinstance(samples, str) and not plan.wanted(clip):
+                samples = ""
+            yield from cut(clip, _LATER if later and samples is None else samples, plan.windows)
 
 
 def _ahead(
-    everything: Iterable[Clip], pool: Executor
-) -> Iterator[tuple[list[Clip], Future[list[NDArray[np.float32] | str | None]]]]:
+    everything: Iterable[Clip], pool: Executor, decode: Callable[[Clip], Samples]
+) -> Iterator[tuple[list[Clip], Future[list[Samples]]]]:
     """Yields a few clips at a time, with their decoded samples; the next are being decoded meanwhile."""
+
+    def decode_all(some: list[Clip]) -> list[Samples]:
+        return [decode(clip) for clip in some]
+
     iterator = iter(everything)
-    waiting: deque[tuple[list[Clip], Future[list[NDArray[np.float32] | str | None]]]] = deque()
+    waiting: deque[tuple[list[Clip], Future[list[Samples]]]] = deque()
     while True:
         while len(waiting) < _TASKS_AHEAD and (some := list(islice(iterator, _CLIPS_TOGETHER))):
-            waiting.append((some, pool.submit(_decode, some)))
+            waiting.append((some, pool.submit(decode_all, some)))
         if not waiting:
             return
         yield waiting.popleft()
 
 
-def _decode(some: list[Clip]) -> list[NDArray[np.float32] | str | None]:
-    return [decoded(clip) for clip in some]
-
-
-def _chunks(pieces: Iterable[Piece], seconds: float = CHUNK_SECONDS) -> Iterator[list[Piece]]:
+def _chunks(pieces: Iterable[Piece], seconds: float) -> Iterator[list[Piece]]:
     """Gathers pieces, their samples copied into one array a chunk.
 
-    What lives long lies apart from what comes and goes, and is given back whole: else the heap grows full of
-    holes with the number of files.
+    Arrays that live long are kept apart from those that are freed soon, and are freed whole: else the heap
+    is fragmented more with every file.
     """
     room = round(seconds * SAMPLE_RATE)
     chunk: list[Piece] = []
@@ -296,7 +316,7 @@ def _chunks(pieces: Iterable[Piece], seconds: float = CHUNK_SECONDS) -> Iterator
 
 
 def _with(piece: Piece, samples: NDArray[np.float32] | None) -> Piece:
-    """Returns the piece with other samples, at a tenth of what ``dataclasses.replace`` takes."""
+    """Returns the piece with other samples, ten times as fast as ``dataclasses.replace``."""
     return Piece(piece.clip, piece.start, piece.end, samples, piece.fault, piece.last)
 
 
@@ -306,7 +326,7 @@ def _run(compute: Compute, pieces: list[Piece]) -> Rows:
     return computed.cpu().numpy() if isinstance(computed, Tensor) else computed
 
 
-def _finished(pieces: list[Piece], jobs: list[_Job]) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
+def _finished(pieces: list[Piece], jobs: list[_Job]) -> Iterator[Computed]:
     rows: dict[int, NDArray[np.float32]] = {}
     for batch, future in jobs:
         rows.update(zip(batch, future.result(), strict=True))

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
-from affetto.inference.enrolment import Draw, Enrolment, Enrolments, marked, vectors_of
-from affetto.inference.pipeline import in_order
-from affetto.inference.rows import Answer, Predicted, Row, Score, mean, rows_of
-from affetto.inference.scorer import Scorer
-from affetto.inference.sources import Clip, Source, clips, cut, decoded, is_recording
+from affetto.inference.enrolment import Enrolment, Enrolments, Vectors, draw_by_speaker, enrolment_of, marked
+from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
+from affetto.inference.rows import Row, RowFormat, Score, rows_of
+from affetto.inference.sources import Clip, Piece, Source, Windows, clips, is_recording
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
+from affetto.models.encoder import chosen_device
 from affetto.models.folders import find_recogniser
 
 if TYPE_CHECKING:
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 class Recogniser:
     """Recognises emotions in speech: classes, or dimensions such as valence, as it was trained.
 
-    A recording longer than a minute is no utterance: it is scored in parts of 30 s, and the mean of their
-    probabilities, each counted by its length, is given. :meth:`timeline` shows how they change.
+    A recording longer than a minute is scored in parts of 30 s, and the mean of their probabilities, weighted
+    by their lengths, is given. :meth:`timeline` shows how they change. Safe to use from several threads.
 
     Args:
         classifier: the network.
-        config: what its ``config.json`` holds.
+        config: the content of its ``config.json``.
         device: where the network runs.
     """
 
     def __init__(self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "cpu") -> None:
-        self._scorer = Scorer(classifier, device)
-        self.classifier = self._scorer.classifier
+        self.device = chosen_device(device)
+        self.classifier = classifier.to(self.device).eval()
         self.config = dict(config)
         self.labels = list(classifier.settings.labels)
-        self.answer = Answer(self.labels, classifier.settings.output == "values")
+        self.format = RowFormat(self.labels, classifier.settings.output == "values")
 
     @classmethod
     def from_pretrained(
@@ -69,12 +69,12 @@ class Recogniser:
     @property
     def sha256(self) -> str:
         """Hash over the network's description and weights."""
-        parts = self.classifier.settings.model_dump_json() + weights_sha256(self.classifier)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        shape = self.classifier.settings.model_dump_json()
+        return hashlib.sha256((shape + weights_sha256(self.classifier)).encode()).hexdigest()
 
     def columns(self, enrolled: bool = False) -> list[str]:
         """Returns the columns of its tables; two more where speakers are enrolled."""
-        return self.answer.columns(enrolled)
+        return self.format.columns(enrolled)
 
     def from_audio(
         self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
@@ -92,7 +92,7 @@ class Recogniser:
         Raises:
             AudioError: for an array without samples, with NaN, or of another shape.
         """
-        return self._single(Clip("the array", (np.asarray(samples), rate)), enrolment)
+        return self._scores(Clip("the array", (np.asarray(samples), rate)), enrolment)
 
     def from_file(
         self,
@@ -113,10 +113,8 @@ class Recogniser:
         Returns:
             Every class with its probability, the likeliest first; or every dimension with its value.
         """
-        if isinstance(source, str | Path):
-            return self._single(Clip(str(source), Path(source), start, end), enrolment)
-        clip = next(clips(source))
-        return self._single(replace(clip, start=start, end=end), enrolment)
+        clip = Clip(str(source), Path(source)) if isinstance(source, str | Path) else next(clips(source))
+        return self._scores(replace(clip, start=start, end=end), enrolment)
 
     def files(
         self,
@@ -143,11 +141,12 @@ class Recogniser:
             Rows in the order of the sources, as :meth:`columns` has them. For a recording that cannot be read
             the label is missing, and ``error`` says why.
         """
-        if isinstance(enrolment, int):  # the sources are gone through twice
+        plan = Plan(Windows(window, hop), workers)
+        if isinstance(enrolment, int):  # the sources are read twice
             sources = list(sources) if isinstance(sources, Iterator) else sources
             enrolment = self.enrol_speakers(sources, enrolment, root=root)
-        for predicted in self.predicted(clips(sources, root), window, hop, enrolment, workers):
-            yield from predicted.rows
+        for _, row in self.rows(clips(sources, root), plan, enrolment):
+            yield row
 
     def predict(
         self,
@@ -157,7 +156,7 @@ class Recogniser:
         root: str | Path | None = None,
         enrolment: Enrolments | int | None = None,
     ) -> "list[Score] | pd.DataFrame":
-        """Predicts whatever it is given.
+        """Predicts one recording or several.
 
         Args:
             source: a path, bytes, an open file, an array, a folder, a manifest or its path, or several.
@@ -177,7 +176,7 @@ class Recogniser:
                 raise ConfigError("an array needs its rate: predict(array, rate)")
             source = (np.asarray(source), rate)
         if is_recording(source):
-            return self._single(next(clips(source, root)), enrolment)
+            return self._scores(next(clips(source, root)), enrolment)
         import pandas as pd
 
         rows = self.files(source, root=root, enrolment=enrolment)
@@ -191,7 +190,7 @@ class Recogniser:
         *,
         enrolment: Enrolment | None = None,
     ) -> "pd.DataFrame":
-        """Follows a recording through time; an hour takes no more memory than a minute.
+        """Predicts a recording window by window; an hour takes no more memory than a minute.
 
         Args:
             source: one recording.
@@ -222,37 +221,37 @@ class Recogniser:
         Raises:
             AudioError: for the first that cannot be read.
         """
-        return self._scorer.readable(clips(sources, root))[1]
+        return self._readable(clips(sources, root))[1]
 
     def enrol(
         self, sources: Source | Iterable[Source] | Tensor, *, root: str | Path | None = None
     ) -> Enrolment:
-        """Learns how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
+        """Estimates how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
 
         Args:
             sources: utterances of one speaker, or their vectors ``(N, D)`` from :meth:`embed`.
             root: the folder that a manifest's file names are relative to.
 
         Returns:
-            What the argument ``enrolment`` of the other methods takes.
+            The argument ``enrolment`` of the other methods.
 
         Raises:
             AudioError: for an utterance that cannot be read.
             ConfigError: when the recogniser was made without enrolment.
         """
-        self._scorer.must_adapt()
+        self._must_adapt()
         if isinstance(sources, Tensor):
-            return Enrolment(self._scorer.offset(sources), len(sources))
-        used, vectors = self._scorer.readable(clips(sources, root))
-        return Enrolment(self._scorer.offset(vectors), len(used), frozenset(clip.key for clip in used))
+            return Enrolment(self._offset(sources), len(sources))
+        used, vectors = self._readable(clips(sources, root))
+        return Enrolment(self._offset(vectors), len(used), frozenset(clip.key for clip in used))
 
     def enrol_speakers(
         self, sources: Source | Iterable[Source], utterances: int, *, root: str | Path | None = None
     ) -> dict[str, Enrolment]:
         """Enrols every speaker of a manifest from that many utterances, drawn the same way every time.
 
-        An utterance that cannot be read is replaced by another of that speaker. Whoever would have none left
-        to score is not enrolled.
+        An utterance that cannot be read is replaced by another of that speaker. A speaker who would have none
+        left to score is not enrolled.
 
         Args:
             sources: manifests with speakers.
@@ -265,69 +264,88 @@ class Recogniser:
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.
         """
-        self._scorer.must_adapt()
-        draw = Draw(clips(sources, root), utterances)
-        while wanted := draw.wanted():
-            for clip, vectors, _ in vectors_of(in_order(wanted, self._scorer.vectors)):
-                draw.take(clip, vectors)
+        self._must_adapt()
+        drawn = draw_by_speaker(clips(sources, root), utterances, self._vectors)
         return {
-            speaker: Enrolment(self._scorer.offset(torch.from_numpy(np.stack(vectors))), utterances, used)
-            for speaker, vectors, used in draw.complete()
+            speaker: Enrolment(self._offset(torch.from_numpy(np.stack(vectors))), utterances, used)
+            for vectors, speaker, used in drawn
         }
 
-    def predicted(
-        self,
-        everything: Iterable[Clip],
-        window: float | None = None,
-        hop: float | None = None,
-        enrolment: Enrolments | None = None,
-        workers: int | None = None,
-        count: int = 0,
-    ) -> Iterator[Predicted]:
-        """Yields rows clip by clip: what :meth:`files` and the writing of tables share.
-
-        ``count`` is how many clips there are, at least, where that is known.
-        """
-        hop = checked_hop(window, hop)
+    def rows(
+        self, everything: Iterable[Clip], plan: Plan, enrolment: Enrolments | None
+    ) -> Iterator[tuple[Piece, Row]]:
+        """Yields a row for each recording, or with windows for each piece; :meth:`files` and ``predict``."""
         if enrolment is not None:
-            self._scorer.must_adapt()
-        results = in_order(
-            marked(everything, enrolment),
-            lambda pieces: self._scorer.answers(pieces, enrolment),
-            window,
-            hop,
-            workers,
-            count=count if self._scorer.device.type == "cpu" else 0,
-        )
-        return rows_of(results, self.answer, window is not None, enrolment)
+            self._must_adapt()
 
-    def _single(self, clip: Clip, enrolment: object) -> list[Score]:
+        @torch.inference_mode()
+        def compute(pieces: list[Piece]) -> Tensor:
+            return self._answers(pieces, enrolment)
+
+        if self.device.type != "cpu":
+            plan = replace(plan, clips=0)
+        computed = in_order(marked(everything, enrolment), compute, plan)
+        if plan.windows.length is None:
+            computed = map(whole, by_clip(computed))
+        return rows_of(computed, self.format, enrolment)
+
+    def _scores(self, clip: Clip, enrolment: object) -> list[Score]:
         if not isinstance(enrolment, Enrolment | None):
             raise ConfigError("one recording needs the enrolment of its speaker, as enrol() gives it")
-        if enrolment is not None:
-            self._scorer.must_adapt()
-        parts = []
-        for piece in cut(clip, decoded(clip)):
-            if piece.samples is None:
-                raise AudioError(piece.fault)
-            row = self._scorer.answers([piece], enrolment)[0].cpu().numpy()
-            parts.append((replace(piece, samples=None), row))
-        return self.answer.scores(mean(parts))
+        if enrolment is not None:  # scored even where the speaker was enrolled with it
+            enrolment = replace(enrolment, used=frozenset())
+        ((_, row),) = self.rows([clip], Plan(workers=0), enrolment)
+        if row["error"]:
+            raise AudioError(row["error"])
+        return self.format.scores(row)
 
+    def _embed(self, pieces: list[Piece]) -> Tensor:
+        """Embeds pieces, ``(B, D)``."""
+        return self.classifier.embed(*self.classifier.front_end(*padded(pieces, self.device)))
 
-def checked_hop(window: float | None, hop: float | None) -> float | None:
-    """Returns the hop between windows, half a window where none is given.
+    def _answers(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
+        """Returns probabilities or values of pieces, ``(B, K)``, adapted to the speaker if enrolled."""
+        vectors = self._embed(pieces)
+        own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
+        rows = [row for row, each in enumerate(own) if each is not None]
+        if not rows:
+            return self.classifier.answers(vectors)
+        offsets = torch.stack([each.offset for each in own if each is not None]).to(self.device)
+        adapted = self.classifier.answers(vectors[rows], offsets)
+        if len(rows) == len(own):
+            return adapted
+        plain = self.classifier.answers(vectors)
+        return plain.index_copy(0, torch.tensor(rows, device=self.device), adapted)
 
-    Raises:
-        ConfigError: for a hop without a window, or one that leaves gaps.
-    """
-    if window is None:
-        if hop is not None:
-            raise ConfigError(f"got a hop of {hop} s without a window; name both")
-        return None
-    hop = window / 2 if hop is None else hop
-    if not 0 < hop <= window:
-        raise ConfigError(
-            f"got windows of {window} s every {hop} s; the hop must be above 0 and at most a window"
-        )
-    return hop
+    @torch.inference_mode()
+    def _offset(self, vectors: Tensor) -> Tensor:
+        """Estimates a speaker's offset, ``(R + 1,)``, from vectors ``(N, D)``."""
+        return self.classifier.offset(vectors.to(self.device)).cpu()
+
+    def _vectors(self, everything: Iterable[Clip]) -> Iterator[Vectors]:
+        """Embeds clips: each with the vectors of its pieces, or with none and the reason."""
+        for pieces in by_clip(in_order(everything, torch.inference_mode()(self._embed), Plan())):
+            piece = pieces[-1][0]
+            vectors = [] if piece.fault else [vector for _, vector in pieces if vector is not None]
+            yield piece.clip, vectors, piece.fault
+
+    def _readable(self, everything: Iterable[Clip]) -> tuple[list[Clip], Tensor]:
+        """Returns clips, and the vectors ``(N, D)`` of their pieces; raises for one that cannot be read."""
+        found: list[Clip] = []
+        stacked: list[NDArray[np.float32]] = []
+        for clip, vectors, fault in self._vectors(everything):
+            if fault:
+                raise AudioError(fault)
+            found.append(clip)
+            stacked += vectors
+        if not stacked:
+            raise ConfigError("got no recording at all; name files, folders or manifests")
+        return found, torch.from_numpy(np.stack(stacked))
+
+    def _must_adapt(self) -> None:
+        """Checks that speakers can be enrolled."""
+        if self.classifier.enrolment is None:
+            raise ConfigError(
+                "this recogniser was made without enrolment, or is asked with prompts, which enrol nobody; "
+                "run finetune without --no-enrolment, and predict without --prompts"
+            )

@@ -1,5 +1,7 @@
 """What may be predicted, and how it becomes pieces of sound that go through a network one by one."""
 
+import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ LONG_SECONDS = 60.0
 """A recording longer than this is never decoded whole, and no utterance: it is scored part by part."""
 
 PART_SECONDS = 30.0
-"""Length of those parts; the score of the recording is their mean, each counted by its length."""
+"""Length of those parts; the score of the recording is their mean, weighted by their lengths."""
 
 _SURELY_SHORT = 1 << 16  # bytes: too few for a recording whose decoded samples would be a burden
 
@@ -27,20 +29,62 @@ Sound = Path | bytes | tuple[NDArray[Any], float]
 Source = str | Path | bytes | BinaryIO | tuple[NDArray[Any], float] | Manifest
 """A recording (path, bytes, open binary file, array with its rate), a folder, a manifest or its path."""
 
+Samples = NDArray[np.float32] | str | None
+"""Samples ``(S,)``; None where they are too many to be held at once; a text where there are none: the error,
+or "" for a recording that is passed over."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How recordings are cut into pieces.
+
+    Attributes:
+        length: seconds of a window; None for whole recordings, and parts of those longer than a minute.
+        hop: seconds from one window to the next; half a window when None.
+        longest: without windows, the greatest length of the equal parts of a recording, in seconds; None for
+            parts of 30 s of what is longer than a minute.
+
+    Raises:
+        ConfigError: for a hop without a window, or one that leaves gaps.
+    """
+
+    length: float | None = None
+    hop: float | None = None
+    longest: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.length is None:
+            if self.hop is not None:
+                raise ConfigError(f"got a hop of {self.hop} s without a window; name both")
+        elif not 0 < self.step <= self.length:
+            raise ConfigError(
+                f"got windows of {self.length} s every {self.step} s; the hop must be above 0 and at most a "
+                "window"
+            )
+
+    @property
+    def step(self) -> float:
+        """Seconds from one window to the next."""
+        return (self.length or 0.0) / 2 if self.hop is None else self.hop
+
+
+WHOLE = Windows()
+"""No windows."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """A recording to predict, or a part of one.
 
     Attributes:
-        file: what its rows call it: a path as it was given, or the manifest's name for it.
+        file: its name in the output: a path as it was given, or the manifest's name for it.
         sound: where the samples come from.
         start: first second of the part; None for the beginning.
         end: second at which the part stops; None for the end.
-        speaker: who speaks, as ``corpus/speaker``; None where that is not known.
+        speaker: ``corpus/speaker``; None where that is not known.
         fault: why it cannot be read, where that is known beforehand.
         enrolled: whether its speaker was enrolled with it, so that it is not scored.
-        utterance: its key in the manifest; empty where it comes of none.
+        utterance: its key in the manifest; empty where it comes from none.
     """
 
     file: str
@@ -54,9 +98,14 @@ class Clip:
 
     @property
     def key(self) -> tuple[str, float | None, float | None]:
-        """Tells one clip from another, however its path was written."""
+        """Identifies the clip, however its path was written."""
         place = os.path.abspath(self.sound) if isinstance(self.sound, Path) else self.file
         return place, self.start, self.end
+
+    @property
+    def name(self) -> str:
+        """Its name in an unfinished output."""
+        return json.dumps([self.file, self.start, self.end])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +113,11 @@ class Piece:
     """A stretch of a clip that goes through the network at once, or the reason why there is none.
 
     Attributes:
-        clip: what it belongs to.
+        clip: the clip that it is part of.
         start: where it begins in the recording, in seconds.
         end: where it ends.
-        samples: mono, 16 kHz, ``(S,)``; None once they are done with, and where there is a fault.
-        fault: why the clip, or what is left of it, cannot be read.
+        samples: mono, 16 kHz, ``(S,)``; None once they are no longer needed, and where there is a fault.
+        fault: why the clip, or the rest of it, cannot be read.
         last: whether no further piece of this clip follows.
     """
 
@@ -90,18 +139,15 @@ def is_recording(source: object) -> bool:
 
 
 def clips(sources: Source | Iterable[Source], root: str | Path | None = None) -> Iterator[Clip]:
-    """Yields what sources stand for, one recording after another, in an order that does not change.
+    """Yields the recordings of sources, in an order that does not change.
 
-    Folders are searched for the suffixes of :data:`~affetto.corpora.manifest.AUDIO`, hidden ones passed over.
-
-    Args:
-        sources: one source or several.
-        root: the folder that a manifest's file names are relative to.
+    Folders are searched for the suffixes of :data:`~affetto.corpora.scanning.AUDIO`; hidden ones are left
+    out. File names of a manifest are relative to ``root``.
 
     Raises:
         AudioError: for a folder without a recording.
         ManifestError: for a manifest that cannot be read.
-        ConfigError: for what is no source.
+        ConfigError: for anything that is no source.
     """
     several = not (is_recording(sources) or isinstance(sources, str | Path | Manifest))
     if several and not isinstance(sources, Iterable):
@@ -125,13 +171,8 @@ def clips(sources: Source | Iterable[Source], root: str | Path | None = None) ->
             raise _refused(source)
 
 
-def decoded(clip: Clip) -> NDArray[np.float32] | str | None:
-    """Decodes a clip.
-
-    Returns:
-        Samples, ``(S,)``; None where they are too many to be held whole; a text where there is nothing to
-        score, which says why it cannot be read (empty for a clip that was enrolled).
-    """
+def decoded(clip: Clip) -> Samples:
+    """Decodes a clip; one that was enrolled is passed over."""
     if clip.fault or clip.enrolled:
         return clip.fault
     try:
@@ -144,30 +185,15 @@ def decoded(clip: Clip) -> NDArray[np.float32] | str | None:
         return str(error)
 
 
-def cut(
-    clip: Clip,
-    samples: NDArray[np.float32] | str | None,
-    window: float | None = None,
-    hop: float | None = None,
-) -> Iterator[Piece]:
-    """Cuts a clip into pieces.
-
-    Args:
-        clip: what to cut.
-        samples: what :func:`decoded` says of it; where that is None, the recording is decoded bit by bit.
-        window: length of a piece in seconds; None for the whole clip, or parts of a long one.
-        hop: seconds from one window to the next.
-    """
+def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
+    """Cuts a clip, of which :func:`decoded` gave ``samples``, into pieces; decodes a long one bit by bit."""
     if isinstance(samples, str):
         yield Piece(clip, clip.start or 0.0, clip.start or 0.0, None, samples)
         return
-    if window is None:
-        long = samples is None or len(samples) > LONG_SECONDS * SAMPLE_RATE
-        window = hop = PART_SECONDS if long else LONG_SECONDS
-    step = window if hop is None else hop
+    length, step = _lengths(samples, windows)
     held: Piece | None = None
     try:
-        for start, part in _stretches(clip, samples, window, step):
+        for start, part in _stretches(clip, samples, length, step):
             if held:
                 yield held
             begin = (clip.start or 0.0) + start
@@ -182,19 +208,32 @@ def cut(
     yield Piece(clip, held.start, held.end, held.samples)
 
 
+def _lengths(samples: NDArray[np.float32] | None, windows: Windows) -> tuple[float, float]:
+    """Returns the length of a clip's pieces and the step between them, in seconds."""
+    if windows.length is not None:
+        return windows.length, windows.step
+    if samples is not None and windows.longest is not None:
+        parts = max(1, math.ceil(len(samples) / (windows.longest * SAMPLE_RATE)))
+        length = math.ceil(len(samples) / parts) / SAMPLE_RATE
+    else:
+        long = samples is None or len(samples) > LONG_SECONDS * SAMPLE_RATE
+        length = PART_SECONDS if long else LONG_SECONDS
+    return length, length
+
+
 def _stretches(
-    clip: Clip, samples: NDArray[np.float32] | None, window: float, hop: float
+    clip: Clip, samples: NDArray[np.float32] | None, length: float, step: float
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Windows as :func:`affetto.audio.blocks` has them, of what was decoded or of what is still to be."""
+    """Yields windows as :func:`affetto.audio.blocks` does, of samples or of what is still to be decoded."""
     if samples is None:
         assert not isinstance(clip.sound, tuple)
-        yield from blocks(clip.sound, window, window - hop)
+        yield from blocks(clip.sound, length, length - step)
         return
-    size, step = round(window * SAMPLE_RATE), round(hop * SAMPLE_RATE)
+    size, hop = round(length * SAMPLE_RATE), round(step * SAMPLE_RATE)
     position = covered = 0
     while position + size <= len(samples):
         yield position / SAMPLE_RATE, samples[position : position + size]
-        covered, position = position + size, position + step
+        covered, position = position + size, position + hop
     if len(samples) > covered:
         yield position / SAMPLE_RATE, samples[position:]
 
@@ -229,8 +268,8 @@ def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
             path = manifest.path(row)
         except ManifestError as error:
             fault = str(error)
-        who = None if speaker is None else f"{corpus or ''}/{speaker}"
-        yield Clip(file, path, _given(start), _given(end), who, fault, utterance=str(key))
+        name = None if speaker is None else f"{corpus or ''}/{speaker}"
+        yield Clip(file, path, _given(start), _given(end), name, fault, utterance=str(key))
 
 
 def _given(value: float) -> float | None:

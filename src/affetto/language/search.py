@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from affetto.errors import CheckpointError, ConfigError, RunError
 from affetto.inference.embedding import embed
-from affetto.inference.output import Outcome
-from affetto.inference.scorer import Scorer
 from affetto.inference.sources import Source
+from affetto.inference.writers import Outcome
 from affetto.language.prompts import language_head, text_encoder
 from affetto.models.classifier import EmotionClassifier, load_classifier
-from affetto.models.encoder import Embedder
+from affetto.models.encoder import Embedder, chosen_device
 from affetto.models.folders import RECOGNISER, find_recogniser
 from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
@@ -85,7 +84,7 @@ def index(
         RunError: when the folder was begun with another recogniser, or is in use.
     """
     folder, own = Path(folder), find_recogniser(model)
-    classifier = Scorer(load_classifier(own)[0], device).classifier
+    classifier = load_classifier(own)[0].to(chosen_device(device))
     shared = Representation(None, SharedSpace(classifier), name=own.resolve().name)
     copy = folder / RECOGNISER
     if copy.exists():
