@@ -12,6 +12,7 @@ at which the same cores multiply large matrices, measured in each turn.
 """
 
 import argparse
+import math
 import os
 import shutil
 import statistics
@@ -28,15 +29,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from numpy.typing import NDArray
 
 from affetto.annotation.run_speakers import MANIFEST, SpeakerSettings, annotate_speakers
-from affetto.audio import decode
+from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import toy
 from affetto.corpora.arrays import read_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import find_audio
+from affetto.inference.embedding import vectors_of_clips
+from affetto.inference.loading import load_speaker
+from affetto.inference.pipeline import Plan
+from affetto.inference.sources import Clip, Windows
+from affetto.models.representation import Representation
 from affetto.runs import write_text
 
 Waveforms = list[NDArray[np.float32]]
@@ -53,15 +58,12 @@ def resemblyzer() -> Any:
     return resemblyzer
 
 
-def in_batches(encoder: SpeakerEncoder, waveforms: Waveforms, cores: int) -> NDArray[np.float32]:
-    """Embeds waveforms as the recipe does, without reading and writing."""
-    vectors = np.empty((len(waveforms), encoder.dim), np.float32)
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as threads:
-        batches = list(encoder.batches([len(waveform) for waveform in waveforms]))
-        jobs = [threads.submit(encoder.embed, [waveforms[row] for row in batch]) for batch in batches]
-        for batch, job in zip(batches, jobs, strict=True):
-            vectors[batch] = job.result()
-    return vectors
+def in_batches(model: Representation, waveforms: Waveforms) -> NDArray[np.float32]:
+    """Embeds waveforms as the verb does, without reading and writing."""
+    assert model.embedder is not None
+    plan = Plan(Windows(longest=math.inf), batch_seconds=model.embedder.batch_seconds)
+    clips = [Clip("", (waveform, SAMPLE_RATE)) for waveform in waveforms]
+    return np.stack([vector for _, vector in vectors_of_clips(model, clips, plan) if vector is not None])
 
 
 def multiplications(cores: int, repeats: int = 60) -> float:
@@ -109,7 +111,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     package = resemblyzer()
-    theirs, ours = package.VoiceEncoder("cpu", verbose=False), load_encoder("ge2e")
+    theirs, ours = package.VoiceEncoder("cpu", verbose=False), load_speaker("ge2e")
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if arguments.audio is None:
@@ -129,7 +131,7 @@ def main() -> None:
         contests: dict[str, tuple[Callable[[], NDArray[np.float32]], Callable[[], NDArray[np.float32]]]] = {
             "decoded waveforms": (
                 lambda: np.stack([theirs.embed_utterance(each) for each in raised]),
-                lambda: in_batches(ours, raised, cores),
+                lambda: in_batches(ours, raised),
             ),
             "files": (
                 lambda: np.stack([theirs.embed_utterance(louder(package, decode(path))) for path in paths]),

@@ -32,7 +32,7 @@ from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import toy
 from affetto.corpora.scanning import find_audio
 from affetto.inference import Recogniser
-from affetto.inference.pipeline import batches, keep_memory, stacked
+from affetto.inference.pipeline import batches, keep_memory, padded
 from affetto.inference.sources import Clip, Piece
 from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -94,7 +94,8 @@ def floor(model: Path, folder: Path, files: int) -> dict[str, float]:
         Piece(Clip(str(path), path), 0.0, 0.0, samples)
         for path, samples in zip(paths, waveforms, strict=True)
     ]
-    packed = [stacked([pieces[place] for place in batch]) for batch in batches(pieces)]
+    cpu = torch.device("cpu")
+    packed = [padded([pieces[place] for place in batch], cpu) for batch in batches(pieces)]
     with torch.inference_mode():
         classifier.probabilities(classifier.embed(*classifier.front_end(*packed[0])))
         began = time.process_time()

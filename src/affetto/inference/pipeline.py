@@ -26,6 +26,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
 from affetto.inference.sources import WHOLE, Clip, Piece, Samples, Windows, cut, decoded
+from affetto.material.forward import batches_by_length
 from affetto.parallel import Here, can_fork, cores, processes, threads
 
 CHUNK_PIECES = 512
@@ -222,17 +223,11 @@ def _work(group: list[Clip]) -> list[_Returned]:
 
 
 def batches(pieces: list[Piece], seconds: float = BATCH_SECONDS) -> Iterator[list[int]]:
-    """Yields the places of pieces that go together: of similar length, about equal seconds with padding."""
-    lengths = [0 if piece.samples is None else len(piece.samples) for piece in pieces]
-    order = sorted((place for place, length in enumerate(lengths) if length), key=lengths.__getitem__)
-    batch: list[int] = []
-    for place in order:
-        if batch and (len(batch) + 1) * lengths[place] > seconds * SAMPLE_RATE:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+    """Yields the places of pieces that go together; those without samples are left out."""
+    places = [place for place, piece in enumerate(pieces) if piece.samples is not None]
+    lengths = [len(piece.samples) for piece in pieces if piece.samples is not None]
+    for batch in batches_by_length(lengths, seconds):
+        yield [places[number] for number in batch.tolist()]
 
 
 def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:

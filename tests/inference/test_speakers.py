@@ -1,5 +1,6 @@
 """Speaker encoders by name; ge2e against the Resemblyzer package itself."""
 
+import math
 import sys
 import types
 import warnings
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from affetto.annotation.speakers import SpeakerEncoder, load_encoder
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +18,12 @@ from affetto.audio import decode
 from affetto.corpora import toy
 from affetto.errors import CheckpointError, ConfigError, MissingPackageError
 from affetto.features import FrontEnd
+from affetto.inference.embedding import vectors_of_clips
+from affetto.inference.loading import load_speaker
+from affetto.inference.pipeline import Plan
+from affetto.inference.sources import Clip, Windows
 from affetto.models.encoder import Embedder
+from affetto.models.representation import Representation
 
 SECONDS = (0.05, 0.4, 1.59, 1.61, 2.2, 2.3, 3.0, 7.7)
 
@@ -32,6 +37,15 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> list[NDArray[np.float32]
         np.resize(sound, round(16_000 * seconds)) for sound, seconds in zip(sounds, SECONDS, strict=False)
     ]
     return [sound * np.float32(0.02 if row % 3 else 1) for row, sound in enumerate(long)]
+
+
+def embed(model: Representation, sounds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Embeds utterances as ``annotate speakers`` does."""
+    assert model.embedder is not None
+    longest = model.embedder.longest_seconds or math.inf
+    plan = Plan(Windows(longest=longest), workers=0, batch_seconds=model.embedder.batch_seconds)
+    clips = [Clip("", (sound, 16_000)) for sound in sounds]
+    return np.stack([vector for _, vector in vectors_of_clips(model, clips, plan) if vector is not None])
 
 
 @pytest.fixture
@@ -54,7 +68,7 @@ def test_ge2e_gives_what_resemblyzer_gives(resemblyzer: Any, voices: list[NDArra
     ]
     expected = np.stack([theirs.embed_utterance(voice) for voice in louder])
     for same in (louder, voices):  # our own front end raises what is too quiet
-        vectors = load_encoder("ge2e").embed(same)
+        vectors = embed(load_speaker("ge2e"), same)
         assert vectors.shape == expected.shape == (len(SECONDS), 256)
         cosines = (vectors * expected).sum(axis=1) / np.linalg.norm(vectors, axis=1)
         assert cosines.min() > 0.99999
@@ -63,10 +77,10 @@ def test_ge2e_gives_what_resemblyzer_gives(resemblyzer: Any, voices: list[NDArra
 
 def test_a_list_gives_what_each_utterance_gives_alone(voices: list[NDArray[np.float32]]) -> None:
     torch.set_num_threads(1)
-    encoder = load_encoder("ge2e")
+    ge2e = load_speaker("ge2e")
     long = np.concatenate(voices * 4)  # more windows than go through at once
-    together = encoder.embed([*voices, long])
-    alone = np.concatenate([encoder.embed([voice]) for voice in [*voices, long]])
+    together = embed(ge2e, [*voices, long])
+    alone = np.concatenate([embed(ge2e, [voice]) for voice in [*voices, long]])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert len(long) > 96 * 0.77 * 16_000
 
@@ -85,9 +99,10 @@ class Means(Embedder):
         return torch.tensor([[row.mean(), row.max(), len(row)] for row in own])
 
 
-def of_means(batch_seconds: float, longest_seconds: float | None) -> tuple[SpeakerEncoder, Means]:
+def of_means(batch_seconds: float, longest_seconds: float | None) -> tuple[Representation, Means]:
     means = Means()
-    return SpeakerEncoder("means", "0", means, torch.device("cpu"), batch_seconds, longest_seconds), means
+    means.batch_seconds, means.longest_seconds = batch_seconds, longest_seconds
+    return Representation(None, means, name="means"), means
 
 
 def noise(seconds: Sequence[float]) -> list[NDArray[np.float32]]:
@@ -96,18 +111,18 @@ def noise(seconds: Sequence[float]) -> list[NDArray[np.float32]]:
 
 
 def test_batches_hold_similar_lengths_and_no_more_than_is_liked() -> None:
-    encoder, means = of_means(4.0, None)
+    model, means = of_means(4.0, None)
     voices = noise([1.0, 0.2, 9.0, 1.1, 0.9, 0.3, 1.0])
-    vectors = encoder.embed(voices)
+    vectors = embed(model, voices)
     expected = [[voice.mean(), voice.max(), len(voice)] for voice in voices]
     np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-6)
     assert means.sizes == [(4, 16_000), (2, 17_600), (1, 144_000)]
 
 
 def test_a_long_utterance_is_the_mean_of_its_parts() -> None:
-    encoder, means = of_means(4.0, 2.0)
+    model, means = of_means(4.0, 2.0)
     short, long = noise([1.0, 5.0])
-    vectors = encoder.embed([short, long, short])
+    vectors = embed(model, [short, long, short])
     parts = np.array_split(long, 3)
     np.testing.assert_allclose(vectors[1, 0], long.mean(), atol=1e-6)
     np.testing.assert_allclose(vectors[1, 1], np.mean([part.max() for part in parts]), rtol=1e-4)
@@ -128,12 +143,12 @@ def test_names_lead_to_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("affetto.models.xvector.XVector", Fake)
     (tmp_path / "Voices.ONNX").write_bytes(b"model")
     (tmp_path / "folder").mkdir()
-    one = load_encoder(str(tmp_path / "Voices.ONNX"), taper="povey")
-    other = load_encoder(str(tmp_path / "Voices.ONNX"))
+    one = load_speaker(str(tmp_path / "Voices.ONNX"), taper="povey")
+    other = load_speaker(str(tmp_path / "Voices.ONNX"))
     assert one.name == "Voices.ONNX"
     assert one.sha256 != other.sha256
-    assert load_encoder(str(tmp_path / "folder")).name == "folder"
-    assert load_encoder("owner/model-1.0").name == "owner/model-1.0"
+    assert load_speaker(str(tmp_path / "folder")).name == "folder"
+    assert load_speaker("owner/model-1.0").name == "owner/model-1.0"
     assert asked == [
         (tmp_path / "Voices.ONNX", "cpu", "povey"),
         (tmp_path / "Voices.ONNX", "cpu", "hamming"),
@@ -146,14 +161,14 @@ def test_a_name_that_is_none_of_these_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"unknown speaker encoder 'ge2'; allowed: ge2e, .* did you mean 'ge2e'"
     ):
-        load_encoder("ge2")
+        load_speaker("ge2")
     with pytest.raises(ConfigError, match=r"nowhere.onnx: no such file"):
-        load_encoder("nowhere.onnx")
+        load_speaker("nowhere.onnx")
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot use the device 'abacus'"):
-        load_encoder("ge2e", device="abacus")
+        load_speaker("ge2e", device="abacus")
 
 
 def test_missing_weights_come_with_their_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +177,9 @@ def test_missing_weights_come_with_their_install_line(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("affetto.models.ge2e.published_weights", missing)
     with pytest.raises(MissingPackageError, match="Resemblyzer"):
-        load_encoder("ge2e")
+        load_speaker("ge2e")
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="this folder does not give an x-vector model"):
-        load_encoder(str(tmp_path))
+        load_speaker(str(tmp_path))
