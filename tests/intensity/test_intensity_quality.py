@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from affetto.intensity.quality import ALL, judge
+from affetto.intensity.quality import ALL, judge, plain
 
 LABELS = ["anger", "fear", "neutral"]
 
@@ -31,7 +31,7 @@ def test_order_is_that_of_all_pairs_speaker_by_speaker() -> None:
     measured, speakers, truth, _, _ = made()
     tested = speakers != 2
     quality = judge(measured[tested])
-    assert (quality.utterances, quality.speakers) == (90, 3)
+    assert (quality["utterances"], quality["speakers"]) == (90, 3)
     values = measured["intensity"].to_numpy()
     by_emotion = {}
     for number, name in enumerate(LABELS[:2]):
@@ -46,14 +46,14 @@ def test_order_is_that_of_all_pairs_speaker_by_speaker() -> None:
             for who in (0, 1, 3)
         ]
         by_emotion[name] = shares
-        assert quality.order["intensity"][name].value == pytest.approx(np.mean(shares))
-    overall = quality.order["intensity"][ALL]
+        assert quality["order"]["intensity"][name].value == pytest.approx(np.mean(shares))
+    overall = quality["order"]["intensity"][ALL]
     assert overall.value == pytest.approx(np.mean(list(by_emotion.values())))
     assert overall.low is not None
     assert overall.low < overall.value
-    assert "neutral" not in quality.order["intensity"]
-    assert quality.means["neutral"] == pytest.approx(values[tested & (truth == 2)].mean())
-    assert quality.correlations["loudness, by frame"].value == pytest.approx(
+    assert "neutral" not in quality["order"]["intensity"]
+    assert quality["means"]["neutral"] == pytest.approx(values[tested & (truth == 2)].mean())
+    assert quality["correlations"]["loudness, by frame"].value == pytest.approx(
         np.mean([measured["tracks"].to_numpy()[speakers == who].mean() for who in (0, 1, 3)])
     )
     own = [speakers == who for who in (0, 1, 3)]
@@ -62,12 +62,12 @@ def test_order_is_that_of_all_pairs_speaker_by_speaker() -> None:
         / (measured["spread"].to_numpy()[at].mean() + values[at].var())
         for at in own
     ]
-    assert quality.within.value == pytest.approx(np.mean(shares))
+    assert quality["within"].value == pytest.approx(np.mean(shares))
     expected = [
         spearmanr(values[speakers == who], measured["duration"].to_numpy()[speakers == who])[0]
         for who in (0, 1, 3)
     ]
-    assert quality.correlations["duration, by utterance"].value == pytest.approx(np.mean(expected))
+    assert quality["correlations"]["duration, by utterance"].value == pytest.approx(np.mean(expected))
 
 
 def test_levels_are_compared_within_speaker_emotion_and_sentence() -> None:
@@ -87,20 +87,27 @@ def test_levels_are_compared_within_speaker_emotion_and_sentence() -> None:
                 ]
                 groups += [np.mean(pairs)] if pairs else []
         shares += [np.mean(groups)] if groups else []
-    assert quality.levels["intensity"]["0 < 2"].value == pytest.approx(np.mean(shares))
-    assert set(quality.levels["intensity"]) == {ALL, "0 < 1", "0 < 2", "1 < 2"}
-    assert quality.level_correlation is not None
-    assert 0 < quality.level_correlation.value < 1
+    assert quality["levels"]["intensity"]["0 < 2"].value == pytest.approx(np.mean(shares))
+    assert set(quality["levels"]["intensity"]) == {ALL, "0 < 1", "0 < 2", "1 < 2"}
+    assert quality["level_correlation"] is not None
+    assert 0 < quality["level_correlation"].value < 1
     turned = judge(measured.assign(intensity=-values))
-    assert turned.levels["intensity"][ALL].value == pytest.approx(1 - quality.levels["intensity"][ALL].value)
-    assert turned.level_correlation is not None
-    assert turned.level_correlation.value == pytest.approx(-quality.level_correlation.value)
+    assert turned["levels"]["intensity"][ALL].value == pytest.approx(
+        1 - quality["levels"]["intensity"][ALL].value
+    )
+    assert turned["level_correlation"] is not None
+    assert turned["level_correlation"].value == pytest.approx(-quality["level_correlation"].value)
 
 
 def test_without_labels_levels_or_speakers_nothing_is_made_up() -> None:
     unknown = made()[0].assign(emotion=None, acted=np.nan)
     quality = judge(unknown)
-    assert (quality.order, quality.levels, quality.level_correlation, quality.means) == ({}, {}, None, {})
+    assert (quality["order"], quality["levels"], quality["level_correlation"], quality["means"]) == (
+        {},
+        {},
+        None,
+        {},
+    )
     nobody = judge(unknown[:0])
-    assert (nobody.utterances, nobody.speakers) == (0, 0)
-    assert nobody.facts()["correlations"]["loudness, by frame"] == [None, None, None]
+    assert (nobody["utterances"], nobody["speakers"]) == (0, 0)
+    assert plain(nobody)["correlations"]["loudness, by frame"] == [None, None, None]

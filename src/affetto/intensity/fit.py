@@ -1,9 +1,9 @@
 """Trains networks for intensity: rankers make the targets of utterances, dev speakers choose."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -28,7 +28,6 @@ from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import FunctionalsSettings, build_embedder
 from affetto.models.encoder import frame_mask
-from affetto.progress import progress
 from affetto.runs import RunFolder
 from affetto.training import TrainSettings, fit, make_accelerator, seed_everything
 
@@ -44,8 +43,7 @@ class RankerSettings(Settings):
 
     Attributes:
         functionals: features of the linear rankers.
-        centre: subtract each speaker's mean first, over all utterances of the speaker, from what rankers and
-            network read.
+        centre: subtract the mean over all utterances of each speaker from what rankers and network read.
         similar: weight of similar pairs against ordered ones.
         network: the network that predicts intensity frame by frame.
         loss: weights of its losses.
@@ -60,7 +58,7 @@ class RankerSettings(Settings):
     network: StrengthNetSettings = StrengthNetSettings()
     loss: IntensityLossSettings = IntensityLossSettings()
     augment: AugmentConfig = AugmentConfig(
-        gain_db=6.0,
+        gain_db=6,
         speed=(0.9, 1.1),
         time_masks=2,
         time_mask_frames=25,
@@ -95,16 +93,6 @@ class FoldLabels(NamedTuple):
         return order_by_speaker(values, self.speakers[dev], self.truth[dev], self.neutral, len(self.labels))
 
 
-def check_labels(labels: Sequence[str], what: str) -> None:
-    """Raises ManifestError for classes that cannot be ranked: without neutral, or without anything else."""
-    if NEUTRAL not in labels or len(labels) < 2:
-        raise ManifestError(
-            f"{what} has the classes {', '.join(labels) or '(none)'}; intensity is how far speech lies above "
-            f"{NEUTRAL}, so that {NEUTRAL} and another are needed: choose another protocol, or --source "
-            "loudness or voicing"
-        )
-
-
 def utterance_intensities(
     recordings: Recordings, known: FoldLabels, settings: RankerSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -112,13 +100,11 @@ def utterance_intensities(
 
     The intensity of an emotional utterance is the score of its emotion's ranker, scaled by the training
     utterances that are neutral or of that emotion; that of a neutral one is the mean over all rankers.
-
-    Returns:
-        Intensities ``(N,)``, NaN outside training and dev, and what dev chose.
+    Returns intensities ``(N,)``, NaN outside training and dev, and what dev chose.
     """
     vectors = recordings.vectors(build_embedder(settings.functionals).eval()).double().numpy()
     if settings.centre:
-        vectors = vectors - _speaker_means(vectors, known.speakers)
+        vectors -= pd.DataFrame(vectors).groupby(known.speakers).transform("mean").to_numpy()
     train, truth = known.train, known.truth
     mean, deviation = vectors[train].mean(0), vectors[train].std(0)
     # Vectors of length about 1, whatever the number of columns, so that the costs mean the same.
@@ -143,13 +129,6 @@ def utterance_intensities(
         )
     found[calm] = np.mean(of_neutral, axis=0)[calm]
     return found, choices
-
-
-def _speaker_means(vectors: NDArray[np.float64], speakers: NDArray[np.int64]) -> NDArray[np.float64]:
-    counts = np.bincount(speakers)
-    sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, speakers, vectors)
-    return (sums / np.maximum(counts, 1)[:, None])[speakers]
 
 
 def _best_ranker(
@@ -216,67 +195,49 @@ def predict_curves(
     return list(run_over(read, store, rows, lengths, module=network, device=device))
 
 
-def fit_network(
-    recordings: Recordings, known: FoldLabels, settings: RankerSettings, run: RunFolder
-) -> tuple[StrengthNet, dict[str, Any]]:
-    """Fits the rankers and then the network; the epoch is the one that orders dev best.
+def predict_all(recordings: Recordings, network: StrengthNet, centre: bool) -> list[NDArray[np.float32]]:
+    """Returns the curve of every recording."""
+    store = network_input(recordings, network, speaker_numbers(recordings), centre)
+    return predict_curves(recordings, network, store, np.arange(len(recordings.waveforms)))
 
-    An unfinished training in the run folder goes on. Returns the network in evaluation mode, and what dev
-    chose.
+
+def speaker_numbers(recordings: Recordings) -> NDArray[np.int64]:
+    """Returns the number of each recording's speaker, ``(N,)``; all unknown speakers are one."""
+    return np.asarray(np.unique(recordings.manifest.owners, return_inverse=True)[1], np.int64)
+
+
+def fit_fold(
+    recordings: Recordings, known: FoldLabels, settings: RankerSettings, run: RunFolder, facts: dict[str, Any]
+) -> tuple[StrengthNet, dict[str, Any]]:
+    """Fits the rankers and then the network into ``RUN/strength``, or loads what an earlier call left.
+
+    The epoch is the one that orders dev best. The config, which is returned too, holds ``facts`` of the fold.
     """
+    if run.done:
+        return load_strength_net(run / FOLDER)
     intensities, choices = utterance_intensities(recordings, known, settings)
     accelerator = make_accelerator(settings.train)
     seed_everything(settings.seed, accelerator.process_index)
     network = StrengthNet(settings.network, len(known.labels))
     store = network_input(recordings, network, known.speakers, settings.centre)
     train = known.train[np.isfinite(intensities[known.train])]
+    share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": settings.seed}
+    buckets = LengthBuckets(recordings.waveforms.lengths[train], settings.train.batch_size, **share)
     columns = {
         "intensity": torch.from_numpy(np.nan_to_num(intensities)),
         "label": torch.from_numpy(known.truth.clip(0)),
     }
-    buckets = LengthBuckets(
-        recordings.waveforms.lengths[train],
-        settings.train.batch_size,
-        seed=settings.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    loader = Loader(buckets, [store], train, columns)
 
     def dev_order(epoch: int) -> float | None:
         curves = predict_curves(recordings, network, store, known.dev)
         shares = known.dev_orders(np.array([curve.mean() for curve in curves]))
         return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
 
-    history = fit(
-        IntensityObjective(network, settings.loss, settings.augment),
-        Loader(buckets, [store], train, columns),
-        settings.train,
-        run,
-        dev_order,
-        accelerator,
-    )
+    objective = IntensityObjective(network, settings.loss, settings.augment)
+    history = fit(objective, loader, settings.train, run, dev_order, accelerator)
     best = max(history, key=lambda row: -1.0 if row["score"] is None else row["score"])
-    return network.cpu().eval(), {"rankers": choices, "epoch": best["epoch"], "dev_order": best["score"]}
-
-
-def fit_folds(
-    recordings: Recordings,
-    folds: dict[int, FoldLabels],
-    settings: RankerSettings,
-    run: RunFolder,
-    configs: dict[int, dict[str, Any]],
-) -> dict[int, tuple[StrengthNet, dict[str, Any]]]:
-    """Fits a network a fold into ``RUN/fold-F/strength``, or loads what an earlier call of the run left.
-
-    Returns each network with the config of its folder, which holds what ``configs`` says of the fold.
-    """
-    networks = {}
-    for number, known in progress(folds.items(), "intensity", total=len(folds)):
-        folder = RunFolder(run / f"fold-{number}")
-        if not folder.done:
-            network, choices = fit_network(recordings, known, settings, folder)
-            config = {**configs[number], "centre": settings.centre, "choices": choices}
-            save_strength_net(folder / FOLDER, network, config)
-            folder.finish()
-        networks[number] = load_strength_net(folder / FOLDER)
-    return networks
+    chosen = {"rankers": choices, "epoch": best["epoch"], "dev_order": best["score"]}
+    save_strength_net(run / FOLDER, network, {**facts, "centre": settings.centre, "choices": chosen})
+    run.finish()
+    return load_strength_net(run / FOLDER)

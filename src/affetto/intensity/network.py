@@ -1,7 +1,5 @@
 """StrengthNet: intensity frame by frame from stacked log-mel frames; its losses and its folder."""
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +17,7 @@ from affetto.data import Batch
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
 from affetto.intensity.curves import NEUTRAL
-from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights, weights_sha256
+from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights
 from affetto.models.context import Context
 from affetto.models.encoder import frame_mask, normalise_logmel, stacked
 from affetto.models.pooling import MeanPooling
@@ -50,14 +48,7 @@ class StrengthNetSettings(Settings):
 
 
 class NetIntensities(NamedTuple):
-    """Output of :class:`StrengthNet`.
-
-    Attributes:
-        frames: intensity of each frame, 0 to 1, ``(B, T)``; zero past each length.
-        lengths: valid frames, ``(B,)``.
-        utterances: mean over each utterance's frames, ``(B,)``.
-        emotions: scores of the classes, ``(B, K)``.
-    """
+    """Intensities ``(B, T)``, zero past lengths ``(B,)``; means ``(B,)``; scores of emotions ``(B, K)``."""
 
     frames: Tensor
     lengths: Tensor
@@ -112,13 +103,7 @@ class StrengthNet(nn.Module):
 
 
 class IntensityLossSettings(Settings):
-    """Weights of the three losses.
-
-    Attributes:
-        utterance: absolute error of an utterance's mean.
-        frame: absolute error of its frames, each against the intensity of the utterance.
-        emotion: cross-entropy of the emotion.
-    """
+    """Weights of the absolute errors of utterances and of frames, and of the emotion's cross-entropy."""
 
     utterance: float = Field(1.0, ge=0)
     frame: float = Field(1.0, ge=0)
@@ -129,8 +114,8 @@ class IntensityObjective(Objective):
     """The losses of StrengthNet: absolute errors of utterances and frames, cross-entropy of the emotion.
 
     The intensity of a frame is not known: its target is that of the whole utterance, so that frames differ
-    only as far as the network finds intensity in some and not in others. A batch holds log-mel frames and the
-    columns ``intensity (B,)``, 0 to 1, and ``label (B,)``; frames are augmented in training.
+    only as far as the network finds intensity in some and not in others. A batch holds log-mel frames, which
+    are augmented in training, and the columns ``intensity (B,)``, 0 to 1, and ``label (B,)``.
     """
 
     def __init__(
@@ -165,31 +150,21 @@ class IntensityObjective(Objective):
 
 def save_strength_net(folder: Path, network: StrengthNet, config: dict[str, Any]) -> None:
     """Writes weights, config and model card."""
-    seen = config["speakers_seen"]
-    full = {
-        "class": StrengthNet.__name__,
-        "affetto_version": __version__,
-        "network": network.settings.model_dump(mode="json"),
-        "front_end": network.front_end.model_dump(mode="json"),
-        **config,
-    }
-    save_weights(folder, network, full)
+    shape = network.settings.model_dump(mode="json")
+    save_weights(folder, network, {"class": StrengthNet.__name__, "network": shape, **config})
+    seen = config["speakers_seen"]["with_labels"]
     card = (
         f"# Emotional intensity, by affetto {__version__}\n\n"
         f"Predicts for every {1000 * network.hop_seconds:g} ms of speech how far it lies above {NEUTRAL}, "
-        f"from 0 to 1. Trained on the labels {', '.join(config['labels'])} of {len(seen['with_labels'])} "
-        "speakers, whose names are in config.json: its curves of these speakers are no test.\n\n"
+        f"from 0 to 1. Trained on the labels {', '.join(config['labels'])} of {len(seen)} speakers, "
+        "whose names are in config.json: its curves of these speakers are no test.\n\n"
         "Use it: `affetto annotate intensity MANIFEST --model THIS_FOLDER -o RUN`.\n"
     )
     write_text(folder / "README.md", card)
 
 
 def load_strength_net(folder: Path) -> tuple[StrengthNet, dict[str, Any]]:
-    """Returns the network of a folder, and its ``config.json``.
-
-    Raises:
-        CheckpointError: for a missing or foreign config, and for weights that do not fit it exactly.
-    """
+    """Returns the network of a folder in evaluation mode, and its ``config.json``."""
     config = read_config(folder)
     if config.get("class") != StrengthNet.__name__:
         raise CheckpointError(
@@ -206,11 +181,7 @@ def load_strength_net(folder: Path) -> tuple[StrengthNet, dict[str, Any]]:
 
 
 def find_strength_net(path: str | Path) -> Path:
-    """Returns the network's folder that ``path`` is, or the only one of a run.
-
-    Raises:
-        CheckpointError: when there is none, or one a fold.
-    """
+    """Returns the network's folder that ``path`` is, or the only one of a run."""
     path = Path(path)
     if (path / WEIGHTS).exists():
         return path
@@ -221,8 +192,3 @@ def find_strength_net(path: str | Path) -> Path:
         )
         raise CheckpointError(f"{path} is no folder of one strength network; {there}")
     return found[0]
-
-
-def networks_sha256(networks: Iterable[nn.Module]) -> str:
-    """Returns one hash over the weights of several networks."""
-    return hashlib.sha256("".join(map(weights_sha256, networks)).encode()).hexdigest()

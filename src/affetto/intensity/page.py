@@ -1,7 +1,7 @@
 """The page of curves of intensity: what they order, what else they follow, and how they look."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from affetto.features import FrontEnd
 from affetto.intensity.curves import NEUTRAL
-from affetto.intensity.quality import ALL, MEASURES, Quality
-from affetto.intensity.sources import SOURCES, IntensitySettings, Made
+from affetto.intensity.quality import ALL, MEASURES
+from affetto.intensity.sources import Made
 from affetto.material.recordings import Recordings
-from affetto.pages import Page, Picture, Table, Text, decimal, percent
+from affetto.pages import Block, Page, Picture, Table, Text, decimal, percent
 from affetto.plots.style import COLOURS, INK, head, to_png
 
 PAGE = "intensity.html"
@@ -22,16 +22,7 @@ SHOWN, COLUMNS = 6, 2
 
 
 class Spoken(NamedTuple):
-    """One utterance and its curve.
-
-    Attributes:
-        title: above it.
-        spectrogram: log power, ``(T, F)``.
-        hop_seconds: step between its frames.
-        curve: ``(T',)``, 0 to 1.
-        curve_hop_seconds: step between its values.
-        hidden: frames of the spectrogram that a mask hides, ``(T,)``; None for none.
-    """
+    """An utterance: its spectrogram ``(T, F)`` and curve ``(T',)``, and what a mask hides of it, ``(T,)``."""
 
     title: str
     spectrogram: NDArray[np.floating]
@@ -97,84 +88,63 @@ def examples(
     for row, emotion in zip(picked.index.tolist(), picked["emotion"], strict=True):
         waveform = torch.from_numpy(recordings.waveforms[row])[None]
         spectrogram = front_end(waveform, torch.tensor([waveform.shape[1]]))[0][0].numpy()
-        name = (
-            recordings.manifest.keys[row]
-            if pd.isna(emotion)
-            else f"{emotion}, {recordings.manifest.keys[row]}"
-        )
+        name = ", ".join([*([] if pd.isna(emotion) else [emotion]), recordings.manifest.keys[row]])
         shown.append(Spoken(name, spectrogram, front_end.hop_seconds, curves[row], hop_seconds))
     return shown
 
 
-def facts_in_words(settings: IntensitySettings, made: Made, quality: Quality, unreadable: int) -> list[Text]:
+def facts_in_words(source: str, made: Made, quality: dict[str, Any], unreadable: int) -> list[Text]:
     """Words what the curves are, and what could not be measured."""
-    words = [
-        Text(
-            f"{len(made.lengths):,} curves, a value every {1000 * made.hop_seconds:g} ms, from 0 to 1 within "
-            f"the corpus: {SOURCES[settings.source].about}."
-        )
-    ]
+    hop, protocol, folds = (made.info[name] for name in ("hop_seconds", "protocol", "folds"))
+    counts = sorted({len(names) for names in made.info["speakers_seen"]["with_labels"].values()})
+    words = [f"{len(made.lengths):,} curves of {source}, a value every {1000 * hop:g} ms, from 0 to 1."]
     if unreadable:
-        words.append(Text(f"Recordings that cannot be read, without a curve: {unreadable}."))
-    if made.with_labels:
-        counts = sorted({len(names) for names in made.with_labels.values()})
-        many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        each = " in each fold" if made.folds else ""
-        protocol = f" ({made.protocol})" if made.protocol else ""
-        words.append(Text(f"Labels of {many} speakers were seen{each}{protocol}. The figures are of others."))
+        words.append(f"Recordings that cannot be read, without a curve: {unreadable}.")
+    if counts:
+        many = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        each, of = " in each fold" if folds else "", f" ({protocol})" if protocol else ""
+        words.append(f"Labels of {many} speakers were seen{each}{of}. The figures are of others.")
     else:
-        words.append(Text("No label was looked at to make them."))
-    if not quality.utterances:
-        words.append(Text("No speaker is left to test the curves on.", alarm=True))
-    elif not quality.order:
-        lacking = "no speaker has both" if quality.means else "no utterance has an emotion label"
-        text = f"Whether emotional speech lies above {NEUTRAL} speech cannot be said: {lacking}."
-        words.append(Text(text, alarm=True))
-    return words
+        words.append("No label was looked at to make them.")
+    alarms = []
+    if not quality["utterances"]:
+        alarms.append("No speaker is left to test the curves on.")
+    elif not quality["order"]:
+        lacking = "no speaker has both" if quality["means"] else "no utterance has an emotion label"
+        alarms.append(f"Whether emotional speech lies above {NEUTRAL} speech cannot be said: {lacking}.")
+    return [*map(Text, words), *(Text(text, alarm=True) for text in alarms)]
 
 
-def figures(quality: Quality) -> Table:
-    """Returns every measure, by the curve's mean, by loudness and by duration."""
-    heads = ["", "curve", *MEASURES[1:]]
-    order, levels, with_other = quality.order, quality.levels, quality.correlations
-    rows = [
-        [f"{'emotional' if name == ALL else name} above {NEUTRAL}, % of pairs"]
-        + [percent(*order[by][name]) for by in MEASURES]
-        for name in order.get("intensity", ())
-    ]
+def figures(quality: dict[str, Any]) -> Table:
+    """Returns every measure: of the curve, and of loudness and duration in its place or against it."""
+    first, others = MEASURES[0], MEASURES[1:]
+    rows = []
+    for kind, rest in (("order", f"above {NEUTRAL}, % of pairs"), ("levels", "acted intensity, % of pairs")):
+        found = quality[kind]
+        for name in found.get(first, ()):
+            what = {"order": "emotional", "levels": "higher"}[kind] if name == ALL else name
+            rows.append([f"{what} {rest}", *(percent(*found[by][name]) for by in MEASURES)])
+    other = quality["correlations"]
+    by_utterance = [decimal(*other[f"{name}, by utterance"]) for name in others]
+    acted = quality["level_correlation"] or (None,)
     rows += [
-        [f"acted intensity {'higher above lower' if name == ALL else name}, % of pairs"]
-        + [percent(*levels[by][name]) for by in MEASURES]
-        for name in levels.get("intensity", ())
-    ]
-    if quality.level_correlation is not None:
-        rows.append(
-            ["correlation with acted intensity (Spearman)", decimal(*quality.level_correlation), "", ""]
-        )
-    by_utterance = [decimal(*with_other[f"{name}, by utterance"]) for name in MEASURES[1:]]
-    rows += [
-        ["correlation of the mean with (Spearman)", "", *by_utterance],
-        ["correlation of frames with (Pearson)", "", decimal(*with_other["loudness, by frame"]), ""],
-        ["variance within utterances, %", percent(*quality.within), "", ""],
-        *([f"mean of {name}", decimal(mean), "", ""] for name, mean in quality.means.items()),
+        ["correlation with acted intensity (Spearman)", decimal(*acted), "", ""],
+        ["correlation of means (Spearman)", "", *by_utterance],
+        ["correlation of frames (Pearson)", "", decimal(*other["loudness, by frame"]), ""],
+        ["variance within utterances, %", percent(*quality["within"]), "", ""],
+        *([f"mean of {name}", decimal(mean), "", ""] for name, mean in quality["means"].items()),
     ]
     caption = (
-        f"On {quality.speakers} speakers whose labels were not seen, with 95 % intervals over speakers. "
+        f"On {quality['speakers']} speakers whose labels were not seen, with 95 % intervals over speakers. "
         "Pairs are of one speaker, those of acted intensity of one emotion and sentence too; 50 is chance"
     )
     known = [row for row in rows if any(row[1:])]
-    return Table(heads, known, caption, [False, True, True, True])
+    return Table(["", "curve", *others], known, caption, [False, True, True, True])
 
 
-def curve_page(
-    settings: IntensitySettings,
-    corpora: Sequence[str],
-    words: Sequence[Text],
-    table: Table,
-    shown: Sequence[Spoken],
-) -> Page:
-    """Lays the page out: words, one table, one figure."""
-    png = to_png(curve_figure(shown, name=settings.column), dpi=110)
+def curve_page(column: str, corpora: Sequence[str], blocks: Sequence[Block], shown: Sequence[Spoken]) -> Page:
+    """Lays the page out: words and the table, and one figure."""
+    png = to_png(curve_figure(shown, name=column), dpi=110)
     picture = Picture("curves.png", f"Curves over the spectrograms of {len(shown)} utterances", png)
-    title = f"Curves of {settings.column} for {', '.join(filter(None, corpora)) or 'a manifest'}"
-    return Page(title, [*words, *([table] if table.rows else []), picture])
+    title = f"Curves of {column} for {', '.join(filter(None, corpora)) or 'a manifest'}"
+    return Page(title, [*blocks, picture])

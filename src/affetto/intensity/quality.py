@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from affetto.audio import SAMPLE_RATE
 from affetto.corpora.curves import aligned
@@ -20,45 +19,6 @@ from affetto.material.recordings import Recordings
 ALL = "all"
 MEASURES = ("intensity", "loudness", "duration")
 """What utterances are ranked by: the mean of the curve, the root mean square in dB, the seconds."""
-
-
-class Quality(NamedTuple):
-    """Measures over the utterances that test something, with 95 % intervals over their speakers.
-
-    Attributes:
-        utterances: how many.
-        speakers: of how many speakers.
-        order: share of pairs of an emotional and a neutral utterance of a speaker in this order, by measure
-            and by emotion or over all.
-        means: mean intensity by emotion.
-        levels: share of pairs of two acted intensities of a speaker, an emotion and a sentence in order, by
-            measure and by pair or over all.
-        level_correlation: Spearman's, within speakers, of intensity and acted intensity.
-        correlations: Spearman's, within speakers, of intensity with loudness and duration; and Pearson's,
-            within utterances, of the curve with the level of its frames.
-        within: share of a speaker's variance, over frames, that lies within utterances.
-    """
-
-    utterances: int
-    speakers: int
-    order: dict[str, dict[str, Interval]]
-    means: dict[str, float]
-    levels: dict[str, dict[str, Interval]]
-    level_correlation: Interval | None
-    correlations: dict[str, Interval]
-    within: Interval
-
-    def facts(self) -> dict[str, Any]:
-        """Returns everything as plain values, for JSON."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, Interval):
-                return [None if each is None or each != each else round(each, 4) for each in value]
-            if isinstance(value, dict):
-                return {name: plain(each) for name, each in value.items()}
-            return round(value, 4) if isinstance(value, float) else value
-
-        return {name: plain(value) for name, value in self._asdict().items()}
 
 
 def measure(
@@ -81,31 +41,50 @@ def measure(
     return pd.DataFrame(rows, columns=[*MEASURES, "spread", "tracks"], dtype=np.float64)
 
 
-def judge(table: pd.DataFrame) -> Quality:
-    """Judges curves on utterances of speakers whose labels were not seen.
+def judge(table: pd.DataFrame) -> dict[str, Any]:
+    """Judges curves on utterances of speakers whose labels were not seen, figures as :class:`Interval`.
 
     Args:
         table: the columns of :func:`measure`, ``speaker``, ``emotion`` and ``text`` (missing where unknown),
             and ``acted``: the acted intensity as a number, NaN for none.
+
+    Returns:
+        Numbers of ``utterances`` and ``speakers``; ``order``, the share of pairs of an emotional and a
+        neutral utterance of a speaker in this order, by measure and by emotion or over all; ``means`` of the
+        curves by emotion; ``levels``, the share of pairs of two acted intensities of a speaker, an emotion
+        and a sentence in order, by measure and by pair or over all, and ``level_correlation``, Spearman's
+        within speakers; ``correlations`` with loudness and duration (Spearman's, within speakers) and with
+        the level of frames (Pearson's, within utterances); ``within``, the share of a speaker's variance over
+        frames that lies within utterances.
     """
     table = table.assign(speaker=pd.factorize(table["speaker"])[0])
     speakers = table.groupby("speaker")
     spread = speakers["spread"].mean()
     variance = spread + speakers["intensity"].var(ddof=0)
     levels = _level_pairs(table)
-    correlations = {
-        f"{name}, by utterance": _correlation(table, "intensity", name) for name in ("loudness", "duration")
+    return {
+        "utterances": len(table),
+        "speakers": len(speakers),
+        "order": _order(table),
+        "means": {str(name): float(own.mean()) for name, own in table.groupby("emotion")["intensity"]},
+        "levels": levels,
+        "level_correlation": _level_correlation(table) if levels else None,
+        "correlations": {
+            "loudness, by utterance": _correlation(table, "intensity", "loudness"),
+            "duration, by utterance": _correlation(table, "intensity", "duration"),
+            "loudness, by frame": _over(speakers["tracks"].mean()),
+        },
+        "within": _over(spread / variance.where(variance > 0)),
     }
-    return Quality(
-        len(table),
-        len(speakers),
-        _order(table),
-        {str(name): float(value) for name, value in table.groupby("emotion")["intensity"].mean().items()},
-        levels,
-        _level_correlation(table) if levels else None,
-        {**correlations, "loudness, by frame": _over(speakers["tracks"].mean())},
-        _over(spread / variance.where(variance > 0)),
-    )
+
+
+def plain(value: Any) -> Any:
+    """Returns the figures of :func:`judge` for JSON."""
+    if isinstance(value, Interval):
+        return [None if each is None or each != each else round(each, 4) for each in value]
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _order(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
@@ -150,11 +129,8 @@ def _level_correlation(table: pd.DataFrame) -> Interval:
 
 def _correlation(table: pd.DataFrame, left: str, right: str) -> Interval:
     """Averages Spearman's correlation within each speaker over the speakers."""
-    found = {}
-    for speaker, own in table.groupby("speaker"):
-        varied = len(own) > 2 and np.ptp(own[left]) > 0 and np.ptp(own[right]) > 0
-        found[speaker] = float(spearmanr(own[left], own[right]).statistic) if varied else np.nan
-    return _over(pd.Series(found, dtype=np.float64))
+    found = [own[left].corr(own[right], "spearman", min_periods=3) for _, own in table.groupby("speaker")]
+    return speaker_mean(np.array(found, np.float64))
 
 
 def _over(by_speaker: pd.Series) -> Interval:

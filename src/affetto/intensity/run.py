@@ -12,7 +12,7 @@ from affetto.corpora.curves import VERB, write_curves
 from affetto.corpora.manifest import Manifest
 from affetto.intensity.curves import acted_intensities
 from affetto.intensity.page import PAGE, curve_page, examples, facts_in_words, figures
-from affetto.intensity.quality import judge, measure
+from affetto.intensity.quality import judge, measure, plain
 from affetto.intensity.sources import SOURCES, CurveMaker, IntensitySettings, Made
 from affetto.material.recordings import Recordings
 from affetto.runs import MANIFEST, RunFolder, write_text
@@ -31,10 +31,9 @@ def annotate_intensity(
         out: the run folder.
 
     Returns:
-        The run folder: ``manifest.csv``; ``NAME.npy`` and ``NAME.json``, see
-        :mod:`affetto.corpora.curves`; ``meta.json`` with every figure, and the utterances that cannot be
-        read, whose cells are empty; ``intensity.html``; with the source ``ranker`` the network of each fold
-        in ``fold-F/strength``.
+        The run folder: ``manifest.csv``; ``NAME.npy`` and ``NAME.json``, see :mod:`affetto.corpora.curves`;
+        ``meta.json`` with every figure, and the utterances that cannot be read, whose cells are empty;
+        ``intensity.html``; with the source ``ranker`` the network of each fold in ``fold-F/strength``.
 
     Raises:
         ConfigError: for the source ``ranker`` with neither a protocol nor a model.
@@ -46,7 +45,7 @@ def annotate_intensity(
     settings = settings.with_protocol(manifest)
     if settings.column in manifest.table.columns:
         vector_places(manifest, settings.column, VERB)  # a column of something else is not overwritten
-    maker = SOURCES[settings.source].prepare(manifest, settings)
+    maker = SOURCES[settings.source](manifest, settings)
     run = RunFolder(out, "annotate intensity")
     with run.locked():
         if run.start(settings, **manifest.facts, **maker.facts):
@@ -60,24 +59,12 @@ def annotate_intensity(
 def _write(
     run: RunFolder, manifest: Manifest, settings: IntensitySettings, recordings: Recordings, made: Made
 ) -> None:
-    """Writes array, description and manifest."""
+    """Writes array, sidecar and manifest."""
     array = (run / f"{settings.column}.npy").absolute()
     waveforms = recordings.waveforms
     hashes = [content_hash(to_int16(waveforms[row])) for row in range(len(waveforms))]
-    without = sorted(set(recordings.manifest.owners) - {""})
-    info = {
-        "source": settings.source,
-        "source_sha256": made.sha256,
-        "hop_seconds": made.hop_seconds,
-        "protocol": made.protocol,
-        "folds": made.folds,
-        "speakers_seen": {"with_labels": made.with_labels, "without_labels": without},
-        "weights_from_elsewhere": made.unknown,
-        "ends": made.ends,
-        "settings": settings.model_dump(mode="json"),
-        "affetto_version": __version__,
-    }
-    write_curves(array, made.values, made.lengths, hashes, info)
+    info = {"source": settings.source, "settings": settings.model_dump(mode="json"), **made.info}
+    write_curves(array, made.values, made.lengths, hashes, {**info, "affetto_version": __version__})
     cells = {key: cell(array, row) for row, key in enumerate(recordings.manifest.keys)}
     column = pd.Series([cells.get(key) for key in manifest.keys], manifest.table.index, dtype=object)
     manifest.with_columns({settings.column: column}).write(run / MANIFEST)
@@ -87,31 +74,29 @@ def _report(
     run: RunFolder, settings: IntensitySettings, recordings: Recordings, made: Made, maker: CurveMaker
 ) -> dict[str, object]:
     """Measures the curves on speakers whose labels were not seen, writes the page and returns the figures."""
-    known, curves = recordings.manifest.table, made.tested_curves()
-    acted = acted_intensities(known["intensity_level"])
-    table = measure(recordings, curves, made.hop_seconds).assign(
-        speaker=recordings.manifest.owners,
-        emotion=pd.Series([maker.emotions.get(key) for key in recordings.manifest.keys], dtype=object),
-        text=known["text"].to_numpy(),
+    manifest, curves, hop_seconds = recordings.manifest, made.tested_curves(), made.info["hop_seconds"]
+    acted = acted_intensities(manifest.table["intensity_level"])
+    table = measure(recordings, curves, hop_seconds).assign(
+        speaker=manifest.owners,
+        emotion=pd.Series([maker.emotions.get(key) for key in manifest.keys], dtype=object),
+        text=manifest.table["text"].to_numpy(),
         acted=np.nan if acted is None else acted,
     )
-    tested = (made.tested >= 0) & known["speaker"].notna().to_numpy()
+    tested = (made.tested >= 0) & manifest.table["speaker"].notna().to_numpy()
     quality = judge(table[tested])
-    words = facts_in_words(settings, made, quality, len(recordings.unreadable))
-    shown = examples(recordings, curves, made.hop_seconds, table[tested] if tested.any() else table)
-    rows = figures(quality)
-    write_text(run / PAGE, curve_page(settings, recordings.manifest.corpora, words, rows, shown).html())
+    words, rows = facts_in_words(settings.source, made, quality, len(recordings.unreadable)), figures(quality)
+    shown = examples(recordings, curves, hop_seconds, table[tested] if tested.any() else table)
+    page = curve_page(settings.column, manifest.corpora, [*words, rows], shown)
+    write_text(run / PAGE, page.html())
     return {
         "utterances": len(curves) + len(recordings.unreadable),
         "curves": len(curves),
         "column": settings.column,
         "source": settings.source,
-        "hop_seconds": made.hop_seconds,
-        "protocol": made.protocol,
-        "folds": made.folds,
         "words": [block.text for block in words],
         "table": [rows.heads, *rows.rows],
-        "quality": quality.facts(),
+        "quality": plain(quality),
         "choices": made.choices,
         "unreadable": recordings.unreadable,
+        **{name: made.info[name] for name in ("hop_seconds", "protocol", "folds")},
     }

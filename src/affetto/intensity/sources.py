@@ -1,7 +1,6 @@
 """What curves of intensity are made of: labels, an earlier network, a recogniser, or the sound itself."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,19 +13,13 @@ from affetto.config import Settings
 from affetto.corpora.curves import INTENSITY_COLUMN
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
-from affetto.errors import ConfigError, ProtocolError
+from affetto.errors import ConfigError, ManifestError, ProtocolError
 from affetto.features import FrontEnd
 from affetto.intensity.curves import NEUTRAL, distance_from_class, loudness, scaled_by_corpus
-from affetto.intensity.fit import (
-    FoldLabels,
-    RankerSettings,
-    check_labels,
-    fit_folds,
-    network_input,
-    predict_curves,
-)
-from affetto.intensity.network import StrengthNet, find_strength_net, load_strength_net, networks_sha256
+from affetto.intensity.fit import FoldLabels, RankerSettings, fit_fold, predict_all, speaker_numbers
+from affetto.intensity.network import find_strength_net, load_strength_net
 from affetto.material.recordings import Recordings
+from affetto.models.checkpoint import weights_sha256
 from affetto.models.classifier import load_classifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
@@ -34,6 +27,9 @@ from affetto.runs import RunFolder
 
 DEFAULT_PROTOCOLS = {"crema-d": "crema-d-6-evar"}
 """Whose labels may be used where nothing says so, by corpus."""
+
+Curves = list[NDArray[np.float32]]
+Seen = dict[str, list[str]]  # speakers by fold
 
 
 class IntensitySettings(Settings):
@@ -94,48 +90,28 @@ class IntensitySettings(Settings):
         return self.model_copy(update={"protocol": DEFAULT_PROTOCOLS[corpora[0]]})
 
 
-@dataclass(frozen=True)
-class Made:
-    """Curves of every utterance, and what is known of them.
+class Made(NamedTuple):
+    """Curves of every utterance, one after another, ``values (sum of lengths, C)``: a column a fold, or one.
 
-    Attributes:
-        values: one after another, ``(sum of frames, C)``, 0 to 1.
-        lengths: frames of each, ``(N,)``.
-        hop_seconds: step between frames.
-        sha256: of what made them.
-        tested: column that tests each utterance, ``(N,)``: that of a fold which did not see labels of its
-            speaker; -1 for none.
-        protocol: whose labels were used; None for none.
-        folds: number of each column; None with one.
-        with_labels: speakers whose labels were seen, by fold, or "" with one column; empty for none at all.
-        ends: what became 0 and what 1, by fold, or "" with one column, and corpus; empty without scaling.
-        choices: what dev chose.
-        unknown: whether weights from elsewhere took part, whose labels are not known.
+    ``tested (N,)`` is the column that tests each utterance: that of a fold which did not see labels of its
+    speaker; -1 for none. ``info`` goes into the sidecar (:func:`affetto.corpora.curves.write_curves`): its
+    ``ends`` are what became 0 and what 1, by fold and corpus. ``choices`` are what dev chose, by fold.
     """
 
     values: NDArray[np.float32]
     lengths: NDArray[np.int64]
-    hop_seconds: float
-    sha256: str
     tested: NDArray[np.int64]
-    protocol: str | None = None
-    folds: list[int] | None = None
-    with_labels: dict[str, list[str]] = field(default_factory=dict)
-    ends: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
-    choices: dict[str, Any] = field(default_factory=dict)
-    unknown: bool = False
+    info: dict[str, Any]
+    choices: dict[str, Any]
 
-    def tested_curves(self) -> list[NDArray[np.float32]]:
+    def tested_curves(self) -> Curves:
         """Returns the curve ``(T,)`` that tests each utterance; the first one where none does."""
         each = np.split(self.values, np.cumsum(self.lengths)[:-1])
         return [values[:, column] for values, column in zip(each, self.tested.clip(0), strict=True)]
 
 
 class CurveMaker(NamedTuple):
-    """A source that is ready: what a run folder remembers of it, and how it makes curves.
-
-    ``emotions`` are the classes that curves are compared with, by key of the utterance.
-    """
+    """A source that is ready: facts for the run folder, emotions by key to compare curves with, the maker."""
 
     facts: dict[str, Any]
     emotions: dict[str, str | None]
@@ -154,10 +130,8 @@ def _from_sound(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
         else:
             features = recordings.features(front_end)
             curves = [np.asarray(features[row][:, -1]) for row in rows]
-        made_by, tested = f"{settings.source} {front_end.sha256}", np.zeros(len(curves), np.int64)
-        return _made(
-            recordings, {"": curves}, loud, hop_seconds=front_end.hop_seconds, sha256=made_by, tested=tested
-        )
+        made_by = {"protocol": None, "source_sha256": f"{settings.source} {front_end.sha256}"}
+        return _made(recordings, {"": curves}, None, loud, hop_seconds=front_end.hop_seconds, **made_by)
 
     return CurveMaker({}, _emotions(manifest), make)
 
@@ -172,7 +146,7 @@ def _from_recogniser(manifest: Manifest, settings: IntensitySettings) -> CurveMa
             f"{folder} knows {', '.join(labels)} and not {NEUTRAL}; intensity is how far speech is from "
             f"{NEUTRAL}, so name a recogniser that has this class, or another --source"
         )
-    sha256, label = networks_sha256([classifier]), labels.index(NEUTRAL)
+    sha256, label = weights_sha256(classifier), labels.index(NEUTRAL)
     window, hop = (round(each * SAMPLE_RATE) for each in (settings.window_seconds, settings.hop_seconds))
 
     def make(recordings: Recordings, run: RunFolder) -> Made:
@@ -180,17 +154,10 @@ def _from_recogniser(manifest: Manifest, settings: IntensitySettings) -> CurveMa
             distance_from_class(classifier, label, recordings.waveforms[row], window, hop)
             for row in progress(range(len(recordings.waveforms)), "recognise")
         ]
-        names = _speakers_of(config, recordings.manifest)
-        return _made(
-            recordings,
-            {"": curves},
-            hop_seconds=hop / SAMPLE_RATE,
-            sha256=f"{sha256} {window} {hop}",
-            tested=_unseen(recordings.manifest, names),
-            protocol=config.get("protocol"),
-            with_labels={"": names},
-            unknown=bool(config.get("weights_from_elsewhere")),
-        )
+        facts = {"hop_seconds": hop / SAMPLE_RATE, "source_sha256": f"{sha256} {window} {hop}"}
+        facts["weights_from_elsewhere"] = bool(config.get("weights_from_elsewhere"))
+        seen = {"": _speakers_of(config, recordings.manifest)}
+        return _made(recordings, {"": curves}, seen, False, protocol=config.get("protocol"), **facts)
 
     return CurveMaker({"source_sha256": sha256}, _emotions(manifest), make)
 
@@ -205,137 +172,105 @@ def _speakers_of(config: dict[str, Any], manifest: Manifest) -> list[str]:
         pass  # an unpublished protocol; its speakers may be of any corpus here
     seen = config.get("speakers_seen", {})
     names = [name for kind in ("with_labels", "chosen_on") for name in seen.get(kind, [])]
-    return sorted(
-        {each for name in names for each in ([name] if "/" in name else [f"{of}/{name}" for of in corpora])}
-    )
+    full = ([name] if "/" in name else [f"{of}/{name}" for of in corpora] for name in names)
+    return sorted({name for each in full for name in each})
 
 
 def _from_network(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
     """The network of an earlier run."""
     network, config = load_strength_net(find_strength_net(str(settings.model)))
-    sha256 = networks_sha256([network])
+    facts = {"source_sha256": weights_sha256(network)}
 
     def make(recordings: Recordings, run: RunFolder) -> Made:
-        names = config["speakers_seen"]["with_labels"]
-        return _made(
-            recordings,
-            {"": _predicted(recordings, network, config)},
-            scale=True,
-            hop_seconds=network.hop_seconds,
-            sha256=sha256,
-            tested=_unseen(recordings.manifest, names),
-            protocol=config["protocol"],
-            with_labels={"": names},
-        )
+        curves = predict_all(recordings, network, config["centre"])
+        of = {"protocol": config["protocol"], "hop_seconds": network.hop_seconds, **facts}
+        return _made(recordings, {"": curves}, {"": config["speakers_seen"]["with_labels"]}, True, **of)
 
-    return CurveMaker({"source_sha256": sha256}, _emotions(manifest), make)
+    return CurveMaker(facts, _emotions(manifest), make)
 
 
 def _from_labels(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
-    """A network a fold, trained on the labels of the fold's training and dev speakers."""
+    """A network a fold, trained on the labels of the fold's training and dev speakers, or that of a model."""
+    if settings.model:
+        return _from_network(manifest, settings)
     protocol = load_protocol(str(settings.protocol))
     selected = protocol.select(manifest)
     folds = protocol.folds(selected)
     labels = list(protocol.labels) or selected.labels
-    check_labels(labels, protocol.name)
-    emotions = dict(zip(selected.keys, selected.table["emotion"], strict=True))
+    if NEUTRAL not in labels or len(labels) < 2:
+        raise ManifestError(
+            f"{protocol.name} has the classes {', '.join(labels) or '(none)'}; intensity is how far speech "
+            f"lies above {NEUTRAL}, so that {NEUTRAL} and another are needed: choose another protocol, or "
+            "--source loudness or voicing"
+        )
+    emotions = _emotions(selected)
     facts = {"labels": labels, "protocol": protocol.name, "protocol_sha256": protocol.sha256}
 
     def make(recordings: Recordings, run: RunFolder) -> Made:
-        owners, speakers = np.array(recordings.manifest.owners), _speakers(recordings.manifest)
+        owners = np.array(recordings.manifest.owners)
         classes = [emotions.get(key) for key in recordings.manifest.keys]
         truth = np.array([-1 if each is None else labels.index(each) for each in classes], np.int64)
         tested = np.full(len(truth), -1)
-        known, configs = {}, {}
-        for column, fold in enumerate(folds):
+        networks, choices, curves, seen = [], {}, {}, {}
+        for column, fold in enumerate(progress(folds, "intensity")):
             train, dev = recordings.rows(fold.train), recordings.rows(fold.dev)
-            seen = np.concatenate([train, dev])
-            allowed = np.full(len(truth), -1)
-            allowed[seen] = truth[seen]
-            known[fold.number] = FoldLabels(train, dev, allowed, labels, speakers)
+            known = np.isin(np.arange(len(truth)), np.concatenate([train, dev]))
+            learned = FoldLabels(train, dev, np.where(known, truth, -1), labels, speaker_numbers(recordings))
+            speakers = {"with_labels": _names(owners[known]), "without_labels": _names(owners)}
+            about = {**facts, "fold": fold.number, "speakers_seen": speakers}
+            folder = RunFolder(run / f"fold-{fold.number}")
+            network, config = fit_fold(recordings, learned, settings.ranker, folder, about)
+            number = str(fold.number) if len(folds) > 1 else ""
+            choices[str(fold.number)] = config["choices"]
+            seen[number] = config["speakers_seen"]["with_labels"]
+            networks.append(network)
+            curves[number] = predict_all(recordings, network, config["centre"])
             tested[recordings.rows(fold.test)] = column
-            names = {
-                "with_labels": sorted(set(owners[seen].tolist())),
-                "without_labels": sorted(set(owners.tolist()) - {""}),
-            }
-            configs[fold.number] = {**facts, "fold": fold.number, "speakers_seen": names}
-        fitted = fit_folds(recordings, known, settings.ranker, run, configs)
-        several = len(folds) > 1
-        by_fold = {str(number) if several else "": each for number, each in fitted.items()}
-        return _made(
-            recordings,
-            {fold: _predicted(recordings, *each) for fold, each in by_fold.items()},
-            scale=True,
-            hop_seconds=next(iter(by_fold.values()))[0].hop_seconds,
-            sha256=networks_sha256(network for network, _ in by_fold.values()),
-            tested=tested,
-            protocol=protocol.name,
-            folds=list(fitted) if several else None,
-            with_labels={fold: each["speakers_seen"]["with_labels"] for fold, (_, each) in by_fold.items()},
-            choices={str(number): each["choices"] for number, (_, each) in fitted.items()},
-        )
+        of = {"hop_seconds": network.hop_seconds, "source_sha256": "".join(map(weights_sha256, networks))}
+        made = _made(recordings, curves, seen, True, protocol=protocol.name, **of)
+        return made._replace(tested=tested, choices=choices)
 
     return CurveMaker({"protocol_sha256": protocol.sha256}, emotions, make)
 
 
 def _made(
-    recordings: Recordings, columns: dict[str, list[NDArray[np.float32]]], scale: bool = False, **facts: Any
+    recordings: Recordings, columns: dict[str, Curves], seen: Seen | None, scale: bool, **facts: Any
 ) -> Made:
-    """Puts the curves of each fold together; ``scale`` brings each corpus to 0 to 1."""
-    corpora = recordings.manifest.table["corpus"].fillna("").to_numpy(str)
-    values, ends = [], {}
+    """Puts the curves of each fold together; ``scale`` brings the frames of each corpus to 0 to 1.
+
+    ``seen`` are speakers with labels, by fold; None where no label is read.
+    """
+    manifest, ends, values = recordings.manifest, {}, []
+    corpora = manifest.table["corpus"].fillna("").to_numpy(str)
     for fold, curves in columns.items():
         if scale:
             joined, ends[fold] = scaled_by_corpus(curves, corpora)
-        else:
-            joined = np.concatenate(curves)
-        values.append(joined)
-    lengths = np.array([len(curve) for curve in next(iter(columns.values()))], np.int64)
-    return Made(np.stack(values, axis=1), lengths, ends=ends, **facts)
-
-
-def _predicted(
-    recordings: Recordings, network: StrengthNet, config: dict[str, Any]
-) -> list[NDArray[np.float32]]:
-    store = network_input(recordings, network, _speakers(recordings.manifest), config["centre"])
-    return predict_curves(recordings, network, store, np.arange(len(recordings.waveforms)))
+        values.append(joined if scale else np.concatenate(curves))
+    known = set().union(*(seen or {}).values())
+    tested = [0 if seen is None or (name and name not in known) else -1 for name in manifest.owners]
+    info = {
+        "folds": None if "" in columns else list(map(int, columns)),
+        "speakers_seen": {"with_labels": seen or {}, "without_labels": _names(manifest.owners)},
+        "weights_from_elsewhere": False,
+        "ends": ends,
+        **facts,
+    }
+    lengths = np.array([len(curve) for curve in curves], np.int64)
+    return Made(np.stack(values, axis=1), lengths, np.array(tested), info, {})
 
 
 def _emotions(manifest: Manifest) -> dict[str, str | None]:
     return dict(zip(manifest.keys, manifest.table["emotion"], strict=True))
 
 
-def _speakers(manifest: Manifest) -> NDArray[np.int64]:
-    """Returns the number of each utterance's speaker, ``(N,)``; those of unknown speakers are one."""
-    return np.asarray(np.unique(manifest.owners, return_inverse=True)[1], np.int64)
-
-
-def _unseen(manifest: Manifest, seen: Sequence[str]) -> NDArray[np.int64]:
-    """Returns 0 for utterances of known speakers whose labels were not seen, ``(N,)``, and -1 for others."""
-    return np.array([0 if name and name not in set(seen) else -1 for name in manifest.owners], np.int64)
-
-
-class IntensitySource(NamedTuple):
-    """A source: what it is, in words, and how it is made ready.
-
-    ``prepare`` raises before anything is written where the source cannot make curves.
-    """
-
-    about: str
-    prepare: Callable[[Manifest, IntensitySettings], CurveMaker]
-
-
-def _ranker(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
-    return (_from_network if settings.model else _from_labels)(manifest, settings)
+def _names(owners: Iterable[str]) -> list[str]:
+    return sorted({str(name) for name in owners} - {""})
 
 
 SOURCES = {
-    "ranker": IntensitySource(
-        "learned from emotion labels: only whole utterances were ranked, so that the value of a single frame "
-        "is the network's own guess",
-        _ranker,
-    ),
-    "recogniser": IntensitySource("one minus a recogniser's probability of neutral", _from_recogniser),
-    "loudness": IntensitySource("the level of each frame in decibels", _from_sound),
-    "voicing": IntensitySource("how similar each frame is to itself one period later", _from_sound),
+    "ranker": _from_labels,
+    "recogniser": _from_recogniser,
+    "loudness": _from_sound,
+    "voicing": _from_sound,
 }
+"""What prepares each source; raises before anything is written where the source cannot make curves."""
