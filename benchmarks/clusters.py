@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from affetto.annotation.kmeans import spherical_kmeans
+from affetto.vectors.kmeans import spherical_kmeans
 from affetto.progress import progress
 from affetto.runs import write_text
 

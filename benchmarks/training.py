@@ -21,8 +21,8 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.tdnn import Tdnn
 from affetto.objectives.classify import Classify, ClassifySettings
 from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
-from affetto.objectives.multitask import Multitask, ViewSettings
 from affetto.objectives.objective import Objective
+from affetto.objectives.views import Multitask, ViewSettings
 from affetto.runs import RunFolder, write_text
 from affetto.training import TrainSettings, fit, make_accelerator
 

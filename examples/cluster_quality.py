@@ -21,7 +21,7 @@ import pandas as pd
 
 from affetto.analysis.agreement import measure_agreement
 from affetto.annotation.clusters import ClusterSettings, cluster
-from affetto.annotation.spaces import content_groups
+from affetto.vectors.spaces import content_groups
 from affetto.corpora.arrays import read_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import speaker_mean

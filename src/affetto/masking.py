@@ -40,6 +40,8 @@ class MaskSettings(Settings):
     def _fits(self) -> "MaskSettings":
         if self.column is not None and self.guidance == "random":
             raise ValueError(f"the guidance {self.guidance} looks at no column; leave column out")
+        if self.sharpness != type(self).model_fields["sharpness"].default and self.guidance == "random":
+            raise ValueError(f"the guidance {self.guidance} looks at no column; leave sharpness out")
         return self
 
     @property

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from affetto.analysis.probe import probe
-from affetto.annotation.spaces import centred
+from affetto.vectors.spaces import centred
 
 
 def spoken(offset: float) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:

@@ -13,10 +13,10 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
-from affetto.objectives import objective
+from affetto.objectives import distributed
 from affetto.objectives.classify import Classify, ClassifySettings
-from affetto.objectives.objective import mean_over_processes
-from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
+from affetto.objectives.distributed import mean_over_processes
+from affetto.objectives.view_tasks import Adversary, SpeakerSettings, SpeakerTask
 
 LABELS = ("anger", "fear", "neutral")
 PLAIN = AugmentConfig()
@@ -115,9 +115,8 @@ def test_a_speaker_task_comes_beside_emotions_or_against_them(backwards: bool) -
     network, given = classifier(), batch(HARD)
     given.columns["speaker"] = torch.tensor([0, 0, 1, 1])
     settings = ClassifySettings(speaker="reversed" if backwards else "auxiliary", speaker_weight=0.3)
-    task = SpeakerTask(SpeakerSettings(), network.embedder.dim, 2, backwards)
+    task = (Adversary if backwards else SpeakerTask)(SpeakerSettings(), network.embedder.dim, 2)
     loss = Classify(network, settings, PLAIN, speaker_task=task)
-    assert loss.needs == {"target": "scan", "speaker": "scan"}
     assert loss.weights["speaker"] == 0.3
     losses = loss(given)
     vectors = network.embed(*network.front_end(given.values, given.lengths))
@@ -163,10 +162,6 @@ def test_fixed_vectors_are_not_trained_by_gradient() -> None:
         Classify(classifier(FunctionalsSettings(bins=8)), ClassifySettings(), PLAIN)
 
 
-def test_what_it_needs_comes_with_the_verb_that_makes_it() -> None:
-    assert Classify(classifier(), ClassifySettings(), PLAIN).needs == {"target": "scan"}
-
-
 def test_uneven_shares_average_to_the_loss_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     sums, weights = [torch.tensor(6.0), torch.tensor(1.0)], [torch.tensor(3.0), torch.tensor(2.0)]
     assert float(mean_over_processes(sums[0], weights[0])) == 2.0
@@ -176,7 +171,7 @@ def test_uneven_shares_average_to_the_loss_of_the_whole_batch(monkeypatch: pytes
         get_world_size=lambda: 2,
         all_reduce=lambda tensor: tensor.fill_(5.0),
     )
-    monkeypatch.setattr(objective.torch, "distributed", group)
+    monkeypatch.setattr(distributed.torch, "distributed", group)
     parts = [mean_over_processes(total, weight) for total, weight in zip(sums, weights, strict=True)]
     assert float(sum(parts)) / 2 == pytest.approx(7.0 / 5.0)
     assert [float(weight) for weight in weights] == [3.0, 2.0]

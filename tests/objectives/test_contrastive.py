@@ -12,7 +12,7 @@ from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.objective import Views
 
 SPEAKER = [0, 0, 0, 0, 0, 1, 1, 1]
-CLUSTER = [0, 0, 1, 1, -1, 0, 0, 2]
+GROUP = [0, 0, 1, 1, -1, 0, 0, 2]
 
 
 def views(count: int = 8, dim: int = 6) -> Views:
@@ -20,7 +20,7 @@ def views(count: int = 8, dim: int = 6) -> Views:
     vectors = torch.randn(2 * count, dim, generator=generator)
     columns = {
         "speaker": torch.tensor(SPEAKER[:count] * 2),
-        "cluster": torch.tensor(CLUSTER[:count] * 2),
+        "group": torch.tensor(GROUP[:count] * 2),
         "vector": torch.randn(count, 3, generator=generator).repeat(2, 1),
     }
     lengths = torch.ones(2 * count, dtype=torch.long)
@@ -41,7 +41,7 @@ def slow(found: Contrastive, given: Views) -> float:
     """The loss by loops, item by item and positive by positive."""
     settings = found.settings
     projected = found.head(given.vectors).detach()
-    speaker, cluster = given.columns["speaker"].tolist(), given.columns["cluster"].tolist()
+    speaker, group = given.columns["speaker"].tolist(), given.columns["group"].tolist()
     index, vector = given.index.tolist(), given.columns["vector"]
     total = 0.0
     for i in range(len(index)):
@@ -53,10 +53,10 @@ def slow(found: Contrastive, given: Views) -> float:
         normaliser = sum(math.exp(cosine(projected[i], projected[a]) / settings.temperature) for a in others)
         weights = {}
         for p in others:
-            together = cluster[p] == cluster[i] != -1 and (settings.matched or speaker[p] == speaker[i])
+            together = group[p] == group[i] != -1 and (settings.matched or speaker[p] == speaker[i])
             if settings.positives == "similar":
                 weights[p] = math.exp(cosine(vector[i], vector[p]) / settings.target_temperature)
-            elif index[p] == index[i] or (settings.positives == "cluster" and together):
+            elif index[p] == index[i] or (settings.positives == "group" and together):
                 weights[p] = 1.0
         for p, weight in weights.items():
             share = math.exp(cosine(projected[i], projected[p]) / settings.temperature) / normaliser
@@ -103,17 +103,11 @@ def test_items_all_alike_and_speakers_of_one_utterance_give_a_number() -> None:
         given.index,
         {**given.columns, "speaker": torch.arange(8).repeat(2), "vector": torch.zeros(16, 3)},
     )
-    for positives in ("cluster", "view", "similar"):
+    for positives in ("group", "view", "similar"):
         loss = task(ContrastiveSettings(positives=positives))(alike)
         loss.backward()
         # The only candidate is the utterance's own second view.
         assert float(loss) == pytest.approx(0.0, abs=1e-5)
-
-
-def test_what_it_needs_depends_on_its_positives() -> None:
-    assert task(ContrastiveSettings(positives="view")).needs == {"speaker": "scan"}
-    assert task(ContrastiveSettings()).needs["cluster"] == "annotate clusters"
-    assert task(ContrastiveSettings(positives="similar")).needs["vector"] == "annotate speakers"
 
 
 def part(given: Views, rows: list[int]) -> Views:

@@ -82,7 +82,6 @@ def test_the_loss_is_the_mean_distance_over_hidden_frames(monkeypatch: pytest.Mo
     )
     assert float(losses["hidden_share"]) == pytest.approx(21 / 134)
     assert objective.weights == {"mockingjay": 1.0, "hidden_share": 0.0}
-    assert objective.needs == {}
 
 
 def test_intensity_is_added_and_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +101,6 @@ def test_intensity_is_added_and_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None
     curve = given.columns["intensity"][:, :60, None]
     assert float(losses["intensity"]) == pytest.approx(slow(rebuilt, curve, drawn.hidden), rel=1e-5)
     assert objective.weights == {"mockingjay": 1.0, "intensity": 1.0, "hidden_share": 0.0}
-    assert set(objective.needs) == {"guide", "intensity"}
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in objective.parameters())
 

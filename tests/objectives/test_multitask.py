@@ -1,6 +1,7 @@
 """Views, and the tasks beside contrast: speakers, speakers reversed, reconstruction."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,16 @@ from affetto.models.encoder import Frames, normalise_logmel
 from affetto.models.ge2e import Ge2e, Ge2eSettings
 from affetto.models.tdnn import Tdnn, TdnnSettings
 from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
-from affetto.objectives.multitask import Multitask, ViewSettings
 from affetto.objectives.objective import Views
-from affetto.objectives.reconstruct import ReconstructionTask
-from affetto.objectives.speakers import SpeakerSettings, SpeakerTask, reverse_gradient
-from affetto.objectives.vectors import VectorTask
+from affetto.objectives.view_tasks import (
+    Adversary,
+    ReconstructionTask,
+    SpeakerSettings,
+    SpeakerTask,
+    VectorTask,
+    reverse_gradient,
+)
+from affetto.objectives.views import Multitask, ViewSettings
 
 PLAIN = ViewSettings(crop_seconds=0, augment=AugmentConfig())
 
@@ -33,7 +39,7 @@ def batch(samples: bool = False) -> Batch:
     waveforms = 0.1 * torch.randn(4, 32_000)
     for row, length in enumerate(lengths.tolist()):
         waveforms[row, length:] = 0
-    columns = {"speaker": torch.tensor([0, 0, 1, 1]), "cluster": torch.tensor([0, 1, 0, 0])}
+    columns = {"speaker": torch.tensor([0, 0, 1, 1]), "group": torch.tensor([0, 1, 0, 0])}
     if samples:
         return Batch(waveforms, lengths, torch.arange(4), columns)
     features, frames = encoder().front_end(waveforms, lengths)
@@ -75,8 +81,8 @@ def test_samples_are_cropped_before_the_front_end() -> None:
 
 def test_every_task_has_its_name_and_its_weight() -> None:
     tasks = {
-        "speaker": SpeakerTask(SpeakerSettings(), 12, 2, False),
-        "reconstruction": ReconstructionTask(12, 16, 4),
+        "speaker": SpeakerTask(SpeakerSettings(), 12, 2),
+        "reconstruction": ReconstructionTask(encoder()),
     }
     made = Multitask(encoder(), tasks, {"speaker": 0.3}, PLAIN)
     assert made.weights == {"speaker": 0.3, "reconstruction": 1.0}
@@ -101,9 +107,9 @@ def speaker_loss(task: SpeakerTask, vectors: Tensor) -> Tensor:
 
 def test_the_adversary_asks_the_network_for_the_opposite() -> None:
     gradients = []
-    for backwards in (False, True):
+    for kind in (SpeakerTask, Adversary):
         torch.manual_seed(2)
-        task = SpeakerTask(SpeakerSettings(), 5, 3, backwards)
+        task = kind(SpeakerSettings(), 5, 3)
         vectors = torch.linspace(-1, 1, 20).reshape(4, 5).requires_grad_()
         speaker_loss(task, vectors).backward()
         gradients.append((vectors.grad, task.head.weight.grad))
@@ -113,7 +119,7 @@ def test_the_adversary_asks_the_network_for_the_opposite() -> None:
 
 def test_a_margin_is_taken_off_the_right_speaker() -> None:
     torch.manual_seed(2)
-    task = SpeakerTask(SpeakerSettings(margin=0.2, scale=10), 5, 3, False)
+    task = SpeakerTask(SpeakerSettings(margin=0.2, scale=10), 5, 3)
     vectors, speakers, total = torch.randn(4, 5), [0, 1, 1, 2], 0.0
     for row, speaker in enumerate(speakers):
         cosines = F.cosine_similarity(vectors[row][None], task.head.weight).tolist()
@@ -124,7 +130,10 @@ def test_a_margin_is_taken_off_the_right_speaker() -> None:
 
 def test_reconstruction_is_the_mean_distance_over_valid_frames() -> None:
     torch.manual_seed(3)
-    task = ReconstructionTask(6, 2, 3)
+    reader = encoder()
+    reader.front_end = SimpleNamespace(kind="logmel", dim=2, frame_seconds=0.01)
+    reader.dim, reader.hop_seconds = 6, 0.03
+    task = ReconstructionTask(reader)
     frames, features = torch.randn(2, 4, 6), torch.randn(2, 11, 2) - 7
     lengths = torch.tensor([11, 5])
     made = Views(frames.mean(1), Frames(frames, torch.tensor([4, 2])), features, lengths, torch.arange(2), {})
@@ -148,7 +157,7 @@ def test_an_encoder_of_mel_power_is_pretrained_on_samples() -> None:
     network = Ge2e(Ge2eSettings(hidden=8))
     tasks = {
         "contrastive": Contrastive(ContrastiveSettings(), 8),
-        "reconstruction": ReconstructionTask(8, 40, 4, power=True),
+        "reconstruction": ReconstructionTask(network),
     }
     made = Multitask(network, tasks, {}, ViewSettings(crop_seconds=0.7)).train()
     losses = made(batch(samples=True))

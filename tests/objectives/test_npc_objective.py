@@ -63,31 +63,19 @@ def test_plain_every_frame_carries_the_loss_and_nothing_is_drawn(drawn: list[Ten
     assert set(losses) == {"npc"}
     assert float(losses["npc"].detach()) == pytest.approx(slow(rebuilt, given.values, valid), rel=1e-5)
     assert objective.weights == {"npc": 1.0}
-    assert objective.needs == {}
     assert not drawn
 
 
 @pytest.mark.parametrize("stack", [1, 3])
-def test_a_mask_chooses_the_frames_that_carry_it_and_hides_more(stack: int, drawn: list[Tensor]) -> None:
-    given, settings = batch(), NpcObjectiveSettings(frames="chosen", wider=2)
+def test_a_mask_chooses_the_frames_that_carry_it(stack: int, drawn: list[Tensor]) -> None:
+    given, settings = batch(), NpcObjectiveSettings(frames="chosen")
     objective = NpcObjective(encoder(stack=stack), settings, EMOTIONAL).eval()
     losses = objective(given)
-    around = torch.stack([drawn[0][:, place::stack] for place in range(stack)]).any(0)
-    encoded = objective.encoder.encode(given.values, given.lengths, 2, around).values
+    encoded = objective.encoder(given.values, given.lengths).values
     rebuilt = objective.head(encoded).reshape(3, 60, 12)
     assert float(losses["npc"].detach()) == pytest.approx(slow(rebuilt, given.values, drawn[0]), rel=1e-5)
     assert float(losses["hidden_share"]) == pytest.approx(21 / 134)
     assert objective.weights == {"npc": 1.0, "hidden_share": 0.0}
-    assert set(objective.needs) == {"guide"}
-
-
-def test_more_may_be_hidden_around_some_while_all_carry_the_loss(drawn: list[Tensor]) -> None:
-    given, settings = batch(), NpcObjectiveSettings(wider=1)
-    objective = NpcObjective(encoder(), settings, RANDOM).eval()
-    loss = float(objective(given)["npc"].detach())
-    valid = torch.arange(60) < given.lengths[:, None]
-    encoded = objective.encoder.encode(given.values, given.lengths, 1, drawn[0]).values
-    assert loss == pytest.approx(slow(objective.head(encoded), given.values, valid), rel=1e-5)
 
 
 def test_intensity_is_added_and_rebuilt() -> None:
@@ -101,13 +89,12 @@ def test_intensity_is_added_and_rebuilt() -> None:
     expected = slow(objective.intensity_head(encoded), both, valid)
     assert float(losses["intensity"].detach()) == pytest.approx(expected, rel=1e-5)
     assert objective.weights == {"npc": 1.0, "intensity": 1.0}
-    assert set(objective.needs) == {"intensity"}
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in objective.parameters())
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
-    settings = NpcObjectiveSettings(frames="chosen", wider=1, quantise=True)
+    settings = NpcObjectiveSettings(frames="chosen", quantise=True)
     objective = NpcObjective(encoder(), settings, EMOTIONAL)
     for training in (True, False):
         objective.train(training)
@@ -120,7 +107,7 @@ def test_the_seed_decides_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("lengths", [(1,), (3, 6, 1)])
 def test_where_all_are_too_short_to_choose_from_the_loss_is_zero(lengths: tuple[int, ...]) -> None:
-    settings = NpcObjectiveSettings(frames="chosen", wider=1, intensity_loss=True)
+    settings = NpcObjectiveSettings(frames="chosen", intensity_loss=True)
     objective = NpcObjective(encoder(), settings, EMOTIONAL).train()
     losses = objective(batch(lengths))
     assert {name: float(loss.detach()) for name, loss in losses.items()} == {
@@ -149,10 +136,8 @@ def test_each_group_is_one_of_its_vectors() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Tdnn; choose encoder\.name=npc"):
+    with pytest.raises(ConfigError, match="npc trains the encoder npc, .* not tdnn"):
         NpcObjective(Tdnn(), NpcObjectiveSettings(), RANDOM)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"npc\.wider=4 .* at most 3"):
-        NpcObjective(encoder(), NpcObjectiveSettings(wider=4), RANDOM)
 
 
 @pytest.mark.parametrize("quantise", [False, True])
@@ -176,7 +161,7 @@ def test_a_little_training_lowers_both_losses(quantise: bool) -> None:
 
 
 def test_half_precision_will_do() -> None:
-    settings = NpcObjectiveSettings(frames="chosen", wider=1, quantise=True, intensity_loss=True)
+    settings = NpcObjectiveSettings(frames="chosen", quantise=True, intensity_loss=True)
     with torch.autocast("cpu", torch.bfloat16):
         losses = NpcObjective(encoder(), settings, EMOTIONAL).train()(batch())
     assert {loss.dtype for loss in losses.values()} == {torch.float32}

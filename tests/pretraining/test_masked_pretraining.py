@@ -18,7 +18,7 @@ from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import read_config
-from affetto.pretraining.guides import guide
+from affetto.pretraining.columns import CurveColumn
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import PretrainSettings, pretrain_settings
 from affetto.runs import RunFolder
@@ -99,9 +99,10 @@ def test_a_masked_objective_learns_and_its_log_shows_the_share_that_was_hidden(
 def test_guides_lie_on_feature_frames_and_only_where_they_are_asked_for(
     corpus: Manifest, tmp_path: Path
 ) -> None:
-    recordings, front_end = Recordings(curved(corpus, tmp_path)), FrontEnd(bins=20)
-    rows = np.array([3, 1, 7])
-    found = guide(recordings, rows, "intensity", front_end, 1)
+    manifest, front_end = curved(corpus, tmp_path), FrontEnd(bins=20)
+    recordings, rows = Recordings(manifest), np.array([3, 1, 7])
+    column = CurveColumn(manifest, "intensity", "annotate intensity")
+    found = column.on_frames(recordings, rows, front_end, 1)
     frames = recordings.features(front_end).lengths
     assert (found.lengths[rows] == frames[rows]).all()
     assert found.lengths.sum() == found.lengths[rows].sum()
@@ -149,7 +150,7 @@ def test_what_is_missing_or_does_not_fit_is_said(corpus: Manifest, tmp_path: Pat
     with pytest.raises(ConfigError, match="settings of masking would do nothing"):
         pretrain_settings(None, ("masking.guidance=emotional",))
     with pytest.raises(ConfigError, match="settings of npc would do nothing"):
-        masked("mockingjay", "npc.wider=1")
+        masked("mockingjay", "npc.quantise=true")
     with pytest.raises(ConfigError, match="looks at no column"):
         masked("mockingjay", "masking.column=loudness")
     with pytest.raises(ConfigError, match="give a weight to one of them"):
@@ -191,7 +192,8 @@ def test_curves_made_fold_by_fold_lead_their_own_fold(corpus: Manifest, tmp_path
         speakers_seen={"with_labels": seen, "without_labels": []},
     )
     recordings, rows = Recordings(manifest), np.array([0, 1])
-    ways = [guide(recordings, rows, "intensity", FrontEnd(bins=20), fold)[0][:, 0] for fold in (1, 2)]
+    column = CurveColumn(manifest, "intensity", "annotate intensity")
+    ways = [column.on_frames(recordings, rows, FrontEnd(bins=20), fold)[0][:, 0] for fold in (1, 2)]
     assert ways[0][-1] > ways[0][0]
     assert ways[1][-1] < ways[1][0]
     settings = masked("mockingjay", "masking.guidance=emotional", "train.epochs=1", protocol=protocol)

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from affetto.cli import app
+from affetto.config import Settings
 from affetto.corpora.arrays import cell, write_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestError, RunError
@@ -26,8 +27,11 @@ from affetto.finetuning.settings import finetune_settings
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import read_config
 from affetto.models.folders import find_encoder
+from affetto.objectives.objective import Task, Views
+from affetto.objectives.tasks import TASKS, TaskSpec, task_table
+from affetto.pretraining.columns import VectorColumn
 from affetto.pretraining.run import pretrain
-from affetto.pretraining.settings import PretrainSettings, VectorSettings, pretrain_settings, target_vectors
+from affetto.pretraining.settings import PretrainSettings, VectorSettings, pretrain_settings
 from affetto.runs import RunFolder
 
 TINY = ("encoder.width=16", "encoder.blocks=1", "encoder.bins=20", "train.epochs=2", "train.batch_size=16")
@@ -278,11 +282,13 @@ def test_what_is_foretold_is_centred_rid_of_content_and_of_few_dimensions(
         tmp_path / "v.npy", vectors, table["key"].tolist(), {"encoder": "made-up", "encoder_sha256": "0"}
     )
     table["speaker_embedding"] = [cell(tmp_path / "v.npy", row) for row in range(len(table))]
-    recordings = Recordings(Manifest(table, annotated.roots))
+    manifest = Manifest(table, annotated.roots)
+    recordings = Recordings(manifest)
     rows = np.arange(len(table) - 10)  # the last ones must not matter
 
     def explained(column: str, **given: Any) -> float:
-        found = target_vectors(recordings, rows, VectorSettings(dims=3, whiten=0, **given)).numpy()
+        settings = VectorSettings(dims=3, whiten=0, **given)
+        found = VectorColumn(manifest, settings, "annotate speakers").of(recordings, rows).numpy()
         assert found.shape == (len(table), 3)
         assert not found[len(rows) :].any()
         own = pd.DataFrame(found[: len(rows)])
@@ -325,6 +331,102 @@ def test_tasks_that_do_not_fit_the_objective_are_refused() -> None:
         tiny("weights={contrastve: 1}", objective="multitask")
     with pytest.raises(ConfigError, match=r"leave out vectors\.content"):
         tiny("vectors.centre=false", "vectors.content=text")
+
+
+@pytest.mark.parametrize(
+    ("objective", "overrides", "message"),
+    [
+        ("mockingjay", ("groups=text",), "settings of groups would do nothing: groups is for contrastive"),
+        ("contrastive", ("groups=text", "contrastive.positives=view"), "settings of groups .* --objective"),
+        ("contrastive", ("vectors.dims=8",), "settings of vectors .* --objective vector"),
+        ("multitask", ("weights.speaker=1", "contrastive.temperature=1"), "settings of contrastive would"),
+        ("contrastive", ("instance.temperature=1",), "settings of instance .* --objective instance"),
+        ("contrastive", ("speaker.margin=0.1",), "settings of speaker .* speaker or adversary"),
+        ("mockingjay", ("views.crop_seconds=1",), "settings of views would do nothing: .* two views"),
+        ("npc", ("per_speaker=4",), "settings of per_speaker would do nothing: .* two views"),
+        ("npc", ("mockingjay.intensity_loss=true",), "settings of mockingjay would do nothing"),
+        ("contrastive", ("contrastive.matched=true",), "matched=true with positives=group and candidates=sp"),
+        ("contrastive", ("contrastive.target_temperature=1",), "target_temperature=1 with positives=group"),
+        ("speaker", ("speaker.scale=10",), "got scale=10 with margin=0; .* leave scale out"),
+        ("mockingjay", ("masking.sharpness=3",), "random looks at no column; leave sharpness out"),
+        ("contrastive", ("views.augment.mixup=0.4",), r"views\.augment\.mixup=0\.4.*not mixed; leave it out"),
+        ("contrastive", ("train.patience=3",), r"train\.patience=3.*no score"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(
+    objective: str, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pretrain_settings(None, overrides, objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("objective", "overrides"),
+    [
+        ("instance", ("instance.positives=group", "groups=text")),
+        ("multitask", ("weights.vector=1", "vectors.dims=8")),
+        ("contrastive", ("contrastive.positives=similar", "contrastive.target_temperature=1")),
+        ("adversary", ("speaker.margin=0.1", "speaker.scale=10", "per_speaker=4")),
+        ("npc", ("npc.frames=chosen", "masking.ratio=0.2")),
+        ("contrastive", ("contrastive={candidates: all, matched: true}",)),
+    ],
+)
+def test_settings_that_a_task_reads_are_taken(objective: str, overrides: tuple[str, ...]) -> None:
+    assert pretrain_settings(None, overrides, objective=objective).objective == objective
+
+
+class AgeSettings(Settings):
+    """One number."""
+
+    scale: float = 1.0
+
+
+class AgeTask(Task):
+    """Predicts the column ``age`` from the encoder's vector."""
+
+    def __init__(self, dim: int, settings: AgeSettings) -> None:
+        super().__init__()
+        self.head, self.scale = torch.nn.Linear(dim, 1), settings.scale
+
+    def forward(self, views: Views) -> torch.Tensor:
+        """Returns the loss, a scalar."""
+        return self.scale * (self.head(views.vectors)[:, 0] - views.columns["age"]).square().mean()
+
+
+def test_a_task_is_a_class_and_a_row_of_the_table(
+    corpus: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TaskSpec(
+        "predicting age",
+        __name__,
+        lambda module, settings, given: module.AgeTask(given.encoder.dim, settings),
+        lambda module: module.AgeSettings(),
+        lambda settings, masking: {"age": "scan"},
+    )
+    monkeypatch.setitem(TASKS, "age", task)
+    assert "| `age` | predicting age | `age` |" in task_table()
+
+    def run(*words: str, column: str = "age") -> Result:
+        ages = np.arange(len(corpus)) / len(corpus)
+        Manifest(corpus.table.assign(**{column: ages}), corpus.roots).write(tmp_path / "m.csv")
+        line = ["pretrain", "--manifest", str(tmp_path / "m.csv"), "-o", str(tmp_path / "run")]
+        return CliRunner().invoke(app, [*line, *TINY, "train.epochs=1", *words])
+
+    lacking = str(run("--objective", "age", column="years").exception)
+    assert "lacks the column 'age'" in lacking
+    assert lacking.endswith("affetto scan makes such a column")
+    assert not (tmp_path / "run").exists()
+    assert "settings of age would do nothing" in str(run("age.scale=2").exception)
+    assert "'age'" in str(run("--objective", "aeg").exception)
+    found = run("--objective", "multitask", "weights={age: 1, instance: 0.5}", "age.scale=2", "per_speaker=8")
+    assert found.exit_code == 0, found.output
+    row = json.loads((tmp_path / "run" / FOLD / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"age", "instance"} <= set(row)
+
+
+def test_the_table_of_tasks_in_the_docs_is_that_of_the_code() -> None:
+    page = Path(__file__).parents[2] / "docs" / "pretraining.md"
+    assert task_table() in page.read_text(encoding="utf-8")
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path, straight: RunFolder) -> None:

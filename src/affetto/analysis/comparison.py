@@ -20,7 +20,6 @@ from affetto.analysis.agreement import (
 )
 from affetto.analysis.confounds import Column, columns, measured
 from affetto.analysis.probe import probe
-from affetto.annotation.spaces import centred
 from affetto.config import Settings
 from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
 from affetto.corpora.manifest import Manifest
@@ -35,6 +34,7 @@ from affetto.evaluation.bootstrap import (
 )
 from affetto.material.recordings import speaker_names
 from affetto.progress import progress
+from affetto.vectors.spaces import centred
 
 EMOTION = "emotion"
 

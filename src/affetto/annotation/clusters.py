@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from affetto.annotation.kmeans import spherical_kmeans
-from affetto.annotation.spaces import centred, members, with_middle, without
+from affetto.vectors.kmeans import spherical_kmeans
+from affetto.vectors.spaces import centred, members, with_middle, without
 from affetto.config import Settings
 
 Vectors = NDArray[np.float32]
@@ -25,7 +25,7 @@ class ClusterSettings(Settings):
         count: number of clusters of a speaker.
         centre: subtract each speaker's mean first.
         middle: weight of the distance from that mean against the direction; see
-            :func:`~affetto.annotation.spaces.with_middle`.
+            :func:`~affetto.vectors.spaces.with_middle`.
         fewest: a speaker with fewer utterances gets no cluster.
         restarts: how often k-means starts from other random seeds; the tightest clusters are kept.
         iterations: most steps of one restart.
@@ -70,7 +70,7 @@ def cluster(
         speakers: speaker of each, ``(N,)``.
         settings: how.
         contents: number of the words in each, ``(N,)``, -1 for unknown, whose effect across speakers is then
-            taken out (:func:`~affetto.annotation.spaces.without`).
+            taken out (:func:`~affetto.vectors.spaces.without`).
         device: where k-means runs, e.g. ``cpu`` or ``cuda``.
     """
     groups = np.where(np.isfinite(vectors).all(1), speakers, NONE)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from affetto.annotation.clusters import NONE, ClusterSettings, cluster
-from affetto.annotation.contents import contents
+from affetto.vectors.contents import Contents
 from affetto.config import Settings
 from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
 from affetto.corpora.manifest import Manifest
@@ -116,7 +116,7 @@ def _contents(
         column = CONTENT_COLUMN
     if not column or not settings.clusters.centre:
         return None
-    return contents(manifest, column, speakers, settings.clusters.seed)
+    return Contents(manifest, column).numbers(speakers, seed=settings.clusters.seed)
 
 
 def _facts(

@@ -7,6 +7,7 @@ import typer
 
 from affetto.cli.outcome import report_run
 from affetto.models.registry import listed, pretrained
+from affetto.objectives.tasks import MULTITASK, TASKS
 
 
 def pretrain(
@@ -15,8 +16,8 @@ def pretrain(
     objective: Annotated[
         str | None,
         typer.Option(
-            help="contrastive, mockingjay, npc, multitask; or clap, which learns from labels and words and "
-            "makes a recogniser.",
+            help=f"{', '.join([*TASKS, MULTITASK])}; or clap, which learns from labels and words and makes a "
+            "recogniser.",
             show_default="contrastive",
         ),
     ] = None,
@@ -41,9 +42,7 @@ def pretrain(
     groups: Annotated[
         str | None,
         typer.Option(
-            help="Column whose groups are positives, or a control: random:COLUMN, duration:K, loudness:K, "
-            "pitch:K, purity:SHARE.",
-            show_default="cluster",
+            help="Column whose groups are positives: cluster, text, or any other.", show_default="cluster"
         ),
     ] = None,
     guidance: Annotated[

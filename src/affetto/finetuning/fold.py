@@ -24,9 +24,9 @@ from affetto.models.encoder import Embedder, Encoder
 from affetto.models.folders import fill_encoder, find_encoder, speakers_seen
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.classify import Classify
-from affetto.objectives.objective import Supervised
 from affetto.objectives.regress import Regress
-from affetto.objectives.speakers import SpeakerSettings, SpeakerTask
+from affetto.objectives.supervised import Supervised
+from affetto.objectives.view_tasks import Adversary, SpeakerSettings, SpeakerTask
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
 
@@ -102,8 +102,8 @@ class Supervision:
             known = np.unique(material.speakers[rows])
             places = np.searchsorted(known, material.speakers).clip(max=len(known) - 1)
             columns["speaker"] = torch.from_numpy(places)
-            reverse = settings.loss.speaker == "reversed"
-            speaker_task = SpeakerTask(SpeakerSettings(), classifier.embedder.dim, len(known), reverse)
+            kind = Adversary if settings.loss.speaker == "reversed" else SpeakerTask
+            speaker_task = kind(SpeakerSettings(), classifier.embedder.dim, len(known))
         weights = class_weights(material, rows, settings)
         return Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task), columns
 

@@ -21,7 +21,8 @@ from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config
 from affetto.models.context import Context
 from affetto.models.encoder import frame_mask, normalise_logmel, stacked
 from affetto.models.pooling import MeanPooling
-from affetto.objectives.objective import Objective, mean_over_processes, new_generator
+from affetto.objectives.distributed import mean_over_processes
+from affetto.objectives.objective import Objective, new_generator
 from affetto.runs import write_text
 
 FOLDER = "strength"
@@ -122,7 +123,6 @@ class IntensityObjective(Objective):
         self, network: StrengthNet, settings: IntensityLossSettings, augment: AugmentConfig | None = None
     ) -> None:
         super().__init__()
-        self.needs = {"intensity": "annotate intensity", "label": "scan"}
         self.weights = settings.model_dump()
         self.network = network
         self.augment = augment or AugmentConfig()

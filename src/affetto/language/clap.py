@@ -19,7 +19,8 @@ from affetto.data import Batch
 from affetto.language.text import TextEncoder, mean_vectors
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.heads import LanguageHead
-from affetto.objectives.objective import Supervised, first_row, gathered, mean_over_processes
+from affetto.objectives.distributed import gathered, mean_loss, own_rows
+from affetto.objectives.supervised import Supervised
 
 Target = Literal["emo", "ml", "sl", "hard"]
 
@@ -86,7 +87,6 @@ class Clap(Supervised):
         self.needs = {"target": "scan", "text": "scan"} | (
             {"gender": "scan"} if settings.needs_gender else {}
         )
-        self.weights = {}
         self.settings, self.encoder = settings, encoder
         self.sets = None if isinstance(texts, Tensor) else texts
         self.register_buffer("texts", texts if isinstance(texts, Tensor) else None, persistent=False)
@@ -107,7 +107,7 @@ class Clap(Supervised):
             return {"clap": self._loss(head, audio, texts, columns)}
 
     def _loss(self, head: LanguageHead, audio: Tensor, texts: Tensor, columns: dict[str, Tensor]) -> Tensor:
-        own = slice(first_row(audio), first_row(audio) + len(audio))
+        own = own_rows(audio)
         relations = [
             everyone[own] @ everyone.T
             for everyone in (gathered(columns[name].float()) for name in self.needs if name != "text")
@@ -117,7 +117,7 @@ class Clap(Supervised):
             head.scales[1].float() * texts @ gathered(audio).T,
             clap_targets(self.settings, *relations),
         )
-        return mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))
+        return mean_loss(losses)
 
     def _texts(self, used: Tensor) -> Tensor:
         """Returns the vectors of all texts, ``(N, E)``; zero for one that is not in the batch."""

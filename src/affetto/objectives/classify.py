@@ -11,7 +11,9 @@ from affetto.augment import AugmentConfig
 from affetto.config import Settings
 from affetto.data import Batch
 from affetto.models.classifier import EmotionClassifier, Reads
-from affetto.objectives.objective import Supervised, Task, Views, mean_over_processes
+from affetto.objectives.distributed import mean_over_processes
+from affetto.objectives.objective import Task, Views
+from affetto.objectives.supervised import Supervised
 
 
 class ClassifySettings(Settings):
@@ -22,7 +24,7 @@ class ClassifySettings(Settings):
         vote_share: share of a target that raters' votes decide where an utterance has any; the label has the
             rest.
         class_weights: whether rare classes weigh more, by the inverse of their frequency.
-        speaker: a second task: ``"auxiliary"``, telling the training speakers apart; ``"reversed"``, the same
+        speaker: a second task: ``"auxiliary"``, classifying the training speakers; ``"reversed"``, the same
             with the gradient reversed, so that the embedding hides them; or ``"none"``.
         speaker_weight: its weight.
     """
@@ -37,16 +39,10 @@ class ClassifySettings(Settings):
 class Classify(Supervised):
     """Cross-entropy of a classifier's scores against target distributions.
 
-    A batch holds the column ``target (B, K)``.
+    A batch holds the column ``target (B, K)``, and ``speaker (B,)`` for a speaker task.
 
-    Args:
-        classifier: the network to train.
-        settings: how targets are weighed; the distributions themselves come with the batch.
-        augment: what is done to waveforms, features and cached frames in training.
-        class_weights: a factor a class, ``(K,)``; None for ones.
-        reads: what the batches hold.
-        speaker_task: a second task on the classifier's embedding, beside or against the first; weighed by
-            ``settings.speaker_weight``.
+    ``class_weights (K,)`` are a factor for each class, ones where None. The speaker task is a second loss on
+    the classifier's embedding, with the weight ``settings.speaker_weight``.
     """
 
     def __init__(
@@ -59,7 +55,6 @@ class Classify(Supervised):
         speaker_task: Task | None = None,
     ) -> None:
         super().__init__(classifier, augment, reads)
-        self.needs = {"target": "scan", **(speaker_task.needs if speaker_task else {})}
         self.weights = {"speaker": settings.speaker_weight}
         self.settings = settings
         self.speaker_task = speaker_task
@@ -68,11 +63,7 @@ class Classify(Supervised):
         self.class_weights: Tensor
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns ``{"classification": loss}``, the weighted mean over the batch of all processes.
-
-        With a speaker task there is ``"speaker"`` beside it. Augmentation, masking and mixing happen in
-        training mode only.
-        """
+        """Returns ``{"classification": loss}``, a weighted mean, and ``"speaker"`` with a speaker task."""
         targets = batch.columns["target"]
         smoothing = self.settings.label_smoothing
         targets = targets * (1 - smoothing) + smoothing / targets.shape[1]

@@ -1,40 +1,41 @@
 """Contrastive learning on groups within a speaker: clusters, the utterance itself, or similarity.
 
-Ulgen et al. (2024), "Revealing emotional clusters in speaker embeddings": utterances of one speaker and
-cluster belong together, those of the speaker's other clusters do not. The loss is that of Khosla et al.
+Ulgen et al. (2024), "Revealing emotional clusters in speaker embeddings": utterances of the same speaker and
+cluster are positives, those of the speaker's other clusters are negatives. The loss is that of Khosla et al.
 (2020), "Supervised contrastive learning", equation 2, with the sum over positives outside the logarithm. The
-paper's own recipe is not published in full; what is written here is a reconstruction.
+paper's recipe is not published in full; this is a reconstruction.
 """
 
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
 from affetto.data import NONE
-from affetto.objectives.objective import Task, Views, first_row, gathered, mean_over_processes
+from affetto.objectives.distributed import gathered, mean_loss, own_rows
+from affetto.objectives.objective import Task, Views
 
 
 class ContrastiveSettings(Settings):
     """What is pulled together and what is pushed apart.
 
     Attributes:
-        positives: ``"cluster"``, utterances of the same speaker and cluster; ``"view"``, only the utterance's
-            own second view (SimCLR, Chen et al. 2020); ``"similar"``, every candidate in proportion to how
+        positives: ``"group"``, utterances of the same speaker and group; ``"view"``, only the utterance's own
+            second view (SimCLR, Chen et al. 2020); ``"similar"``, every candidate in proportion to how
             similar the speaker-centred vectors of the two utterances are.
         candidates: ``"speaker"``, all other items of the same speaker; ``"all"``, of every speaker.
-        matched: whether a cluster number means the same for every speaker, so that items of other speakers
-            are positives too; asks for candidates ``"all"``.
+        matched: whether a group means the same for every speaker, so that items of other speakers are
+            positives too; only with candidates ``"all"``.
         temperature: divides the cosines that are learned.
         target_temperature: divides the cosines of the vectors, where positives are ``"similar"``.
         hidden: width of the hidden layer of the projection head.
-        projection: size of what comes out of it.
+        projection: size of its output.
     """
 
-    positives: Literal["cluster", "view", "similar"] = "cluster"
+    positives: Literal["group", "view", "similar"] = "group"
     candidates: Literal["speaker", "all"] = "speaker"
     matched: bool = False
     temperature: float = Field(0.1, gt=0)
@@ -42,65 +43,67 @@ class ContrastiveSettings(Settings):
     hidden: int = Field(256, ge=4)
     projection: int = Field(128, ge=2)
 
+    @model_validator(mode="after")
+    def _fits(self) -> "ContrastiveSettings":
+        if self.matched and (self.positives, self.candidates) != ("group", "all"):
+            raise ValueError(
+                f"got matched=true with positives={self.positives} and candidates={self.candidates}; it is "
+                "for positives=group and candidates=all: set these, or leave matched out"
+            )
+        default = type(self).model_fields["target_temperature"].default
+        if self.positives != "similar" and self.target_temperature != default:
+            raise ValueError(
+                f"got target_temperature={self.target_temperature:g} with positives={self.positives}; it is "
+                "for positives=similar: set that, or leave it out"
+            )
+        return self
+
 
 class Contrastive(Task):
-    """A projection head and the contrastive loss on it.
-
-    Args:
-        settings: what belongs together.
-        dim: ``D``, size of the vectors.
-    """
+    """A projection head on vectors of size ``dim``, and the contrastive loss on it."""
 
     def __init__(self, settings: ContrastiveSettings, dim: int) -> None:
         super().__init__()
         self.settings = settings
-        self.needs = {"speaker": "scan"}
-        if settings.positives == "cluster":
-            self.needs["cluster"] = "annotate clusters"
-        if settings.positives == "similar":
-            self.needs["vector"] = "annotate speakers"
         self.head = nn.Sequential(
             nn.Linear(dim, settings.hidden), nn.GELU(), nn.Linear(settings.hidden, settings.projection)
         )
 
     def forward(self, views: Views) -> Tensor:
         """Returns the loss over the items of all processes."""
+        settings = self.settings
         projected = F.normalize(self.head(views.vectors).float(), dim=1)
-        everyone = gathered(projected)
+        everyone, own = gathered(projected), own_rows(projected)
         index, speaker = gathered(views.index), gathered(views.columns["speaker"])
-        start = first_row(projected)
-        own = slice(start, start + len(projected))
-        itself = torch.zeros(len(projected), len(everyone), dtype=torch.bool, device=projected.device)
-        itself[torch.arange(len(projected)), torch.arange(start, start + len(projected))] = True
+        places = torch.arange(len(everyone), device=projected.device)
+        itself = places[own, None] == places
         same_speaker = speaker[own, None] == speaker
-        candidates = same_speaker if self.settings.candidates == "speaker" else torch.ones_like(itself)
-        candidates = candidates & ~itself
+        candidates = ~itself if settings.candidates == "all" else same_speaker & ~itself
         positives = (index[own, None] == index).float()
-        if self.settings.positives == "cluster":
-            cluster = gathered(views.columns["cluster"])
-            together = (cluster[own, None] == cluster) & (cluster != NONE)
-            together &= torch.ones_like(same_speaker) if self.settings.matched else same_speaker
+        if settings.positives == "group":
+            group = gathered(views.columns["group"])
+            together = (group[own, None] == group) & (group != NONE)
+            if not settings.matched:
+                together &= same_speaker
             positives = torch.maximum(positives, together.float())
-        elif self.settings.positives == "similar":
+        elif settings.positives == "similar":
             vector = F.normalize(gathered(views.columns["vector"]), dim=1)
-            cosines = vector[own] @ vector.T / self.settings.target_temperature
+            cosines = vector[own] @ vector.T / settings.target_temperature
             positives = cosines.masked_fill(~candidates, -torch.inf).softmax(1)
-        losses = contrastive_losses(
-            projected @ everyone.T / self.settings.temperature, positives * candidates, candidates
-        )
-        return mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))
+        similarities = projected @ everyone.T / settings.temperature
+        return mean_loss(contrastive_losses(similarities, positives * candidates, candidates))
 
 
 def contrastive_losses(similarities: Tensor, positives: Tensor, candidates: Tensor) -> Tensor:
-    """Returns the loss of each anchor, ``(B,)``.
+    """Returns the supervised contrastive loss of each anchor, ``(B,)`` (Khosla et al. 2020, equation 2).
 
-    For one positive after the other, minus the logarithm of its share among the candidates, averaged with
-    the weights of the positives.
+    For each positive, minus the logarithm of its share among the candidates; then the mean over positives,
+    with their weights.
 
     Args:
-        similarities: already divided by the temperature, ``(B, N)``.
-        positives: weights, ``(B, N)``, zero for what is no positive; every anchor needs one above zero.
-        candidates: ``(B, N)`` bool; positives are among them.
+        similarities: of anchors and items, already divided by the temperature, ``(B, N)``.
+        positives: weights, ``(B, N)``, zero for items that are not positives; each anchor needs one above 0.
+        candidates: ``(B, N)`` bool; the items in the denominator, positives among them.
     """
     shares = similarities.masked_fill(~candidates, -torch.inf).log_softmax(1)
     weights = positives / positives.sum(1, keepdim=True).clamp_min(1e-9)

@@ -1,4 +1,4 @@
-"""Mockingjay: frames behind a mask, rebuilt; with emotion intensity beside them, after Liu & Ma (2024)."""
+"""Mockingjay: rebuilding hidden frames, with emotion intensity as input or target after Liu & Ma (2024)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,10 @@ from affetto.objectives.objective import Objective, feature_frames, mean_distanc
 
 
 class MockingjayObjectiveSettings(Settings):
-    """What stands beside the rebuilding of hidden frames.
+    """What Mockingjay does besides rebuilding hidden frames.
 
     Attributes:
-        intensity_input: whether the emotion intensity, hidden where the frames are, is added to every column
-            of what the encoder reads.
+        intensity_input: whether emotion intensity, hidden where the frames are, is added to the input.
         intensity_loss: whether the encoder also reads the hidden intensity alone, and a second head rebuilds
             it.
     """
@@ -25,22 +24,16 @@ class MockingjayObjectiveSettings(Settings):
 
 
 class MockingjayObjective(Objective):
-    """Mean distance between hidden frames and what a head makes of the encoder's frames there.
+    """Mean distance between hidden frames and what a head predicts from the encoder's frames there.
 
-    Liu et al. (2020) as s3prl trains it: per utterance hidden frames become zero (80 %), other frames of the
-    same utterance (10 %) or stay (10 %). Liu & Ma (2024) choose them by emotion intensity (``masking``), add
-    the intensity, and rebuild it too, all with weight 1. Any encoder of spectra will do. Losses are named
-    ``mockingjay`` and ``intensity``; ``hidden_share``, of weight 0, is the share of frames that was hidden.
+    Liu et al. (2020) as s3prl trains it: in an utterance, hidden frames become zero (80 %), other frames of
+    the same utterance (10 %) or stay (10 %). Liu & Ma (2024) choose them by emotion intensity, add the
+    intensity to the input, and rebuild it too, all with weight 1. Losses are named ``mockingjay`` and
+    ``intensity``; ``hidden_share``, of weight 0, is the share of frames that was hidden.
 
     A batch holds waveforms ``(B, S)``, or features ``(B, T, F)`` of the encoder's own front end. Its column
-    ``guide`` ``(B, T')`` leads the mask where the guidance has a curve;
-    ``intensity`` ``(B, T')`` is the curve itself, where a switch asks for it. Both have one number a feature
-    frame and end in zeros; ``T'`` may differ from ``T`` by these.
-
-    Args:
-        encoder: what is pretrained.
-        settings: what is done with the intensity.
-        masking: which frames are hidden.
+    ``guide`` ``(B, T')`` is needed where ``masking`` names a curve, ``intensity`` ``(B, T')`` where a setting
+    asks for it; both have one number a feature frame, and zeros at the end.
 
     Raises:
         ConfigError: for an encoder that reads samples.
@@ -51,25 +44,21 @@ class MockingjayObjective(Objective):
     ) -> None:
         super().__init__()
         self.encoder, self.settings, self.masking = encoder, settings, masking
-        stack, verb = feature_frames(encoder), "affetto annotate intensity"
+        stack = feature_frames(encoder)
         self.weights = {"mockingjay": 1.0, "hidden_share": 0.0}
-        self.needs = {} if masking.curve is None else {"guide": verb}
         self.head = RebuildingHead(encoder.dim, encoder.front_end.dim, stack)
         if settings.intensity_loss:
             self.weights["intensity"] = 1.0
             self.intensity_head = RebuildingHead(encoder.dim, 1, stack)
-        if settings.intensity_input or settings.intensity_loss:
-            self.needs["intensity"] = verb
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was hidden."""
         front_end, columns = self.encoder.front_end, batch.columns
         features, lengths = spectra(batch, front_end)
         frames, generator = features.shape[1], new_generator()
-        guide, intensity = (
-            fitted(columns[name], lengths, frames) if name in self.needs else None
-            for name in ("guide", "intensity")
-        )
+        guide = fitted(columns["guide"], lengths, frames) if "guide" in columns else None
+        asked = self.settings.intensity_input or self.settings.intensity_loss
+        intensity = fitted(columns["intensity"], lengths, frames) if asked else None
         hidden = hidden_frames(lengths, frames, self.masking, guide, generator)
         target = network_scale(features, front_end)
         masked, curve = corrupt(target, hidden, lengths, generator, intensity)
@@ -89,12 +78,9 @@ class MockingjayObjective(Objective):
 
 
 class RebuildingHead(nn.Module):
-    """Linear, GELU, layer norm, linear: from each of the encoder's frames to the feature frames under it.
+    """Linear, GELU, layer norm, linear: from encoder frames ``(B, T', dim)`` to their feature frames.
 
-    Args:
-        dim: ``D``, width of the encoder's frames.
-        columns: of a feature frame.
-        stack: feature frames under one frame of the encoder.
+    Each stands for ``stack`` feature frames of so many columns.
     """
 
     def __init__(self, dim: int, columns: int, stack: int) -> None:

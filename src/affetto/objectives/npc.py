@@ -1,9 +1,8 @@
-"""NPC: every frame from its surroundings; with emotion intensity beside them, after Liu & Ma (2024)."""
+"""NPC: predicting frames from their neighbours, with emotion intensity after Liu & Ma (2024)."""
 
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,108 +12,86 @@ from affetto.errors import ConfigError
 from affetto.masking import MaskSettings, fitted, hidden_frames
 from affetto.models.encoder import feature_scale, network_scale
 from affetto.models.npc import Npc
-from affetto.objectives.objective import Objective, feature_frames, mean_distance, new_generator, spectra
+from affetto.objectives.objective import (
+    Objective,
+    encoder_name,
+    feature_frames,
+    mean_distance,
+    new_generator,
+    spectra,
+)
 
 
 class NpcObjectiveSettings(Settings):
-    """What NPC rebuilds, and where.
+    """What NPC predicts, and where.
 
     Attributes:
         frames: which frames carry the loss: ``"all"``, as published, or those that ``masking`` chose.
-        wider: network frames that are hidden beside the centre, to each side, around the frames that
-            ``masking`` chose; 0 as published. As many of the deepest masked convolutions see nothing there.
         quantise: whether frames pass a vector quantiser before they are rebuilt, as published.
-        intensity_input: whether emotion intensity is added to every column of what the encoder reads.
+        intensity_input: whether emotion intensity is added to every column of the input.
         intensity_loss: whether a second head rebuilds the features plus the intensity.
     """
 
     frames: Literal["all", "chosen"] = "all"
-    wider: int = Field(0, ge=0)
     quantise: bool = False
     intensity_input: bool = False
     intensity_loss: bool = False
 
 
 class NpcObjective(Objective):
-    """Mean distance between frames and what is made of their surroundings (Liu et al. 2021).
+    """Mean distance between frames and what is predicted from their neighbours (Liu et al. 2021).
 
-    NPC hides by its weights, and all frames carry the loss. How Liu & Ma (2024) let emotion intensity lead it
-    is not known: the network is not among what they released. So a mask may choose the frames that carry the
-    loss, or those around which more is hidden, or both. Their second loss is L1 on features plus intensity,
-    with weight 1. Losses are named ``npc`` and ``intensity``; where frames are chosen ``hidden_share``, of
-    weight 0, is their share.
+    The weights of NPC hide the frame itself, and all frames carry the loss. How Liu & Ma (2024) let emotion
+    intensity guide it is not known: the network is not among what they released. So a mask may choose the
+    frames that carry the loss. Their second loss is L1 on features plus intensity, with weight 1. Losses are
+    named ``npc`` and ``intensity``; where frames are chosen ``hidden_share``, of weight 0, is their share.
 
     A batch is what :class:`affetto.objectives.mockingjay.MockingjayObjective` takes.
 
-    Args:
-        encoder: what is pretrained.
-        settings: what is rebuilt, and where.
-        masking: which frames are chosen; not looked at where none are.
-
     Raises:
-        ConfigError: for another encoder, or when ``wider`` would hide all that the first block sees.
+        ConfigError: for another encoder.
     """
 
     def __init__(self, encoder: Npc, settings: NpcObjectiveSettings, masking: MaskSettings) -> None:
         super().__init__()
         if not isinstance(encoder, Npc):
-            raise ConfigError(
-                f"the objective npc hides by the weights of its own encoder, got {type(encoder).__name__}; "
-                "choose encoder.name=npc"
-            )
-        taps = encoder.taps[0]
-        if settings.wider >= taps:
-            raise ConfigError(
-                f"npc.wider={settings.wider} hides all that the masked convolutions see; at most {taps - 1} "
-                f"with kernel {encoder.settings.kernel} and hidden {encoder.settings.hidden}"
-            )
+            name = encoder_name(encoder)
+            raise ConfigError(f"npc trains the encoder npc, whose mask is in its weights, not {name}")
         self.encoder, self.settings, self.masking = encoder, settings, masking
-        self.stack, verb = feature_frames(encoder), "affetto annotate intensity"
-        self.chooses = settings.frames == "chosen" or settings.wider > 0
+        self.stack = feature_frames(encoder)
         columns = self.stack * encoder.front_end.dim
-        self.weights, self.needs = {"npc": 1.0}, {}
+        self.weights = {"npc": 1.0}
         self.quantiser = Quantiser(encoder.dim) if settings.quantise else nn.Identity()
         rebuilt_from = Quantiser.dim if settings.quantise else encoder.dim
         self.head = nn.Linear(rebuilt_from, columns)
-        if self.chooses:
+        if settings.frames == "chosen":
             self.weights["hidden_share"] = 0.0
-            if masking.curve is not None:
-                self.needs["guide"] = verb
         if settings.intensity_loss:
             self.weights["intensity"] = 1.0
             self.intensity_head = nn.Linear(rebuilt_from, columns)
-        if settings.intensity_input or settings.intensity_loss:
-            self.needs["intensity"] = verb
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was chosen."""
         front_end, columns = self.encoder.front_end, batch.columns
         features, lengths = spectra(batch, front_end)
         frames = features.shape[1]
-        guide, intensity = (
-            fitted(columns[name], lengths, frames) if name in self.needs else None
-            for name in ("guide", "intensity")
-        )
-        valid = torch.arange(frames, device=lengths.device) < lengths[:, None]
+        guide = fitted(columns["guide"], lengths, frames) if "guide" in columns else None
+        asked = self.settings.intensity_input or self.settings.intensity_loss
+        intensity = fitted(columns["intensity"], lengths, frames) if asked else None
         target = network_scale(features, front_end)
-        read = (
-            target
-            if intensity is None or not self.settings.intensity_input
-            else target + intensity[:, :, None]
-        )
-        chosen = around = None
-        if self.chooses:
-            chosen = hidden_frames(lengths, frames, self.masking, guide, new_generator())
-            around = F.pad(chosen, (0, -frames % self.stack)).reshape(len(chosen), -1, self.stack).any(2)
-        encoded = self.encoder.encode(feature_scale(read, front_end), lengths, self.settings.wider, around)
-        carrying = valid if chosen is None or self.settings.frames == "all" else chosen
+        summed = target if intensity is None else target + intensity[:, :, None]
+        read = summed if self.settings.intensity_input else target
+        carrying = torch.arange(frames, device=lengths.device) < lengths[:, None]
+        losses = {}
+        if self.settings.frames == "chosen":
+            carrying = hidden_frames(lengths, frames, self.masking, guide, new_generator())
+            losses["hidden_share"] = carrying.sum() / lengths.sum()
+        encoded = self.encoder(feature_scale(read, front_end), lengths)
         values = self.quantiser(encoded.values)
-        losses = {"npc": mean_distance(self._rebuilt(self.head, values), target, carrying)}
-        if self.settings.intensity_loss and intensity is not None:
+        losses["npc"] = mean_distance(self._rebuilt(self.head, values), target, carrying)
+        if self.settings.intensity_loss:
             rebuilt = self._rebuilt(self.intensity_head, values)
-            losses["intensity"] = mean_distance(rebuilt, target + intensity[:, :, None], carrying)
-        if chosen is not None:
-            losses["hidden_share"] = chosen.sum() / lengths.sum()
+            losses["intensity"] = mean_distance(rebuilt, summed, carrying)
         return losses
 
     def _rebuilt(self, head: nn.Module, values: Tensor) -> Tensor:
@@ -122,12 +99,10 @@ class NpcObjective(Objective):
 
 
 class Quantiser(nn.Module):
-    """Four vectors, each one of 64 that are learned: hard Gumbel softmax in training, the likeliest after.
+    """Frames of ``width`` columns as four vectors, each one of 64 that are learned.
 
-    Liu et al. (2021), section 2.3, with the sizes and the temperature of 1 of their code.
-
-    Args:
-        width: ``D``, of what is quantised.
+    Hard Gumbel softmax in training, else the likeliest; Liu et al. (2021), section 2.3, with the sizes and
+    the temperature of 1 of their code.
     """
 
     groups, codes, code_dim = 4, 64, 128

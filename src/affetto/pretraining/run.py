@@ -1,4 +1,4 @@
-"""``pretrain``: teaches an encoder from speech that nobody has labelled."""
+"""``pretrain``: trains an encoder on speech without emotion labels."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,17 +9,22 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from numpy.typing import NDArray
 
 from affetto.corpora.manifest import Manifest
-from affetto.data import LengthBuckets, Loader, SpeakerBatches, Store
+from affetto.data import Loader
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import build_encoder, load_published
-from affetto.models.encoder import Encoder
 from affetto.models.folders import ENCODER, save_encoder
-from affetto.pretraining.groups import Groups, speaker_groups
-from affetto.pretraining.guides import Labelled, guide, known_curves, labelled
-from affetto.pretraining.settings import PretrainSettings, build_objective, knowledge, spread, target_vectors
+from affetto.pretraining.build import batch_store, build_batches, build_objective
+from affetto.pretraining.columns import (
+    CurveColumn,
+    Labelled,
+    ValueColumn,
+    knowledge_sha256,
+    labelled,
+    read_columns,
+)
+from affetto.pretraining.settings import PretrainSettings
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import RunFolder
@@ -27,44 +32,38 @@ from affetto.training import fit, make_accelerator, seed_everything
 
 
 def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path) -> RunFolder:
-    """Pretrains an encoder a seed and fold; no emotion label is looked at, unless ``groups`` says so.
+    """Pretrains an encoder for each seed and fold; emotion labels are used only where a column rests on them.
 
-    What is finished stays: the same call again goes on where it stopped. Under ``torchrun`` several
-    processes share every batch.
+    The same call again continues an unfinished run. Under ``torchrun`` several processes share every batch.
 
     Args:
         manifest: the utterances, with a speaker each and the columns that the tasks ask for.
         settings: from :func:`~affetto.pretraining.settings.pretrain_settings`.
-        out: the run folder; encoders lie in ``OUT/seed-S/fold-F/encoder``.
+        out: the run folder; encoders are in ``OUT/seed-S/fold-F/encoder``.
 
     Raises:
         ManifestError: for a missing column, with the verb that makes it.
         ProtocolError: when the protocol does not fit the manifest.
-        LeakError: when curves that lead masks rest on labels of speakers that the protocol holds out.
+        LeakError: when curves rest on labels of speakers that the protocol tests.
     """
     manifest = Manifest.of(manifest)
-    manifest.require("speaker")
-    parts = _parts(manifest, settings.protocol)
-    known = knowledge(manifest, settings)
-    leading = {fold: _labelled(manifest, settings, fold, part) for fold, part in parts.items()}
+    columns = read_columns(manifest, settings)
+    parts = _parts(manifest, settings, columns)
     run = RunFolder(out, "pretrain")
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
-        facts = {**manifest.facts, "knowledge_sha256": known}
+        facts = {**manifest.facts, "knowledge_sha256": knowledge_sha256(columns)}
         started = main and run.start(settings, **facts)
         if broadcast_object_list([started])[0]:
             recordings = Recordings(manifest)
-            pairs = [(seed, fold) for seed in settings.seeds for fold in parts]
-            for seed, fold in progress(pairs, settings.objective):
-                folder = RunFolder(run / f"seed-{seed}" / f"fold-{fold}")
+            given = _Given(recordings, columns, settings, accelerator, manifest.sha256)
+            pairs = [(seed, part) for seed in settings.seeds for part in parts]
+            for seed, part in progress(pairs, settings.objective):
+                folder = RunFolder(run / f"seed-{seed}" / f"fold-{part.fold}")
                 if not folder.done:
                     folder.path.mkdir(parents=True, exist_ok=True)
-                    rows = np.array(
-                        [row for row, key in enumerate(recordings.manifest.keys) if key in parts[fold].heard]
-                    )
-                    job = _Job(seed, fold, rows, leading[fold], folder)
-                    _one(recordings, job, settings, accelerator, manifest.sha256)
+                    _one(given, seed, part, folder)
             accelerator.wait_for_everyone()
             if main:
                 run.finish({"unreadable": recordings.unreadable})
@@ -73,112 +72,82 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
 
 
 class _Part(NamedTuple):
-    """The keys to pretrain on in a fold, and the speakers whom it tests, ``corpus/speaker``."""
+    """The keys to pretrain on in a fold, and whose emotion labels its columns rest on."""
 
-    heard: set[str]
-    tested: set[str]
+    fold: int
+    keys: set[str]
+    labelled: Labelled
 
 
-def _parts(manifest: Manifest, protocol: str | None) -> dict[int, _Part]:
+def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, ValueColumn]) -> list[_Part]:
     """Returns what to pretrain on, fold by fold; everything as fold 1 without a protocol."""
-    if protocol is None:
-        return {1: _Part(set(manifest.keys), set())}
-    loaded = load_protocol(protocol)
-    folds = loaded.folds(loaded.select(manifest))
     owner = pd.Series(manifest.owners, manifest.table["key"])
-    parts = {}
-    for fold in folds:
-        tested = set(owner[list(fold.test)])
-        # Recordings that the protocol leaves out, and further corpora, may be heard all the same.
-        heard = owner.index[~owner.isin({*tested, *owner[list(fold.dev)]})]
-        parts[fold.number] = _Part(set(heard), tested)
+    unheard: dict[int, tuple[set[str], set[str]]] = {1: (set(), set())}
+    if settings.protocol is not None:
+        protocol = load_protocol(settings.protocol)
+        folds = protocol.folds(protocol.select(manifest))
+        unheard = {each.number: (set(owner[list(each.test)]), set(owner[list(each.dev)])) for each in folds}
+    parts = []
+    for fold, (tested, dev) in unheard.items():
+        # Recordings that the protocol leaves out, and further corpora, may be trained on all the same.
+        heard = owner[~owner.isin(tested | dev)]
+        seen = labelled(manifest, columns, settings.protocol, fold, set(heard), tested)
+        parts.append(_Part(fold, set(heard.index), seen))
     return parts
 
 
-def _labelled(manifest: Manifest, settings: PretrainSettings, fold: int, part: _Part) -> Labelled:
-    """Returns whose emotion labels made the curves that lead a fold's masks."""
-    columns = set(settings.curves.values())
-    found = [
-        labelled(known_curves(manifest, column), settings.protocol, fold, part.tested) for column in columns
-    ]
-    speakers = sorted({name for each in found for name in each.speakers})
-    return Labelled(speakers, any(each.unknown for each in found))
+class _Given(NamedTuple):
+    """What all seeds and folds of a run share."""
+
+    recordings: Recordings
+    columns: dict[str, ValueColumn]
+    settings: PretrainSettings
+    accelerator: Accelerator
+    manifest_sha256: str
 
 
-class _Job(NamedTuple):
-    """One seed and fold: the rows to hear, and whose labels lead the masks."""
-
-    seed: int
-    fold: int
-    rows: NDArray[np.int64]
-    labelled: Labelled
-    folder: RunFolder
-
-
-def _one(
-    recordings: Recordings,
-    job: _Job,
-    settings: PretrainSettings,
-    accelerator: Accelerator,
-    manifest_sha256: str,
-) -> None:
-    seed, rows, folder = job.seed, job.rows, job.folder
+def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
+    """Pretrains one encoder and writes its folder."""
+    recordings, columns, settings, accelerator, manifest_sha256 = given
     seed_everything(seed, accelerator.process_index)
     encoder = build_encoder(settings.encoder)
     if settings.published_weights:
         load_published(encoder)
-    known, speakers = np.unique(recordings.speakers[rows], return_inverse=True)
-    groups = Groups(np.zeros(len(recordings.speakers), np.int64), False)
-    columns = {"speaker": spread(speakers, rows, len(recordings.speakers))}
-    clustered = "contrastive" in settings.task_weights and settings.contrastive.positives == "cluster"
-    if clustered:
-        groups = speaker_groups(recordings, settings.groups, seed)
-        columns["cluster"] = torch.from_numpy(groups.numbers)
-    if settings.needs_vectors:
-        columns["vector"] = target_vectors(recordings, rows, settings.vectors)
-    objective = build_objective(settings, encoder, len(known), columns)
+    keys = recordings.manifest.keys
+    rows = np.array([row for row, key in enumerate(keys) if key in part.keys])
+    speakers, numbers = np.unique(recordings.speakers[rows], return_inverse=True)
+    speaker = torch.zeros(len(keys), dtype=torch.long)
+    speaker[torch.from_numpy(rows)] = torch.from_numpy(numbers)
     curves = {
-        name: guide(recordings, rows, column, encoder.front_end, job.fold)
-        for name, column in settings.curves.items()
+        name: column.on_frames(recordings, rows, encoder.front_end, part.fold)
+        for name, column in columns.items()
+        if isinstance(column, CurveColumn)
     }
+    values = {name: column.of(recordings, rows) for name, column in columns.items() if name not in curves}
+    widths = {name: column.shape[1] for name, column in values.items() if column.ndim > 1}
+    objective = build_objective(settings, encoder, {"speaker": len(speakers), **widths})
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
-    size = settings.train.batch_size
-    batches = (
-        SpeakerBatches(speakers, groups.numbers[rows], size, settings.per_speaker, **share)
-        if settings.on_views
-        else LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
-    )
-    loader = Loader(batches, [_store(recordings, encoder, settings)], rows, columns, curves)
+    batches = build_batches(settings, recordings, rows, values.get("group"), share)
+    store = batch_store(settings, recordings, encoder.front_end)
+    loader = Loader(batches, [store], rows, {"speaker": speaker, **values}, curves)
     fit(objective, loader, settings.train, folder, accelerator=accelerator)
     if accelerator.is_main_process:
-        owners = recordings.manifest.owners
-        names = sorted({owners[row] for row in rows.tolist()})
+        masked = settings.masked
         config = {
             "encoder": settings.encoder.model_dump(mode="json"),
             "front_end": encoder.front_end.model_dump(mode="json"),
             "objective": settings.objective,
             "tasks": settings.task_weights,
-            "groups": settings.groups if clustered else None,
-            "masking": settings.masking.model_dump(mode="json") if settings.masked else None,
-            "switches": settings.switches,
+            "groups": settings.groups if "group" in columns else None,
+            "masking": settings.masking.model_dump(mode="json") if masked else None,
+            "switches": {name: value for task in masked.values() for name, value in task},
             "protocol": settings.protocol,
             "manifest_sha256": manifest_sha256,
-            "weights_from_elsewhere": settings.published_weights or job.labelled.unknown,
+            "weights_from_elsewhere": settings.published_weights or part.labelled.unknown,
             "speakers_seen": {
-                "with_labels": sorted({*job.labelled.speakers, *(names if groups.from_labels else ())}),
-                "without_labels": names,
+                "with_labels": part.labelled.speakers,
+                "without_labels": sorted({recordings.manifest.owners[row] for row in rows.tolist()}),
             },
         }
         save_encoder(folder / ENCODER, encoder.cpu(), config)
         folder.finish()
-
-
-def _store(recordings: Recordings, encoder: Encoder, settings: PretrainSettings) -> Store:
-    """Returns what batches are made of: cached features where the tasks can do with them, else waveforms.
-
-    Views are made of power spectra, which only a plain log-mel front end tells.
-    """
-    front_end = encoder.front_end
-    plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
-    on_features = plain if settings.on_views else front_end.kind != "waveform"
-    return recordings.features(front_end) if on_features else recordings.waveforms

@@ -1,6 +1,6 @@
-"""Pretraining on two views of every utterance, for one task or several at once."""
+"""Pretraining on two views of every utterance, and several objectives on one encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -19,7 +19,7 @@ class ViewSettings(Settings):
     """How a view is made of an utterance.
 
     Attributes:
-        crop_seconds: length of the stretch that is kept, at a random place; 0 for all.
+        crop_seconds: length of the random excerpt that is kept; 0 for all.
         augment: what is done to it.
     """
 
@@ -39,15 +39,9 @@ class ViewSettings(Settings):
 class Multitask(Objective):
     """Encoder and mean pooling, shared by tasks that each have a head of their own.
 
-    Ulgen et al. (2024) combine the contrastive loss with speaker classification, in favour of the speaker or
-    against it; reconstruction is an addition. A batch holds waveforms ``(B, S)``, or log-mel features
+    Ulgen et al. (2024) combine the contrastive loss with speaker classification, with or without its gradient
+    reversed; the other tasks are additions. A batch holds waveforms ``(B, S)``, or log-mel features
     ``(B, T, F)`` of the encoder's own front end.
-
-    Args:
-        encoder: what is pretrained.
-        tasks: by name.
-        weights: a factor for each.
-        views: how views are made.
     """
 
     def __init__(
@@ -57,7 +51,6 @@ class Multitask(Objective):
         self.encoder, self.pooling, self.view_settings = encoder, MeanPooling(encoder.dim), views
         self.tasks = nn.ModuleDict(dict(tasks))
         self.weights = {name: float(weights.get(name, 1.0)) for name in tasks}
-        self.needs = {column: verb for task in tasks.values() for column, verb in task.needs.items()}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the loss of each task by its name."""
@@ -75,15 +68,30 @@ class Multitask(Objective):
             features, frames = augment_spectra(values, lengths, augment, front_end, generator, crop)
         else:
             if settings.crop_seconds:
-                values, lengths = _crop(
-                    values, lengths, round(settings.crop_seconds * front_end.rate), generator
-                )
+                samples = round(settings.crop_seconds * front_end.rate)
+                values, lengths = _crop(values, lengths, samples, generator)
             features, frames = front_end(*augment_waveforms(values, lengths, augment, generator))
         hidden = spec_augment(features, frames, augment, generator) if features.shape[2] > 1 else features
         encoded = self.encoder(hidden, frames)
         vectors = self.pooling(encoded.values, encoded.lengths)
         columns = {name: torch.cat([column] * 2) for name, column in batch.columns.items()}
         return Views(vectors, encoded, features, frames, torch.cat([batch.index] * 2), columns)
+
+
+class Together(Objective):
+    """Several objectives on one encoder, whose losses have different names.
+
+    The encoder runs once for each: views and whole utterances with hidden frames do not fit into one pass.
+    """
+
+    def __init__(self, encoder: Encoder, objectives: Sequence[Objective]) -> None:
+        super().__init__()
+        self.encoder, self.objectives = encoder, nn.ModuleList(objectives)
+        self.weights = {name: weight for one in objectives for name, weight in one.weights.items()}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the losses of all objectives by name."""
+        return {name: loss for one in self.objectives for name, loss in one(batch).items()}
 
 
 def _crop(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from affetto.annotation.kmeans import spherical_kmeans
+from affetto.vectors.kmeans import spherical_kmeans
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]

@@ -1,0 +1,219 @@
+"""What the tasks ask of a manifest: every column is found, read once and hashed before training starts."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from affetto.corpora.arrays import all_places, marks_of, read_vectors, vector_places
+from affetto.corpora.curves import INTENSITY_COLUMN, VERB, read_curves
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import lacks, some
+from affetto.data import NONE, FeatureCache
+from affetto.errors import LeakError, ManifestError
+from affetto.features import FrontEnd
+from affetto.masking import CURVES
+from affetto.material.recordings import Recordings
+from affetto.pretraining.settings import PretrainSettings, VectorSettings
+from affetto.protocols.protocol import load_protocol
+from affetto.vectors.contents import Contents
+from affetto.vectors.spaces import centred, without
+
+
+class ValueColumn:
+    """A plain column as a column of batches: numbers as they are, other values numbered.
+
+    Attributes:
+        columns: of the manifest, that it is made from.
+        sha256: of what was read.
+    """
+
+    def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
+        self.keys, self.columns = pd.Index(manifest.keys), [column]
+        self.values = self.read(manifest, column, verb)
+        text = [column, *manifest.table[column].astype(str)]
+        self.sha256 = hashlib.sha256(json.dumps(text).encode()).hexdigest()
+
+    def read(self, manifest: Manifest, column: str, verb: str) -> NDArray[Any]:
+        """Returns the values, ``(N,)``; raises ManifestError where there are none."""
+        if column not in manifest.table:
+            raise ManifestError(
+                f"{lacks(column, manifest.table.columns)}; affetto {verb} makes such a column"
+            )
+        if manifest.table[column].isna().all():
+            raise ManifestError(f"the column {column!r} is empty in every row; run affetto {verb}")
+        if pd.api.types.is_numeric_dtype(manifest.table[column]):
+            return manifest.table[column].to_numpy(np.float32)
+        return np.asarray(pd.factorize(manifest.table[column], sort=True)[0], np.int64)
+
+    def rows(self, recordings: Recordings) -> NDArray[np.int64]:
+        """Returns the row in the manifest of each recording."""
+        return np.asarray(self.keys.get_indexer(pd.Index(recordings.manifest.keys)), np.int64)
+
+    def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
+        """Returns values of all recordings, ``(N, ...)``, of which only ``rows`` are read."""
+        return torch.from_numpy(self.values[self.rows(recordings)])
+
+
+class GroupColumn(ValueColumn):
+    """The groups of utterances that contrastive learning takes as positives, numbered; -1 for none."""
+
+    def read(self, manifest: Manifest, column: str, verb: str) -> NDArray[Any]:
+        """Returns the number of each row's group, ``(N,)``."""
+        if column not in manifest.table:
+            raise ManifestError(
+                f"the manifest has no column {column!r} to take groups from; run affetto {verb}, or name "
+                "another column"
+            )
+        numbers = np.asarray(pd.factorize(manifest.table[column], sort=True)[0], np.int64)
+        if (numbers == NONE).all():
+            raise ManifestError(f"the column {column!r} is empty in every row; run affetto {verb}")
+        return numbers
+
+
+class VectorColumn(ValueColumn):
+    """Speaker-centred vectors in their principal directions, computed from the rows that are trained on."""
+
+    def __init__(self, manifest: Manifest, settings: VectorSettings, verb: str) -> None:
+        self.keys, self.settings = pd.Index(manifest.keys), settings
+        self.columns = [settings.column, *([settings.content] if settings.content else [])]
+        self.values = read_vectors(manifest, settings.column, settings.encoder)
+        self.contents = Contents(manifest, settings.content) if settings.content else None
+        digest = hashlib.sha256(np.ascontiguousarray(self.values).data)
+        digest.update(self.contents.bytes() if self.contents else b"")
+        self.sha256 = digest.hexdigest()
+
+    def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
+        """Returns vectors of all recordings, ``(N, dims)``, zero outside ``rows``."""
+        settings, places = self.settings, self.rows(recordings)[rows]
+        speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
+        values = centred(self.values[places], speakers if settings.centre else np.zeros_like(speakers))
+        values /= values.std(0).clip(1e-9)
+        if self.contents:
+            values = without(values, speakers, self.contents.numbers(speakers, places))
+        _, spreads, axes = np.linalg.svd(values.astype(np.float64), full_matrices=False)
+        kept = slice(0, settings.dims)
+        projected = values @ axes[kept].T / spreads[kept].clip(1e-9) ** settings.whiten
+        column = torch.zeros(len(recordings.speakers), projected.shape[1])
+        column[torch.from_numpy(rows)] = torch.from_numpy(projected).float()
+        return column
+
+
+class CurveColumn(ValueColumn):
+    """Curves, one number a feature frame; what could not be read when they were made has none."""
+
+    def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
+        there = np.array([place is not None for place in vector_places(manifest, column, VERB)])
+        known = manifest.where(there) if there.any() else manifest
+        self.keys, self.columns, self.curves = pd.Index(known.keys), [column], read_curves(known, column)
+        digest = hashlib.sha256(json.dumps([self.curves.hop_seconds, self.curves.lengths.tolist()]).encode())
+        folds: list[int] | list[None] = self.curves.folds or [None]
+        for number in range(len(self.curves)):
+            for fold in folds:
+                digest.update(np.ascontiguousarray(self.curves.row(number, fold)).data)
+        self.sha256 = digest.hexdigest()
+
+    def on_frames(
+        self, recordings: Recordings, rows: NDArray[np.int64], front_end: FrontEnd, fold: int
+    ) -> FeatureCache:
+        """Returns the curves of some rows on the frames of a front end, and nothing for the others.
+
+        Raises:
+            ManifestError: for a row without a curve, or a curve that does not last as long as its recording.
+        """
+        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self.rows(recordings)
+        all_places(recordings.manifest.where(wanted), self.columns[0], VERB)
+        of_fold = fold if self.curves.folds else None
+
+        def produce() -> Iterator[NDArray[np.float32]]:
+            for row, length in enumerate(recordings.waveforms.lengths.tolist()):
+                if not wanted[row]:
+                    yield np.zeros((0, 1), np.float32)
+                    continue
+                frames = front_end.frame_count(length)
+                place = int(places[row])
+                yield self.curves.aligned(place, frames, front_end.frame_seconds, of_fold)[:, None]
+
+        named = [recordings.waveforms.folder.name, front_end.sha256, self.sha256, [*self.columns, of_fold]]
+        named.append(hashlib.sha256(wanted.tobytes()).hexdigest())
+        return FeatureCache.open(hashlib.sha256(json.dumps(named).encode()).hexdigest(), produce)
+
+
+def read_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, ValueColumn]:
+    """Reads what the tasks ask of a batch, besides speakers, by name.
+
+    Raises:
+        ManifestError: for a missing column, with the verb that makes it.
+    """
+    manifest.require("speaker")
+    masking = settings.masking
+    by_intensity = CURVES.get(masking.guidance) == INTENSITY_COLUMN
+    places: dict[str, tuple[type[ValueColumn], Any]] = {
+        "group": (GroupColumn, settings.groups),
+        "vector": (VectorColumn, settings.vectors),
+        "guide": (CurveColumn, masking.curve),
+        "intensity": (CurveColumn, masking.curve if by_intensity else INTENSITY_COLUMN),
+    }
+    read: dict[Any, ValueColumn] = {}
+    found = {}
+    for name, verb in settings.needs.items():
+        if name != "speaker":
+            kind, column = key = places.get(name, (ValueColumn, name))
+            found[name] = read[key] = read.get(key) or kind(manifest, column, verb)
+    return found
+
+
+def knowledge_sha256(columns: Mapping[str, ValueColumn]) -> str | None:
+    """Returns a hash of what was read, so that new clusters are not taken for the old; None for nothing."""
+    named = {name: column.sha256 for name, column in columns.items()}
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest() if named else None
+
+
+class Labelled(NamedTuple):
+    """Whose emotion labels columns rest on.
+
+    Attributes:
+        speakers: ``corpus/speaker``.
+        unknown: whether weights from elsewhere took part, whose labels are not known.
+    """
+
+    speakers: list[str]
+    unknown: bool
+
+
+def labelled(
+    manifest: Manifest,
+    columns: Mapping[str, ValueColumn],
+    protocol: str | None,
+    fold: int,
+    heard: Collection[str],
+    tested: Collection[str],
+) -> Labelled:
+    """Returns whose emotion labels the columns rest on, in a fold with speakers heard and tested.
+
+    Raises:
+        LeakError: when curves rest on labels of speakers that the fold tests; dev speakers may be used.
+        ManifestError: for curves that were made fold by fold of another protocol.
+    """
+    speakers, unknown = set[str](), False
+    for column in dict.fromkeys(columns.values()):
+        for name in column.columns:
+            marks = marks_of(manifest, name)
+            speakers |= {*marks.speakers(fold), *(heard if marks.labels_used else ())}
+            unknown |= marks.unknown and isinstance(column, CurveColumn)
+        if isinstance(column, CurveColumn):
+            column.curves.check_protocol(None if protocol is None else load_protocol(protocol).name)
+            seen = column.curves.speakers_with_labels(fold if column.curves.folds else None)
+            if both := sorted({*tested} & set(seen)):
+                raise LeakError(
+                    f"the curves in {name!r} come from a model that saw emotion labels of speakers whom fold "
+                    f"{fold} of {protocol} tests: {some(both)}; make curves for it with affetto annotate "
+                    f"intensity --protocol {protocol}"
+                )
+    return Labelled(sorted(speakers), unknown)

@@ -1,0 +1,1 @@
+"""Vectors of utterances without speaker or content, and k-means on them."""
