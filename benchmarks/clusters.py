@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from affetto.vectors.kmeans import spherical_kmeans
 from affetto.progress import progress
 from affetto.runs import write_text
+from affetto.vectors.kmeans import spherical_kmeans
 
 Vectors = NDArray[np.float32]
 

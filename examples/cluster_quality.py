@@ -21,12 +21,12 @@ import pandas as pd
 
 from affetto.analysis.agreement import measure_agreement
 from affetto.annotation.clusters import ClusterSettings, cluster
-from affetto.vectors.spaces import content_groups
 from affetto.corpora.arrays import read_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import speaker_mean
 from affetto.pages import MINUS
 from affetto.protocols.protocol import load_protocol
+from affetto.vectors.spaces import content_groups
 
 PLAIN = {"centre": False, "middle": 0.0}
 STEPS: dict[str, tuple[str, bool, dict[str, Any]]] = {

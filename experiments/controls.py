@@ -174,7 +174,10 @@ CONTROLS = {
     ),
     **{
         measure: Control(
-            with_groups, f"each speaker's utterances in groups by {what}", f"{measure}_{{count}}", {"count": 6}
+            with_groups,
+            f"each speaker's utterances in groups by {what}",
+            f"{measure}_{{count}}",
+            {"count": 6},
         )
         for measure, what in (("duration", "length"), ("loudness", "level"), ("pitch", "median pitch"))
     },

@@ -14,7 +14,13 @@ import affetto
 SOURCE = Path(affetto.__file__).parent
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
 HEAVY = {"torch", "pandas", "scipy", "sklearn", "matplotlib", "accelerate", "safetensors", "jinja2"}
-LIGHT = ("affetto.cli", "affetto.errors", "affetto._version", "affetto.models.registry", "affetto.objectives.tasks")
+LIGHT = (
+    "affetto.cli",
+    "affetto.errors",
+    "affetto._version",
+    "affetto.models.registry",
+    "affetto.objectives.tasks",
+)
 LONGEST_FUNCTION, LONGEST_FILE, LONG_FILES = 60, 300, 3
 ALL_LINES, ALL_FILES, LARGEST_SHARE = 18_500, 170, 0.16
 

@@ -126,7 +126,13 @@ def test_labels_are_marked_and_the_leak_guard_sees_them(
     manifest = Manifest.read(new)
     for column, used in (("purity_0.6", True), ("random_emotion", True), ("random_cluster", False)):
         assert marks_of(manifest, column).labels_used is used, column
-    tiny = ("encoder.width=16", "encoder.blocks=1", "encoder.bins=20", "train.epochs=1", "train.batch_size=16")
+    tiny = (
+        "encoder.width=16",
+        "encoder.blocks=1",
+        "encoder.bins=20",
+        "train.epochs=1",
+        "train.batch_size=16",
+    )
     seen = {}
     for name, given in (("all", {}), ("fold", {"protocol": str(protocol)})):
         settings = pretrain_settings(None, tiny, groups="purity_0.6", per_speaker=8, **given)

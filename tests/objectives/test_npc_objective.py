@@ -136,7 +136,7 @@ def test_each_group_is_one_of_its_vectors() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match="npc trains the encoder npc, .* not tdnn"):
+    with pytest.raises(ConfigError, match=r"npc trains the encoder npc, .* not tdnn"):
         NpcObjective(Tdnn(), NpcObjectiveSettings(), RANDOM)  # type: ignore[arg-type]
 
 

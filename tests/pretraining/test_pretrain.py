@@ -137,7 +137,7 @@ def test_a_recogniser_starts_from_it(
         frozen=way == "frozen",
         enrolment=False,
     )
-    assert settings.encoder == "tdnn"
+    assert settings.recipe == "tdnn"
     run = finetune(annotated, settings, tmp_path / way)
     found = load_file(run / FOLD / "recogniser" / "model.safetensors")
     alike = [

@@ -46,8 +46,8 @@ class SpeakerSettings(Settings):
     def _fits(self) -> "SpeakerSettings":
         if self.scale != type(self).model_fields["scale"].default and not self.margin:
             raise ValueError(
-                f"got scale={self.scale:g} with margin={self.margin:g}; it is for a margin above 0: set one, or "
-                "leave scale out"
+                f"got scale={self.scale:g} with margin={self.margin:g}; it is for a margin above 0: set one, "
+                "or leave scale out"
             )
         return self
 

@@ -50,7 +50,7 @@ def build_batches(
     """
     size = settings.train.batch_size
     if not settings.on_views:
-        return LengthBuckets(recordings.waveforms.lengths[rows], size, **share)  # type: ignore[arg-type]
+        return LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
     speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
     own = np.zeros_like(speakers) if groups is None else groups.numpy()[rows]
     return SpeakerBatches(speakers, own, size, settings.per_speaker, **share)
