@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
-from affetto.vectors import kmeans
 from affetto.annotation.clusters import ClusterSettings, cluster
-from affetto.vectors.kmeans import spherical_kmeans
-from affetto.vectors.spaces import centred, content_groups, without
 from affetto.config import build
 from affetto.errors import ConfigError
+from affetto.vectors import kmeans
+from affetto.vectors.kmeans import spherical_kmeans
+from affetto.vectors.spaces import centred, content_groups, without
 
 
 def planted(

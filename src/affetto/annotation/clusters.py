@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from affetto.config import Settings
 from affetto.vectors.kmeans import spherical_kmeans
 from affetto.vectors.spaces import centred, members, with_middle, without
-from affetto.config import Settings
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
