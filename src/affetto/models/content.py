@@ -1,4 +1,4 @@
-"""Vectors of what is said rather than how: the course of an encoder's layer over an utterance."""
+"""Vectors of the content of an utterance: the course of an encoder's layer over time."""
 
 import torch
 from torch import Tensor

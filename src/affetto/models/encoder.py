@@ -49,7 +49,7 @@ class PublishedEncoder(Encoder):
     """An encoder with published weights; they are random until :meth:`load_published`."""
 
     def load_published(self) -> None:
-        """Fills in the published weights, or raises an error that says where to get them."""
+        """Fills in the published weights; the error for missing ones names their source."""
         raise NotImplementedError  # abstract
 
 
