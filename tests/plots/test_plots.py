@@ -28,7 +28,7 @@ def figures(stamp: str | None = None) -> dict[str, Figure]:
     return {
         "confusion": plots.confusion(COUNTS, LABELS, stamp=stamp),
         "reliability": plots.reliability([0.2, np.nan], [0.3, np.nan], [5, 0], error=0.1, stamp=stamp),
-        "enrolment_curve": plots.enrolment_curve((0, 5, "all"), {"mean": {"random": curve}}, stamp=stamp),
+        "enrolment_curve": plots.enrolment_curve((0, 5, "all"), {"random": curve}, stamp=stamp),
         "timeline": plots.timeline(starts, starts + 2, shares, LABELS, stamp=stamp),
         "bars": plots.bars(
             ["a", "b"], [0.5, 0.6], [0.4, np.nan], [0.6, np.nan], references={"chance": 0.2}, stamp=stamp

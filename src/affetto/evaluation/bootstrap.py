@@ -1,11 +1,11 @@
 """How sure a score is: a bootstrap over speakers, and paired differences between two runs.
 
 Utterances of one speaker resemble each other, so speakers, not utterances, are drawn with replacement. A draw
-is a count a speaker; the scores of all draws come from one matrix product of the counts with the confusion
-matrices of the speakers.
+is a count for each speaker; the scores of all draws come from one matrix product of the counts with the sums
+of the speakers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.errors import ManifestError, unknown
-from affetto.evaluation.metrics import SCORES, Score, codes
+from affetto.evaluation.metrics import Metric, Score, metrics_of, uar_of
 from affetto.evaluation.predictions import check_predictions, scored
 
 AVERAGES = ("mean", "pooled")
@@ -38,21 +38,23 @@ class Difference(NamedTuple):
     p: float | None
 
 
+def fields(name: str, score: Interval | Difference) -> dict[str, float | None]:
+    """A score as fields of a row: ``NAME, NAME_low, NAME_high``."""
+    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+
+
 @dataclass(frozen=True)
 class Tally:
-    """Confusion counts of the test rows, one matrix for each (seed, fold, speaker) that has any.
+    """Sums over test rows, one for each (seed, fold, speaker) that has any.
 
     Attributes:
-        labels: the K labels.
         speakers: every speaker, sorted.
-        seeds: (C,) seed number of each of the C matrices, counted from zero; ``folds`` and ``speaker``
-            likewise.
+        seeds: (C,) seed number of each of the C sums, counted from zero.
         folds: (C,) fold number.
         speaker: (C,) place in ``speakers``.
-        counts: (C, K, K) utterances; or other sums that add up over rows, (C, ...), with a score of its own.
+        counts: (C, ...) the sums, such as a confusion matrix each.
     """
 
-    labels: tuple[str, ...]
     speakers: tuple[str, ...]
     seeds: NDArray[np.int64]
     folds: NDArray[np.int64]
@@ -60,42 +62,38 @@ class Tally:
     counts: NDArray[np.float64]
 
 
-def tally(rows: pd.DataFrame, labels: Sequence[str], speakers: Sequence[str] | None = None) -> Tally:
-    """Counts checked test rows by seed, fold and speaker; ``speakers`` fixes their order."""
-    names, cell, cells = _cells(rows, speakers)
-    size = len(labels)
-    pairs = codes(rows["truth"].to_numpy(), labels) * size + codes(rows["label"].to_numpy(), labels)
-    counts = np.bincount(cell * size * size + pairs, minlength=len(cells[0]) * size * size)
-    return Tally(tuple(labels), names, *cells, counts.reshape(-1, size, size).astype(np.float64))
-
-
 def tally_sums(
-    rows: pd.DataFrame,
-    labels: Sequence[str],
-    values: NDArray[np.float64],
-    speakers: Sequence[str] | None = None,
+    rows: pd.DataFrame, values: NDArray[np.float64], speakers: Sequence[str] | None = None
 ) -> Tally:
-    """Sums what each checked test row has, ``values (N, ...)``, by seed, fold and speaker."""
-    names, cell, cells = _cells(rows, speakers)
-    order = np.argsort(cell, kind="stable")
-    firsts = np.searchsorted(cell[order], np.arange(len(cells[0])))
-    return Tally(tuple(labels), names, *cells, np.add.reduceat(values[order], firsts, axis=0))
+    """Sums what each test row has, ``values (N, ...)``, by seed, fold and speaker; rows of NaN are left out.
 
-
-def _cells(
-    rows: pd.DataFrame, speakers: Sequence[str] | None
-) -> tuple[
-    tuple[str, ...], NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-]:
-    """Returns the speakers, the cell that each row is in, and seed, fold and speaker of each cell."""
+    ``speakers`` fixes their order; None takes those of the rows that are left.
+    """
+    known = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    rows, values = rows[known], values[known]
     names = tuple(speakers) if speakers is not None else tuple(sorted(rows["speaker"].unique()))
     place = {name: number for number, name in enumerate(names)}
     speaker = rows["speaker"].map(place).to_numpy(dtype=np.int64)
     seeds = np.unique(rows["seed"].to_numpy(), return_inverse=True)[1]
     fold_names, folds = np.unique(rows["fold"].to_numpy(), return_inverse=True)
+    # One number for each (seed, fold, speaker).
     cells, cell = np.unique((seeds * len(fold_names) + folds) * len(names) + speaker, return_inverse=True)
+    order = np.argsort(cell, kind="stable")
+    sums = np.add.reduceat(values[order], np.searchsorted(cell[order], np.arange(len(cells))), axis=0)
     groups, speaker_of = np.divmod(cells, len(names))
-    return names, cell, (*np.divmod(groups, len(fold_names)), speaker_of)
+    return Tally(names, *np.divmod(groups, len(fold_names)), speaker_of, sums)
+
+
+def tallies(
+    rows: pd.DataFrame,
+    labels: Sequence[str],
+    metrics: Mapping[str, Metric],
+    speakers: Sequence[str] | None = None,
+) -> dict[str, Tally]:
+    """Sums checked test rows for each of the metrics that they allow."""
+    made = {sums: sums(rows, labels) for sums in {metric.sums for metric in metrics.values()}}
+    counted = {sums: tally_sums(rows, each, speakers) for sums, each in made.items() if each is not None}
+    return {name: counted[metric.sums] for name, metric in metrics.items() if metric.sums in counted}
 
 
 def draw_speakers(speakers: int, draws: int, seed: int) -> NDArray[np.float64]:
@@ -108,24 +106,15 @@ def draw_speakers(speakers: int, draws: int, seed: int) -> NDArray[np.float64]:
 
 
 def score_draws(
-    counted: Tally, weights: NDArray[np.float64], metric: str | Score = "uar", average: str = "mean"
+    counted: Tally, weights: NDArray[np.float64], score: Score = uar_of, average: str = "mean"
 ) -> NDArray[np.float64]:
-    """Scores every draw at once.
+    """Scores every draw at once, the mean over seeds in each: ``(N, speakers)`` weights -> (N,).
 
-    Args:
-        counted: the confusion counts.
-        weights: (N, speakers) how often each speaker is drawn.
-        metric: ``"uar"``, ``"war"``, ``"macro_f1"``, or a function over the sums, (N, K, K) or others.
-        average: ``"pooled"`` adds the matrices of the folds first; ``"mean"`` scores each fold and averages.
-
-    Returns:
-        (N,) scores, the mean over seeds in each draw.
-
-    With ``"mean"`` a fold counts as often as its speakers were drawn, on average: with all speakers drawn
-    once this is the plain mean, and with one speaker a fold it is the bootstrap over folds. A seed of which a
-    draw holds no row is left out of that draw.
+    ``average`` "pooled" adds the sums of the folds first; "mean" scores each fold and averages. With "mean" a
+    fold counts as often as its speakers were drawn, on average: with all speakers drawn once this is the plain
+    mean, and with one speaker a fold it is the bootstrap over folds. A seed of which a draw holds no row is
+    left out of that draw.
     """
-    score = _score(metric)
     if average not in AVERAGES:
         raise ManifestError(unknown("way to average folds", average, AVERAGES))
     folds = counted.folds if average == "mean" else np.zeros_like(counted.folds)
@@ -148,9 +137,9 @@ def score_draws(
     return _divide(np.where(known, stacked, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 
 
-def interval(counted: Tally, metric: str | Score, average: str, draws: int = 2000, seed: int = 0) -> Interval:
+def interval(counted: Tally, score: Score, average: str, draws: int = 2000, seed: int = 0) -> Interval:
     """Scores a tally and gives the percentile interval of its speaker bootstrap."""
-    values = score_draws(counted, draw_speakers(len(counted.speakers), draws, seed), metric, average)
+    values = score_draws(counted, draw_speakers(len(counted.speakers), draws, seed), score, average)
     return Interval(float(values[0]), *_ends(values[1:], len(counted.speakers)))
 
 
@@ -166,7 +155,7 @@ def speaker_bootstrap(
 
     Args:
         table: a predictions table.
-        metric: ``"uar"``, ``"war"``, ``"macro_f1"``, or a function over (N, K, K) confusion matrices.
+        metric: its name, such as ``"uar"``, or a function over (N, K, K) confusion matrices.
         average: how folds are averaged, ``"mean"`` or ``"pooled"``.
         draws: how often the speakers are drawn.
         seed: of the draws; the same seed gives the same interval.
@@ -178,20 +167,13 @@ def speaker_bootstrap(
     With few speakers (ten in EMO-DB) percentile intervals are known to be somewhat too narrow.
     """
     checked, names = check_predictions(table, labels)
-    return interval(tally(scored(checked), names), metric, average, draws, seed)
+    [(name, one)] = _chosen(metric).items()
+    counted = _only(tallies(scored(checked), names, {name: one}), {name: one})
+    return interval(counted, one.score, average, draws, seed)
 
 
 def speaker_mean(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> Interval:
-    """Averages a figure over speakers, with an interval over them.
-
-    Args:
-        values: (S,) one figure a speaker, e.g. a paired difference; NaN for a speaker without one.
-        draws: how often the speakers are drawn.
-        seed: of the draws.
-
-    Returns:
-        NaN where no speaker has a figure.
-    """
+    """Averages (S,) figures, one a speaker, with an interval over speakers; NaN for a speaker without one."""
     known = values[np.isfinite(values)]
     if not len(known):
         return Interval(float("nan"), None, None)
@@ -224,8 +206,7 @@ def paired_difference(
 
     Returns:
         The difference, its interval, and p: twice the smaller share of draws on one side of zero, at most 1;
-        never zero,
-        for one is added to each count (Davison and Hinkley 1997, section 4.2).
+        never zero, for one is added to each count (Davison and Hinkley 1997, section 4.2).
 
     Raises:
         ManifestError: names the utterances, speakers, labels or true labels in which the tables differ.
@@ -237,16 +218,35 @@ def paired_difference(
             f"the tables have different labels: {', '.join(names)} against {', '.join(other_names)}"
         )
     left, right = same_utterances(scored(ours), scored(theirs), only_shared)
+    chosen = _chosen(metric)
+    found = paired_differences(left, right, names, chosen, average, draws, seed)
+    return _only(found, chosen)
+
+
+def paired_differences(
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    labels: Sequence[str],
+    metrics: Mapping[str, Metric],
+    average: str,
+    draws: int,
+    seed: int,
+) -> dict[str, Difference]:
+    """First score minus second over the same drawn speakers, for each of the metrics that both tables allow."""
     speakers = sorted({*left["speaker"], *right["speaker"]})
     weights = draw_speakers(len(speakers), draws, seed)
-    return difference(tally(left, names, speakers), tally(right, names, speakers), weights, metric, average)
+    ours, theirs = (tallies(rows, labels, metrics, speakers) for rows in (left, right))
+    return {
+        name: _difference(ours[name], theirs[name], weights, metrics[name].score, average)
+        for name in ours
+        if name in theirs
+    }
 
 
-def difference(
-    first: Tally, second: Tally, weights: NDArray[np.float64], metric: str | Score, average: str
+def _difference(
+    first: Tally, second: Tally, weights: NDArray[np.float64], score: Score, average: str
 ) -> Difference:
-    """First tally's score minus the second's, over the same draws ``weights`` of the same speakers."""
-    gaps = score_draws(first, weights, metric, average) - score_draws(second, weights, metric, average)
+    gaps = score_draws(first, weights, score, average) - score_draws(second, weights, score, average)
     low, high = _ends(gaps[1:], len(first.speakers))
     if low is None:
         return Difference(float(gaps[0]), None, None, None)
@@ -255,13 +255,9 @@ def difference(
 
 
 def same_utterances(
-    left: pd.DataFrame, right: pd.DataFrame, only_shared: bool, alike: Sequence[str] = ("speaker", "truth")
+    left: pd.DataFrame, right: pd.DataFrame, only_shared: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the test rows of two tables that test the same utterances, with equal columns ``alike``.
-
-    Raises:
-        ManifestError: names the utterances that one alone tests, or in which the columns differ.
-    """
+    """Returns the test rows of two tables that test the same utterances, of equal speakers and truth."""
     names = ["fold", "key"]
     if set(left["seed"]) == set(right["seed"]):  # random enrolment may test other utterances with every seed
         names = ["seed", *names]
@@ -285,7 +281,8 @@ def same_utterances(
             f"the tables do not test the same utterances in the same folds: {'; '.join(sides)}; "
             "pass only_shared=True to compare what both test"
         )
-    for column in alike:
+    truths = [name for name in left if str(name).startswith("truth") and name in right]
+    for column in ("speaker", *truths):
         merged = left.drop_duplicates("key").merge(right.drop_duplicates("key"), on="key")
         differ = merged.loc[merged[f"{column}_x"] != merged[f"{column}_y"], "key"]
         if len(differ):
@@ -310,9 +307,17 @@ def _ends(values: NDArray[np.float64], speakers: int) -> tuple[float | None, flo
     return float(low), float(high)
 
 
-def _score(metric: str | Score) -> Score:
+def _chosen(metric: str | Score) -> dict[str, Metric]:
+    """Returns the metric of this name, or a function as one."""
     if not isinstance(metric, str):
-        return metric
-    if metric not in SCORES:
-        raise ManifestError(unknown("metric", metric, SCORES))
-    return SCORES[metric]
+        return {"": Metric("", "", metric)}
+    if metric not in metrics_of():
+        raise ManifestError(unknown("metric", metric, metrics_of()))
+    return {metric: metrics_of()[metric]}
+
+
+def _only[T](found: Mapping[str, T], metrics: Mapping[str, Metric]) -> T:
+    """Returns what was found for the one metric, which the tables must allow."""
+    if not found:
+        raise ManifestError(f"the predictions table lacks what {next(iter(metrics.values())).title} needs")
+    return next(iter(found.values()))

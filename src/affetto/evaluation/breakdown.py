@@ -1,19 +1,46 @@
 """A score taken apart: by class, speaker, gender and fold, and by confidence."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from affetto.evaluation.bootstrap import interval, tally
+from affetto.evaluation.bootstrap import fields, interval, score_draws, tallies, tally_sums
+from affetto.evaluation.concordance import ratings
 from affetto.evaluation.metrics import (
     Reliability,
-    expected_calibration_error,
+    confidence_bins,
+    confusion_sums,
+    metrics_of,
     precision_of,
     recall_of,
-    reliability,
-    uar_of,
-    war_of,
 )
+
+
+def taken_apart(
+    rows: pd.DataFrame, labels: tuple[str, ...], average: str, draws: int, seed: int
+) -> dict[str, Any]:
+    """Everything below of a run's test rows, and their confusion matrix, by the names of a report."""
+    bins, error = calibration(rows)
+    return {
+        "confusion": tally_sums(rows, confusion_sums(rows, labels)).counts.sum(axis=0)
+        / rows["seed"].nunique(),
+        "per_class": per_class(rows, labels),
+        "per_speaker": per_group(rows, labels, "speaker"),
+        "per_fold": per_group(rows, labels, "fold"),
+        "per_gender": per_gender(rows, labels, average, draws, seed),
+        "calibration": bins,
+        "calibration_error": error,
+    }
+
+
+def measured(
+    rows: pd.DataFrame, dimensions: Sequence[str], *_: object
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The raters' and the predicted values of the first seed, (N, K) each."""
+    return {"ratings": ratings(rows[rows["seed"] == rows["seed"].iloc[0]], dimensions)}
 
 
 def per_class(rows: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
@@ -21,25 +48,44 @@ def per_class(rows: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
 
     ``recall`` is None for a class without test rows, ``precision`` for one that was never predicted.
     """
-    counts = _by_seed(rows, labels)
+    counted = tally_sums(rows, confusion_sums(rows, labels))
+    matrices = np.zeros((int(counted.seeds.max()) + 1, len(labels), len(labels)))
+    np.add.at(matrices, counted.seeds, counted.counts)
     keys = rows.groupby("truth")["key"].nunique()
     return pd.DataFrame(
         {
             "class": labels,
             "utterances": [int(keys.get(label, 0)) for label in labels],
-            "recall": _known_mean(recall_of(counts)),
-            "precision": _known_mean(precision_of(counts)),
+            "recall": _known_mean(recall_of(matrices)),
+            "precision": _known_mean(precision_of(matrices)),
         }
     )
 
 
-def per_group(rows: pd.DataFrame, labels: tuple[str, ...], column: str) -> pd.DataFrame:
-    """A row a value of ``column``: that value, ``speakers, utterances, uar, war``, the mean over seeds."""
+def per_group(
+    rows: pd.DataFrame,
+    labels: tuple[str, ...],
+    column: str,
+    average: str = "pooled",
+    draws: int = 0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A row a value of ``column``: that value, ``speakers, utterances`` and every metric that there is.
+
+    With ``draws`` each metric M has its interval over speakers, ``M_low, M_high``.
+    """
     found = []
     for value, group in rows.groupby(column):
-        counts = _by_seed(group, labels)
-        entry = _sizes(column, value, group)
-        found.append(entry | {"uar": float(uar_of(counts).mean()), "war": float(war_of(counts).mean())})
+        entry: dict[str, Any] = {column: str(value), "speakers": group["speaker"].nunique()}
+        entry["utterances"] = group["key"].nunique()
+        for name, counted in tallies(group, labels, metrics_of()).items():
+            score = metrics_of()[name].score
+            if draws:
+                entry |= fields(name, interval(counted, score, average, draws, seed))
+            else:
+                once = np.ones((1, len(counted.speakers)))
+                entry[name] = float(score_draws(counted, once, score, average)[0])
+        found.append(entry)
     return pd.DataFrame(found)
 
 
@@ -49,14 +95,8 @@ def per_gender(
     """A row a gender with intervals over its speakers; None where no row has a gender."""
     if "gender" not in rows or rows["gender"].isna().all():
         return None
-    found = []
-    for value, group in rows.groupby(rows["gender"].fillna("not known").astype(str)):
-        entry = _sizes("gender", value, group)
-        for metric in ("uar", "war"):
-            score = interval(tally(group, labels), metric, average, draws, seed)
-            entry |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
-        found.append(entry)
-    return pd.DataFrame(found)
+    genders = rows["gender"].fillna("not known").astype(str)
+    return per_group(rows.assign(gender=genders), labels, "gender", average, draws, seed)
 
 
 def calibration(rows: pd.DataFrame) -> tuple[Reliability | None, float | None]:
@@ -65,23 +105,9 @@ def calibration(rows: pd.DataFrame) -> tuple[Reliability | None, float | None]:
         return None, None
     right = rows["truth"] == rows["label"]
     errors = [
-        expected_calibration_error(group["confidence"], right[group.index])
-        for _, group in rows.groupby("seed")
+        confidence_bins(group["confidence"], right[group.index]).error for _, group in rows.groupby("seed")
     ]
-    return reliability(rows["confidence"], right), float(np.mean(errors))
-
-
-def _sizes(column: str, value: object, group: pd.DataFrame) -> dict[str, object]:
-    speakers, utterances = group["speaker"].nunique(), group["key"].nunique()
-    return {column: str(value), "speakers": speakers, "utterances": utterances}
-
-
-def _by_seed(rows: pd.DataFrame, labels: tuple[str, ...]) -> NDArray[np.float64]:
-    """Confusion over all folds and speakers, a matrix a seed: (seeds, K, K)."""
-    counted = tally(rows, labels)
-    total = np.zeros((int(counted.seeds.max()) + 1, len(labels), len(labels)))
-    np.add.at(total, counted.seeds, counted.counts)
-    return total
+    return confidence_bins(rows["confidence"], right), float(np.mean(errors))
 
 
 def _known_mean(values: NDArray[np.float64]) -> list[float | None]:

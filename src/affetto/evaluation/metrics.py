@@ -1,49 +1,30 @@
-"""Scores of predicted labels, as pure functions over arrays.
+"""Metrics: each is a function of sums over rows, and has its line in the table METRICS at the end.
 
-Each score exists twice: over two columns of labels (``uar``), and over any stack of confusion matrices
-(``uar_of``), which is what lets thousands of bootstrap draws be scored at once.
+Sums over rows add up over speakers. Therefore the scores of thousands of bootstrap draws come from one matrix
+product. What adds up for most metrics is the confusion matrix.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from affetto.errors import ManifestError, unknown
+from affetto.evaluation.concordance import ccc_of, error_of, rating_sums
+from affetto.evaluation.votes import vote_sums, votes_f1_of
 
 Score = Callable[[NDArray[Any]], NDArray[np.float64]]
+Sums = Callable[[pd.DataFrame, Sequence[str]], NDArray[np.float64] | None]
 
 
-def confusion(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
-    """Counts true against predicted labels.
-
-    Args:
-        truth: (B,) true labels.
-        predicted: (B,) predicted labels.
-        labels: the K labels in the order of rows and columns.
-
-    Returns:
-        (K, K), a row a true label, a column a predicted one.
-
-    Raises:
-        ManifestError: for a label that is not in ``labels``, or columns of different length.
-    """
-    rows, columns = codes(truth, labels), codes(predicted, labels)
-    if rows.shape != columns.shape:
-        raise ManifestError(f"got {len(rows)} true and {len(columns)} predicted labels; each row needs both")
+def confusion_sums(rows: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.float64]:
+    """A confusion matrix of each of N rows, (N, K, K): a row a true class, a column a predicted one."""
     size = len(labels)
-    return np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
-
-
-def codes(values: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
-    """Returns the place of each value in ``labels``; raises :class:`ManifestError` for a stranger."""
-    place = {label: number for number, label in enumerate(labels)}
-    found, inverse = np.unique(np.asarray(values, dtype=str), return_inverse=True)
-    for value in found:
-        if value not in place:
-            raise ManifestError(unknown("label", value, labels))
-    return np.array([place[value] for value in found], dtype=np.int64)[inverse]
+    sums = np.zeros((len(rows), size, size))
+    sums[np.arange(len(rows)), _codes(rows["truth"], labels), _codes(rows["label"], labels)] = 1
+    return sums
 
 
 def recall_of(matrices: ArrayLike) -> NDArray[np.float64]:
@@ -59,61 +40,28 @@ def precision_of(matrices: ArrayLike) -> NDArray[np.float64]:
 
 
 def uar_of(matrices: ArrayLike) -> NDArray[np.float64]:
-    """Mean recall over the classes that have true rows: (..., K, K) -> (...); NaN where no row is."""
+    """Mean recall over the classes that have true rows: (..., K, K) -> (...); NaN where there is no row."""
     return _mean_known(recall_of(matrices))
 
 
 def war_of(matrices: ArrayLike) -> NDArray[np.float64]:
-    """Weighted average recall, which is accuracy: (..., K, K) -> (...); NaN where no row is."""
+    """Weighted average recall, which is accuracy: (..., K, K) -> (...); NaN where there is no row."""
     counts = np.asarray(matrices, dtype=np.float64)
     return _share(_diagonal(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))
 
 
 def macro_f1_of(matrices: ArrayLike) -> NDArray[np.float64]:
-    """Mean F1 over the classes that are true or predicted: (..., K, K) -> (...); NaN where no row is."""
+    """Mean F1 over the classes that are true or predicted: (..., K, K) -> (...); NaN where there is no row."""
     counts = np.asarray(matrices, dtype=np.float64)
     return _mean_known(_share(2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)))
 
 
-SCORES: dict[str, Score] = {"uar": uar_of, "war": war_of, "macro_f1": macro_f1_of}
-TITLES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1", "votes_f1": "macro-F1 on votes"}
-
-
 def uar(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Unweighted average recall (UAR, balanced accuracy) over the classes in ``truth``, both (B,).
-
-    Raises:
-        ManifestError: when there is no row.
-    """
-    return _scored(uar_of, truth, predicted)
-
-
-def war(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Weighted average recall (WAR, accuracy) of (B,) labels.
-
-    Raises:
-        ManifestError: when there is no row.
-    """
-    return _scored(war_of, truth, predicted)
-
-
-def macro_f1(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean F1 over the classes that occur in either (B,) column.
-
-    Raises:
-        ManifestError: when there is no row.
-    """
-    return _scored(macro_f1_of, truth, predicted)
-
-
-def recall_per_class(
-    truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]
-) -> dict[str, float | None]:
-    """Recall of each of ``labels``; None for one without true rows."""
-    recalls = recall_of(confusion(truth, predicted, labels))
-    return {
-        label: None if np.isnan(value) else float(value) for label, value in zip(labels, recalls, strict=True)
-    }
+    """Unweighted average recall (balanced accuracy) over the classes in ``truth``, both (N,)."""
+    true, guessed = np.asarray(truth), np.asarray(predicted)
+    if not true.size:
+        raise ManifestError("there are no rows to score")
+    return float(np.mean([np.mean(guessed[true == label] == label) for label in np.unique(true)]))
 
 
 class Reliability(NamedTuple):
@@ -123,14 +71,16 @@ class Reliability(NamedTuple):
     accuracy: NDArray[np.float64]
     counts: NDArray[np.int64]
 
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean gap of confidence and share right (Guo et al. 2017, eq. 3)."""
+        filled = self.counts > 0
+        gaps = np.abs(self.confidence - self.accuracy)[filled]
+        return float(gaps @ self.counts[filled] / self.counts.sum())
 
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
-    """Bins predictions by confidence: ``bins`` of equal width over 0..1, each closed on its right.
 
-    Args:
-        confidence: (B,) probability of the predicted label.
-        correct: (B,) whether it was right.
-        bins: how many bins.
+def confidence_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
+    """Bins predictions by the probability of their label, equal bins over 0..1, each closed on its right.
 
     Raises:
         ManifestError: for a confidence outside 0..1 or when there is no row.
@@ -146,22 +96,14 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Re
     return Reliability(confident, _share(np.bincount(place, right, minlength=bins), counts), counts)
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
-    """Mean gap between confidence and share right over equal bins, weighted by rows (Guo et al. 2017, eq. 3).
-
-    Args and errors are those of :func:`reliability`.
-    """
-    table = reliability(confidence, correct, bins)
-    filled = table.counts > 0
-    gaps = np.abs(table.confidence - table.accuracy)[filled]
-    return float(gaps @ table.counts[filled] / table.counts.sum())
-
-
-def _scored(score: Score, truth: ArrayLike, predicted: ArrayLike) -> float:
-    true, guessed = np.asarray(truth, dtype=str), np.asarray(predicted, dtype=str)
-    if not true.size:
-        raise ManifestError("there are no rows to score")
-    return float(score(confusion(true, guessed, [str(label) for label in np.union1d(true, guessed)])))
+def _codes(values: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the place of each value in ``labels``."""
+    place = {label: number for number, label in enumerate(labels)}
+    found, inverse = np.unique(np.asarray(values, dtype=str), return_inverse=True)
+    for value in found:
+        if value not in place:
+            raise ManifestError(unknown("label", value, labels))
+    return np.array([place[value] for value in found], dtype=np.int64)[inverse]
 
 
 def _diagonal(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -179,3 +121,85 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     known = np.isfinite(values)
     return _share(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+
+
+class Metric(NamedTuple):
+    """A score of test rows.
+
+    Attributes:
+        title: its name in tables.
+        about: what it is, for the docs.
+        score: sums ``(..., *S)`` -> ``(...)``; of dimensions -> ``(..., K)``.
+        sums: table of N rows, K labels (or dimensions) -> what adds up, ``(N, *S)``; NaN for a row that does
+            not count, None where the table lacks what it takes.
+        spellings: what papers call it, in small letters.
+        dimensions: it scores dimensions, not classes.
+    """
+
+    title: str
+    about: str
+    score: Score
+    sums: Sums = confusion_sums
+    spellings: tuple[str, ...] = ()
+    dimensions: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "uar": Metric(
+        "UAR",
+        "unweighted average recall: the recall of each class, averaged; chance is 1/K",
+        uar_of,
+        spellings=("ua", "unweighted average recall", "unweighted accuracy", "balanced accuracy"),
+    ),
+    "war": Metric(
+        "WAR",
+        "weighted average recall, which is accuracy",
+        war_of,
+        spellings=("wa", "acc", "accuracy", "weighted accuracy", "weighted average recall", "micro f1"),
+    ),
+    "macro_f1": Metric("macro-F1", "F1 of each class, averaged", macro_f1_of, spellings=("f1 macro",)),
+    "votes_f1": Metric(
+        "macro-F1 on votes",
+        "macro-F1 where each class with more than 1/K of the votes of raters is true, and each with a "
+        "probability above 1/K is predicted; needs `votes_<label>` and `p_<label>`",
+        votes_f1_of,
+        vote_sums,
+    ),
+    "ccc": Metric(
+        "CCC",
+        "Lin's concordance correlation with the raters: 1 where predicted and true values are equal",
+        ccc_of,
+        rating_sums,
+        dimensions=True,
+    ),
+    "error": Metric(
+        "error", "root mean square error, on the raters' scale", error_of, rating_sums, dimensions=True
+    ),
+}
+
+
+def metrics_of(dimensions: Sequence[str] = ()) -> dict[str, Metric]:
+    """Returns the metrics of classes; or of each dimension D, ``METRIC_D``, and of their mean."""
+    chosen = {name: metric for name, metric in METRICS.items() if metric.dimensions == bool(dimensions)}
+    if not dimensions:
+        return chosen
+    parts = [*enumerate(dimensions), *([(None, "mean")] if len(dimensions) > 1 else [])]
+    return {
+        f"{name}_{part}": metric._replace(title=f"{metric.title}, {part}", score=_of(metric.score, number))
+        for name, metric in chosen.items()
+        for number, part in parts
+    }
+
+
+def _of(score: Score, number: int | None) -> Score:
+    """Returns the score of one dimension, or the mean over all."""
+    return (lambda sums: score(sums).mean(-1)) if number is None else (lambda sums: score(sums)[..., number])
+
+
+def same_metric(name: object) -> str | None:
+    """Returns which of the metrics a published one is; None for another."""
+    plain = " ".join(str(name).lower().replace("_", " ").replace("-", " ").split())
+    for own, metric in METRICS.items():
+        if plain in (own.replace("_", " "), metric.title.lower().replace("-", " "), *metric.spellings):
+            return own
+    return None

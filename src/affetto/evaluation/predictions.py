@@ -95,6 +95,27 @@ def check_predictions(
     return checked, names
 
 
+def check_dimensions(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Proves that a table with ``truth_D`` and ``D`` for each dimension D can be scored; returns a copy.
+
+    Raises:
+        ManifestError: names the missing column, or the first prediction that is no number.
+    """
+    values = [column for name in names for column in (f"truth_{name}", name)]
+    needed = [name for name in REQUIRED if name not in ("truth", "label")]
+    if missing := [name for name in (*needed, *values) if name not in table]:
+        raise ManifestError(f"the predictions table lacks {', '.join(missing)}")
+    checked = table.reset_index(drop=True).astype({"key": str, "speaker": str})
+    if checked.duplicated(["seed", "fold", "key"]).any():
+        raise ManifestError("an utterance stands twice in one fold and seed of the predictions table")
+    bad = ~np.isfinite(checked[values].to_numpy(np.float64)).all(1)
+    if bad.any():
+        raise ManifestError(
+            f"{int(bad.sum())} predictions are no numbers, the first of {checked['key'][bad].iloc[0]}"
+        )
+    return checked
+
+
 def scored(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the test rows of a checked table; raises :class:`ManifestError` when there is none."""
     rows = table[table["part"] == "test"].reset_index(drop=True)

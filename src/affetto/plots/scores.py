@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from affetto.plots.style import COLOURS, FAINT, INK, blank, head, ink_on, look, open_axes
 
 _MARKERS = "os^Dv<>PX*hp"
+_LINES = ("#D55E00", "#009E73", "#CC79A7", "#0072B2")
+_GRID = "#E3E3E3"
 
 
 def confusion(
@@ -32,51 +34,28 @@ def confusion(
     totals = table.sum(axis=1)
     side = max(4.4, 1.5 + 0.78 * len(labels))
     figure, axes = blank(side + 0.9, side, title, stamp)
-    shades = colormaps["Blues"]
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
     for row, total in enumerate(totals):
         for column, count in enumerate(table[row]):
             share = count / total if total else 0.0
-            fill: Any = shades(0.92 * share) if total else "#E8E8E8"
-            axes.add_patch(
-                Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1.5)
-            )
-            ink = ink_on(fill)
+            fill: Any = colormaps["Blues"](0.92 * share) if total else "#E8E8E8"
+            corner = (column - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor="white", linewidth=1.5))
             if total:
-                bold = "bold" if row == column else "normal"
-                axes.text(
-                    column,
-                    row - 0.1,
-                    f"{100 * share:.0f}%",
-                    ha="center",
-                    va="center",
-                    fontsize=11,
-                    color=ink,
-                    weight=bold,
-                )
-                axes.text(
-                    column, row + 0.25, f"{count:,.0f}", ha="center", va="center", fontsize=7.5, color=ink
-                )
+                look = {**centred, "color": ink_on(fill)}
+                weight = "bold" if row == column else "normal"
+                axes.text(column, row - 0.1, f"{100 * share:.0f}%", fontsize=11, weight=weight, **look)
+                axes.text(column, row + 0.25, f"{count:,.0f}", fontsize=7.5, **look)
         if not total:
-            axes.text(
-                (len(labels) - 1) / 2,
-                row,
-                "no test rows",
-                ha="center",
-                va="center",
-                fontsize=10,
-                color="#444444",
-            )
+            middle = (len(labels) - 1) / 2
+            axes.text(middle, row, "no test rows", fontsize=10, color="#444444", **centred)
     ticks = np.arange(len(labels))
     axes.set_xticks(ticks, labels, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, [f"{label}\n({total:,.0f})" for label, total in zip(labels, totals, strict=True)])
-    axes.set_xlim(-0.5, len(labels) - 0.5)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_aspect("equal")
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true (utterances)")
+    axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(len(labels) - 0.5, -0.5), aspect="equal")
+    axes.set(xlabel="predicted", ylabel="true (utterances)")
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     return figure
 
 
@@ -103,26 +82,13 @@ def reliability(
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
     head(figure, title, stamp)
-    width = 1 / len(sizes)
-    filled = sizes > 0
+    width, filled = 1 / len(sizes), sizes > 0
     centres = (np.arange(len(sizes)) + 0.5) * width
-    upper.bar(
-        centres[filled],
-        right[filled],
-        0.92 * width,
-        color=COLOURS[4],
-        edgecolor="white",
-        label="share that is right",
-    )
+    columns = {"color": COLOURS[4], "edgecolor": "white", "label": "share that is right"}
+    upper.bar(centres[filled], right[filled], 0.92 * width, **columns)
     upper.plot([0, 1], [0, 1], linestyle="--", color=FAINT, linewidth=1.3, label="perfectly calibrated")
-    upper.plot(
-        means[filled],
-        right[filled],
-        "o",
-        color=COLOURS[3],
-        markersize=5,
-        label="at the bin's mean confidence",
-    )
+    dots = {"color": COLOURS[3], "markersize": 5, "label": "at the bin's mean confidence"}
+    upper.plot(means[filled], right[filled], "o", **dots)
     upper.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share that is right")
     upper.legend(loc="upper left", fontsize=9, frameon=False)
     if error is not None:
@@ -140,74 +106,46 @@ def reliability(
 
 def enrolment_curve(
     counts: Sequence[int | str],
-    panels: Mapping[str, Mapping[str, ArrayLike]],
+    mixes: Mapping[str, ArrayLike],
     *,
     metric: str = "UAR",
+    title: str = "",
     stamp: str | None = None,
 ) -> Figure:
-    """Draws a score against the number of enrolment utterances, a line a mix, a panel a way of enrolling.
+    """Draws a score against the number of enrolment utterances, a line a mix of emotions.
 
     Args:
         counts: the N numbers on the axis in order, e.g. ``(0, 5, 10, 20, "all")``.
-        panels: panel title -> mix name -> (N, 3) value, low, high as fractions; NaN where not measured (an
-            interval may be NaN by itself).
+        mixes: name -> (N, 3) value, low, high as fractions; NaN where not measured (an interval may be NaN by
+            itself). The value without enrolment stands in the first one.
         metric: name of the score.
+        title: what is shown.
         stamp: a word printed across the top.
 
     The dashed line is the value without enrolment; below it, enrolment hurts.
     """
-    figure = Figure(figsize=(1.6 + 4.6 * len(panels), 4.6), layout="constrained")
-    head(figure, "", stamp)
-    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    mixes = list(dict.fromkeys(mix for panel in panels.values() for mix in panel))
+    figure, axes = blank(6.2, 4.6, title, stamp)
     places = np.arange(len(counts), dtype=np.float64)
-    for axes, (name, panel) in zip(row, panels.items(), strict=True):
-        baseline = np.nan
-        for mix, points in panel.items():
-            number = mixes.index(mix)
-            shift = 0.07 * (number - (len(mixes) - 1) / 2)
-            values, lows, highs = np.asarray(points, dtype=np.float64).reshape(-1, 3).T
-            known = np.isfinite(values)
-            colour = COLOURS[number % len(COLOURS)]
-            spread = known & np.isfinite(lows) & np.isfinite(highs)
-            axes.vlines(
-                places[spread] + shift, lows[spread], highs[spread], color=colour, alpha=0.45, linewidth=2
-            )
-            axes.plot(
-                places[known] + shift,
-                values[known],
-                marker="osD^vPX*"[number % 8],
-                color=colour,
-                linewidth=2.4 if number == 0 else 1.4,
-                markersize=6,
-                label=mix,
-            )
-            if 0 in counts and not np.isfinite(baseline):
-                baseline = values[list(counts).index(0)]
-        if np.isfinite(baseline):
-            axes.axhline(baseline, linestyle="--", color=FAINT, linewidth=1.2, zorder=0)
-        axes.set_xticks(places, [str(count) for count in counts])
-        axes.set_xlim(-0.5, len(counts) - 0.5)
-        axes.set_xlabel("enrolment utterances a speaker (not scored)")
-        axes.set_title(name, fontsize=11, loc="left", color=INK)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], min_n_ticks=3))
-        axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
-        axes.set_axisbelow(True)
-        open_axes(axes)
-    row[0].set_ylabel(metric)
-    handles: dict[str, Any] = {}
-    for axes in row:
-        for handle, mix in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(mix, handle)
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=min(4, len(mixes)),
-        frameon=False,
-        fontsize=10,
-    )
+    for number, (mix, points) in enumerate(mixes.items()):
+        values, lows, highs = np.asarray(points, dtype=np.float64).reshape(-1, 3).T
+        at = places + 0.07 * (number - (len(mixes) - 1) / 2)
+        known = np.isfinite(values)
+        spread = known & np.isfinite(lows) & np.isfinite(highs)
+        colour = COLOURS[number % len(COLOURS)]
+        axes.vlines(at[spread], lows[spread], highs[spread], color=colour, alpha=0.45, linewidth=2)
+        style = {"marker": "osD^vPX*"[number % 8], "markersize": 6, "linewidth": 1.4 if number else 2.4}
+        axes.plot(at[known], values[known], color=colour, label=mix, **style)
+        if number == 0 and 0 in counts and np.isfinite(values[list(counts).index(0)]):
+            axes.axhline(values[list(counts).index(0)], linestyle="--", color=FAINT, linewidth=1.2, zorder=0)
+    axes.set_xticks(places, [str(count) for count in counts])
+    axes.set(xlim=(-0.5, len(counts) - 0.5), ylabel=metric)
+    axes.set_xlabel("enrolment utterances a speaker (not scored)")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], min_n_ticks=3))
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    open_axes(axes)
+    figure.legend(loc="outside lower center", ncols=min(4, len(mixes)), frameon=False, fontsize=10)
     return figure
 
 
@@ -278,29 +216,22 @@ def bars(
     for ends in (low, high):
         axes.vlines(ends[spread], places[spread] - 0.14, places[spread] + 0.14, color=INK, linewidth=1.6)
     tips = np.where(spread, np.fmax(high, scores), scores)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     for place, (score, tip) in enumerate(zip(scores, tips, strict=True)):
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        where: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 10}
-        axes.text(tip + 0.012, place, f"{100 * score:.1f}", color=INK, bbox=box, **where)
+        text = f"{100 * score:.1f}"
+        axes.text(tip + 0.012, place, text, color=INK, ha="left", va="center", fontsize=10, bbox=box)
     for number, (name, value) in enumerate(lines.items()):
-        colour = ("#D55E00", "#009E73", "#CC79A7", "#0072B2")[number % 4]
-        axes.axvline(
-            value,
-            linestyle=("--", ":", "-.")[number % 3],
-            color=colour,
-            linewidth=1.6,
-            label=f"{name}: {100 * value:.1f}",
-        )
+        style = {"linestyle": ("--", ":", "-.")[number % 3], "color": _LINES[number % 4], "linewidth": 1.6}
+        axes.axvline(value, label=f"{name}: {100 * value:.1f}", **style)
     if lines:
-        figure.legend(
-            loc="outside lower center", ncols=2 if len(lines) > 1 else 1, frameon=False, fontsize=9.5
-        )
+        columns = 2 if len(lines) > 1 else 1
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlim(0, min(1.09, max(float(np.nanmax(tips)), *lines.values(), 0.1) + 0.09))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel(metric)
-    axes.grid(axis="x", color="#E3E3E3", linewidth=0.8)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     open_axes(axes)

@@ -1,0 +1,125 @@
+"""Makes the report of a predictions table, of affetto or from elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from affetto.evaluation.bootstrap import (
+    Difference,
+    interval,
+    paired_differences,
+    same_utterances,
+    tallies,
+)
+from affetto.evaluation.breakdown import measured, taken_apart
+from affetto.evaluation.enrolment import normal_count
+from affetto.evaluation.guard import check_leaks
+from affetto.evaluation.metrics import METRICS, metrics_of
+from affetto.evaluation.predictions import check_dimensions, check_predictions, one_value, scored
+from affetto.evaluation.report import Report
+
+
+def summarise(
+    predictions: pd.DataFrame,
+    protocol: Mapping[str, Any],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    method: str | None = None,
+    against: pd.DataFrame | None = None,
+    against_name: str | None = None,
+    only_shared: bool = False,
+    curve: pd.DataFrame | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Report:
+    """Scores a predictions table; only rows whose part is "test" count.
+
+    Args:
+        predictions: the table (see :mod:`affetto.evaluation.predictions`), of one method and one enrolment.
+        protocol: ``name``, ``labels`` or ``dimensions``, ``average`` ("mean" or "pooled"), ``published``
+            (dicts with system, metric, value, source, caveat), ``caveats``, ``speaker_dependent``; each may
+            be missing.
+        meta: what the run says about itself (see :mod:`affetto.evaluation.guard`).
+        method: name of the run; None takes the column ``method``.
+        against: predictions of another run on the same utterances, for a paired test.
+        against_name: its name; None takes its column ``method``.
+        only_shared: compare on the utterances that both test.
+        curve: enrolment curve (see :func:`affetto.evaluation.enrolment.enrolment_scores`).
+        draws: bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        LeakError: when a test speaker was seen with labels, or something was chosen on test.
+        ManifestError: when the table cannot be scored, or does not fit ``against``.
+    """
+    meta = dict(meta or {})
+    dependent = bool(meta.get("speaker_dependent") or protocol.get("speaker_dependent"))
+    table, labels = _checked(predictions, protocol)
+    name = method or one_value(table, "method", "this run")
+    enrolment = normal_count(one_value(table, "enrolment", "0"))
+    notes = [*check_leaks(table, meta, dependent), *map(str, protocol.get("caveats") or ())]
+    rows = scored(table)
+    average = str(protocol.get("average") or "mean")
+    metrics = metrics_of(protocol.get("dimensions") or ())
+    scores = {
+        metric: interval(counted, metrics[metric].score, average, draws, seed)
+        for metric, counted in tallies(rows, labels, metrics).items()
+    }
+    differences: dict[str, Difference] = {}
+    if against is not None:
+        against_name = against_name or one_value(against, "method", "the other run")
+        left, right = same_utterances(rows, scored(_checked(against, protocol, labels)[0]), only_shared)
+        differences = paired_differences(left, right, labels, metrics, average, draws, seed)
+    parts = (measured if protocol.get("dimensions") else taken_apart)(rows, labels, average, draws, seed)
+    speakers = rows["speaker"].nunique()
+    return Report(
+        method=name,
+        protocol=str(protocol.get("name") or "no named protocol"),
+        labels=labels,
+        average=average,
+        enrolment=enrolment,
+        seeds=tuple(str(value) for value in sorted(rows["seed"].unique())),
+        folds=rows["fold"].nunique(),
+        utterances=rows["key"].nunique(),
+        speakers=speakers,
+        speaker_dependent=dependent,
+        scores=scores,
+        against=against_name if against is not None else None,
+        differences=differences,
+        published=tuple(dict(entry) for entry in protocol.get("published") or ()),
+        curve=curve,
+        notes=(*notes, *_gaps(parts, labels, speakers)),
+        **parts,
+    )
+
+
+def _checked(
+    table: pd.DataFrame, protocol: Mapping[str, Any], labels: Sequence[str] | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if dimensions := protocol.get("dimensions"):
+        return check_dimensions(table, dimensions), tuple(dimensions)
+    return check_predictions(table, labels or protocol.get("labels"))
+
+
+def _gaps(parts: Mapping[str, Any], labels: Sequence[str], speakers: int) -> list[str]:
+    """Notes on what cannot be given."""
+    notes = []
+    if "per_class" in parts:
+        empty = parts["per_class"].loc[parts["per_class"]["utterances"] == 0, "class"].tolist()
+        subject = f"Classes {', '.join(empty)} have" if len(empty) > 1 else f"Class {', '.join(empty)} has"
+        if empty:
+            notes.append(
+                f"{subject} no test rows: recall is not defined there, "
+                f"and {METRICS['uar'].title} is the mean over the other {len(labels) - len(empty)}."
+            )
+    else:
+        notes += [
+            f"{name} is the same in all test rows: its concordance is 0 by definition, and pulls the mean down."
+            for name, column in zip(labels, parts["ratings"][0].T, strict=True)
+            if np.ptp(column) == 0
+        ]
+    if speakers < 2:
+        notes.append("All test rows are of one speaker: an interval over speakers cannot be given.")
+    return notes
