@@ -126,7 +126,9 @@ def _figure(written: Sequence[str | None], minus: str = "-") -> str:
     value, low, high = (None if each is None else each.replace("-", minus) for each in written)
     if value is None or "nan" in value:
         return ""
-    return value if low is None or high is None else f"{value} [{low}, {high}]"
+    if low is None or high is None or "nan" in low + high:
+        return value
+    return f"{value} [{low}, {high}]"
 
 
 def _markdown(block: Block) -> str:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,8 @@ import pandas as pd
 import pytest
 
 from affetto.errors import LeakError, ManifestError
-from affetto.evaluation.dimensions import ccc, mean_ccc, summarise_dimensions
+from affetto.evaluation import summarise
+from affetto.evaluation.concordance import ccc, mean_ccc
 
 PROTOCOL = {"name": "p", "dimensions": ["valence", "arousal"], "average": "mean"}
 META = {"chosen_on": "dev", "speakers_seen_with_labels": {"1": ["z"]}}
@@ -42,45 +44,46 @@ def test_concordance_is_lins() -> None:
 
 def test_a_report_has_intervals_over_speakers_and_paired_differences(tmp_path: Path) -> None:
     good, bad = table(0.3), table(2.0)
-    report = summarise_dimensions(good, PROTOCOL, META, method="good", against=bad, against_name="bad")
+    report = summarise(good, PROTOCOL, META, method="good", against=bad, against_name="bad")
     first = good[good["seed"] == 0]
     second = good[good["seed"] == 1]
     expected = np.mean(
         [by_hand(own["truth_valence"].to_numpy(), own["valence"].to_numpy()) for own in (first, second)]
     )
-    assert report.scores["valence"].value == pytest.approx(expected)
-    low, high = report.scores["mean"].low, report.scores["mean"].high
+    assert report.scores["ccc_valence"].value == pytest.approx(expected)
+    low, high = report.scores["ccc_mean"].low, report.scores["ccc_mean"].high
     assert low is not None
     assert high is not None
-    assert low < report.scores["mean"].value < high
-    assert report.differences["arousal"].low > 0.2
-    assert report.errors["valence"] == pytest.approx(0.3, abs=0.05)
+    assert low < report.scores["ccc_mean"].value < high
+    assert report.differences["ccc_arousal"].low > 0.2
+    assert report.scores["error_valence"].value == pytest.approx(0.3, abs=0.05)
     report.write(tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "120 test utterances of 4 speakers" in text
-    assert "+0." in text
+    assert "| CCC, arousal | +0." in text
+    assert json.loads((tmp_path / "report.json").read_text())["ccc_valence"] == pytest.approx(expected)
     assert (tmp_path / "agreement.png").stat().st_size > 5000
 
 
 def test_what_cannot_be_scored_is_named() -> None:
     with pytest.raises(ManifestError, match="lacks truth_arousal"):
-        summarise_dimensions(table(1.0).drop(columns="truth_arousal"), PROTOCOL, META, method="m")
+        summarise(table(1.0).drop(columns="truth_arousal"), PROTOCOL, META, method="m")
     broken = table(1.0)
     broken.loc[3, "valence"] = np.nan
     with pytest.raises(ManifestError, match="1 predictions are no numbers, the first of a3"):
-        summarise_dimensions(broken, PROTOCOL, META, method="m")
+        summarise(broken, PROTOCOL, META, method="m")
     with pytest.raises(ManifestError, match="stands twice"):
-        summarise_dimensions(pd.concat([table(1.0)] * 2), PROTOCOL, META, method="m")
+        summarise(pd.concat([table(1.0)] * 2), PROTOCOL, META, method="m")
     seen = {**META, "speakers_seen_with_labels": {"1": ["a"]}}
     with pytest.raises(LeakError):
-        summarise_dimensions(table(1.0), PROTOCOL, seen, method="m")
+        summarise(table(1.0), PROTOCOL, seen, method="m")
     other = table(1.0)
     other["truth_valence"] += 1
     with pytest.raises(ManifestError, match="another truth_valence"):
-        summarise_dimensions(table(1.0), PROTOCOL, META, method="m", against=other)
+        summarise(table(1.0), PROTOCOL, META, method="m", against=other)
 
 
 def test_one_speaker_has_no_interval() -> None:
-    report = summarise_dimensions(table(1.0, "a"), PROTOCOL, META, method="m")
-    assert report.scores["valence"].low is None
+    report = summarise(table(1.0, "a"), PROTOCOL, META, method="m")
+    assert report.scores["ccc_valence"].low is None
     assert "one speaker" in report.markdown()

@@ -6,8 +6,8 @@ import pytest
 from synthetic import predictions
 
 from affetto.errors import ManifestError
-from affetto.evaluation import enrolment_curve, paired_difference, speaker_bootstrap
-from affetto.evaluation.enrolment import curve_panels, normal_count
+from affetto.evaluation import enrolment_scores, paired_difference, speaker_bootstrap
+from affetto.evaluation.enrolment import curve_lines, normal_count
 
 
 def settings() -> dict[tuple[object, str], pd.DataFrame]:
@@ -22,7 +22,7 @@ def settings() -> dict[tuple[object, str], pd.DataFrame]:
 
 def test_each_setting_is_scored_and_compared_with_none_on_shared_utterances() -> None:
     tables = settings()
-    curve = enrolment_curve(pd.concat(tables.values()), draws=100)
+    curve = enrolment_scores(pd.concat(tables.values()), draws=100)
     assert [(row.enrolment, row.mix) for row in curve.itertuples()] == list(tables)
     assert list(curve["utterances"]) == [96, 72, 72, 72]
     for row, table in zip(curve.to_dict("records"), tables.values(), strict=True):
@@ -33,28 +33,23 @@ def test_each_setting_is_scored_and_compared_with_none_on_shared_utterances() ->
     assert np.isnan(curve["difference"][0])
 
 
-def test_panels_hold_every_point_once() -> None:
-    curve = enrolment_curve(pd.concat(settings().values()), draws=20)
-    counts, panels = curve_panels(curve)
+def test_lines_hold_every_point_once() -> None:
+    curve = enrolment_scores(pd.concat(settings().values()), draws=20)
+    counts, lines = curve_lines(curve)
     assert counts == [0, 2, "all"]
-    assert {way: list(panel) for way, panel in panels.items()} == {"enrolment": ["random", "neutral"]}
-    np.testing.assert_allclose(np.asarray(panels["enrolment"]["random"])[:, 0], curve["uar"][:3])
-    neutral = np.asarray(panels["enrolment"]["neutral"])[:, 0]
+    assert list(lines) == ["random", "neutral"]
+    np.testing.assert_allclose(np.asarray(lines["random"])[:, 0], curve["uar"][:3])
+    neutral = np.asarray(lines["neutral"])[:, 0]
     assert np.isnan(neutral[[0, 2]]).all()
     assert neutral[1] == curve["uar"][3]
 
 
-def test_the_row_without_enrolment_is_in_every_panel() -> None:
-    curve = pd.DataFrame(
-        {
-            "way": ["", "mean", "shrunk"],
-            "mix": ["", "anger", "random"],
-            "enrolment": [0, 10, 10],
-            "uar": [0.5, 0.4, 0.6],
-        }
-    )
-    _, panels = curve_panels(curve)
-    assert np.asarray(panels["mean"]["anger"])[0, 0] == np.asarray(panels["shrunk"]["random"])[0, 0] == 0.5
+def test_the_row_without_enrolment_is_a_point_of_the_first_line() -> None:
+    curve = pd.DataFrame({"mix": ["", "anger"], "enrolment": [0, 10], "uar": [0.5, 0.4]})
+    _, lines = curve_lines(curve)
+    assert np.asarray(lines["anger"])[:, 0].tolist() == [0.5, 0.4]
+    counts, lines = curve_lines(curve[:1])
+    assert (counts, list(lines)) == ([0], ["random"])
 
 
 @pytest.mark.parametrize(
@@ -66,6 +61,6 @@ def test_numbers_of_utterances(given: object, expected: object) -> None:
 
 def test_missing_columns_are_named() -> None:
     with pytest.raises(ManifestError, match="lacks the column enrolment"):
-        enrolment_curve(predictions())
+        enrolment_scores(predictions())
     with pytest.raises(ManifestError, match="lacks the column uar"):
-        curve_panels(pd.DataFrame({"enrolment": [0]}))
+        curve_lines(pd.DataFrame({"enrolment": [0]}))

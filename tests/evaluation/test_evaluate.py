@@ -1,15 +1,22 @@
 import json
+import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from affetto.__main__ import main
+from affetto.cli import app
+from affetto.config import build
 from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, LeakError, ManifestError, ProtocolError, RunError
+from affetto.evaluation.metrics import METRICS, Metric, recall_of
 from affetto.evaluation.run import evaluate
-from affetto.experiment.results import read_results
-from affetto.experiment.run import experiment
+from affetto.experiment import Result, draw_results, read_results, write_results
+from affetto.experiment.run import Experiment, experiment
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.runs import RunFolder
@@ -79,6 +86,31 @@ def test_the_command_refuses_a_run_of_another_verb(
     assert f"error: {tmp_path} holds a run of pretrain; allowed: a run of finetune" in capsys.readouterr().err
 
 
+def test_a_metric_is_one_function_in_one_place(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worst_recall(matrices: np.ndarray) -> np.ndarray:
+        return np.nan_to_num(recall_of(matrices), nan=1.0).min(axis=-1)
+
+    monkeypatch.setitem(METRICS, "worst_recall", Metric("worst recall", "of all classes", worst_recall))
+    shown = CliRunner().invoke(app, ["evaluate", str(run.path), "--against", str(run.path)])
+    assert shown.exit_code == 0, shown.output
+    row = json.loads((run / "report" / "report.json").read_text())
+    assert 0 <= row["worst_recall_low"] <= row["worst_recall"] <= row["uar"]
+    [line] = [line for line in shown.output.splitlines() if re.match(r"\| worst recall \| \d", line)]
+    assert f"{100 * row['worst_recall']:.1f} [" in line
+    assert "| worst recall | +0.0 [+0.0, +0.0] |" in shown.output
+    assert "<td>worst recall</td>" in (run / "report" / "report.html").read_text()
+    assert build(Experiment, {"title": "T", "rows": [{"method": "a"}], "columns": ["worst_recall"]})
+    table = run.path / "table.json"
+    write_results(table, [Result.model_validate(row)])
+    assert f" {100 * row['worst_recall']:.1f} |" in draw_results(table, columns=["worst_recall"]).read_text()
+
+
+def test_the_docs_list_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = [f"| `{name}` | {metric.title} | {metric.about} |" for name, metric in METRICS.items()]
+    assert "\n".join(["| field | score | what it is |", "|---|---|---|", *lines]) in page
+
+
 def test_a_run_that_chose_on_test_or_saw_a_test_speaker_is_refused(run: RunFolder) -> None:
     meta = json.loads((run / "meta.json").read_text())
     try:
@@ -130,7 +162,5 @@ def test_a_leak_on_purpose_is_stamped(manifest: Manifest, tmp_path: Path) -> Non
 
 
 def _tested(run: RunFolder) -> str:
-    import pandas as pd
-
     table = pd.read_parquet(run / "predictions.parquet")
     return str(table[(table["part"] == "test") & (table["fold"] == 1)]["speaker"].iloc[0])

@@ -12,7 +12,8 @@ from synthetic import LABELS, predictions
 
 from affetto.errors import LeakError, ManifestError
 from affetto.evaluation import paired_difference, speaker_bootstrap, summarise
-from affetto.evaluation.report_page import same_metric
+from affetto.evaluation.metrics import same_metric
+from affetto.experiment import Result
 from affetto.pages import decimal
 
 DEV = {"chosen_on": "dev"}
@@ -157,7 +158,7 @@ def test_a_class_without_test_rows_is_said_and_never_nan() -> None:
     assert "| fear | no test rows |" in text
     assert "nan" not in text.lower()
     assert "nan" not in Page(report.html()).text.lower()
-    assert report.row().uar == pytest.approx(speaker_bootstrap(table).value)
+    assert report.row()["uar"] == pytest.approx(speaker_bootstrap(table).value)
 
 
 def test_paired_test_is_printed_and_goes_into_the_row() -> None:
@@ -166,7 +167,9 @@ def test_paired_test_is_printed_and_goes_into_the_row() -> None:
     gap = paired_difference(ours, theirs, draws=200)
     assert report.differences["uar"] == gap
     assert "## Against old\n\n*Points above old" in report.markdown()
-    row = report.row(command="affetto evaluate new", manifest_sha256="ab", label_fraction=0.1)
+    row = Result.model_validate(
+        report.row(command="affetto evaluate new", manifest_sha256="ab", label_fraction=0.1)
+    )
     assert (row.against, row.difference, row.difference_low) == ("old", gap.value, gap.low)
     assert (row.method, row.protocol, row.label_fraction, row.seeds) == ("new", "toy-4", 0.1, [0, 1])
     assert row.extra("macro_f1") == report.scores["macro_f1"].value
@@ -186,7 +189,7 @@ def test_leaks_are_refused_and_the_marked_run_is_stamped_everywhere() -> None:
     assert len(captions) > 4
     assert all(line.startswith(("*speaker-dependent: ", "*Not comparable")) for line in captions)
     assert "> **speaker-dependent: " in report.markdown()
-    assert report.row().extra("speaker_dependent") is True
+    assert report.row()["speaker_dependent"] is True
     plain = summarise(predictions(), PROTOCOL, DEV, draws=50)
     assert "speaker-dependent" not in plain.markdown()
 
@@ -196,7 +199,7 @@ def test_enrolment_is_stated_in_every_table_of_scores() -> None:
     words = "10 unlabelled enrolment utterances a speaker, not scored"
     captions = [line for line in report.markdown().splitlines() if line.startswith("*")]
     assert all(words in line for line in captions if not line.startswith("*Not comparable"))
-    assert report.row().enrolment == 10
+    assert report.row()["enrolment"] == 10
 
 
 def test_a_curve_is_drawn_where_one_is_given() -> None:
@@ -222,6 +225,6 @@ def test_bare_tables_and_single_speakers_still_report() -> None:
     assert "does not say on which part" in text
     assert "Calibration" not in text
     assert report.per_gender is None
-    assert report.row().uar_low is None
+    assert report.row()["uar_low"] is None
     with pytest.raises(ManifestError, match="lacks the column truth"):
         summarise(predictions().drop(columns="truth"), PROTOCOL, DEV)

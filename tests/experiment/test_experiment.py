@@ -60,7 +60,7 @@ def test_each_way_has_a_row_and_the_better_one_on_dev_stands_for_the_method(made
         assert found[method].extra("way") == best
         assert found[method].uar == ways[best].uar
         assert all(row.label_fraction == 0.5 for row in ways.values())
-    meta = read_meta(made / "runs" / "toy" / "sentences" / "labels-50" / "fine-tuned")
+    meta = read_meta(made / "runs" / "toy" / "sentences" / "labels-50" / "fine-tuned", "finetune")
     scores = [choice["dev_uar"] for choice in meta["choices"].values()]
     assert found["sentences, fine-tuned"].extra("dev_uar") == pytest.approx(np.mean(scores))
     assert "epochs: 2" in (made / "runs/toy/none/labels-50/fine-tuned/config.yaml").read_text()

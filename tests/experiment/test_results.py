@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from affetto.errors import RunError
-from affetto.evaluation import Result, draw_results, read_results, write_results
+from affetto.experiment import Result, draw_results, read_results, write_results
 
 
 def row(method: str = "cnn", **values: Any) -> Result:

@@ -11,7 +11,7 @@ import torch
 from affetto.analysis.layers import analyse_layers, layers_settings
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
-from affetto.evaluation.dimensions import ccc
+from affetto.evaluation.concordance import ccc
 from affetto.evaluation.run import evaluate
 from affetto.experiment.run import Experiment, check
 from affetto.finetuning.run import finetune
@@ -61,11 +61,12 @@ def test_values_are_told_on_the_scale_of_the_raters(
     assert table["arousal"].between(-40, 110).all()
     assert abs(table["arousal"].mean() - 41) < 15
     report = evaluate(run.path)
-    assert set(report.scores) == {"valence", "arousal", "mean"}
+    measured = {f"{metric}_{name}" for metric in ("ccc", "error") for name in ("valence", "arousal", "mean")}
+    assert set(report.scores) == measured
     test = table[table["part"] == "test"]
     names = ["valence", "arousal"]
     found = ccc(test[[f"truth_{name}" for name in names]], test[names])
-    assert [report.scores[name].value for name in names] == pytest.approx(found)
+    assert [report.scores[f"ccc_{name}"].value for name in names] == pytest.approx(found)
     assert "Dimensions: valence, arousal" in (run / "recogniser" / "README.md").read_text()
     recogniser = Recogniser.from_pretrained(run / "recogniser")
     again = pd.DataFrame(recogniser.files(rated.where(test["key"].tolist())))
@@ -130,7 +131,7 @@ def test_one_dimension_is_enough(rated: Manifest, dimensions: Path, tmp_path: Pa
     (tmp_path / "one.yaml").write_text(text)
     settings = finetune_settings(protocol=str(tmp_path / "one.yaml"), encoder="functionals")
     run = finetune(rated, settings, tmp_path / "run")
-    assert set(evaluate(run.path).scores) == {"arousal"}
+    assert set(evaluate(run.path).scores) == {"ccc_arousal", "error_arousal"}
     classifier = EmotionClassifier(ClassifierSettings(labels=("valence",), output="values"))
     values = torch.tensor([[1.0], [3.0]])
     classifier.fit_scale(values)

@@ -17,7 +17,8 @@ from affetto.data import LengthBuckets, Loader, Store
 from affetto.errors import ConfigError
 from affetto.evaluation.metrics import uar
 from affetto.evaluation.predictions import PREDICTIONS
-from affetto.evaluation.report import Report, summarise
+from affetto.evaluation.report import Report
+from affetto.evaluation.summarise import summarise
 from affetto.finetuning.enrolment import fit_temperature
 from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, start_from
 from affetto.finetuning.run import Place, predictions_table, write_table
@@ -259,5 +260,5 @@ def _scored(
             }
             if extra["layer"] == SUM:
                 extra["weights"] = np.mean([info["weights"] for info in own.values()], axis=0).tolist()
-            rows.append(report.row(**extra).model_dump(mode="json"))
+            rows.append(report.row(**extra))
     return rows

@@ -7,7 +7,7 @@ of the speakers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ from affetto.evaluation.predictions import check_predictions, scored
 
 AVERAGES = ("mean", "pooled")
 COVERAGE = 0.95
+
+_T = TypeVar("_T")
 
 
 class Interval(NamedTuple):
@@ -69,7 +71,7 @@ def tally_sums(
 
     ``speakers`` fixes their order; None takes those of the rows that are left.
     """
-    known = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    known = ~np.isnan(values.reshape(len(values), -1).sum(axis=1))
     rows, values = rows[known], values[known]
     names = tuple(speakers) if speakers is not None else tuple(sorted(rows["speaker"].unique()))
     place = {name: number for number, name in enumerate(names)}
@@ -111,9 +113,8 @@ def score_draws(
     """Scores every draw at once, the mean over seeds in each: ``(N, speakers)`` weights -> (N,).
 
     ``average`` "pooled" adds the sums of the folds first; "mean" scores each fold and averages. With "mean" a
-    fold counts as often as its speakers were drawn, on average: with all speakers drawn once this is the plain
-    mean, and with one speaker a fold it is the bootstrap over folds. A seed of which a draw holds no row is
-    left out of that draw.
+    fold counts as often as its speakers were drawn, on average. With all speakers drawn once this is the
+    plain mean; with one speaker a fold it is the bootstrap over folds.
     """
     if average not in AVERAGES:
         raise ManifestError(unknown("way to average folds", average, AVERAGES))
@@ -167,9 +168,9 @@ def speaker_bootstrap(
     With few speakers (ten in EMO-DB) percentile intervals are known to be somewhat too narrow.
     """
     checked, names = check_predictions(table, labels)
-    [(name, one)] = _chosen(metric).items()
-    counted = _only(tallies(scored(checked), names, {name: one}), {name: one})
-    return interval(counted, one.score, average, draws, seed)
+    chosen = _chosen(metric)
+    counted = _only(tallies(scored(checked), names, chosen), chosen)
+    return interval(counted, _only(chosen, chosen).score, average, draws, seed)
 
 
 def speaker_mean(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> Interval:
@@ -232,7 +233,7 @@ def paired_differences(
     draws: int,
     seed: int,
 ) -> dict[str, Difference]:
-    """First score minus second over the same drawn speakers, for each of the metrics that both tables allow."""
+    """First score minus second over the same drawn speakers, for each metric that both tables allow."""
     speakers = sorted({*left["speaker"], *right["speaker"]})
     weights = draw_speakers(len(speakers), draws, seed)
     ours, theirs = (tallies(rows, labels, metrics, speakers) for rows in (left, right))
@@ -316,7 +317,7 @@ def _chosen(metric: str | Score) -> dict[str, Metric]:
     return {metric: metrics_of()[metric]}
 
 
-def _only[T](found: Mapping[str, T], metrics: Mapping[str, Metric]) -> T:
+def _only(found: Mapping[str, _T], metrics: Mapping[str, Metric]) -> _T:
     """Returns what was found for the one metric, which the tables must allow."""
     if not found:
         raise ManifestError(f"the predictions table lacks what {next(iter(metrics.values())).title} needs")

@@ -51,7 +51,7 @@ def war_of(matrices: ArrayLike) -> NDArray[np.float64]:
 
 
 def macro_f1_of(matrices: ArrayLike) -> NDArray[np.float64]:
-    """Mean F1 over the classes that are true or predicted: (..., K, K) -> (...); NaN where there is no row."""
+    """Mean F1 over the classes that are true or predicted: (..., K, K) -> (...); NaN without rows."""
     counts = np.asarray(matrices, dtype=np.float64)
     return _mean_known(_share(2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)))
 

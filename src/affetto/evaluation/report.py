@@ -93,7 +93,7 @@ class Report:
         write_json(Path(folder) / "report.json", self.row())
 
     def row(self, **extra: Any) -> dict[str, Any]:
-        """Returns the scores as a row for a results table; ``extra`` gives command, manifest_sha256 and so on."""
+        """Returns the row for a results table; ``extra`` gives command, manifest_sha256 and the like."""
         values: dict[str, Any] = {
             "method": self.method,
             "protocol": self.protocol,
@@ -103,8 +103,9 @@ class Report:
         for name, score in self.scores.items():
             values |= fields(name, score)
         values |= {"utterances": self.utterances, "speakers": self.speakers}
+        values |= {"against": self.against, "difference": None}
         if (gap := self.differences.get("uar")) is not None:
-            values |= {"against": self.against, **fields("difference", gap), "difference_p": gap.p}
+            values |= fields("difference", gap) | {"difference_p": gap.p}
         if self.calibration_error is not None:
             values["calibration_error"] = self.calibration_error
         if self.speaker_dependent:
@@ -132,7 +133,7 @@ class Report:
         """Lays the report out; a picture that is not given is a name alone."""
         blocks: list[Block] = []
         if self.speaker_dependent:
-            text = "test speakers are in the training part too; compare nothing here with speaker-independent numbers."
+            text = "test speakers are in training; compare nothing here with speaker-independent numbers."
             blocks.append(Text(f"{STAMP}: {text}", alarm=True))
         blocks += [Text(_what(self)), _scores(self), *map(Text, self.notes)]
         blocks += [*_against(self), *_published(self)]
@@ -252,8 +253,8 @@ def _curve(report: Report, curve: pd.DataFrame) -> Table:
         rows.append(line + ([points(*_ends(entry, "difference"))] if gaps else []))
     heads = ["mix"] * bool(mixed) + ["enrolled", "scored", "UAR"] + ["points above none"] * gaps
     caption = (
-        f"{_mark(report)}UAR in percent. Enrolled are so many utterances a speaker, or all of the one emotion "
-        "where there are fewer; they are not scored, and a speaker who has no more than those is left out"
+        f"{_mark(report)}UAR in percent. Enrolled are so many utterances a speaker, or all of the one "
+        "emotion where there are fewer; they are not scored, and a speaker who has no more is left out"
     )
     caption += "; each difference is over the utterances that both score" * gaps
     return Table(heads, rows, caption, [name != "mix" for name in heads])

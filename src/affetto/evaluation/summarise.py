@@ -116,7 +116,7 @@ def _gaps(parts: Mapping[str, Any], labels: Sequence[str], speakers: int) -> lis
             )
     else:
         notes += [
-            f"{name} is the same in all test rows: its concordance is 0 by definition, and pulls the mean down."
+            f"{name} is the same in all test rows: its concordance is 0 by definition, and lowers the mean."
             for name, column in zip(labels, parts["ratings"][0].T, strict=True)
             if np.ptp(column) == 0
         ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.report import Report
-from affetto.evaluation.run import evaluate_classes
+from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 
@@ -50,7 +50,7 @@ def demo(out: str | Path) -> Demo:
     small = finetune_settings(overrides=SMALL_CNN, protocol=PROTOCOL, encoder="cnn")
     main = finetune(manifest, plain, folder / "functionals")
     other = finetune(manifest, small, folder / "cnn")
-    report = evaluate_classes(main.path, other.path)
+    report = evaluate(main.path, other.path)
     report.write(main / "report")
-    scores = (evaluate_classes(other.path), report)
+    scores = (evaluate(other.path), report)
     return Demo(main / "report" / "report.html", main / "recogniser", manifest.paths[0], scores)

@@ -1,4 +1,4 @@
-"""Results: rows that a command produced, kept in ``results/NAME.json`` and drawn as ``results/NAME.md``."""
+"""Tables of results: rows that a command produced, kept in ``NAME.json`` and drawn as ``NAME.md``."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -14,10 +13,9 @@ from affetto import plots
 from affetto.errors import RunError
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import STAMP
+from affetto.evaluation.metrics import metrics_of
 from affetto.pages import Table, percent, points
 from affetto.runs import atomic_write, write_json, write_text
-
-SHARES = ("war_low", "war_high", "macro_f1", "votes_f1", "calibration_error")
 
 
 class Result(BaseModel):
@@ -29,7 +27,7 @@ class Result(BaseModel):
         label_fraction: share of the training labels that was used.
         enrolment: enrolment utterances a speaker, an int or "all"; they are not scored.
         seeds: the seeds that were averaged.
-        uar: unweighted average recall, with the ends of its 95 % interval.
+        uar: unweighted average recall, with the ends of its 95 % interval; so all other metrics.
         war: accuracy.
         against: method of the row that the paired difference is taken from.
         difference: UAR of this row minus UAR of that one, with the ends of its interval.
@@ -58,8 +56,7 @@ class Result(BaseModel):
     @field_validator("enrolment", mode="before")
     @classmethod
     def _one_form(cls, value: Any) -> int | str:
-        count: int | str = normal_count(value)
-        return count
+        return normal_count(value)
 
     @field_validator("uar", "war")
     @classmethod
@@ -73,13 +70,23 @@ class Result(BaseModel):
         """What makes a row the same row: (method, protocol, label_fraction, enrolment)."""
         return self.method, self.protocol, round(self.label_fraction, 9), self.enrolment
 
+    @property
+    def ends(self) -> list[float]:
+        """UAR and its interval, NaN where there is none."""
+        return [np.nan if end is None else end for end in (self.uar, self.uar_low, self.uar_high)]
+
     def extra(self, name: str) -> Any:
         """Returns a further field, None where the row has none."""
         return (self.model_extra or {}).get(name)
 
 
+def further_metrics() -> list[str]:
+    """Returns the metrics that a table shows when its ``columns`` name them."""
+    return [name for name in metrics_of() if name not in Result.model_fields]
+
+
 def read_results(path: str | Path) -> list[Result]:
-    """Reads ``results/NAME.json``; a file that is not there is an empty list.
+    """Reads ``NAME.json``; a file that is not there is an empty list.
 
     Raises:
         RunError: for a file that holds no list of rows.
@@ -96,23 +103,15 @@ def read_results(path: str | Path) -> list[Result]:
         raise RunError(f"cannot read results from {file}: {error}") from error
 
 
-def merge_results(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
-    """Replaces rows of the same key in their place and appends the others in order."""
-    rows = {row.key: row for row in old}
-    rows.update({row.key: row for row in new})
-    return list(rows.values())
-
-
 def write_results(path: str | Path, rows: Iterable[Result]) -> list[Result]:
-    """Merges rows into ``results/NAME.json``, atomically; returns all its rows.
+    """Merges rows into ``NAME.json``, atomically, and returns all its rows.
 
-    Raises:
-        RunError: when the file that is there cannot be read.
+    A row of the same key takes the old one's place; the others follow in order.
     """
     file = Path(path)
-    merged = merge_results(read_results(file), rows)
-    write_json(file, [row.model_dump(mode="json") for row in merged])
-    return merged
+    merged = {row.key: row for row in (*read_results(file), *rows)}
+    write_json(file, [row.model_dump(mode="json") for row in merged.values()])
+    return list(merged.values())
 
 
 def draw_results(
@@ -144,18 +143,17 @@ def draw_results(
     rows = read_results(file)
     if not rows:
         raise RunError(f"{file} holds no result rows; there is nothing to draw")
-    parts = [f"# {title or file.stem}", _lead(rows), _table(rows, columns).markdown()]
+    figures = {}
     if figure:
-        with atomic_write(file.with_suffix(".png")) as temporary:
-            temporary.write_bytes(plots.to_png(_bars(rows)))
-        parts.append(f"![UAR of each row with its interval]({file.stem}.png)")
+        figures[f"{file.stem}.png"] = "UAR of each row with its interval"
+        _draw_bars(rows, file.with_suffix(".png"))
     if lines := _label_lines(rows):
-        fractions = sorted({row.label_fraction for row in rows})
         curve = file.with_name(f"{file.stem}-labels.png")
+        figures[curve.name] = "UAR against the share of labels, a line a method"
         with atomic_write(curve) as temporary:
-            temporary.write_bytes(plots.to_png(plots.label_curve(fractions, lines)))
-        parts.append(f"![UAR against the share of labels, a line a method]({curve.name})")
-    parts += [f"![{caption}]({name})" for name, caption in (more or {}).items()]
+            temporary.write_bytes(plots.to_png(plots.label_curve(_fractions(rows), lines)))
+    parts = [f"# {title or file.stem}", _lead(rows), _table(rows, columns).markdown()]
+    parts += [f"![{caption}]({name})" for name, caption in (figures | dict(more or {})).items()]
     parts += _paired(rows)
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     parts.append(_provenance(rows))
@@ -178,45 +176,57 @@ def _lead(rows: Sequence[Result]) -> str:
 
 
 def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
-    several = len({row.protocol for row in rows}) > 1
-    fractions = any(row.label_fraction != 1 for row in rows)
-    compared = any(row.difference is not None for row in rows)
-    heads = [
-        "method",
-        *(["protocol"] if several else []),
-        *(["labels"] if fractions else []),
-        "enrolment",
-        "seeds",
-    ]
-    heads += ["UAR", "WAR", *(["UAR difference", "to"] if compared else []), *columns]
-    cells = []
-    for row in rows:
-        line = [_marked(row)]
-        line += [row.protocol] if several else []
-        line += [f"{100 * row.label_fraction:g} %"] if fractions else []
-        line += [str(row.enrolment), str(len(row.seeds) or "")]
-        line += [percent(row.uar, row.uar_low, row.uar_high), percent(row.war)]
-        if compared:
-            line += [points(row.difference, row.difference_low, row.difference_high), row.against or ""]
-        cells.append([*line, *(_written(name, row.extra(name)) for name in columns)])
+    cells = [_cells(row, columns) for row in rows]
+    said = {
+        "protocol": len({row.protocol for row in rows}) > 1,
+        "labels": any(row.label_fraction != 1 for row in rows),
+    }
+    said["UAR difference"] = said["to"] = any(row.difference is not None for row in rows)
+    heads = [name for name in cells[0] if said.get(name, True)]
     numbers = {"enrolment", "seeds", "UAR", "WAR", "UAR difference", "labels"}
-    return Table(heads, cells, right=[name in numbers for name in heads])
+    shown = [[line[name] for name in heads] for line in cells]
+    return Table(heads, shown, right=[name in numbers for name in heads])
+
+
+def _cells(row: Result, columns: Sequence[str]) -> dict[str, str]:
+    cells = {
+        "method": _marked(row),
+        "protocol": row.protocol,
+        "labels": f"{100 * row.label_fraction:g} %",
+        "enrolment": str(row.enrolment),
+        "seeds": str(len(row.seeds) or ""),
+        "UAR": percent(*row.ends),
+        "WAR": percent(row.war),
+        "UAR difference": points(row.difference, row.difference_low, row.difference_high),
+        "to": row.against or "",
+    }
+    return cells | {name: _written(name, row.extra(name)) for name in columns}
+
+
+def _written(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        share = name.removesuffix("_low").removesuffix("_high") in (*metrics_of(), "calibration_error")
+        return percent(value) if share else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def _fractions(rows: Sequence[Result]) -> list[float]:
+    return sorted({row.label_fraction for row in rows})
 
 
 def _label_lines(rows: Sequence[Result]) -> dict[str, NDArray[np.float64]]:
     """Returns UAR and interval of each method at each share of the labels, if there are several."""
-    fractions = sorted({row.label_fraction for row in rows})
+    fractions = _fractions(rows)
     lines: dict[str, NDArray[np.float64]] = {}
     for row in rows:
         if len(fractions) > 1 and row.extra("way") and not row.enrolment:
             line = lines.setdefault(row.method, np.full((len(fractions), 3), np.nan))
-            ends = [np.nan if end is None else end for end in (row.uar_low, row.uar_high)]
-            line[fractions.index(row.label_fraction)] = [row.uar, *ends]
+            line[fractions.index(row.label_fraction)] = row.ends
     return lines
 
 
 def _paired(rows: Sequence[Result]) -> list[str]:
-    """Returns a table of all paired differences, and what differences the protocol can tell from none."""
+    """Returns a table of all paired differences, and how small a difference the protocol can show."""
     lines, widths = [], []
     for row in rows:
         for name, (value, low, high) in (row.extra("versus") or {}).items():
@@ -225,39 +235,30 @@ def _paired(rows: Sequence[Result]) -> list[str]:
             widths += [(high - low) / 2] if None not in (low, high) else []
     if not lines:
         return []
-    table = Table(
-        ["method", "protocol", "labels", "UAR difference", "to"],
-        lines,
-        right=[False, False, True, True, False],
-    )
     text = "Paired differences of UAR, on the same utterances."
     if widths:
+        half = f"{100 * float(np.median(widths)):.1f}"
         text += (
-            f" Half an interval is {100 * float(np.median(widths)):.1f} points wide in the middle: smaller "
-            "differences are not told from none here."
+            f" The median half-width of an interval is {half} points: smaller differences are not resolved."
         )
+    heads = ["method", "protocol", "labels", "UAR difference", "to"]
+    table = Table(heads, lines, right=[False, False, True, True, False])
     return ["## Paired differences", text, table.markdown()]
 
 
-def _bars(rows: Sequence[Result]) -> Figure:
+def _draw_bars(rows: Sequence[Result], file: Path) -> None:
     names = [_marked(row) for row in rows]
     for number, row in enumerate(rows):
         names[number] += f", {row.enrolment} enrolled" if row.enrolment else ""
         names[number] += f", {100 * row.label_fraction:g} % of labels" if row.label_fraction != 1 else ""
-    ends = [[np.nan if end is None else end for end in (row.uar_low, row.uar_high)] for row in rows]
-    lows, highs = np.asarray(ends, dtype=np.float64).T
+    values, lows, highs = np.asarray([row.ends for row in rows], dtype=np.float64).T
     stamp = STAMP if all(row.extra("speaker_dependent") for row in rows) else None
-    return plots.bars(names, [row.uar for row in rows], lows, highs, stamp=stamp)
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(plots.to_png(plots.bars(names, values, lows, highs, stamp=stamp)))
 
 
 def _marked(row: Result) -> str:
     return f"{row.method} ({STAMP})" if row.extra("speaker_dependent") else row.method
-
-
-def _written(name: str, value: Any) -> str:
-    if isinstance(value, float):
-        return percent(value) if name in SHARES else f"{value:.3g}"
-    return "" if value is None else str(value)
 
 
 def _provenance(rows: Sequence[Result]) -> str:

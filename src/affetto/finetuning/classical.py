@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC
 
-from affetto.evaluation.dimensions import mean_ccc
+from affetto.evaluation.concordance import mean_ccc
 from affetto.evaluation.metrics import uar
 from affetto.models.heads import KernelHead, LinearHead
 

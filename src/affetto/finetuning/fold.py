@@ -12,7 +12,7 @@ from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
-from affetto.evaluation.dimensions import mean_ccc
+from affetto.evaluation.concordance import mean_ccc
 from affetto.evaluation.metrics import uar
 from affetto.finetuning.classical import fit_logistic, fit_ridge, fit_svm
 from affetto.finetuning.enrolment import can_enrol, fit_enrolment, fit_temperature

@@ -133,7 +133,11 @@ def enrolment_curve(
         spread = known & np.isfinite(lows) & np.isfinite(highs)
         colour = COLOURS[number % len(COLOURS)]
         axes.vlines(at[spread], lows[spread], highs[spread], color=colour, alpha=0.45, linewidth=2)
-        style = {"marker": "osD^vPX*"[number % 8], "markersize": 6, "linewidth": 1.4 if number else 2.4}
+        style: dict[str, Any] = {
+            "marker": "osD^vPX*"[number % 8],
+            "markersize": 6,
+            "linewidth": 1.4 if number else 2.4,
+        }
         axes.plot(at[known], values[known], color=colour, label=mix, **style)
         if number == 0 and 0 in counts and np.isfinite(values[list(counts).index(0)]):
             axes.axhline(values[list(counts).index(0)], linestyle="--", color=FAINT, linewidth=1.2, zorder=0)
@@ -221,7 +225,11 @@ def bars(
         text = f"{100 * score:.1f}"
         axes.text(tip + 0.012, place, text, color=INK, ha="left", va="center", fontsize=10, bbox=box)
     for number, (name, value) in enumerate(lines.items()):
-        style = {"linestyle": ("--", ":", "-.")[number % 3], "color": _LINES[number % 4], "linewidth": 1.6}
+        style: dict[str, Any] = {
+            "linestyle": ("--", ":", "-.")[number % 3],
+            "color": _LINES[number % 4],
+            "linewidth": 1.6,
+        }
         axes.axvline(value, label=f"{name}: {100 * value:.1f}", **style)
     if lines:
         columns = 2 if len(lines) > 1 else 1
