@@ -18,6 +18,7 @@ import pandas as pd
 
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import interval, tally
+from affetto.evaluation.metrics import uar_of
 from affetto.inference import Recogniser
 from affetto.language import with_prompts, worded
 
@@ -64,7 +65,7 @@ def score(
     table = table[table["label"].notna()]
     if table.empty:
         raise SystemExit(f"no recording of {', '.join(manifest.corpora)} was read: {found['error'].iloc[0]}")
-    uar = interval(tally(table, labels), "uar", "pooled")
+    uar = interval(tally(table, labels), uar_of, "pooled")
     recalls = {label: float(np.mean(own["label"] == label)) for label, own in table.groupby("truth")}
     return {
         "method": f"{len(labels)} classes by words",

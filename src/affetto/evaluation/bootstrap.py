@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.errors import ManifestError, unknown
-from affetto.evaluation.metrics import Metric, Score, metrics_of, uar_of
+from affetto.evaluation.metrics import Metric, Score, confusion_sums, metrics_of, uar_of
 from affetto.evaluation.predictions import check_predictions, scored
 
 AVERAGES = ("mean", "pooled")
@@ -62,6 +62,11 @@ class Tally:
     folds: NDArray[np.int64]
     speaker: NDArray[np.int64]
     counts: NDArray[np.float64]
+
+
+def tally(rows: pd.DataFrame, labels: Sequence[str]) -> Tally:
+    """Counts checked test rows by seed, fold and speaker, a confusion matrix each."""
+    return tally_sums(rows, confusion_sums(rows, labels))
 
 
 def tally_sums(

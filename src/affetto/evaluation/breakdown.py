@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from affetto.evaluation.bootstrap import fields, interval, score_draws, tallies, tally_sums
+from affetto.evaluation.bootstrap import fields, interval, score_draws, tallies, tally
 from affetto.evaluation.concordance import ratings
 from affetto.evaluation.metrics import (
     Reliability,
     confidence_bins,
-    confusion_sums,
     metrics_of,
     precision_of,
     recall_of,
@@ -25,8 +24,7 @@ def taken_apart(
     """Everything below of a run's test rows, and their confusion matrix, by the names of a report."""
     bins, error = calibration(rows)
     return {
-        "confusion": tally_sums(rows, confusion_sums(rows, labels)).counts.sum(axis=0)
-        / rows["seed"].nunique(),
+        "confusion": tally(rows, labels).counts.sum(axis=0) / rows["seed"].nunique(),
         "per_class": per_class(rows, labels),
         "per_speaker": per_group(rows, labels, "speaker"),
         "per_fold": per_group(rows, labels, "fold"),
@@ -48,7 +46,7 @@ def per_class(rows: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
 
     ``recall`` is None for a class without test rows, ``precision`` for one that was never predicted.
     """
-    counted = tally_sums(rows, confusion_sums(rows, labels))
+    counted = tally(rows, labels)
     matrices = np.zeros((int(counted.seeds.max()) + 1, len(labels), len(labels)))
     np.add.at(matrices, counted.seeds, counted.counts)
     keys = rows.groupby("truth")["key"].nunique()
