@@ -19,7 +19,7 @@ ROWS = np.arange(23)
 
 @pytest.mark.parametrize("emotion", [None, 2])
 def test_nobody_is_enrolled_and_scored_at_once(emotion: int | None) -> None:
-    found = list(draws(ROWS, SPEAKERS, TRUTH, 5, np.random.default_rng(0), emotion))
+    found = list(draws(SPEAKERS, TRUTH, ROWS, 5, np.random.default_rng(0), emotion))
     for draw in found:
         assert not set(draw.enrolled) & set(draw.scored)
         assert len(set(SPEAKERS[[*draw.enrolled, *draw.scored]])) == 1

@@ -514,7 +514,7 @@ def test_a_name_that_is_no_folder_is_looked_for_on_the_hub(
     assert Recogniser.from_pretrained("someone/emotions", revision="v1").labels == list(LABELS)
     assert asked["name"] == "someone/emotions"
     assert asked["revision"] == "v1"
-    assert asked["allow_patterns"] == ["config.json", "model.safetensors", "README.md"]
+    assert asked["allow_patterns"] == ["config.json", "model.safetensors", "README.md", "text/*"]
     for name in (tmp_path / "absent", "./absent", "absent", "a/b/c"):
         with pytest.raises(CheckpointError, match="no such folder"):
             Recogniser.from_pretrained(name)

@@ -20,12 +20,12 @@ from affetto.evaluation.predictions import PREDICTIONS
 from affetto.evaluation.report import Report
 from affetto.evaluation.summarise import summarise
 from affetto.finetuning.enrolment import fit_temperature
-from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, start_from
+from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, load_weights_into
 from affetto.finetuning.run import Place, predictions_table, write_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.material.labelled import Material
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.embedders import Network, NetworkSettings, load_published
+from affetto.models.embedders import Network, NetworkSettings
 from affetto.models.encoder import Encoder
 from affetto.objectives.classify import Classify
 from affetto.progress import progress
@@ -134,9 +134,7 @@ def _probe_fold(
     used = labelled_part(train, material.truth, settings.label_fraction, seed)
     task = FoldTask(material, fold.number, used, dev, settings, seed, folder, accelerator)
     encoder = _classifier(task, SUM)[1].encoder.requires_grad_(False)
-    if settings.published_weights:
-        load_published(encoder)
-    seen = start_from(encoder, task) if settings.pretrained else {}
+    seen = load_weights_into(encoder, task)
     store = material.frames(encoder, pooled=True)
     layers = (*range(len(encoder.layer_dims)), SUM)
     probes = {layer: _probe(task, test, layer, store) for layer in layers}

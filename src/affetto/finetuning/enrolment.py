@@ -1,6 +1,7 @@
 """Fits the enrolment of a recogniser on training speakers, and measures it on others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from affetto.evaluation.metrics import uar
 from affetto.finetuning.classical import all_classes, unsettled
+from affetto.material.labelled import Material
 from affetto.models.classifier import EmotionClassifier
 from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, adapted, draws, evenness
 
 Rows = NDArray[np.int64]
+Cell = tuple[int | None, int]
+"""The mix of enrolled utterances, None or one emotion, and their number."""
 
 SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, besides none and all others of the speaker."""
@@ -40,13 +44,7 @@ def can_enrol(train: NDArray[np.str_], dev: NDArray[np.str_]) -> bool:
 
 
 def fit_enrolment(
-    classifier: EmotionClassifier,
-    vectors: Tensor,
-    truth: Rows,
-    speakers: NDArray[np.str_],
-    train: Rows,
-    dev: Rows,
-    seed: int,
+    classifier: EmotionClassifier, vectors: Tensor, material: Material, train: Rows, dev: Rows, seed: int
 ) -> dict[str, float]:
     """Fits a classifier's :class:`~affetto.models.enrolment.SpeakerOffset` by simulated enrolments.
 
@@ -57,27 +55,19 @@ def fit_enrolment(
     chosen on dev speakers, enrolled in the same way: the even one for the highest mean gain, the one-sided
     one for the highest gain in its worst mix and size, since the mood of enrolled utterances is rarely known.
 
-    Args:
-        classifier: fitted otherwise, made with a rank.
-        vectors: of all utterances, ``(N, D)``; only rows of train and dev are used.
-        truth: class numbers, ``(N,)``.
-        speakers: ``(N,)``.
-        train: training rows.
-        dev: dev rows.
-        seed: of the draws.
-
-    Returns:
-        What was chosen, its dev score over all mixes and sizes, and its worst and mean gain.
+    Returns what was chosen, its dev score over all mixes and sizes, and its worst and mean gain.
     """
-    offset = classifier.enrolment
+    truth, speakers, offset = material.truth, material.speakers, classifier.enrolment
     assert offset is not None
     part = vectors[:, classifier.embedder.dim :] if classifier.statistics_dim else vectors
     numbers = torch.from_numpy(np.unique(speakers[train], return_inverse=True)[1])
     offset.fit(part[torch.from_numpy(train)], torch.from_numpy(truth[train]), numbers)
     scores = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
-    fitting = _Fitting(offset, classifier.adaptable(vectors), scores, truth, speakers, train, dev, seed)
+    draw = partial(draws, speakers, truth)
+    mixes = [None, *np.unique(truth[dev]).tolist()]
+    fitting = _Fitting(offset, classifier.adaptable(vectors), scores, truth, train, dev, mixes, draw, seed)
     generator = np.random.default_rng([seed, 7])
-    guesses = fitting.guesses()
+    guesses = fitting.guesses(speakers)
     best = fitting.head("one_sided", guesses, generator) | fitting.head("even", guesses, generator)
     offset.trust.copy_(torch.tensor([best["trust_one_sided"], best["trust_even"]]))
     offset.evenness.copy_(torch.tensor(fitting.evenness()))
@@ -114,25 +104,25 @@ class _Fitting(NamedTuple):
     adaptable: Tensor
     scores: Tensor
     truth: Rows
-    speakers: NDArray[np.str_]
     train: Rows
     dev: Rows
+    mixes: list[int | None]  # an emotion, or None for a random mix
+    draw: Callable[..., Iterator[SpeakerDraw]]
     seed: int
 
-    def guesses(self) -> Tensor:
-        """Returns log-probabilities of training utterances, from a model without their speakers.
+    def guesses(self, speakers: NDArray[np.str_]) -> Tensor:
+        """Returns log-probabilities of training utterances by models trained without their speakers.
 
-        The recogniser itself was trained on them, so that its own would be too good.
+        Those of the recogniser itself, which was trained on them, would be too good.
         """
         train, truth = self.train, self.truth[self.train]
-        groups = min(5, len(np.unique(self.speakers[train])))
         with unsettled():
             guessed = cross_val_predict(
                 LogisticRegression(C=0.01, max_iter=200),
                 self.adaptable[torch.from_numpy(train)].numpy(),
                 truth,
-                groups=self.speakers[train],
-                cv=GroupKFold(groups),
+                groups=speakers[train],
+                cv=GroupKFold(min(5, len(np.unique(speakers[train])))),
                 method="predict_log_proba",
             )
         guesses = torch.full(self.scores.shape, _NEVER)
@@ -158,15 +148,16 @@ class _Fitting(NamedTuple):
         return best
 
     def _learn(self, name: str, strength: float, guesses: Tensor, generator: np.random.Generator) -> None:
-        classes = int(self.truth.max()) + 1
         self.offset.trust.fill_(1.0)
         # First with the guesses as they are, then with guesses refined by the regression of the first round.
         for rounds in (0, 3):
             self.offset.rounds = rounds
-            mixes = [mix for _ in range(_REPEATS) for mix in (None, None, int(generator.integers(classes)))]
+            drawn = generator.integers(int(self.truth.max()) + 1, size=_REPEATS).tolist()
+            mixes: list[int | None] = [mix for emotion in drawn for mix in (None, None, emotion)]
             if name == "even":
                 mixes = [mix for mix in mixes if mix is None]
-            found = self._simulate(self.train, guesses, mixes, SIZES, generator, _SCORED)
+            cells = [(mix, size) for size in SIZES for mix in mixes]
+            found = self._simulate(self.train, guesses, cells, generator, _SCORED)
             inputs = adapted(found.projected, found.offsets[:, :-1])
             with unsettled():
                 regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), found.labels)
@@ -175,86 +166,72 @@ class _Fitting(NamedTuple):
     def measure(self, mix: int | None, size: int) -> _Measured:
         """Enrols the dev speakers in one mix and size, always with the same utterances."""
         generator = np.random.default_rng([self.seed, 8])
-        found = self._simulate(self.dev, self.scores, [mix] * _REPEATS, (size,), generator)
+        found = self._simulate(self.dev, self.scores, [(mix, size)] * _REPEATS, generator, None)
         joined = self.offset.combine(found.scores, found.projected, found.offsets)
         before, after = (uar(found.labels, each.argmax(1).numpy()) for each in (found.scores, joined))
         return _Measured(joined, found.labels, after - before)
 
-    def cells(self) -> list[tuple[int | None, int]]:
-        """Returns the mixes and sizes that a dev speaker can be enrolled in; None is a random mix."""
+    def cells(self) -> list[Cell]:
+        """Returns the mixes and sizes that a dev speaker can be enrolled in."""
+        cells = [(mix, size) for mix in self.mixes for size in SIZES]
         generator = np.random.default_rng(0)
         return [
-            (mix, size)
-            for mix in self._mixes()
-            for size in SIZES
-            if any(True for _ in self._draws(self.dev, size, generator, mix))
+            (mix, size) for mix, size in cells if any(True for _ in self.draw(self.dev, size, generator, mix))
         ]
 
     def evenness(self) -> tuple[float, float]:
         """Returns the spread of predictions: upper quartile of one-sided mixes, median of random ones."""
         generator = np.random.default_rng([self.seed, 9])
-        random: list[float] = []
-        one_sided: list[float] = []
+        found: dict[bool, list[float]] = {True: [], False: []}
         for size in SIZES:
-            for mix in self._mixes():
-                for draw in self._draws(self.dev, size, generator, mix):
-                    found = float(evenness(self.scores[torch.from_numpy(draw.enrolled)]))
-                    (random if mix is None else one_sided).append(found)
-        return float(np.quantile(one_sided or [0.0], 0.75)), float(np.median(random))
-
-    def _mixes(self) -> list[int | None]:
-        return [None, *np.unique(self.truth[self.dev]).tolist()]
-
-    def _draws(
-        self, rows: Rows, size: int, generator: np.random.Generator, mix: int | None
-    ) -> Iterator[SpeakerDraw]:
-        return draws(rows, self.speakers, self.truth, size, generator, mix)
+            for mix in self.mixes:
+                for drawn in self.draw(self.dev, size, generator, mix):
+                    found[mix is None].append(float(evenness(self.scores[torch.from_numpy(drawn.enrolled)])))
+        return float(np.quantile(found[False] or [0.0], 0.75)), float(np.median(found[True]))
 
     def _simulate(
         self,
         rows: Rows,
         scores: Tensor,
-        mixes: Sequence[int | None],
-        sizes: Sequence[int],
+        cells: Iterable[Cell],
         generator: np.random.Generator,
-        most: int | None = None,
+        most: int | None,
     ) -> _Simulated:
         """Enrols every speaker of some rows in each size and mix, and scores up to ``most`` of the others."""
         parts: list[_Simulated] = []
-        for size in sizes:
-            for mix in mixes:
-                for draw in self._draws(rows, size, generator, mix):
-                    enrolled = torch.from_numpy(draw.enrolled)
-                    known = self.offset.estimate(self.adaptable[enrolled], scores[enrolled])
-                    kept = generator.permutation(draw.scored)[:most]
-                    index = torch.from_numpy(kept)
-                    offsets = known.expand(len(kept), -1)
-                    parts.append(_Simulated(self.adaptable[index], offsets, self.truth[kept], scores[index]))
-        projected, offsets_of, labels, plain = zip(*parts, strict=True)
+        for mix, size in cells:
+            for drawn in self.draw(rows, size, generator, mix):
+                enrolled = torch.from_numpy(drawn.enrolled)
+                known = self.offset.estimate(self.adaptable[enrolled], scores[enrolled])
+                kept = generator.permutation(drawn.scored)[:most]
+                index = torch.from_numpy(kept)
+                offsets = known.expand(len(kept), -1)
+                parts.append(_Simulated(self.adaptable[index], offsets, self.truth[kept], scores[index]))
+        projected, all_offsets, labels, plain = zip(*parts, strict=True)
         return _Simulated(
-            torch.cat(projected), torch.cat(offsets_of), np.concatenate(labels), torch.cat(plain)
+            torch.cat(projected), torch.cat(all_offsets), np.concatenate(labels), torch.cat(plain)
         )
 
 
+@torch.no_grad()
 def enrolled_probabilities(
-    classifier: EmotionClassifier, vectors: Tensor, chosen: Sequence[SpeakerDraw]
-) -> dict[int, NDArray[np.float64]]:
-    """Returns class probabilities of each scored row under its speaker's enrolment."""
-    out: dict[int, NDArray[np.float64]] = {}
-    with torch.no_grad():
-        for draw in chosen:
-            offset = classifier.offset(vectors[torch.from_numpy(draw.enrolled)])
-            values = classifier.probabilities(vectors[torch.from_numpy(draw.scored)], offset)
-            out.update(zip(draw.scored.tolist(), values.double().numpy(), strict=True))
-    return out
+    classifier: EmotionClassifier, vectors: Tensor, drawn: Sequence[SpeakerDraw]
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Returns the scored rows, sorted, and their class probabilities under their speakers' enrolment."""
+    offsets = [classifier.offset(vectors[torch.from_numpy(each.enrolled)]) for each in drawn]
+    parts = [
+        classifier.probabilities(vectors[torch.from_numpy(each.scored)], offset).double().numpy()
+        for each, offset in zip(drawn, offsets, strict=True)
+    ]
+    rows = np.concatenate([each.scored for each in drawn])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], np.concatenate(parts)[order]
 
 
 def fit_temperature(scores: Tensor, target: Tensor) -> float:
     """Returns the temperature at which ``scores (N, K)`` fit a target best (Guo et al. 2017).
 
-    Args:
-        scores: ``(N, K)``.
-        target: class numbers ``(N,)``, or distributions ``(N, K)``.
+    The target is class numbers ``(N,)``, or distributions ``(N, K)``.
     """
     from scipy.optimize import minimize_scalar
 

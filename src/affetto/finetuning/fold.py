@@ -36,19 +36,7 @@ Speakers = dict[str, list[str]]
 
 
 class FoldTask(NamedTuple):
-    """What fitting one fold with one seed needs.
-
-    Attributes:
-        material: the utterances.
-        fold: its number.
-        train: training rows.
-        dev: dev rows; of other speakers.
-        settings: what to fit.
-        seed: of everything random.
-        run: folder for checkpoints and metrics.
-        accelerator: device and processes.
-        rank: of the enrolment; 0 where none is fitted.
-    """
+    """What fitting one fold with one seed needs; ``run`` is for checkpoints, ``rank`` 0 without enrolment."""
 
     material: Material
     fold: int
@@ -62,14 +50,7 @@ class FoldTask(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A fitted fold.
-
-    Attributes:
-        classifier: the network.
-        vectors: of every utterance, ``(N, D)``.
-        choices: what dev chose.
-        pretrained_on: speakers of the pretrained encoder.
-    """
+    """A fitted fold: network, vectors ``(N, D)``, dev's choices, and the speakers of a pretrained encoder."""
 
     classifier: EmotionClassifier
     vectors: Tensor
@@ -78,10 +59,7 @@ class Fitted(NamedTuple):
 
 
 class Supervision:
-    """What a network learns from: labels, or values of dimensions.
-
-    A subclass brings another head and loss; :func:`~affetto.finetuning.run.finetune` takes it as an argument.
-    """
+    """What a network learns from: labels, or values of dimensions; a subclass has another head and loss."""
 
     def __init__(self, task: FoldTask) -> None:
         self.task = task
@@ -115,11 +93,7 @@ class Supervision:
 
 
 def fit_fold(task: FoldTask, supervision: type[Supervision] = Supervision) -> tuple[Fitted, Supervision]:
-    """Fits a recogniser on training rows, with every choice made on dev rows.
-
-    Returns:
-        What was fitted, and what it learned from.
-    """
+    """Fits a recogniser on training rows, every choice made on dev rows; also returns its supervision."""
     material, settings = task.material, task.settings
     seed_everything(task.seed, task.accelerator.process_index)
     train = labelled_part(task.train, material.truth, settings.label_fraction, task.seed)
@@ -145,7 +119,7 @@ def _calibrate(fitted: Fitted, task: FoldTask) -> None:
         fitted.choices["temperature"] = float(classifier.temperature)
         if classifier.enrolment is not None:
             fitted.choices["enrolment"] = fit_enrolment(
-                classifier, fitted.vectors, material.truth, material.speakers, task.train, task.dev, task.seed
+                classifier, fitted.vectors, material, task.train, task.dev, task.seed
             )
 
 
@@ -171,20 +145,16 @@ def _shape(task: FoldTask, **changed: Any) -> ClassifierSettings:
     )
 
 
-def _start(embedder: Embedder, task: FoldTask) -> Speakers:
-    """Fills an embedder with published or pretrained weights, where asked for."""
-    if task.settings.published_weights:
-        load_published(embedder)
-    if task.settings.pretrained and isinstance(embedder, Network | Statistics):
-        return start_from(embedder.encoder, task)
-    return {}
-
-
-def start_from(encoder: Encoder, task: FoldTask) -> Speakers:
-    """Fills an encoder with pretrained weights; returns the speakers that it was pretrained on."""
+def load_weights_into(network: Embedder | Encoder, task: FoldTask) -> Speakers:
+    """Loads published or pretrained weights, where asked for; returns the speakers of the latter."""
     settings, material = task.settings, task.material
-    assert settings.pretrained is not None
+    if settings.published_weights:
+        load_published(network)
+    if not settings.pretrained:
+        return {}
     folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
+    encoder = network.encoder if isinstance(network, Network | Statistics) else network
+    assert isinstance(encoder, Encoder)
     config = fill_encoder(folder, encoder)
     called = dict(zip(material.manifest.owners, material.speakers.tolist(), strict=True))
     return {kind: speakers_seen(config, kind, called) for kind in ("with_labels", "without_labels")}
@@ -197,7 +167,7 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
     classifier = EmotionClassifier(shape)
     if material.values is not None:
         classifier.fit_scale(material.values[torch.from_numpy(task.train)])
-    pretrained_on = _start(classifier.embedder, task)
+    pretrained_on = load_weights_into(classifier.embedder, task)
     reads, stores = _stores(classifier, task)
     objective, columns = source.objective(classifier, reads)
     if classifier.enrolment is not None:
@@ -278,7 +248,7 @@ def class_weights(material: Material, train: Rows, settings: FinetuneSettings) -
 def _fit_classical(task: FoldTask) -> Fitted:
     material, settings, train, dev = task.material, task.settings, task.train, task.dev
     embedder = build_embedder(settings.embedder)
-    pretrained_on = _start(embedder, task)
+    pretrained_on = load_weights_into(embedder, task)
     vectors = material.vectors(embedder.eval())
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors).double().numpy()

@@ -17,8 +17,6 @@ from affetto.models.embedders import (
 )
 from affetto.models.folders import encoder_settings
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
-from affetto.models.wav2vec2 import Wav2Vec2Settings
-from affetto.models.whisper import WhisperSettings
 from affetto.objectives.classify import ClassifySettings
 from affetto.protocols.protocol import load_protocol
 from affetto.training import TrainSettings
@@ -30,8 +28,7 @@ class FinetuneSettings(Settings):
     Attributes:
         protocol: who is train, dev and test: a name of ``affetto protocols``, or a YAML file.
         recipe: a name of :data:`RECIPES`; it decides the defaults of the rest.
-        frozen: the probe: the encoder keeps its weights; a weighted sum of layers and one linear layer on its
-            mean learn.
+        frozen: the probe: a weighted sum of the encoder's layers and one linear layer on its mean learn.
         head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors;
             ``"ridge"``, the same for dimensions such as valence.
         embedder: what turns an utterance into a vector; ``encoder.width=16`` stands for
@@ -44,8 +41,8 @@ class FinetuneSettings(Settings):
             same protocol, those of the same seed and fold.
         train: the loop.
         augment: what is done to training utterances.
-        views: how many versions of each training utterance are cached for a fixed encoder: itself, and
-            versions of other speed within ``augment.speed``.
+        views: versions of each training utterance that are cached for a fixed encoder: itself, and some of
+            other speed within ``augment.speed``.
         loss: targets and their weights.
         dropout: share of the embedding hidden in training.
         enrolment: whether the recogniser can adapt to a speaker from unlabelled utterances.
@@ -91,21 +88,13 @@ class FinetuneSettings(Settings):
 
 SettingsType = TypeVar("SettingsType", bound=FinetuneSettings)
 
-_WAVEFORM_AUGMENT = {
-    "gain_db": 6.0,
-    "noise_probability": 0.3,
-    "noise_snr_db": [10, 35],
-    "speed": [0.87, 1.15],
-    "time_masks": 2,
-    "time_mask_frames": 25,
-    "frequency_masks": 2,
-    "frequency_mask_bins": 14,
-}
-_FRAME_AUGMENT = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
-
-
+_SOUND = {"gain_db": 6.0, "noise_probability": 0.3, "noise_snr_db": [10, 35], "speed": [0.87, 1.15]}
+_MASKS = {"time_masks": 2, "time_mask_frames": 25, "frequency_masks": 2, "frequency_mask_bins": 14}
+_FRAMES = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
 _CONTEXT = {"layers": "all", "context": 2}
-_WEIGHTED = {"layers": "weighted", "pooling": "statistics"}
+_STATISTICS = {"pooling": "statistics"}
+_WEIGHTED = {"layers": "weighted", **_STATISTICS}
+_FIXED: dict[str, Any] = {"train_encoder": False, "augment": {}}
 _PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
 
 
@@ -115,7 +104,7 @@ def _network(
     """Returns the recipe of an encoder; every encoder has at least this one."""
     return {
         "embedder": {"name": "network", "encoder": {"name": name}, **(embedder or {})},
-        "augment": _WAVEFORM_AUGMENT,
+        "augment": _SOUND | _MASKS,
         **more,
         "train": {"epochs": epochs, "learning_rate": rate, **more.get("train", {})},
     }
@@ -126,17 +115,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cnn": _network("cnn", rate=2e-3),
     "tdnn": _network("tdnn", rate=2e-3, reads="features"),
     "mockingjay": _network("mockingjay", rate=5e-4),
-    "filterbank": _network(
-        "filterbank", rate=2e-3, embedder={"pooling": "statistics"}, train_encoder=False, augment={}
-    ),
+    "filterbank": _network("filterbank", 25, 2e-3, _STATISTICS, **_FIXED),
     "ge2e": _network("ge2e", 8, 5e-4, _CONTEXT),
     "ge2e-spectrum": _network(
-        "ge2e-spectrum", 14, 1e-3, _CONTEXT, train_encoder=False, views=3, augment=_FRAME_AUGMENT
+        "ge2e-spectrum", 14, 1e-3, _CONTEXT, **_FIXED | {"augment": _FRAMES, "views": 3}
     ),
     "wav2vec2": _network("wav2vec2", 10, 5e-5, _WEIGHTED, train={"batch_size": 16}),
-    "whisper": _network(
-        "whisper", 10, 1e-3, _WEIGHTED, train_encoder=False, augment={}, train={"batch_size": 16}
-    ),
+    "whisper": _network("whisper", 10, 1e-3, _WEIGHTED, **_FIXED, train={"batch_size": 16}),
     "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
     "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic"},
     "ge2e-statistics": {
@@ -168,35 +153,24 @@ def finetune_settings(
 
 
 def asked_for(file: Path | None, overrides: tuple[str, ...] = (), **given: Any) -> dict[str, Any]:
-    """Returns what a file, names and overrides ask for, without defaults."""
-    values = {name: value for name, value in given.items() if value is not None}
-    values = merge(_named(read(file)) if file else {}, _named(values))
+    """Returns what a file, names and overrides ask for, without defaults; an encoder's name is a recipe."""
+    asked: dict[str, Any] = {}
+    for values in (
+        read(file) if file else {},
+        {name: value for name, value in given.items() if value is not None},
+    ):
+        if not isinstance(values.get("encoder", {}), dict):
+            values["recipe"] = values.pop("encoder")
+        asked = merge(asked, values)
     words = ("recipe" + word[len("encoder") :] if word.startswith("encoder=") else word for word in overrides)
-    return override(values, tuple(words))
-
-
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Takes an encoder that is a name, not a group of settings, for a recipe."""
-    return {
-        "recipe" if name == "encoder" and not isinstance(value, dict) else name: value
-        for name, value in values.items()
-    }
+    return override(asked, tuple(words))
 
 
 def complete(kind: type[SettingsType], asked: dict[str, Any]) -> SettingsType:
-    """Lays what is asked for over the defaults of its recipe, and checks it.
-
-    Args:
-        kind: the settings to make.
-        asked: from :func:`asked_for`.
-
-    Raises:
-        ConfigError: for an unknown recipe or setting, or a combination that cannot be.
-    """
+    """Lays what :func:`asked_for` returned over the defaults of its recipe, and checks it."""
     dimensions = _has_dimensions(str(asked.get("protocol", "")))
     settings = build(kind, _with_defaults(asked, dimensions))
-    _check_task(settings, dimensions)
-    _check_encoder(settings)
+    _check(settings, dimensions)
     return settings
 
 
@@ -233,14 +207,15 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     return merge(base, asked)
 
 
-def _check_task(settings: FinetuneSettings, dimensions: bool) -> None:
-    """Refuses a head or loss of classes where the protocol has dimensions, and the reverse."""
-    if dimensions and settings.head not in ("network", "ridge"):
+def _check(settings: FinetuneSettings, dimensions: bool) -> None:
+    """Refuses what would do nothing, or the other of classes and dimensions than the protocol has."""
+    shape, head = settings.embedder, settings.head
+    if dimensions and head not in ("network", "ridge"):
         raise ConfigError(
-            f"{settings.protocol} asks for dimensions and the head {settings.head} tells classes; choose "
+            f"{settings.protocol} asks for dimensions and the head {head} tells classes; choose "
             "--head network or --head ridge"
         )
-    if not dimensions and settings.head == "ridge":
+    if not dimensions and head == "ridge":
         raise ConfigError(
             f"the head ridge tells dimensions and {settings.protocol} asks for classes; choose --head "
             "logistic or --head svm"
@@ -250,22 +225,16 @@ def _check_task(settings: FinetuneSettings, dimensions: bool) -> None:
             "got settings of loss, which are of classes; dimensions are learned by their concordance; leave "
             "them out"
         )
-
-
-def _check_encoder(settings: FinetuneSettings) -> None:
-    """Refuses settings of the encoder that would do nothing, and vectors for a head of networks."""
-    shape = settings.embedder
     if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings):
         raise ConfigError(f"{settings.recipe} has no encoder that could start from {settings.pretrained}")
-    encoder = shape.encoder if isinstance(shape, NetworkSettings) else None
-    if isinstance(encoder, Wav2Vec2Settings | WhisperSettings) and not settings.train_encoder:
+    if isinstance(shape, NetworkSettings) and not settings.train_encoder:
         learning = ("trained_blocks", "lora", "checkpointing", "layer_drop", "spec_augment")
-        if given := [name for name in learning if getattr(encoder, name, None)]:
+        if given := [name for name in learning if getattr(shape.encoder, name, None)]:
             raise ConfigError(
                 f"got {', '.join(given)} for an encoder that stays as it is; leave it out, or set "
                 "train_encoder=true"
             )
-    if settings.head == "network" and not isinstance(shape, NetworkSettings):
+    if head == "network" and not isinstance(shape, NetworkSettings):
         raise ConfigError(f"{settings.recipe} gives fixed vectors; choose --head logistic or --head svm")
 
 

@@ -64,14 +64,7 @@ class Clap(Supervised):
     A batch holds the columns ``target (B, K)``, ``gender (B, G)`` and ``text (B, N)``, each with a one where
     it belongs; where utterances are mixed, so are they.
 
-    Args:
-        classifier: the network to train; its head is a :class:`~affetto.models.heads.LanguageHead`.
-        settings: what belongs together.
-        augment: see :class:`Supervised`.
-        texts: vectors of the ``N`` texts, ``(N, E)``; or, where the text encoder learns too, a set of
-            sentences for each.
-        reads: what the batches hold.
-        encoder: the text encoder, where it learns.
+    ``texts`` are vectors ``(N, E)``; or, where the text encoder learns too, a set of sentences for each.
     """
 
     def __init__(
@@ -84,9 +77,7 @@ class Clap(Supervised):
         encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__(classifier, augment, reads)
-        self.needs = {"target": "scan", "text": "scan"} | (
-            {"gender": "scan"} if settings.needs_gender else {}
-        )
+        self.needs = dict.fromkeys(("target", "text", *(["gender"] if settings.needs_gender else [])), "scan")
         self.settings, self.encoder = settings, encoder
         self.sets = None if isinstance(texts, Tensor) else texts
         self.register_buffer("texts", texts if isinstance(texts, Tensor) else None, persistent=False)
@@ -135,10 +126,7 @@ def clap_targets(
 ) -> list[tuple[float, Tensor]]:
     """Returns the target of each row, ``(B, N)`` that sum to 1, with weights.
 
-    Args:
-        settings: which target.
-        emotion: 1 where two items have the same emotion, else 0, ``(B, N)``; between, for mixed ones.
-        gender: the same for gender.
+    ``emotion (B, N)`` is 1 where two items have the same emotion, else 0, or between for mixed ones.
     """
     if settings.target == "hard":
         return [(1.0, emotion / emotion.sum(1, keepdim=True))]
@@ -155,10 +143,8 @@ def clap_targets(
 def clap_losses(to_texts: Tensor, to_audio: Tensor, targets: list[tuple[float, Tensor]]) -> Tensor:
     """Returns the loss of each item, ``(B,)``: half the divergence from its target, in both directions.
 
-    Args:
-        to_texts: cosines of utterances with texts over their temperature, ``(B, N)``.
-        to_audio: cosines of texts with utterances over theirs, ``(B, N)``.
-        targets: from :func:`clap_targets`; those of a text are those of its utterance.
+    ``to_texts`` and ``to_audio (B, N)`` are cosines over their temperatures. A text has the target of its
+    utterance.
     """
     losses = to_texts.new_zeros(len(to_texts))
     for logits in (to_texts, to_audio):

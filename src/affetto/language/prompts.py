@@ -9,11 +9,8 @@ from affetto.errors import CheckpointError, ConfigError
 from affetto.inference.recogniser import Recogniser
 from affetto.language.text import TextEncoder, mean_vectors
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.folders import find_recogniser
+from affetto.models.folders import TEXT, find_recogniser
 from affetto.models.heads import LanguageHead
-
-TEXT = "text"
-"""Folder of a recogniser with its text encoder, where that was trained too."""
 
 
 def with_prompts(
@@ -44,19 +41,13 @@ def with_prompts(
     changed = {"labels": tuple(texts), "rank": 0, "language": language}
     made = EmotionClassifier(classifier.settings.model_copy(update=changed))
     state = {key: each for key, each in classifier.state_dict().items() if not key.startswith("enrolment.")}
-    with torch.no_grad():
-        state["head.names"] = encoder(texts)
-    made.load_state_dict(state)
+    made.load_state_dict({**state, "head.names": encoder(texts)})
     config = {**recogniser.config, "labels": list(texts), "id2label": dict(enumerate(texts))}
     return Recogniser(made.eval().requires_grad_(False), config, device)
 
 
 def language_head(classifier: EmotionClassifier) -> LanguageHead:
-    """Returns the head of a classifier that was trained with texts.
-
-    Raises:
-        ConfigError: when it was not.
-    """
+    """Returns the head of a classifier that was trained with texts; raises ConfigError for any other."""
     if not isinstance(classifier.head, LanguageHead) or classifier.head.settings.text is None:
         raise ConfigError(
             "this recogniser knows classes and no words; make one with affetto pretrain --objective clap"
@@ -78,7 +69,7 @@ def text_encoder(folder: Path, head: LanguageHead) -> TextEncoder:
     vectors = mean_vectors(encoder, head.settings.sentences)
     if not torch.allclose(vectors, head.names.cpu(), atol=1e-3):
         raise CheckpointError(
-            f"{shape.model} is not the text encoder that this recogniser learned with; name one that "
-            "learned with its own"
+            f"{shape.model} is not the text encoder that this recogniser learned with; put back the one that "
+            "it learned with"
         )
     return encoder

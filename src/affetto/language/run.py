@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from affetto.augment import AugmentConfig
-from affetto.config import Settings, merge
+from affetto.config import merge
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
 from affetto.finetuning.fold import FoldTask, Supervision
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import RECIPES, FinetuneSettings, asked_for, complete
 from affetto.language.clap import Clap, ClapSettings
-from affetto.language.prompts import TEXT
-from affetto.language.sentences import Sentences, sentences
+from affetto.language.sentences import sentences
 from affetto.language.text import TextEncoder, TextSettings, mean_vectors
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import NetworkSettings
+from affetto.models.folders import TEXT
 from affetto.models.heads import LanguageHead, LanguageSettings
 from affetto.objectives.classify import ClassifySettings
 from affetto.objectives.supervised import Supervised
@@ -48,11 +48,7 @@ class LanguageRunSettings(FinetuneSettings):
 def language_settings(
     file: Path | None = None, overrides: tuple[str, ...] = (), **given: Any
 ) -> LanguageRunSettings:
-    """Composes settings as :func:`~affetto.finetuning.settings.finetune_settings` does.
-
-    Raises:
-        ConfigError: for an unknown recipe or setting, or a combination that cannot be.
-    """
+    """Composes settings as :func:`~affetto.finetuning.settings.finetune_settings` does."""
     asked = asked_for(file, overrides, **given)
     asked["head"] = "language"
     asked["language"] = {"text": {}, **(asked.get("language") or {})}
@@ -86,31 +82,28 @@ class TextSupervision(Supervision):
     def __init__(self, task: FoldTask) -> None:
         super().__init__(task)
         assert isinstance(task.settings, LanguageRunSettings)
-        self.settings = task.settings
-        self.text = self.settings.language.text
-        self.sentences: Sentences | None = None
+        self.settings, self.text = task.settings, task.settings.language.text
         self.encoder: TextEncoder | None = None  # where it learns too
+        if self.text is not None:
+            self.sentences = sentences(task.material, self.text.templates, self.settings.clap, task.train)
 
     def head(self) -> dict[str, Any]:
         """Returns the shape of the language head, with the sentences of its classes."""
-        language: Settings = self.settings.language
-        if self.text is not None:
-            found = sentences(self.task.material, self.text.templates, self.settings.clap, self.task.train)
-            folder = Path(self.text.model)
-            model = str(folder.resolve()) if folder.is_dir() else self.text.model
-            update = {
-                "text": self.text.model_copy(update={"model": model}),
-                "sentences": tuple(map(tuple, found.classes)),
-            }
-            self.sentences, language = found, language.model_copy(update=update)
-        return {"head": "language", "language": language}
+        language = self.settings.language
+        if self.text is None:
+            return {"head": "language", "language": language}
+        # A recogniser must find the text encoder from any folder.
+        model = str(Path(self.text.model).resolve()) if Path(self.text.model).is_dir() else self.text.model
+        text = self.text.model_copy(update={"model": model})
+        classes = tuple(map(tuple, self.sentences.classes))
+        update = {"text": text, "sentences": classes}
+        return {"head": "language", "language": language.model_copy(update=update)}
 
     def objective(self, classifier: EmotionClassifier, reads: Reads) -> tuple[Supervised, dict[str, Tensor]]:
         """Returns the loss of :class:`~affetto.language.clap.Clap`, and its columns."""
         labels, columns = super().objective(classifier, reads)
         if self.text is None:
             return labels, columns
-        assert self.sentences is not None
         encoder = TextEncoder(self.text).load_published()
         texts: Tensor | list[list[str]] = self.sentences.sets
         if self.text.frozen:
@@ -126,7 +119,6 @@ class TextSupervision(Supervision):
     def before_scoring(self, classifier: EmotionClassifier) -> None:
         """Gives the head the class vectors of a text encoder that has learned."""
         if self.encoder is not None:
-            assert self.sentences is not None
             with torch.no_grad():
                 _write_names(classifier, mean_vectors(self.encoder.eval(), self.sentences.classes))
 

@@ -1,38 +1,35 @@
-"""``index`` and ``search``: the recordings that sound most like what a text says."""
+"""``index`` and ``search``: the recordings that sound most like a text."""
 
-import shutil
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from affetto.errors import CheckpointError, ConfigError, RunError
 from affetto.inference.embedding import embed
 from affetto.inference.sources import Source
 from affetto.inference.writers import Outcome
 from affetto.language.prompts import language_head, text_encoder
+from affetto.language.text import TextEncoder
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder, chosen_device
-from affetto.models.folders import RECOGNISER, find_recogniser
+from affetto.models.folders import RECOGNISER, copy_folder, find_recogniser
 from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VECTORS, ROWS = "vectors.npy", "vectors.csv"
 
 
 class Hit(NamedTuple):
-    """A recording that was found.
-
-    Attributes:
-        file: what the index calls it.
-        start: where in the recording it begins, in seconds.
-        end: where it ends.
-        score: cosine of the recording with the text, -1 to 1.
-    """
+    """A recording that was found: file, start and end in seconds, and its cosine with the text."""
 
     file: str
     start: float
@@ -66,7 +63,7 @@ def index(
     device: str = "cpu",
     workers: int | None = None,
 ) -> Outcome:
-    """Writes an index of recordings that :class:`Index` searches; goes on where it was stopped.
+    """Writes an index of recordings that :class:`Index` searches; continues an interrupted one.
 
     Args:
         model: a recogniser that was trained with language; a copy goes into the index.
@@ -84,18 +81,13 @@ def index(
         RunError: when the folder was begun with another recogniser, or is in use.
     """
     folder, own = Path(folder), find_recogniser(model)
+    copy, name = folder / RECOGNISER, own.resolve().name
     classifier = load_classifier(own)[0].to(chosen_device(device))
-    shared = Representation(None, SharedSpace(classifier), name=own.resolve().name)
-    copy = folder / RECOGNISER
-    if copy.exists():
-        other = Representation(None, SharedSpace(load_classifier(copy)[0]), name=shared.name)
-        if other.sha256 != shared.sha256:
-            raise RunError(f"{folder} was made with another recogniser; name another folder, or remove it")
-    else:
-        partial = folder / f".{RECOGNISER}.part"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(own, partial)
-        partial.rename(copy)
+    shared = Representation(None, SharedSpace(classifier), name=name)
+    if not copy.exists():
+        copy_folder(own, copy)
+    elif Representation(None, SharedSpace(load_classifier(copy)[0]), name=name).sha256 != shared.sha256:
+        raise RunError(f"{folder} was made with another recogniser; name another folder, or remove it")
     return embed(shared, sources, folder / VECTORS, root=root, workers=workers)
 
 
@@ -103,7 +95,7 @@ class Index:
     """Recordings that can be searched by text; their vectors stay on disk, and are read as they are needed.
 
     Args:
-        folder: what :func:`index` wrote.
+        folder: the folder that :func:`index` wrote.
 
     Raises:
         CheckpointError: when it is not there, or not complete.
@@ -118,9 +110,6 @@ class Index:
                 "make it with affetto index"
             )
         self.vectors: NDArray[np.float32] = np.load(self.folder / VECTORS, mmap_mode="r")
-        self._rows: Any = None
-        self._head: LanguageHead | None = None
-        self._encoder: nn.Module | None = None
 
     def search(self, texts: Sequence[str], count: int = 10) -> list[list[Hit]]:
         """Returns, for each text, the recordings that are nearest, the nearest first.
@@ -129,43 +118,37 @@ class Index:
             ConfigError: for an empty or too long text.
             CheckpointError: where the text encoder cannot be loaded.
         """
-        wanted = self.embed_texts(texts).numpy()
-        return [self._hits(*nearest(self.vectors, each, count)) for each in wanted]
+        found = []
+        for wanted in self.embed_texts(texts).numpy():
+            places, scores = nearest(self.vectors, wanted, count)
+            rows = self._rows.iloc[places]
+            columns = (rows["file"], rows["start"], rows["end"], scores.tolist())
+            found.append([Hit(*hit) for hit in zip(*columns, strict=True)])
+        return found
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Projects texts into the space, ``(N, W)``, of length 1."""
-        if self._head is None:
-            self._head = language_head(load_classifier(self.folder / RECOGNISER)[0])
-            self._encoder = text_encoder(self.folder / RECOGNISER, self._head)
-        assert self._encoder is not None
-        return self._head.project_texts(self._encoder(texts))
+        head, encoder = self._network
+        return head.project_texts(encoder(texts))
 
-    def _hits(self, places: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
-        if self._rows is None:
-            import pandas as pd
+    @cached_property
+    def _network(self) -> tuple[LanguageHead, TextEncoder]:
+        head = language_head(load_classifier(self.folder / RECOGNISER)[0])
+        return head, text_encoder(self.folder / RECOGNISER, head)
 
-            table = pd.read_csv(
-                self.folder / ROWS, dtype={"file": str}, keep_default_na=False, na_values=[""]
-            )
-            self._rows = table[table["row"].notna()].reset_index(drop=True)
-        rows = self._rows.iloc[places]
-        return [
-            Hit(str(file), float(start), float(end), float(score))
-            for file, start, end, score in zip(rows["file"], rows["start"], rows["end"], scores, strict=True)
-        ]
+    @cached_property
+    def _rows(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        table = pd.read_csv(self.folder / ROWS, dtype={"file": str}, keep_default_na=False, na_values=[""])
+        return table[table["row"].notna()].reset_index(drop=True)
 
 
 def nearest(
     vectors: NDArray[np.float32], wanted: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Returns the places of the vectors ``(N, W)`` with the greatest product with one, and these products.
-
-    Args:
-        vectors: of length 1, in memory or mapped from a file.
-        wanted: ``(W,)``, of length 1.
-        count: how many, at most.
-    """
+    """Returns the ``count`` vectors ``(N, W)`` of the greatest product with one: places and products."""
     if count < 1:
         raise ConfigError(f"got a count of {count}; at least 1 is needed")
     scores = vectors @ wanted

@@ -13,34 +13,22 @@ from affetto.errors import ConfigError, ManifestError, unknown
 from affetto.language.clap import ClapSettings
 from affetto.material.labelled import Material
 
+# fmt: off
 FEELINGS = {
-    "amusement": "amused",
-    "anger": "angry",
-    "anxiety": "anxious",
-    "boredom": "bored",
-    "contempt": "contemptuous",
-    "disgust": "disgusted",
-    "excitement": "excited",
-    "fear": "afraid",
-    "frustration": "frustrated",
-    "happiness": "happy",
-    "pleasant_surprise": "pleasantly surprised",
-    "relief": "relieved",
-    "sadness": "sad",
-    "sarcasm": "sarcastic",
-    "sleepiness": "sleepy",
+    "amusement": "amused", "anger": "angry", "anxiety": "anxious", "boredom": "bored",
+    "contempt": "contemptuous", "disgust": "disgusted", "excitement": "excited", "fear": "afraid",
+    "frustration": "frustrated", "happiness": "happy", "pleasant_surprise": "pleasantly surprised",
+    "relief": "relieved", "sadness": "sad", "sarcasm": "sarcastic", "sleepiness": "sleepy",
     "surprise": "surprised",
 }
+# fmt: on
 """The word for a class: "sounds angry", not "sounds anger"; other classes stand for themselves."""
 
 
 class Sentences(NamedTuple):
-    """The sentences of a corpus.
+    """The sentences of each of ``M`` texts and of each class, and one-hot columns for the batches.
 
-    Attributes:
-        columns: for the batches: ``text (N, M)`` and, where it is needed, ``gender (N, G)``, one-hot.
-        sets: the sentences of each of the ``M`` texts.
-        classes: the sentences of each class without the gender of an utterance, ``K`` sets.
+    The columns are ``text (N, M)`` and, where it is needed, ``gender (N, G)``.
     """
 
     columns: dict[str, Tensor]
@@ -51,14 +39,9 @@ class Sentences(NamedTuple):
 def worded(
     template: str, emotion: str, gender: str = "", intensity: str = "", words: Mapping[str, str] | None = None
 ) -> str:
-    """Returns a template with its braces filled; what is not known leaves no gap.
+    """Returns a template such as ``"a {gender} speaker sounds {emotion}"`` with its braces filled.
 
-    Args:
-        template: e.g. ``"a {gender} speaker sounds {emotion}"``.
-        emotion: a class, e.g. ``"anger"``.
-        gender: ``"female"``, ``"male"`` or nothing.
-        intensity: the acted level, e.g. ``"high"``, or nothing.
-        words: words for classes, in place of :data:`FEELINGS`.
+    What is not known leaves no gap. ``words`` are words for classes in place of :data:`FEELINGS`.
     """
     word = {**FEELINGS, **(words or {})}.get(emotion, emotion)
     return " ".join(template.format(emotion=word, gender=gender, intensity=intensity).split())
@@ -67,13 +50,7 @@ def worded(
 def sentences(
     material: Material, templates: Sequence[str], settings: ClapSettings, rows: NDArray[np.int64]
 ) -> Sentences:
-    """Makes the sentences of every utterance and every class.
-
-    Args:
-        material: the utterances.
-        templates: of :class:`~affetto.language.text.TextSettings`.
-        settings: the words of classes, and where genders are, if the target needs them.
-        rows: those that are trained on.
+    """Makes the sentences of every utterance and every class; ``rows`` are those that are trained on.
 
     Raises:
         ConfigError: for a word of a class that is not there.

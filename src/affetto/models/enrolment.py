@@ -134,9 +134,9 @@ class SpeakerDraw(NamedTuple):
 
 
 def draws(
-    rows: NDArray[np.int64],
     speakers: NDArray[np.str_],
     truth: NDArray[np.int64],
+    rows: NDArray[np.int64],
     size: int,
     generator: np.random.Generator,
     emotion: int | None = None,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ RECOGNISER = "recogniser"
 ENCODER = "encoder"
 """Folder of an encoder within the seed and fold of a run."""
 
-_FETCHED = [CONFIG, WEIGHTS, "README.md"]
+TEXT = "text"
+"""Folder of a text encoder within a recogniser that it was trained with."""
+
+_FETCHED = [CONFIG, WEIGHTS, "README.md", f"{TEXT}/*"]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -46,6 +50,15 @@ def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
             f"{name}: no such folder here, and it cannot be fetched from the Hugging Face hub ({reason}); "
             "check the name and the connection, or copy the recogniser folder here and name that"
         ) from error
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder in place of another, all of it or nothing."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
 
 
 def save_encoder(folder: Path, encoder: Encoder, config: dict[str, Any]) -> None:
