@@ -17,15 +17,9 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import CheckpointError, ConfigError, ManifestError, RunError
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser
-from affetto.language import (
-    Index,
-    LanguageRunSettings,
-    index,
-    language_settings,
-    pretrain_language,
-    with_prompts,
-)
+from affetto.language import Index, index, language_settings, pretrain_language, with_prompts
 from affetto.language.prompts import text_encoder
+from affetto.language.run import LanguageRunSettings
 from affetto.language.search import nearest
 from affetto.models.checkpoint import read_config
 from affetto.models.heads import LanguageHead
@@ -342,13 +336,13 @@ def test_corpora_with_other_classes_meet_in_one_recogniser(
 
 
 def test_pretrain_clap_on_the_command_line(listed: Path, protocol: Path, text: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "affetto", "pretrain", "--manifest", str(listed), "--objective", "clap"]
+    line = ["pretrain", "--manifest", str(listed), "--objective", "clap"]
     out = tmp_path / "run"
     asked = ["--target", "sl", "--text", str(text), "--protocol", str(protocol), "-o", str(out)]
-    done = subprocess.run([*line, *asked, *SMALL], check=True, capture_output=True, text=True)
-    assert "--prompts" in done.stdout
-    assert read_config(out / "recogniser")["classifier"]["head"] == "language"
     runner = CliRunner()
+    done = runner.invoke(app, [*line, *asked, *SMALL], catch_exceptions=False)
+    assert "--prompts" in done.output
+    assert read_config(out / "recogniser")["classifier"]["head"] == "language"
     for wrong, message in [
         (["--objective", "clap"], "--protocol"),
         (["--objective", "clap", "--groups", "x", "--protocol", "p"], "--groups"),
@@ -361,21 +355,32 @@ def test_pretrain_clap_on_the_command_line(listed: Path, protocol: Path, text: P
 
 
 def test_two_processes_are_one(listed: Path, protocol: Path, text: Path, tmp_path: Path) -> None:
-    runs = []
-    for processes, size in ((1, 8), (2, 4)):
-        out = tmp_path / str(processes)
-        start = [sys.executable, "-m"]
-        if processes > 1:
-            start += ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-        asked = ["--manifest", str(listed), "--protocol", str(protocol), "-o", str(out), *SMALL, *EXACT]
-        words = [
-            "head=language",
-            f"language.text.model={text}",
-            "clap.target=sl",
-            f"train.batch_size={size}",
-            "train.epochs=1",
-        ]
-        subprocess.run([*start, "affetto", "finetune", *asked, *words], check=True, capture_output=True)
-        runs.append(Recogniser.from_pretrained(out / "recogniser").classifier.state_dict())
-    for name, tensor in runs[0].items():
-        torch.testing.assert_close(tensor, runs[1][name], rtol=1e-3, atol=1e-4)
+    words = [
+        *SMALL,
+        *EXACT,
+        "head=language",
+        f"language.text.model={text}",
+        "clap.target=sl",
+        "train.epochs=1",
+    ]
+    asked = ["finetune", "--manifest", str(listed), "--protocol", str(protocol)]
+    alone = [*asked, "-o", str(tmp_path / "1"), *words, "train.batch_size=8"]
+    assert CliRunner().invoke(app, alone, catch_exceptions=False).exit_code == 0
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "affetto",
+    ]
+    both = [*asked, "-o", str(tmp_path / "2"), *words, "train.batch_size=4"]
+    subprocess.run([*start, *both], check=True, capture_output=True)
+    one, two = (
+        Recogniser.from_pretrained(tmp_path / name / "recogniser").classifier.state_dict()
+        for name in ("1", "2")
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-4)
