@@ -259,6 +259,7 @@ def test_what_is_no_such_model_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(CheckpointError, match="16000 Hz"):
         Wav2Vec2Settings(model=str(tiny(tmp_path / "slow", rate=8_000)))
     monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "transformers.utils")
     with pytest.raises(MissingPackageError, match=r"pip install 'affetto\[transformers\]'"):
         Wav2Vec2Settings(model=str(tmp_path / "slow"))
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from affetto.config import build
@@ -13,14 +12,13 @@ SMALL = NpcSettings(width=12, bins=9)
 FRAMES, CENTRE = 61, 30
 
 
-def influence(encoder: Npc, wider: int = 0, chosen: Tensor | None = None, centre: int = CENTRE) -> list[int]:
-    """Offsets of the input frames that reach the sum at one frame."""
+def influence(encoder: Npc) -> list[int]:
+    """Offsets of the input frames that reach the sum at the frame in the middle."""
     torch.manual_seed(3)
     features = torch.randn(1, FRAMES, encoder.front_end.dim).requires_grad_()
-    encoded = encoder.encode(features, torch.tensor([FRAMES]), wider, chosen)
-    encoded.values[0, centre].sum().backward()
+    encoder(features, torch.tensor([FRAMES])).values[0, CENTRE].sum().backward()
     assert features.grad is not None
-    return [place - centre for place in range(FRAMES) if features.grad[0, place].any()]
+    return [place - CENTRE for place in range(FRAMES) if features.grad[0, place].any()]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -31,41 +29,12 @@ def test_the_centre_never_reaches_the_sum(hidden: int, blocks: int, training: bo
     half, reach = hidden // 2, 7 + blocks
     expected = [d for d in range(-reach, reach + 1) if abs(d) > half]
     assert influence(encoder) == expected
-    assert encoder.receptive_field == 2 * reach + 1
-
-
-def test_the_published_receptive_field() -> None:
-    assert Npc(SMALL).receptive_field == 23
 
 
 def test_dropout_does_not_let_it_through() -> None:
     encoder = Npc(NpcSettings(width=12, bins=9, dropout=0.5)).train()
     for _ in range(5):
         assert not {-2, -1, 0, 1, 2} & set(influence(encoder))
-
-
-@pytest.mark.parametrize("wider", [1, 2, 3])
-def test_more_is_hidden_around_chosen_frames_only(wider: int) -> None:
-    encoder = Npc(SMALL).eval()
-    chosen = torch.zeros(1, FRAMES, dtype=torch.bool)
-    chosen[0, CENTRE] = True
-    # The deepest blocks have no taps left there, so that it reaches less far, too.
-    assert influence(encoder, wider, chosen) == [
-        d for d in range(-11, 12) if 2 + wider < abs(d) <= 11 - wider
-    ]
-    beside = influence(encoder, wider, chosen, CENTRE + 1)
-    assert beside == [d for d in range(-11, 12) if abs(d) > 2]
-
-
-def test_frames_that_are_not_chosen_stay_as_they_are() -> None:
-    encoder = Npc(SMALL).eval()
-    features, lengths = torch.randn(2, 40, 9), torch.tensor([40, 25])
-    chosen = torch.rand(2, 40) < 0.3
-    plain = encoder(features, lengths).values
-    wider = encoder.encode(features, lengths, 2, chosen).values
-    valid = torch.arange(40) < lengths[:, None]
-    torch.testing.assert_close(wider[~chosen], plain[~chosen], atol=1e-5, rtol=1e-5)
-    assert ((wider - plain).abs().amax(2) > 1e-4)[chosen & valid].all()
 
 
 @pytest.mark.parametrize("hidden", [1, 7, 13])
@@ -75,11 +44,6 @@ def test_a_masked_convolution_is_a_full_one_with_zeros_in_the_middle(hidden: int
     frames = torch.randn(2, 30, 6)
     expected = F.conv1d(frames.transpose(1, 2), full, layer.bias, padding=7).transpose(1, 2)
     torch.testing.assert_close(layer(frames), expected, atol=1e-5, rtol=1e-5)
-    shown = (torch.rand(2, 30, 1) < 0.5).float()
-    inside = torch.zeros(15)
-    inside[[7 - hidden // 2 - 1, 7 + hidden // 2 + 1]] = 1
-    inner = F.conv1d(frames.transpose(1, 2), full * inside, padding=7).transpose(1, 2)
-    torch.testing.assert_close(layer(frames, 1, shown), expected - (1 - shown) * inner, atol=1e-5, rtol=1e-5)
 
 
 def test_blocks_add_their_input_but_for_the_first() -> None:

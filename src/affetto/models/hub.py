@@ -15,7 +15,7 @@ from torch import nn
 from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError, MissingPackageError
 
-FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a model that is not there, damaged, or of an unknown kind."""
 
 
@@ -30,16 +30,36 @@ def library(what: str) -> Any:
     return transformers
 
 
+@contextmanager
+def loading(name: str, gives: str) -> Iterator[None]:
+    """Silences transformers, and words what it raises when ``name`` does not give what it should be."""
+    logging = library(gives).utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except _FAULTS as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        here = Path(name).is_dir()
+        where = "this folder does not give" if here else "no folder of this name, nor the hub, gives"
+        raise CheckpointError(
+            f"{name}: {where} {gives} ({reason}); check the name and the connection, or download the model "
+            "elsewhere and name its folder"
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def published_part(kind: str, name: str, gives: str) -> Any:
     """Returns a part of a model that comes without its weights, by its class of transformers.
 
     ``name`` is a folder or a model of the hub, ``gives`` what it should be, e.g. ``"a text encoder"``.
     """
-    try:
-        with quiet():
-            return getattr(library(gives), kind).from_pretrained(name)
-    except FAULTS as error:
-        raise not_there(name, gives, error) from error
+    with loading(name, gives):
+        return getattr(library(gives), kind).from_pretrained(name)
 
 
 def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None = None) -> None:
@@ -48,21 +68,16 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
     Weights with ``unused`` in their name may be absent. ``part`` is the attribute of the model that the
     network is; None for all of it. The updates that :func:`adapt` adds stay as they are.
     """
-    try:
-        with quiet():
-            found, report = library(name).AutoModel.from_pretrained(name, output_loading_info=True)
-    except FAULTS as error:
-        raise not_there(name, "a model", error) from error
+    with loading(name, "a model"):
+        found, report = library(name).AutoModel.from_pretrained(name, output_loading_info=True)
     if missing := sorted(key for key in report["missing_keys"] if unused not in key):
         raise CheckpointError(f"{name} lacks weights of its own config: {', '.join(missing[:3])}")
     own = {key.replace(".base_layer.", "."): key for key in network.state_dict() if ".lora_" not in key}
     state = (getattr(found, part) if part else found).state_dict()
     if absent := sorted(key for key in own if key not in state):
         raise CheckpointError(f"{name} is of another architecture: it has no {', '.join(absent[:3])}")
-    try:
+    with loading(name, "the model that was asked for"):
         network.load_state_dict({key: state[known] for known, key in own.items()}, strict=False)
-    except RuntimeError as error:
-        raise not_there(name, "the model that was asked for", error) from error
 
 
 class Adaptation(Settings):
@@ -106,31 +121,3 @@ def _add_lora(network: nn.Module, rank: int, layers: list[str]) -> None:
         ) from error
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers)
     peft.inject_adapter_in_model(config, network)
-
-
-def not_there(name: str, gives: str, error: Exception) -> CheckpointError:
-    """Returns the error for a model that could not be loaded."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-    where = (
-        "this folder does not give" if Path(name).is_dir() else "no folder of this name, nor the hub, gives"
-    )
-    return CheckpointError(
-        f"{name}: {where} {gives} ({reason}); check the name and the connection, or download the model "
-        "elsewhere and name its folder"
-    )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences transformers, whose reports are longer than the errors raised here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -23,31 +23,19 @@ from affetto.models.encoder import (
 class NpcSettings(EncoderShape):
     """Shape of :class:`Npc`; the default trains on two cores.
 
-    Published: ``width=512, front_end="fbank"``. With ``stack`` above 1, ``kernel`` and ``hidden`` count
-    stacked frames.
-
-    Attributes:
-        width: ``D``, channels of all layers.
-        blocks: how many.
-        kernel: frames from the first to the last that a masked convolution sees.
-        hidden: input frames around each output frame that never reach it.
-        dropout: in each block.
-        front_end: ``"logmel"``, or Kaldi's ``"fbank"``.
-        bins: mel bands.
-        cmvn: whether columns are normalised over each utterance.
-        stack: feature frames laid side by side to one frame of the network.
+    Published: ``width=512, front_end="fbank"``.
     """
 
     name: Literal["npc"] = "npc"
-    width: int = Field(96, ge=8)
+    width: int = Field(96, ge=8)  # D, channels of all layers
     blocks: int = Field(4, ge=1)
-    kernel: int = Field(15, ge=3)
-    hidden: int = Field(5, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    front_end: Literal["logmel", "fbank"] = "logmel"
-    bins: int = Field(80, ge=8)
-    cmvn: bool = True
-    stack: int = Field(1, ge=1)
+    kernel: int = Field(15, ge=3)  # frames from the first to the last that a masked convolution sees
+    hidden: int = Field(5, ge=1)  # input frames around each output frame that never reach it
+    dropout: float = Field(0.1, ge=0, lt=1)  # in each block
+    front_end: Literal["logmel", "fbank"] = "logmel"  # "fbank" is Kaldi's
+    bins: int = Field(80, ge=8)  # mel bands
+    cmvn: bool = True  # whether columns are normalised over each utterance
+    stack: int = Field(1, ge=1)  # feature frames joined to one frame; kernel and hidden count these
 
     @model_validator(mode="after")
     def _fits(self) -> "NpcSettings":
@@ -69,15 +57,14 @@ class Npc(Encoder):
     before: what is hidden at the input stays ``hidden`` wide. Layers are the blocks, the masked convolutions
     and their sum, all of one width.
 
-    The published blocks have batch norm. Here it is a layer norm over the channels of each frame: batch mates
-    must not change an answer, and a norm over time would show each frame to its neighbours, so that what is
-    hidden would be seen.
+    The published blocks have batch norm. Here it is a layer norm over the channels of each frame: the rest of
+    the batch must not change an answer, and a norm over time would show each frame to its neighbours.
     """
 
     def __init__(self, settings: NpcSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or NpcSettings()
-        # No deltas: those of the neighbours would tell of the frame that is hidden.
+        # No deltas: those of the neighbours depend on the frame that is hidden.
         self.front_end = FrontEnd(kind=settings.front_end, bins=settings.bins, cmvn=settings.cmvn)
         self.hop_seconds = settings.stack * self.front_end.hop_seconds
         self.centre_seconds = stacked_centre_seconds(self.front_end, settings.stack)
@@ -85,7 +72,7 @@ class Npc(Encoder):
         self.layer_dims = (settings.width,) * (2 * settings.blocks + 1)
         sizes = [settings.stack * self.front_end.dim] + [settings.width] * (settings.blocks - 1)
         self.blocks = nn.ModuleList(
-            Block(size, settings.width, settings.dropout, residual=number > 0)
+            ConvolutionBlock(size, settings.width, settings.dropout, residual=number > 0)
             for number, size in enumerate(sizes)
         )
         self.masked = nn.ModuleList(
@@ -93,44 +80,20 @@ class Npc(Encoder):
             for number in range(1, settings.blocks + 1)
         )
 
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """Frames that each masked convolution sees to each side."""
-        return tuple(module.taps for module in self.masked if isinstance(module, MaskedConvolution))
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames from the first to the last that an output frame depends on, the hidden ones included."""
-        return self.settings.kernel + 2 * self.settings.blocks
-
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes ``features (B, T, F)``; ``T' = ceil(T / stack)``, zeros at the end."""
-        return self.encode(features, lengths)
-
-    def encode(
-        self, features: Tensor, lengths: Tensor, wider: int = 0, chosen: Tensor | None = None
-    ) -> Frames:
-        """Encodes features, with a wider centre left out around chosen frames.
-
-        Args:
-            features: ``(B, T, F)``.
-            lengths: frames in each, ``(B,)``.
-            wider: network frames that are hidden beside ``hidden``, to each side.
-            chosen: the network frames around which they are, ``(B, T')`` bool; None for none.
-        """
         frames, lengths = stacked(network_scale(features, self.front_end), lengths, self.settings.stack)
         mask = frame_mask(lengths, frames.shape[1])
-        shown = None if chosen is None or not wider else (~chosen)[:, :, None].to(frames)
         blocks, masked = [], []
         for block, convolution in zip(self.blocks, self.masked, strict=True):
             frames = block(frames) * mask
             blocks.append(frames)
-            masked.append(torch.tanh(convolution(frames, wider, shown)) * mask)
+            masked.append(torch.tanh(convolution(frames)) * mask)
         total = torch.stack(masked).sum(0)
         return Frames(total, lengths, (*blocks, *masked, total))
 
 
-class Block(nn.Module):
+class ConvolutionBlock(nn.Module):
     """Convolution over three frames, norm, ReLU; pointwise layer, norm, dropout; the input added; ReLU."""
 
     def __init__(self, size: int, width: int, dropout: float, residual: bool) -> None:
@@ -151,43 +114,22 @@ class Block(nn.Module):
 
 
 class MaskedConvolution(nn.Module):
-    """A convolution over time whose innermost taps do not exist, and so are not computed either.
-
-    Args:
-        width: ``D``, channels in and out.
-        kernel: frames from the first tap to the last.
-        hidden: how many of them in the middle have no tap.
-    """
+    """A convolution over time of ``kernel`` taps, of which the ``hidden`` innermost ones do not exist."""
 
     def __init__(self, width: int, kernel: int, hidden: int) -> None:
         super().__init__()
-        self.kernel, self.taps = kernel, (kernel - hidden) // 2
-        bound = 1 / math.sqrt(2 * self.taps * width)  # as torch begins a convolution of as many taps
+        self.kernel, taps = kernel, (kernel - hidden) // 2  # to each side
+        bound = 1 / math.sqrt(2 * taps * width)  # as torch begins a convolution of as many taps
         # (D out, D in, taps), outermost tap first in ``before`` and last in ``after``
-        self.before = nn.Parameter(torch.empty(width, width, self.taps).uniform_(-bound, bound))
-        self.after = nn.Parameter(torch.empty(width, width, self.taps).uniform_(-bound, bound))
+        self.before = nn.Parameter(torch.empty(width, width, taps).uniform_(-bound, bound))
+        self.after = nn.Parameter(torch.empty(width, width, taps).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
 
-    def forward(self, frames: Tensor, wider: int = 0, shown: Tensor | None = None) -> Tensor:
-        """Maps ``frames (B, T, D)`` to the same shape.
-
-        Args:
-            frames: zero past the end of each.
-            wider: innermost taps to each side that are multiplied by ``shown``.
-            shown: ``(B, T, 1)`` of 0 and 1; None for 1.
-        """
-        if shown is None or not wider:
-            return self._sum(frames, 0, self.taps) + self.bias
-        outer = max(0, self.taps - wider)
-        inside = self._sum(frames, outer, self.taps) * shown + self.bias
-        return self._sum(frames, 0, outer) + inside if outer else inside
-
-    def _sum(self, frames: Tensor, first: int, last: int) -> Tensor:
-        """Sums over taps, to both sides; they are counted from the outermost."""
-        reach, count, size = self.kernel // 2, frames.shape[1], last - first
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps ``frames (B, T, D)``, zero past the end of each, to the same shape."""
+        reach, taps = self.kernel // 2, self.before.shape[2]
         padded = F.pad(frames.transpose(1, 2), (reach, reach))
-        start = self.kernel - last
-        before = F.conv1d(padded[:, :, first : first + count + size - 1], self.before[:, :, first:last])
-        late = self.after[:, :, self.taps - last : self.taps - first]
-        after = F.conv1d(padded[:, :, start : start + count + size - 1], late)
-        return (before + after).transpose(1, 2)
+        size = frames.shape[1] + taps - 1
+        before = F.conv1d(padded[:, :, :size], self.before)
+        after = F.conv1d(padded[:, :, -size:], self.after)
+        return (before + after).transpose(1, 2) + self.bias

@@ -10,7 +10,7 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Embedder, by_length
-from affetto.models.hub import FAULTS, library, not_there, quiet
+from affetto.models.hub import library, loading
 
 SHORTEST_SECONDS = 0.5
 """A shorter utterance is repeated up to this length: statistics over time need several frames."""
@@ -28,14 +28,10 @@ class XVector(Embedder):
         super().__init__()
         transformers = library(f"the speaker encoder {name!r}")
         self.front_end = FrontEnd(kind="waveform")
-        try:
-            with quiet():
-                self._normalise: Any = transformers.AutoFeatureExtractor.from_pretrained(name)
-                network, report = transformers.AutoModelForAudioXVector.from_pretrained(
-                    name, output_loading_info=True
-                )
-        except FAULTS as error:
-            raise not_there(name, "an x-vector model", error) from error
+        with loading(name, "an x-vector model"):
+            self._normalise: Any = transformers.AutoFeatureExtractor.from_pretrained(name)
+            kind = transformers.AutoModelForAudioXVector
+            network, report = kind.from_pretrained(name, output_loading_info=True)
         missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
         if missing:
             raise CheckpointError(
