@@ -14,7 +14,7 @@ from affetto.corpora.manifest import Manifest
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    file = Path(__file__).parents[2] / "examples" / "cluster_quality.py"
+    file = Path(__file__).parents[2] / "experiments" / "cluster_quality.py"
     spec = importlib.util.spec_from_file_location("cluster_quality", file)
     assert spec is not None
     assert spec.loader is not None

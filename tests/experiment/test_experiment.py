@@ -17,6 +17,7 @@ from affetto.finetuning import settings as methods
 from affetto.models.embedders import build_encoder
 from affetto.pretraining.settings import pretrain_settings
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PLAN = """
 title: Toy
 settings:
@@ -112,7 +113,7 @@ def test_a_pretraining_that_nobody_described_is_refused(tmp_path: Path, corpus: 
 
 
 def test_the_published_sizes_in_the_repository_can_be_read() -> None:
-    files = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))
+    files = sorted((EXPERIMENTS / "pretrain").glob("*.yaml"))
     found = {file.stem: pretrain_settings(file).encoder for file in files}
     assert {name: encoder.name for name, encoder in found.items()} == {
         "mockingjay-base": "mockingjay",
@@ -127,12 +128,12 @@ def test_the_published_sizes_in_the_repository_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda f: f.stem
+    "file", sorted([*EXPERIMENTS.glob("*.yaml"), *EXPERIMENTS.glob("planned/*.yaml")]), ids=lambda f: f.stem
 )
 def test_the_experiments_in_the_repository_can_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = file.read_text(encoding="utf-8")
     comments = "".join(line for line in text.splitlines(True) if line.startswith("#"))
-    assert f"# affetto experiment configs/{file.name} " in comments
+    assert f"# affetto experiment experiments/{file.relative_to(EXPERIMENTS)} " in comments
     # Nothing is looked up on the hub here.
     monkeypatch.setattr(methods, "RECIPES", {**methods.RECIPES, "wav2vec2": methods.RECIPES["cnn"]})
     plan = yaml.safe_load(text.replace("{name: wav2vec2}", "{name: cnn}"))

@@ -30,9 +30,11 @@ def evaluate(
 
 
 def experiment(
-    file: Annotated[Path, typer.Argument(help="Experiment file, such as configs/crema-d-6-evar.yaml.")],
+    file: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/crema-d-6-evar.yaml.")],
     manifest: Annotated[Path, typer.Option(help="Table of utterances, from affetto scan.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tables.")] = Path("results"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the tables; that of FILE by default.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
 ) -> None:
@@ -41,4 +43,4 @@ def experiment(
     from affetto.corpora.manifest import Manifest
     from affetto.experiment.run import experiment as run_experiment
 
-    typer.echo(run_experiment(file, Manifest.read(manifest, root), output, runs, trainer))
+    typer.echo(run_experiment(file, Manifest.read(manifest, root), output or file.parent, runs, trainer))
