@@ -252,6 +252,21 @@ def slow_pitch(waveform: NDArray[np.float32], frame: int) -> tuple[float, float]
     return best
 
 
+def test_pitch_of_a_glide_is_that_of_its_formula_and_of_a_slow_search() -> None:
+    times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    phase = 4 * np.pi * 110 * (2.0 ** (times / 2) - 1) / math.log(2)  # from 110 Hz up to 220 Hz
+    voice = sum(0.2 / k * np.sin(k * phase) for k in range(1, 8))
+    voice = np.asarray(voice + 0.003 * np.random.default_rng(0).standard_normal(len(times)), np.float32)
+    track = alone(FrontEnd(bins=4, pitch=True), voice)
+    expected = {20: 117.9, 60: 135.4, 100: 155.6, 140: 178.7, 180: 205.3}
+    for frame, hertz in expected.items():
+        assert np.exp(track[frame, -2]) == pytest.approx(hertz, rel=0.02)
+        assert track[frame, -1] > 0.9
+        octave, strength = slow_pitch(voice, frame)
+        assert strength > 0.6
+        assert track[frame, -2] / math.log(2) == pytest.approx(octave, abs=0.05)
+
+
 @pytest.mark.corpora
 def test_pitch_agrees_with_a_slow_search_on_real_speech(corpora_root: Path) -> None:
     octaves = []

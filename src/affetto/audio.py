@@ -33,14 +33,7 @@ _COUNTS = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk 
 
 
 class AudioInfo(NamedTuple):
-    """What the header of a recording says.
-
-    Attributes:
-        rate: samples per second.
-        channels: number of channels.
-        frames: samples per channel.
-        duration_seconds: ``frames / rate``.
-    """
+    """The header of a recording: samples per second, channels, samples per channel, seconds."""
 
     rate: int
     channels: int
@@ -49,17 +42,13 @@ class AudioInfo(NamedTuple):
 
 
 def read_info(source: Source) -> AudioInfo:
-    """Reads the header of a recording and nothing else.
-
-    Raises:
-        AudioError: for a file that is missing, empty, not audio, or shorter than its header says.
-    """
+    """Reads the header of a recording; raises AudioError as :func:`decode` does."""
     with _opened(source) as (file, _):
         return AudioInfo(file.samplerate, file.channels, file.frames, file.frames / file.samplerate)
 
 
 def decode(source: Source, start: float | None = None, end: float | None = None) -> NDArray[np.float32]:
-    """Decodes a recording, or a part of it, to mono at 16 kHz.
+    """Decodes a recording, or a part of it, to mono at 16 kHz, ``(S,)`` with ``S >= 1``.
 
     Channels are averaged, then resampled (soxr, high quality). WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and
     whatever else libsndfile reads. Silence is not an error. A cut is found wherever the format lets one find
@@ -69,9 +58,6 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
         source: a path, the bytes of a file, or an open binary file.
         start: first second to keep; None for the beginning.
         end: second to stop at; None for the end. It may pass the last sample by 0.1 s.
-
-    Returns:
-        Samples, ``(S,)`` with ``S >= 1``.
 
     Raises:
         AudioError: names the file and the fault: missing, empty, not audio, truncated, no samples, NaN or
@@ -92,9 +78,6 @@ def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
         samples: ``(S,)``, ``(channels, S)`` or ``(S, channels)``; the shorter axis is the channels. Integers
             are scaled by the range of their type, unsigned bytes about 128; floats are taken as they are.
         rate: samples per second of the array.
-
-    Returns:
-        Mono at 16 kHz, ``(S',)`` with ``S' >= 1``.
 
     Raises:
         AudioError: for an array of another shape or type, without samples, or with NaN or infinite ones.
@@ -125,14 +108,7 @@ def blocks(
 
     Block ``k`` begins at ``k * (seconds - overlap_seconds)``; the last one is what remains, and holds
     something that no block before it held. Joined without overlaps, they are what :func:`decode` returns.
-
-    Args:
-        source: a path, the bytes of a file, or an open binary file.
-        seconds: length of a block.
-        overlap_seconds: how much of a block its successor repeats.
-
-    Yields:
-        ``(start_seconds, samples)`` with samples mono at 16 kHz, ``(S,)``.
+    Yields the second where a block starts, and its samples ``(S,)``, mono at 16 kHz.
 
     Raises:
         AudioError: as :func:`decode`; for a truncated FLAC or MP3 only once its end is reached.

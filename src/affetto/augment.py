@@ -1,4 +1,4 @@
-"""What may be done to a waveform or a spectrogram in training.
+"""Augmentation of waveforms and spectrograms in training.
 
 Everything is drawn from the generator that is passed in, for a whole batch at once, so the same generator
 state gives the same result. What is switched off costs nothing and draws nothing.
@@ -18,7 +18,7 @@ _STRIP = 1 << 17  # samples of noise drawn for a batch, from which each utteranc
 
 
 class AugmentConfig(Settings):
-    """What to do, and how much of it. The default does nothing.
+    """Kinds and amounts of augmentation. The default does nothing.
 
     Attributes:
         gain_db: an utterance is made up to this much louder or softer.
@@ -62,14 +62,8 @@ def augment_waveforms(
 ) -> tuple[Tensor, Tensor]:
     """Changes speed, adds noise and changes gain, in this order, as far as the settings ask for it.
 
-    Args:
-        waveforms: ``(B, S)`` float32, zero past the end of each.
-        lengths: samples in each, ``(B,)`` int64.
-        config: what to do.
-        generator: the source of every random number; it may live on another device.
-
-    Returns:
-        New waveforms ``(B, S')`` and lengths ``(B,)``; those passed in where nothing is asked for.
+    Waveforms ``(B, S)`` are zero past their ends, of ``lengths (B,)`` samples; the generator may live on
+    another device. Returns new waveforms ``(B, S')`` and lengths.
     """
     count, device = len(lengths), waveforms.device
     if config.speed is not None:
@@ -87,18 +81,11 @@ def augment_waveforms(
 
 
 def change_speed(waveforms: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
-    """Plays each waveform faster by its own factor, pitch and tempo together.
+    """Plays each waveform faster by its own factor, pitch and tempo together: 2 is half as long.
 
-    Cubic interpolation (Catmull-Rom) between samples, cheap, and flat to 1 dB up to 4.5 kHz. What a factor
-    above 1 lifts past half the sampling rate is folded back; speech has little of it.
-
-    Args:
-        waveforms: ``(B, S)``, zero past the end of each.
-        lengths: ``(B,)``.
-        factors: ``(B,)``; 2 is twice as fast and half as long.
-
-    Returns:
-        Waveforms ``(B, S')`` and lengths ``(B,)``, ``round(length / factor)`` but at least 1.
+    Cubic interpolation (Catmull-Rom) between samples, cheap, and flat to 1 dB up to 4.5 kHz. A factor above 1
+    aliases what it lifts past half the sampling rate; speech has little of it. Returns waveforms ``(B, S')``
+    and lengths ``(B,)``, ``round(length / factor)`` but at least 1.
     """
     shorter = torch.where(lengths > 0, (lengths / factors).round().long().clamp_min(1), 0)
     width = max(1, *shorter.tolist())
@@ -120,14 +107,9 @@ def change_speed(waveforms: Tensor, lengths: Tensor, factors: Tensor) -> tuple[T
 def add_noise(
     waveforms: Tensor, lengths: Tensor, snr_db: Tensor, color: str, generator: torch.Generator
 ) -> Tensor:
-    """Adds noise to each waveform at its own ratio of speech to noise, measured over its own samples.
+    """Adds white or pink noise, or either ("both"), at a ratio of ``snr_db (B,)``, infinity for none.
 
-    Args:
-        waveforms: ``(B, S)``, zero past the end of each.
-        lengths: ``(B,)``.
-        snr_db: ``(B,)``; infinity for none. A silent utterance stays silent.
-        color: ``"white"``, ``"pink"`` or ``"both"``.
-        generator: the source of the noise.
+    The ratio of speech to noise is measured over each waveform's own samples; a silent one stays silent.
     """
     count, width = waveforms.shape
     size = max(_STRIP, 1 << (width - 1).bit_length())
@@ -151,20 +133,11 @@ def add_noise(
 def spec_augment(
     features: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Hides stretches of frames and bands of columns behind the utterance's own mean.
+    """Replaces stretches of frames and bands of columns by the utterance's own mean.
 
     Widths are uniform from 0 to the largest allowed, places uniform where the mask fits (Park et al.,
     "SpecAugment", 2019, section 2, without time warping; there masked values are 0, the mean of features
-    that were normalised).
-
-    Args:
-        features: ``(B, T, F)``, zero past the end of each.
-        lengths: frames in each, ``(B,)``.
-        config: how many masks, and how wide.
-        generator: the source of every random number.
-
-    Returns:
-        ``(B, T, F)``; the features passed in where nothing is asked for.
+    that were normalised). Features ``(B, T, F)`` are zero past the end of each, at ``lengths (B,)``.
     """
     if not (config.time_masks or config.frequency_masks):
         return features
@@ -187,18 +160,8 @@ def mixup(
     """Mixes each waveform with another of the batch, and their targets in the same ratio.
 
     The ratio comes from Beta(alpha, alpha) and is at least one half, so that an utterance keeps its length
-    and the larger share; the other is cut to that length. (Zhang et al., "mixup", 2018, equation 1, on
-    waveforms.)
-
-    Args:
-        waveforms: ``(B, S)``, or frames ``(B, T, F)``; zero past the end of each.
-        lengths: ``(B,)``.
-        targets: ``(B, K)`` float, one share a class.
-        alpha: 0 for no mixing.
-        generator: the source of every random number.
-
-    Returns:
-        Waveforms, lengths and targets, shaped as they came.
+    and the larger share; the other is cut to that length (Zhang et al., "mixup", 2018, equation 1). Takes
+    waveforms ``(B, S)``, or frames ``(B, T, F)``, zero past the end of each, and targets ``(B, K)``.
     """
     if not alpha:
         return waveforms, lengths, targets

@@ -1,4 +1,4 @@
-"""What may be done to log-mel frames in training, so that they can be computed once and kept.
+"""Augmentation of log-mel frames, so that they can be computed once and kept.
 
 The same :class:`~affetto.augment.AugmentConfig` that changes waveforms: speed, noise, gain, in this order.
 On frames they are an approximation, and many times cheaper.
@@ -24,19 +24,10 @@ def augment_spectra(
 ) -> tuple[Tensor, Tensor]:
     """Changes speed, cuts out a stretch, adds noise and changes gain, as far as the settings ask for it.
 
-    Speed moves frames in time and bands in frequency, by straight lines between neighbours. Noise adds up in
-    power: white is flat over bands of unit area, pink falls with frequency.
-
-    Args:
-        features: log-mel, ``(B, T, F)``, zero past the end of each.
-        lengths: frames in each, ``(B,)``.
-        config: what to do; masks and mixing are not done here.
-        front_end: what made the features; of kind ``"logmel"``, without deltas.
-        generator: the source of every random number.
-        crop: frames of the stretch that is kept of each, at a random place; None for all.
-
-    Returns:
-        New features ``(B, T', F)`` and lengths ``(B,)``.
+    Speed moves frames in time and bands in frequency, by linear interpolation. Noise adds up in power: white
+    is flat over bands of unit area, pink falls with frequency. Features ``(B, T, F)`` are log-mel of a front
+    end without deltas, zero past the end of each; ``crop`` are the frames, at a random place, that are kept
+    of each, None for all. Returns new features ``(B, T', F)`` and lengths ``(B,)``.
     """
     given, count, device = features, len(lengths), features.device
 
@@ -76,9 +67,8 @@ def _resample(features: Tensor, lengths: Tensor, starts: Tensor, kept: Tensor, f
 def _warp(front_end: FrontEnd, factors: Tensor) -> Tensor:
     """Returns for each speed the matrix ``(B, F, F)`` that takes each band from where its sound came from."""
     bins = front_end.bins
-    centres = band_centres(front_end)
-    places = band_places(front_end, centres[None] / factors.cpu().numpy()[:, None])
-    places = np.clip(places, 0, bins - 1)
+    sources = band_centres(front_end.band_hz, bins)[None] / factors.cpu().numpy()[:, None]
+    places = np.clip(band_places(sources, front_end.band_hz, bins), 0, bins - 1)
     distances = np.abs(places[:, None, :] - np.arange(bins)[None, :, None])
     return torch.from_numpy(np.maximum(0.0, 1.0 - distances)).to(factors)
 

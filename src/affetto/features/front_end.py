@@ -2,32 +2,28 @@
 
 import hashlib
 import json
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from affetto.config import Settings
-from affetto.features.framing import parts
+from affetto.features.mel import band_powers, filterbank
 from affetto.features.pitch import PITCH_RATE, track_pitch
 
 _MEL_FLOOR = 1e-10
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
 _KALDI_REST = 1 - 0.97  # what pre-emphasis leaves of a constant
-_KALDI_SCALE = 32768.0  # Kaldi reads 16-bit numbers; its floor is meant for that scale
 
 
 class FrontEnd(Settings):
     """A frozen, hashable description that turns waveforms into features.
 
-    Frames of ``"mel"`` and ``"logmel"`` are centred on multiples of the hop, the first on sample 0, and see
-    zeros outside the utterance: ``T = 1 + S // hop``. Frames of ``"fbank"`` lie inside the utterance, as
-    Kaldi's ``snip_edges`` has them: ``T = 1 + (S - window) // hop``, where an utterance shorter than a window
-    is filled up with zeros. So ``T >= 1`` always.
+    Frames of ``"mel"`` and ``"logmel"`` are centred on multiples of the hop, from sample 0 on, with zeros
+    outside the utterance: ``T = 1 + S // hop``. Frames of ``"fbank"`` lie inside the utterance, as with
+    Kaldi's ``snip_edges``, filled up with zeros to one window: ``T = 1 + max(0, S - window) // hop``.
 
     Attributes:
         kind: ``"waveform"``, the samples themselves, ``F = 1``; ``"mel"``, the power in triangular bands,
@@ -39,16 +35,13 @@ class FrontEnd(Settings):
         bins: number of mel bands.
         low_hz: lower edge of the lowest band; None for 0, or for 20 in ``fbank``.
         high_hz: upper edge of the highest band; None for half the sampling rate.
-        deltas: how many orders of regression over two frames to each side to append (Kaldi's ``add-deltas``
-            window; at the edges the first and the last frame repeat).
-        cmvn: whether each column is brought to mean 0 and standard deviation 1 over its utterance.
-        level_db: level, in decibels against full scale, to which an utterance's root mean square is raised
-            when it lies lower, e.g. -30; it is never lowered, and silence stays silence.
-        pitch: whether two columns follow the others: the natural log of the fundamental frequency in Hz (0
-            where the voicing strength is below ``VOICED``), and that strength, 0 to 1. Neither deltas nor
-            normalisation touch them.
+        deltas: orders of regression over two frames to each side to append, as Kaldi's ``add-deltas``.
+        cmvn: whether each column is normalised to mean 0 and standard deviation 1 over its utterance.
+        level_db: level in dB against full scale, e.g. -30, to which a quieter utterance is raised.
+        pitch: whether to append, after deltas and normalisation, the natural log of the fundamental frequency
+            in Hz (0 where the voicing strength is below ``VOICED``), and that strength, 0 to 1.
         rate: samples per second of the waveforms.
-        taper: window of ``fbank``: Kaldi's own, or the Hamming window that WeSpeaker's models were fed with.
+        taper: window of ``fbank``: Kaldi's own, or the Hamming window of WeSpeaker's models.
         tail_frames: how many more centred frames follow, past the end: two still see something of it.
     """
 
@@ -118,11 +111,7 @@ class FrontEnd(Settings):
     @property
     def sha256(self) -> str:
         """Hash of the description, to name caches by."""
-        described = self.model_dump(mode="json")
-        for name in ("taper", "tail_frames"):  # caches from before there was a choice stay valid
-            if described[name] == type(self).model_fields[name].default:
-                del described[name]
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     def frame_count(self, samples: int) -> int:
         """Returns how many frames ``samples`` samples make."""
@@ -137,14 +126,10 @@ class FrontEnd(Settings):
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns a batch of waveforms into features, on the device they are on.
+        """Turns waveforms ``(B, S)`` of ``lengths (B,)`` samples into features, on the device they are on.
 
-        Args:
-            waveforms: samples, ``(B, S)`` float32; what lies past an utterance's length is not looked at.
-            lengths: samples in each, ``(B,)`` int64.
-
-        Returns:
-            Features ``(B, T, F)`` float32, zero past the end of each, and their frames, ``(B,)`` int64.
+        Samples past a length are not read. Returns features ``(B, T, F)`` float32, zero past the end of each,
+        and their frames, ``(B,)``.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             left = self.window // 2 if self._centred else 0
@@ -153,7 +138,9 @@ class FrontEnd(Settings):
             padded = torch.nn.functional.pad(waveforms.float(), (left, right))  # a copy in any case
             _clear(padded, lengths + left)
             if self.level_db is not None:
-                padded *= _raising_gains(padded, lengths, self.level_db)
+                root = (padded.square().sum(dim=1) / lengths.clamp_min(1)).sqrt()
+                gains = torch.where(root > 0, 10 ** (self.level_db / 20) / root.clamp_min(1e-20), 1.0)
+                padded *= gains.clamp_min(1.0)[:, None]
             counts = self._frame_counts(lengths)
             features = self._spectra(padded)
             mask = torch.arange(features.shape[1], device=features.device) < counts[:, None]
@@ -179,7 +166,9 @@ class FrontEnd(Settings):
         """Returns the columns before deltas and normalisation, ``(B, T, F)``."""
         if self.kind == "waveform":
             return padded[:, :, None]
-        weights, window = _matrices(self, padded.device)
+        taper = self.taper if self.kind == "fbank" else None
+        of = (self.window, self._size, self.rate, self.band_hz, self.bins, taper, padded.device)
+        weights, window = filterbank(*of)
         if self.kind == "fbank":
             # x(i) - 0.97 x(i-1), written so that a large constant costs no digits; 0.03 of it is left and
             # goes frame by frame. The first sample, its own predecessor, meets a Povey window of 0.
@@ -189,9 +178,9 @@ class FrontEnd(Settings):
             firsts = None
             if self.taper != "povey":
                 firsts = padded[:, :: self.hop][:, : frames.shape[1]] * (_KALDI_REST * window[0])
-            powers = _band_powers(frames, window, weights, self._size, _KALDI_REST * means, firsts)
+            powers = band_powers(frames, window, weights, self._size, _KALDI_REST * means, firsts)
             return powers.clamp_min_(_KALDI_FLOOR).log_()
-        powers = _band_powers(padded.unfold(1, self.window, self.hop), window, weights, self._size)
+        powers = band_powers(padded.unfold(1, self.window, self.hop), window, weights, self._size, None, None)
         return powers if self.kind == "mel" else powers.clamp_min_(_MEL_FLOOR).log_()
 
 
@@ -199,99 +188,6 @@ def _clear(batch: Tensor, ends: Tensor) -> None:
     """Puts zeros past the end of each row, in place: with little padding faster than any mask."""
     for row, end in zip(batch, ends.tolist(), strict=True):
         row[end:] = 0
-
-
-def _band_powers(
-    frames: Tensor,
-    window: Tensor,
-    weights: Tensor,
-    size: int,
-    offsets: Tensor | None = None,
-    firsts: Tensor | None = None,
-) -> Tensor:
-    """Power spectra of windowed frames, summed into bands; frames are a view, copied a few at a time.
-
-    Args:
-        frames: ``(B, T, window)``.
-        window: ``(window,)``.
-        weights: ``(frequencies, bins)``.
-        size: length of the transform; ``frequencies = size // 2 + 1``.
-        offsets: what to subtract from each frame, ``(B, T, 1)``.
-        firsts: what to put in place of each frame's first sample before its offset goes, ``(B, T)``.
-    """
-    powers = frames.new_empty(*frames.shape[:2], weights.shape[1])
-    for part in parts(frames):
-        chunk = frames[part] * window if offsets is None else (frames[part] - offsets[part]).mul_(window)
-        if firsts is not None and offsets is not None:
-            chunk[..., 0] = firsts[part] - offsets[part][..., 0] * window[0]
-        squares = torch.view_as_real(torch.fft.rfft(chunk, n=size)).square_()
-        powers[part] = (squares[..., 0] + squares[..., 1]) @ weights
-    return powers
-
-
-@lru_cache(maxsize=16)
-def _matrices(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns band weights ``(frequencies, bins)`` and window ``(window,)`` of a front end."""
-    window: NDArray[np.float64]
-    length, size = front_end.window, front_end._size
-    ramp = np.arange(length, dtype=np.float64)
-    frequencies = np.arange(size // 2 + 1, dtype=np.float64) * (front_end.rate / size)
-    limits = np.array(front_end.band_hz, np.float64)
-    if front_end.kind == "fbank":
-        cosine = np.cos(2 * np.pi * ramp / max(length - 1, 1))
-        window = 0.54 - 0.46 * cosine if front_end.taper == "hamming" else (0.5 - 0.5 * cosine) ** 0.85
-        window *= _KALDI_SCALE
-        edges, place = _evenly(_kaldi_mel(limits), front_end.bins), _kaldi_mel(frequencies)
-    else:  # librosa's triangles are straight in Hz, Kaldi's in mel
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * ramp / length)
-        edges, place = _slaney_hz(_evenly(_slaney_mel(limits), front_end.bins)), frequencies
-    rising = (place[:, None] - edges[:-2]) / np.diff(edges)[:-1]
-    falling = (edges[2:] - place[:, None]) / np.diff(edges)[1:]
-    weights = np.maximum(0, np.minimum(rising, falling))
-    if front_end.kind == "fbank":
-        weights[-1] = 0  # Kaldi leaves out the last frequency
-    else:
-        weights *= 2.0 / (edges[2:] - edges[:-2])
-    return (
-        torch.tensor(weights, dtype=torch.float32, device=device),
-        torch.tensor(window, dtype=torch.float32, device=device),
-    )
-
-
-def band_centres(front_end: FrontEnd) -> NDArray[np.float64]:
-    """Returns the middle of each mel band of a ``"mel"`` or ``"logmel"`` front end in Hz, ``(bins,)``."""
-    limits = np.array(front_end.band_hz, np.float64)
-    return _slaney_hz(_evenly(_slaney_mel(limits), front_end.bins))[1:-1]
-
-
-def band_places(front_end: FrontEnd, hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns where frequencies lie on the axis of bands: 0 is the middle of the first, 1 of the second."""
-    low, high = _slaney_mel(np.array(front_end.band_hz, np.float64))
-    return np.asarray((_slaney_mel(hz) - low) / (high - low) * (front_end.bins + 1) - 1)
-
-
-def _evenly(limits: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    return np.asarray(limits[0] + (limits[1] - limits[0]) * np.arange(bins + 2) / (bins + 1), np.float64)
-
-
-def _kaldi_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1127.0 * np.log1p(hz / 700.0))
-
-
-def _slaney_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slaney's scale: straight up to 1000 Hz at 15 mel, then 27 mel for each factor of 6.4."""
-    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
-
-
-def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
-
-
-def _raising_gains(padded: Tensor, lengths: Tensor, level_db: float) -> Tensor:
-    """Returns the factor of at least 1 that brings each row up to a level, ``(B, 1)``; 1 for silence."""
-    root = (padded.square().sum(dim=1) / lengths.clamp_min(1)).sqrt()
-    gains = torch.where(root > 0, 10 ** (level_db / 20) / root.clamp_min(1e-20), 1.0)
-    return gains.clamp_min(1.0)[:, None]
 
 
 def _deltas(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:

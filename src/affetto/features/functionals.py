@@ -11,22 +11,14 @@ STATISTICS = ("mean", "std", "skew", "p10", "p50", "p90", "range", "slope", "del
 
 
 def functionals(features: Tensor, lengths: Tensor, pitch: bool = False) -> Tensor:
-    """Summarises each column of each utterance by ten statistics, for classical classifiers.
+    """Summarises each column of frames ``(B, T, F)`` of ``lengths (B,)`` by ten statistics.
 
     They are, in the order of :data:`STATISTICS`: mean, standard deviation, skewness, the 10th, 50th and 90th
     percentile, range, slope of the regression line (change over the whole utterance), and mean absolute
-    value and standard deviation of the step from frame to frame. What is not defined, as the skewness of a
-    constant, is 0.
-
-    Args:
-        features: ``(B, T, F)``.
-        lengths: frames in each, ``(B,)``.
-        pitch: whether the last two columns are those of ``FrontEnd(pitch=True)``; then the frequency is
-            summarised over voiced frames alone, its steps over pairs of them, and the share of voiced frames
-            follows as one more number.
-
-    Returns:
-        ``(B, D)`` with ``D = 10 * F``, ordered statistic by statistic, plus 1 with ``pitch``.
+    value and standard deviation of the step from frame to frame; 0 where undefined, as the skewness of a
+    constant. With ``pitch`` the last two columns are those of ``FrontEnd(pitch=True)``: then the frequency is
+    summarised over voiced frames alone, its steps over pairs of them, and the share of voiced frames follows.
+    Returns ``(B, D)`` with ``D = 10 * F``, statistic by statistic, plus 1 with ``pitch``.
     """
     times = torch.arange(features.shape[1], device=features.device)
     inside = times < lengths[:, None]

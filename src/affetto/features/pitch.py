@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affetto.features.framing import parts
+from affetto.features.mel import parts
 
 PITCH_RATE = 4000
 """Samples per second at which pitch is looked for."""
@@ -27,22 +27,14 @@ def track_pitch(
 ) -> Tensor:
     """Tracks the fundamental frequency between 60 and 500 Hz by normalised cross-correlation.
 
-    Brought down to 4 kHz, 32 ms of signal are compared with what follows 2 to 16.75 ms later, each frame for
-    itself; among the peaks of the correlation a small cost speaks against low octaves, and in a second pass
-    against leaps from the utterance's own median. (Candidates as in Talkin, "A robust algorithm for pitch
-    tracking", 1995, section 3; the median takes the place of the dynamic programming.)
+    At 4 kHz, 32 ms of signal are compared with what follows 2 to 16.75 ms later, each frame for itself. A
+    small cost speaks against low octaves, and in a second pass another against leaps from the utterance's own
+    median. (Candidates as in Talkin, "A robust algorithm for pitch tracking", 1995, section 3; the median
+    takes the place of the dynamic programming.)
 
-    Args:
-        waveforms: ``(B, S)``, zero past the end of each.
-        lengths: ``(B,)``.
-        count: number of frames ``T``.
-        hop: samples between frames, a multiple of ``rate / 4000``.
-        centre: sample on which the first frame is centred.
-        rate: samples per second.
-        mask: which frames belong to their utterance, ``(B, T)``.
-
-    Returns:
-        Natural log of the frequency in Hz, 0 where unvoiced, and voicing strength, 0 to 1: ``(B, T, 2)``.
+    Waveforms ``(B, S)`` are zero past their lengths. Frame 0 is centred on the sample ``centre``; ``hop``, a
+    multiple of ``rate / 4000``, leads from one to the next; ``mask (B, T)`` is 1 within an utterance. Returns
+    the log of the frequency in Hz, 0 where unvoiced, and the voicing strength, 0 to 1: ``(B, T, 2)``.
     """
     factor = rate // PITCH_RATE
     first, last = _PITCH_LAGS[0] - 1, _PITCH_LAGS[1] + 1  # one more to each side, for the parabola
