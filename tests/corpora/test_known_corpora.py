@@ -36,7 +36,7 @@ licence: CC0 1.0
 obtain: here
 layout: 1-A.wav
 file: (?P<speaker>\d)-(?P<emotion>[A-Z])
-named: SPEAKER-EMOTION
+misnamed: is not named SPEAKER-EMOTION
 columns: {speaker: "{speaker}", emotion: {of: emotion, codes: {A: anger}}}
 """
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,69 +10,131 @@ import yaml
 from pydantic import Field
 
 from affetto.config import Settings, build
+from affetto.corpora.labels import gender_of
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, Corpus, collect, decoded, matched, parts_of, side_table, text_of
+from affetto.corpora.scanning import About, Corpus, collect, decoded, matched, text_of
+from affetto.corpora.tabular import read_columns
 from affetto.errors import ManifestError
 
 
 class Codes(Settings):
-    """A column whose values are written in code.
+    """A column whose values are written in code."""
 
-    Attributes:
-        of: the group of the pattern that holds the code.
-        codes: what each code stands for.
-        unless: values of other groups with which the column is empty.
-    """
-
-    of: str
+    of: str  # the group of the pattern that holds the code
     codes: dict[str, Any]
-    unless: dict[str, str] = Field(default_factory=dict)
+    unless: dict[str, str] = Field(default_factory=dict)  # values of groups with which the column is empty
 
 
-class Listing(Settings):
-    """A table of the recordings, see :func:`~affetto.corpora.scanning.side_table`.
-
-    Attributes:
-        file: the table.
-        key: its column with the names of the recordings.
-        columns: of the manifest, and what they are called there.
-        complete: whether a recording that it does not list is an error.
-    """
+class SideTable(Settings):
+    """A table that comes with a corpus and fills columns: CSV, TSV or JSON."""
 
     file: str
-    key: str
-    columns: dict[str, str]
-    complete: bool = False
+    key: str  # the column with the names, whose suffixes do not count
+    columns: dict[str, str]  # of the manifest, and what they are called in the table
+    of: str = ""  # the group of the pattern that the names belong to; "" for names of recordings
+    rows: dict[str, str] = Field(default_factory=dict)  # how the cells of a row must begin
+    complete: bool = False  # whether a recording that the table does not name is refused
+    matched: bool = False  # whether names that table and recordings do not share are reported
+
+    def read(self, root: Path, naming: "Naming", notes: list[str]) -> dict[str, dict[str, str | None]] | None:
+        """Returns columns by name; None, and a note, where the table is absent."""
+        if not (root / self.file).is_file():
+            *first, last = self.columns
+            empty = f"{', '.join(first)} and {last} stay" if first else f"{last} stays"
+            votes = last.startswith("votes_")
+            notes.append(f"{self.file} is absent: " + ("there are no votes" if votes else f"{empty} empty"))
+            return None
+        table = read_columns(root / self.file, (self.key, *self.columns.values()))
+        for column, start in self.rows.items():
+            table = table[table[column].str.startswith(start)]
+        table = table.apply(lambda cells: cells.str.strip().str.strip("\ufeff").str.strip())
+        tidy = {"gender": gender_of, "split": str.lower}
+        found = {}
+        for row in table.to_dict("records"):
+            name = Path(row[self.key]).stem if self.of else naming.key(Path(row[self.key]))
+            found[name] = {
+                ours: tidy.get(ours, str)(row[cell]) or None for ours, cell in self.columns.items()
+            }
+        return {name: columns for name, columns in found.items() if name}
+
+
+class Texts(Settings):
+    """Transcripts: files with a key and a text a line, between tabs."""
+
+    files: dict[str, str]  # patterns of names, and the encoding of files that are neither UTF-16 nor UTF-8
+    absent: str  # the note where there is none
+
+    def read(self, root: Path, notes: list[str]) -> dict[str, str]:
+        """Returns the texts by key."""
+        found = {path: encoding for glob, encoding in self.files.items() for path in root.rglob(glob)}
+        cells = (line.split("\t") for each in found.items() for line in _decoded_text(*each).splitlines())
+        texts = {line[0].strip(): line[1].strip() for line in cells if len(line) > 1}
+        if not texts:
+            notes.append(f"{self.absent}: text stays empty")
+        return texts
+
+
+def _decoded_text(path: Path, encoding: str) -> str:
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode(encoding, "replace")
 
 
 class Naming(Settings):
-    """How the files of a corpus are named.
+    """How the files of a corpus are named, and what lies beside them."""
 
-    Attributes:
-        file: pattern with named groups that the stem of a file matches in full.
-        named: the same in words, for errors.
-        columns: codes, or a text in which ``{GROUP}`` stands for a group.
-        folder: where the recordings lie; all folders are searched where it is absent.
-        from_folder: the group that the folder of a file names, where its own name does not.
-        same: other spellings of a group's values.
-        only: values that groups must have; other files are no part of the corpus.
-        within: first and last value of a group.
-        once: whether of several files with one name the first is taken.
-        transcripts: suffix of the file with the text of a recording.
-        table: further columns.
-    """
+    file: (
+        str  # pattern with named groups for the stem of a file, or where it holds "/" for the end of its path
+    )
+    misnamed: str  # the error for another name
+    columns: dict[str, str | Codes]  # codes, or a text in which {GROUP} stands for a group
+    folder: str | None = None  # where the recordings lie; all folders are searched where it is absent
+    note_folder: bool = False  # whether a note says so
+    from_folder: str | None = None  # the group that the folder names, where the file does not
+    same: dict[str, dict[str, str]] = Field(default_factory=dict)  # other spellings of a group's values
+    only: dict[str, str] = Field(default_factory=dict)  # values that files of the corpus have
+    within: dict[str, tuple[str, str]] = Field(default_factory=dict)  # first and last value of a group
+    once: bool = False  # whether of several files with one name the first is taken
+    transcripts: str | None = None  # suffix of the file with the text of a recording
+    texts: Texts | None = None
+    tables: tuple[SideTable, ...] = ()
 
-    file: str
-    named: str
-    columns: dict[str, str | Codes]
-    folder: str | None = None
-    from_folder: str | None = None
-    same: dict[str, dict[str, str]] = Field(default_factory=dict)
-    only: dict[str, str] = Field(default_factory=dict)
-    within: dict[str, tuple[str, str]] = Field(default_factory=dict)
-    once: bool = False
-    transcripts: str | None = None
-    table: Listing | None = None
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The pattern for the whole path of a file, without its suffix."""
+        return re.compile(rf"(?:.*?/)??{self.file}" if "/" in self.file else rf"(?:.*/)?{self.file}")
+
+    def parts(self, path: Path) -> dict[str, str]:
+        """Returns the groups of a file's name; "" for those that it lacks."""
+        found = self.pattern.fullmatch(path.with_suffix("").as_posix())
+        if found is None:
+            raise ManifestError(self.misnamed)
+        parts = {group: value or "" for group, value in found.groupdict().items()}
+        if self.from_folder is not None:
+            parts[self.from_folder] = parts[self.from_folder] or path.parent.name
+        for group, spellings in self.same.items():
+            parts[group] = spellings.get(parts[group], parts[group])
+        return parts
+
+    def key(self, path: Path, parts: dict[str, str] | None = None) -> str:
+        """Returns the key of a recording from its name, or as a table names it."""
+        says = self.columns.get("key")
+        if not isinstance(says, str) or (parts is None and not self.pattern.fullmatch(path.stem)):
+            return path.stem
+        return says.format_map(parts or self.parts(path.with_name(path.stem)))
+
+    def value(self, column: str, parts: dict[str, str]) -> Any:
+        """Returns the value of a column."""
+        says = self.columns[column]
+        if isinstance(says, str):
+            return says.format_map(parts)
+        if any(parts[group] == value for group, value in says.unless.items()):
+            return None
+        return decoded(says.of, parts[says.of], says.codes)
 
 
 def read_coded(file: Path) -> Corpus:
@@ -83,58 +145,47 @@ def read_coded(file: Path) -> Corpus:
 
 
 def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
-    pattern = re.compile(naming.file)
+    notes: list[str] = []
+    tables = [(table, table.read(root, naming, notes)) for table in naming.tables]
+    texts = naming.texts.read(root, notes) if naming.texts is not None else {}
     seen: set[str] = set()
     again: list[str] = []
-    notes: list[str] = []
-    table = naming.table and side_table(
-        root / naming.table.file, naming.table.key, naming.table.columns, notes
-    )
 
     def row(path: Path) -> dict[str, Any] | None:
-        parts = _parts(path, pattern, naming)
+        parts = naming.parts(path)
         if any(parts[name] != value for name, value in naming.only.items()):
             return None
         if naming.once and path.stem in seen:
             again.append(path.stem)
             return None
-        if naming.table and naming.table.complete and table is not None and path.stem not in table:
-            raise ManifestError(f"has no row in {naming.table.file}")
+        key = naming.key(path, parts)
+        for table, known in tables:
+            if table.complete and known is not None and key not in known:
+                raise ManifestError(f"has no row in {table.file}")
         seen.add(path.stem)
         for name, (first, last) in naming.within.items():
             if not first <= parts[name] <= last:
-                corpus = about.title.partition(",")[0]
+                corpus = re.split(r"\W", about.title)[0]
                 raise ManifestError(f"has the {name} {parts[name]}; {corpus} has {first} to {last}")
-        columns = {name: _value(column, parts) for name, column in naming.columns.items()}
+        columns = {name: naming.value(name, parts) for name in naming.columns}
+        if naming.texts is not None:
+            columns["text"] = texts.get(key)
         if naming.transcripts is not None:
             columns["text"] = text_of(path.with_suffix(naming.transcripts))
-        return {**columns, **(table or {}).get(path.stem, {})}
+        for table, known in tables:
+            columns |= (known or {}).get(parts[table.of] if table.of else key, {})
+        return columns
 
-    folder = root / naming.folder if naming.folder is not None else None
-    if folder is not None and not folder.is_dir():
-        notes.append(f"{naming.folder} is absent: every folder was searched")
-        folder = None
+    folder = root / naming.folder if naming.folder is not None else root
+    if not folder.is_dir():
+        folder = root
+        if naming.note_folder:
+            notes.append(f"{naming.folder} is absent: every folder was searched")
     manifest = collect(root, about, row, folder, notes)
     if again:
         note = f"passed over {len(again)} recordings that lie there twice under one name"
         manifest = replace(manifest, notes=(*manifest.notes, note))
-    return matched(manifest, naming.table.file, table, seen) if naming.table and table else manifest
-
-
-def _parts(path: Path, pattern: re.Pattern[str], naming: Naming) -> dict[str, str]:
-    """Returns the groups of a file's name; "" for those that it lacks."""
-    values = parts_of(path, pattern, naming.named)
-    parts = {name: values[place - 1] or "" for name, place in pattern.groupindex.items()}
-    if naming.from_folder is not None:
-        parts[naming.from_folder] = parts[naming.from_folder] or path.parent.name
-    for name, spellings in naming.same.items():
-        parts[name] = spellings.get(parts[name], parts[name])
-    return parts
-
-
-def _value(column: str | Codes, parts: dict[str, str]) -> Any:
-    if isinstance(column, str):
-        return column.format_map(parts)
-    if any(parts[name] == value for name, value in column.unless.items()):
-        return None
-    return decoded(column.of, parts[column.of], column.codes)
+    for table, known in tables:
+        if table.matched and known:
+            manifest = matched(manifest, table.file, known, seen)
+    return manifest

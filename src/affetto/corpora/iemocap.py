@@ -5,13 +5,13 @@ session 1; the first ``F`` only says that the woman wore the markers.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, misfit, parts_of
+from affetto.corpora.scanning import About, collect, lines_of, misfit, parts_of
 from affetto.errors import ManifestError
 
 ABOUT = About(
@@ -26,12 +26,11 @@ ABOUT = About(
     "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt\n"
     "Session1/dialog/transcriptions/Ses01F_impro01.txt",
 )
-EMOTIONS = {
-    **{"ang": "anger", "dis": "disgust", "exc": "excitement", "fea": "fear", "fru": "frustration"},
-    **{"hap": "happiness", "neu": "neutral", "oth": "other", "sad": "sadness", "sur": "surprise"},
-    "xxx": None,
+_CODES = {
+    code: canonical(code) for code in ["ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur"]
 }
-_VOTES = tuple(name for name in EMOTIONS.values() if name)
+EMOTIONS = {**_CODES, "xxx": None}
+_VOTES = tuple(_CODES.values())
 _VOTED = {name[:4]: name for name in _VOTES}
 _UTTERANCE = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w*_([FM])\w*\d+")
 _HEAD = re.compile(
@@ -53,17 +52,17 @@ def scan(root: Path) -> Manifest:
         root = root / "IEMOCAP_full_release"
     sessions = sorted(root.glob("Session[1-5]"))
     if not sessions:
-        raise misfit(
-            ABOUT, root, f"{root} has no folder Session1 to Session5; name the folder that holds them"
-        )
+        message = f"{root} has no folder Session1 to Session5; name the folder that holds them"
+        raise misfit(ABOUT, root, message)
     labels: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
     notes: list[str] = []
     for session in sessions:
-        for path in _texts(session / "dialog" / "EmoEvaluation"):
+        for path in sorted(session.glob("dialog/EmoEvaluation/[!.]*.txt")):
             labels.update(_evaluation(path))
-        for path in _texts(session / "dialog" / "transcriptions"):
-            texts.update(_transcription(path))
+        for path in sorted(session.glob("dialog/transcriptions/[!.]*.txt")):
+            lines = (_TEXT.match(line) for line in lines_of(path))
+            texts.update({line[1]: line[2].strip() for line in lines if line})
         if not (session / "dialog" / "EmoEvaluation").is_dir():
             notes.append(f"{session.name}/dialog/EmoEvaluation is absent: no labels for this session")
     seen: set[str] = set()
@@ -84,19 +83,9 @@ def scan(root: Path) -> Manifest:
         }
 
     manifest = collect(root, ABOUT, row, notes=notes)
-    lost = tuple(
-        (key, "is labelled in EmoEvaluation, but its recording is absent")
-        for key in sorted(labels.keys() - seen)
-    )
-    return replace(manifest, errors=manifest.errors + lost)
-
-
-def _texts(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
-
-
-def _lines(path: Path) -> Iterator[str]:
-    return iter(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    message = "is labelled in EmoEvaluation, but its recording is absent"
+    lost = ((key, message) for key in sorted(labels.keys() - seen))
+    return replace(manifest, errors=(*manifest.errors, *lost))
 
 
 def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
@@ -104,7 +93,7 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     votes: dict[str, dict[str, float]] = {}
     key = ""
-    for line in _lines(path):
+    for line in lines_of(path):
         if head := _HEAD.match(line):
             _, _, key, code, *scales = head.groups()
             if code not in EMOTIONS:
@@ -119,8 +108,3 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
     for voted, counts in votes.items():
         found[voted].update({f"votes_{name}": count for name, count in counts.items()})
     return found
-
-
-def _transcription(path: Path) -> dict[str, str]:
-    lines = (_TEXT.match(line) for line in _lines(path))
-    return {line[1]: line[2].strip() for line in lines if line}

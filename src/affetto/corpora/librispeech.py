@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, parts_of
+from affetto.corpora.scanning import About, collect, lines_of, parts_of
 from affetto.errors import ManifestError
 
 ABOUT = About(
@@ -16,7 +16,6 @@ ABOUT = About(
     title="LibriSpeech, read audio books",
     language="English",
     size="292,367 utterances, 982 h, 2,484 speakers",
-    classes="",
     licence="CC BY 4.0",
     obtain="openslr.org/12",
     layout="SPEAKERS.TXT\n"
@@ -37,7 +36,8 @@ def scan(root: Path) -> Manifest:
     """
     notes: list[str] = []
     genders, subsets = _speakers(root, notes)
-    texts = dict(line for path in root.rglob("*.trans.txt") for line in _transcript(path))
+    lines = [line.partition(" ") for path in root.rglob("*.trans.txt") for line in lines_of(path)]
+    texts = {key: text for key, _, text in lines}
     if not texts:
         notes.append("no .trans.txt is there: text stays empty")
 
@@ -59,26 +59,20 @@ def scan(root: Path) -> Manifest:
 
 
 def _speakers(root: Path, notes: list[str]) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Reads gender and subset of every reader: lines of ``ID | SEX | SUBSET | MINUTES | ABOUT``."""
-    path = root / "SPEAKERS.TXT"
-    if not path.is_file():
-        path = root / "LibriSpeech" / "SPEAKERS.TXT"
-    if not path.is_file():
+    """Reads gender and subset of every reader: lines of ``ID | SEX | SUBSET | MINUTES | NAME``."""
+    paths = (root / "SPEAKERS.TXT", root / "LibriSpeech" / "SPEAKERS.TXT")
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         notes.append("SPEAKERS.TXT is absent: gender stays empty")
         return {}, {}
     genders: dict[str, str | None] = {}
     subsets: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in lines_of(path):
         if not line.strip() or line.startswith(";"):
             continue
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) < 5:
-            raise ManifestError(f"{path} is not ID | SEX | SUBSET | MINUTES | ABOUT in the line {line!r}")
+            raise ManifestError(f"{path} is not ID | SEX | SUBSET | MINUTES | NAME in the line {line!r}")
         genders[cells[0]] = GENDERS.get(cells[1])
         subsets[cells[0]] = cells[2]
     return genders, subsets
-
-
-def _transcript(path: Path) -> list[tuple[str, str]]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [(key, text) for key, _, text in (line.partition(" ") for line in lines)]

@@ -30,9 +30,8 @@ ABOUT = About(
     "output_repeated_splits_test/dia0_utt0.wav",
 )
 TABLES = {split: f"{split}_sent_emo.csv" for split in ("train", "dev", "test")}
-EMOTIONS = {
-    word: canonical(word) for word in ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
-}
+_WORDS = "anger disgust fear joy neutral sadness surprise"
+EMOTIONS = {word: canonical(word) for word in _WORDS.split()}
 GENDERS = {
     **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),
     **dict.fromkeys(("Chandler", "Joey", "Ross"), "male"),
@@ -50,14 +49,12 @@ def scan(root: Path) -> Manifest:
     The few recordings that no table names become errors; clips that the test part holds a second time, as
     ``final_videos_test...``, are left out.
     """
-    tables = {
-        split: path for split, name in TABLES.items() if (path := next(iter(sorted(root.rglob(name))), None))
-    }
+    found = {split: sorted(root.rglob(name)) for split, name in TABLES.items()}
+    tables = {split: paths[0] for split, paths in found.items() if paths}
     if not tables:
         raise misfit(ABOUT, root, f"{root} has none of {', '.join(TABLES.values())}, which hold the labels")
-    notes = [
-        f"{name} is absent: no labels for {split}" for split, name in TABLES.items() if split not in tables
-    ]
+    absent = TABLES.keys() - tables.keys()
+    notes = [f"{TABLES[split]} is absent: no labels for {split}" for split in TABLES if split in absent]
     lines: dict[str, tuple[str, ...]] = {}
     for split, path in tables.items():
         table = read_columns(path, _COLUMNS)

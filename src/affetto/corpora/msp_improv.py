@@ -10,7 +10,7 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, decoded, matched, misfit, parts_of, text_of
+from affetto.corpora.scanning import About, collect, decoded, lines_of, matched, misfit, parts_of, text_of
 from affetto.errors import ManifestError
 
 ABOUT = About(
@@ -41,7 +41,8 @@ def scan(root: Path) -> Manifest:
     of it) or natural (between the takes). ``valence``, ``arousal``, ``dominance`` and ``naturalness`` are the
     raters' means on 1 to 5; ``votes_<emotion>`` counts the raters.
     """
-    tables = [path for name in ("Evalution.txt", "Evaluation.txt") for path in _near(root, name)]
+    names = [f"{folder}{name}.txt" for name in ("Evalution", "Evaluation") for folder in ("", "*/")]
+    tables = [path for name in names for path in sorted(root.glob(name))]
     if not tables:
         raise misfit(ABOUT, root, f"{root} has no Evalution.txt, which holds the labels")
     labels = _evaluation(tables[0])
@@ -69,16 +70,12 @@ def scan(root: Path) -> Manifest:
     return matched(collect(root, ABOUT, row, notes=notes), tables[0].name, labels, seen)
 
 
-def _near(root: Path, name: str) -> list[Path]:
-    return [path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()]
-
-
 def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
     """Reads a head line for each recording, named as the video is, then a line for each rater."""
     found: dict[str, dict[str, Any]] = {}
     raters: set[str] = set()
     columns: dict[str, Any] | None = None
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in lines_of(path):
         first, *cells = (cell.strip() for cell in line.split(";"))
         if first.endswith((".avi", ".wav")) and cells:
             scales = (_SCALE.fullmatch(cell) for cell in cells[1:])
@@ -94,6 +91,6 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
             columns[f"votes_{_VOTED.get(cells[0].lower(), 'other')}"] += 1
     if not found:
         raise ManifestError(
-            f"{path} labels no recording; it should have lines like 'ABOUT.avi; N; A:3.0; ...'"
+            f"{path} labels no recording; it should have lines like 'NAME.avi; N; A:3.0; ...'"
         )
     return found

@@ -39,11 +39,9 @@ SPLITS = {
     **{"Test1": "test1", "Test2": "test2", "Test3": "test3"},
 }
 GENDERS = {"Female": "female", "Male": "male"}
-_WORDS = {
-    word: canonical(word)
-    for word in ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-}
-_VOTES = [f"votes_{name}" for name in sorted((*_WORDS.values(), "other"))]
+_WORDS = "angry contempt disgust fear happy neutral sad surprise"
+_VOTED = {word: canonical(word) for word in _WORDS.split()}
+_VOTES = [f"votes_{name}" for name in sorted((*_VOTED.values(), "other"))]
 _FILE = re.compile(r"MSP-PODCAST_(\d+|test3)(?:_\d+)+")
 _SCALES = ("EmoAct", "EmoVal", "EmoDom")
 
@@ -70,10 +68,7 @@ def scan(root: Path) -> Manifest:
 
     def row(path: Path) -> dict[str, Any]:
         (podcast,) = parts_of(path, _FILE, "like MSP-PODCAST_0001_0008")
-        columns: dict[str, Any] = {
-            "text": text_of(texts.get(path.stem)),
-            "language": "en",
-        }
+        columns: dict[str, Any] = {"text": text_of(texts.get(path.stem)), "language": "en"}
         if podcast == "test3":
             columns["split"] = "test3"
         else:
@@ -120,12 +115,11 @@ def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
         raise ManifestError(f"{path} lacks the columns EmoClass_Major")
     rows, keys = pd.factorize(_stems(table))
     kinds, words = pd.factorize(cells)
-    places = [_VOTES.index(f"votes_{_WORDS.get(word.strip().lower(), 'other')}") for word in words]
+    places = [_VOTES.index(f"votes_{_VOTED.get(word.strip().lower(), 'other')}") for word in words]
     counts = np.zeros((len(keys), len(_VOTES)), int)
     np.add.at(counts, (rows, np.array(places, int)[kinds]), 1)
-    return {
-        str(key): dict(zip(_VOTES, row, strict=True)) for key, row in zip(keys, counts.tolist(), strict=True)
-    }
+    pairs = zip(keys.tolist(), counts.tolist(), strict=True)
+    return {str(key): dict(zip(_VOTES, row, strict=True)) for key, row in pairs}
 
 
 def _stems(table: pd.DataFrame) -> "pd.Series[str]":

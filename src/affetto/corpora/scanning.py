@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from affetto.audio import read_info
-from affetto.corpora.labels import gender_of
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import read_columns, some
+from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 
@@ -25,27 +24,16 @@ Decoded = TypeVar("Decoded")
 
 
 class About(NamedTuple):
-    """The facts of a corpus, as ``affetto corpora`` and the documentation list them.
-
-    Attributes:
-        name: as ``affetto scan`` takes it.
-        title: its full name, and what kind of speech it is.
-        language: what is spoken.
-        size: utterances, hours, speakers.
-        classes: its emotions, by affetto's names; empty where none are labelled.
-        licence: in short; the text of the corpus decides.
-        obtain: where to get it, or whom to ask.
-        layout: the folder that its ``scan`` reads, one line for each thing.
-    """
+    """The facts of a corpus, as ``affetto corpora`` and the documentation list them."""
 
     name: str
-    title: str
+    title: str  # its full name, and what kind of speech it is
     language: str = ""
-    size: str = ""
-    classes: str = ""
-    licence: str = ""
-    obtain: str = ""
-    layout: str = ""
+    size: str = ""  # utterances, hours, speakers
+    classes: str = ""  # emotions by affetto's names; empty where none are labelled
+    licence: str = ""  # in short; the text of the corpus decides
+    obtain: str = ""  # where to get it, or whom to ask
+    layout: str = ""  # the folder that ``scan`` reads, one line for each thing
 
 
 class Corpus(NamedTuple):
@@ -101,6 +89,9 @@ def collect(
         first[key] = name
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
+        if any(root.rglob("*.m4a")):
+            message = "holds .m4a, which cannot be read; convert it to wav or flac in the same folders"
+            raise misfit(about, root, f"{root} {message}")
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
         raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
     return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
@@ -121,34 +112,6 @@ def decoded(kind: str, code: str, names: Mapping[str, Decoded]) -> Decoded:
     return names[code]
 
 
-def side_table(
-    path: Path, key: str, columns: Mapping[str, str], notes: list[str]
-) -> dict[str, dict[str, str | None]] | None:
-    """Returns what a table that comes with a corpus says of its recordings or speakers, by their names.
-
-    Args:
-        path: CSV, TSV or JSON; where it is absent a note says so, and None is returned.
-        key: its column with the names, whose suffixes do not count.
-        columns: of the manifest, and what they are called in the table.
-        notes: of the scan.
-    """
-    if not path.is_file():
-        *names, last = columns
-        empty = f"{', '.join(names)} and {last} stay" if names else f"{last} stays"
-        notes.append(f"{path.name} is absent: {empty} empty")
-        return None
-    table = read_columns(path, (key, *columns.values()))
-    table = table.apply(lambda cells: cells.str.strip().str.strip("\ufeff").str.strip())
-    tidy = {"gender": gender_of, "split": str.lower}
-    return {
-        Path(name).stem: {
-            ours: tidy.get(ours, str)(cell) or None for ours, cell in zip(columns, cells, strict=True)
-        }
-        for name, *cells in table[[key, *columns.values()]].itertuples(index=False)
-        if name
-    }
-
-
 def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
     """Returns the manifest with an error for recordings that a table names and that are absent, and a note.
 
@@ -160,6 +123,11 @@ def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collec
     if unnamed := set(seen).difference(named):
         notes += (f"{len(unnamed)} of {len(seen)} recordings are not in {table}: {some(unnamed)}",)
     return replace(manifest, errors=errors, notes=notes)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Returns the lines of a text file; bytes that are not UTF-8 are replaced."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def text_of(path: Path | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A corpus that needs no download: synthetic speakers who say synthetic sentences with four moods and none.
+"""A corpus that needs no download: synthetic speakers, synthetic sentences, four emotions and neutral speech.
 
 A glottal source drives four resonators whose frequencies move from vowel to vowel. Every speaker has a
 vocal-tract length, a pitch, a tempo and a voice of their own; an emotion shifts pitch level and range,
@@ -34,27 +34,16 @@ _BLOCK = 160  # samples over which a resonator stands still: 10 ms
 
 
 class Mood(NamedTuple):
-    """How an emotion moves a voice, relative to the speaker's own.
+    """How an emotion moves a voice, relative to the speaker's own."""
 
-    Attributes:
-        pitch: semitones up.
-        span: factor on the movement of the pitch.
-        tempo: factor on the speed.
-        effort: dB by which the level rises, and the tilt of the source flattens.
-        roughness: jitter and shimmer, as a share of the period.
-        breath: share of noise in the source.
-        slope: semitones that the pitch gains from beginning to end.
-        tremor: dB by which the level trembles, five to seven times a second.
-    """
-
-    pitch: float
-    span: float
-    tempo: float
-    effort: float
-    roughness: float
-    breath: float
-    slope: float
-    tremor: float
+    pitch: float  # semitones up
+    span: float  # factor on the movement of the pitch
+    tempo: float  # factor on the speed
+    effort: float  # dB by which the level rises, and the tilt of the source flattens
+    roughness: float  # jitter and shimmer, as a share of the period
+    breath: float  # share of noise in the source
+    slope: float  # semitones that the pitch gains from beginning to end
+    tremor: float  # dB by which the level trembles, five to seven times a second
 
 
 MOODS = {
@@ -69,58 +58,31 @@ _NOTHING = Mood(*([0.0] * len(Mood._fields)))
 
 # Formants of an adult man in Hz (rounded textbook values), and of /l m n/, which are voiced too.
 _VOICED = {
-    "a": (730, 1090, 2440, 3400),
-    "e": (530, 1840, 2480, 3500),
-    "i": (280, 2250, 2900, 3600),
-    "o": (500, 900, 2400, 3300),
-    "u": (310, 870, 2250, 3250),
-    "l": (360, 1050, 2650, 3300),
-    "m": (250, 1050, 2250, 3250),
-    "n": (270, 1400, 2400, 3300),
+    **{"a": (730, 1090, 2440, 3400), "e": (530, 1840, 2480, 3500), "i": (280, 2250, 2900, 3600)},
+    **{"o": (500, 900, 2400, 3300), "u": (310, 870, 2250, 3250)},
+    **{"l": (360, 1050, 2650, 3300), "m": (250, 1050, 2250, 3250), "n": (270, 1400, 2400, 3300)},
 }
 _HISS = {"s": (4800.0, 0.20), "f": (2600.0, 0.10)}
 _STOPS = "tk"
 _SENTENCES = (
-    "salinetoka",
-    "nilumesatifo",
-    "tokelanuso",
-    "fasinolete",
-    "kalisunemo",
-    "mulatesiko",
-    "lonefitusa",
-    "sekunalito",
+    *("salinetoka", "nilumesatifo", "tokelanuso", "fasinolete"),
+    *("kalisunemo", "mulatesiko", "lonefitusa", "sekunalito"),
 )
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A synthetic voice.
-
-    Attributes:
-        name: e.g. ``f01``.
-        gender: ``female`` or ``male``.
-        tract: factor on all formants.
-        habit: the speaker's own values, added to those of every mood; its pitch is in Hz.
-        skew: how this speaker's moods differ from everybody's, by mood.
-    """
+    """A synthetic voice."""
 
     name: str
     gender: str
-    tract: float
-    habit: Mood
-    skew: dict[str, Mood]
+    tract: float  # factor on all formants
+    habit: Mood  # added to every mood; its pitch is in Hz
+    skew: dict[str, Mood]  # how this speaker's moods differ from everybody's, by mood
 
 
 def scan(root: Path, **options: Any) -> Manifest:
-    """Makes the manifest of a toy corpus; makes the corpus first where the folder holds no recording.
-
-    Args:
-        root: the folder.
-        options: what :func:`write` takes, for a corpus that has to be made.
-
-    Raises:
-        ManifestError: when the folder holds other recordings.
-    """
+    """Makes the manifest of a toy corpus; writes the corpus first, with ``options``, where there is none."""
     if not root.is_dir() or not find_audio(root):
         return write(root, **options)
 
@@ -129,13 +91,9 @@ def scan(root: Path, **options: Any) -> Manifest:
         if parts is None or parts[3] not in MOODS or not 1 <= int(parts[2]) <= len(_SENTENCES):
             raise ManifestError("is no recording of the toy corpus")
         speaker, sentence, emotion, take = parts.groups()
-        return {
-            "speaker": speaker,
-            "emotion": emotion,
-            "gender": "female" if speaker.startswith("f") else "male",
-            "text": _SENTENCES[int(sentence) - 1],
-            "take": take,
-        }
+        gender = "female" if speaker.startswith("f") else "male"
+        text = _SENTENCES[int(sentence) - 1]
+        return {"speaker": speaker, "emotion": emotion, "gender": gender, "text": text, "take": take}
 
     return collect(root, ABOUT, row)
 
@@ -143,9 +101,7 @@ def scan(root: Path, **options: Any) -> Manifest:
 def write(
     root: str | Path, speakers: int = 12, sentences: int = 4, takes: int = 2, seed: int = 0
 ) -> Manifest:
-    """Writes a toy corpus as 16 kHz FLAC files and returns its manifest.
-
-    The same arguments give the same samples.
+    """Writes a toy corpus as 16 kHz FLAC files; the same arguments give the same samples.
 
     Args:
         root: the folder, made when missing.
@@ -153,16 +109,10 @@ def write(
         sentences: how many each of them says, at most 8.
         takes: how often each sentence is said with each of the five emotions.
         seed: which corpus.
-
-    Raises:
-        ManifestError: for numbers out of range.
     """
     root = Path(root)
-    for name, value, most in (
-        ("speakers", speakers, 99),
-        ("sentences", sentences, len(_SENTENCES)),
-        ("takes", takes, 99),
-    ):
+    given = {"speakers": (speakers, 99), "sentences": (sentences, len(_SENTENCES)), "takes": (takes, 99)}
+    for name, (value, most) in given.items():
         if not 1 <= value <= most:
             raise ManifestError(f"got {value} {name}; 1 to {most} are possible")
     total = speakers * sentences * len(MOODS) * takes
@@ -190,26 +140,17 @@ def _speaker(number: int, chance: np.random.Generator) -> Speaker:
     spread = _near(_NOTHING, 0.8, chance)
     habit = spread._replace(pitch=pitch, breath=abs(spread.breath), roughness=abs(spread.roughness))
     skew = {mood: _near(_NOTHING, 0.5, chance) for mood in MOODS}
-    return Speaker(
-        f"{'f' if female else 'm'}{number // 2 + 1:02d}", "female" if female else "male", tract, habit, skew
-    )
+    name = f"{'f' if female else 'm'}{number // 2 + 1:02d}"
+    return Speaker(name, "female" if female else "male", tract, habit, skew)
 
 
 def _near(mood: Mood, amount: float, chance: np.random.Generator) -> Mood:
-    return Mood(
-        *(value + amount * size * chance.normal() for value, size in zip(mood, _VARIATION, strict=True))
-    )
+    pairs = zip(mood, _VARIATION, strict=True)
+    return Mood(*(value + amount * size * chance.normal() for value, size in pairs))
 
 
 def speak(who: Speaker, sentence: str, mood: str, chance: np.random.Generator) -> NDArray[np.float64]:
-    """Returns one take of a sentence, ``(S,)`` at 16 kHz within ±1.
-
-    Args:
-        who: the voice.
-        sentence: its sounds, a letter each.
-        mood: a name of :data:`MOODS`.
-        chance: where takes differ.
-    """
+    """Returns one take of a sentence (a letter for each sound), ``(S,)`` at 16 kHz within ±1."""
     now = _near(MOODS[mood], 0.6, chance)
     now = Mood(*(a + b for a, b in zip(now, who.skew[mood], strict=True)))
     effort = now.effort + who.habit.effort
