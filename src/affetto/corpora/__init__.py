@@ -1,7 +1,7 @@
 """From a folder of speech to a manifest: one file a corpus, and ``table`` for everything else.
 
-A corpus is a YAML file in ``coded/``, or a module that has an :class:`About` as ``ABOUT`` and a function
-``scan``, or a tuple of :class:`Corpus` as ``CORPORA``. List, errors and the page about corpora follow.
+A corpus is a YAML file in ``coded/``, or a module with an :class:`About` as ``ABOUT`` and a function
+``scan``. The list of corpora, the errors and the page about them follow from these files.
 """
 
 from functools import cache
@@ -21,19 +21,11 @@ __all__ = ["About", "Corpus", "Manifest", "known_corpora", "scan"]
 @cache
 def known_corpora() -> dict[str, Corpus]:
     """Returns what :func:`scan` reads, by name: labelled corpora, unlabelled ones, ``toy`` and ``table``."""
-    found: list[Corpus] = []
-    for each in iter_modules(__path__, f"{__name__}."):
-        module = import_module(each.name)
-        found += getattr(module, "CORPORA", ())
-        if hasattr(module, "ABOUT"):
-            found.append(Corpus(module.ABOUT, module.scan))
+    modules = [import_module(each.name) for each in iter_modules(__path__, f"{__name__}.")]
+    found = [Corpus(module.ABOUT, module.scan) for module in modules if hasattr(module, "ABOUT")]
     found += [read_coded(file) for folder in __path__ for file in Path(folder, "coded").glob("*.yaml")]
-
-    def order(corpus: Corpus) -> tuple[bool, bool, str]:
-        about = corpus.about
-        return not about.licence, not about.classes, about.name
-
-    return {corpus.about.name: corpus for corpus in sorted(found, key=order)}
+    found.sort(key=lambda corpus: (not corpus.about.licence, not corpus.about.classes, corpus.about.name))
+    return {corpus.about.name: corpus for corpus in found}
 
 
 def scan(corpus: str, root: str | Path, **options: Any) -> Manifest:

@@ -60,12 +60,9 @@ def write_vectors(
 ) -> None:
     """Writes vectors ``(R, D)`` to ``NAME.npy``, and their description to ``NAME.json``, each atomically.
 
-    Args:
-        file: ``NAME.npy``.
-        rows: one vector a row; may be memory-mapped.
-        hashes: :func:`content_hash` of what each row belongs to.
-        info: the rest of ``NAME.json``: at least ``encoder`` and ``encoder_sha256``, and the facts that
-            :class:`~affetto.corpora.marks.Marks` reads.
+    ``hashes`` are the :func:`content_hash` of what each row belongs to; ``info`` is the rest of the
+    description: at least ``encoder`` and ``encoder_sha256``, and the facts of
+    :class:`~affetto.corpora.marks.Marks`.
     """
     write_array(file, rows, hashes, {**info, "dim": int(rows.shape[1])})
 
@@ -124,13 +121,9 @@ def read_vectors(
     """Returns the vectors that a column names, ``(N, D)`` float32, in the manifest's order.
 
     Args:
-        manifest: the utterances.
+        manifest: the utterances; each must have a vector.
         column: the column whose cells name rows of arrays.
         encoder: the name or the hash of the encoder that must have made them; None for any one.
-
-    Raises:
-        ManifestError: for a column or a file that is missing, an empty cell, a row outside its array, or
-            vectors of another encoder.
     """
     files, places = all_places(manifest, column, "speakers")
     for info in vector_info(manifest, column):
@@ -167,7 +160,7 @@ def vector_info(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[dict[s
 
 
 def describe_array(file: Path) -> dict[str, Any]:
-    """Reads what lies beside an array of vectors: ``encoder``, ``encoder_sha256``, ``dim`` ..."""
+    """Reads the description of an array of vectors."""
     info = read_facts(file, "which encoder")
     if missing := [name for name in ("encoder", "encoder_sha256") if name not in info]:
         raise _undescribed(file, "which encoder", repr(missing[0]), "annotate again")

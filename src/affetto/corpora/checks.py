@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +18,8 @@ from affetto.errors import AudioError, ManifestError
 from affetto.parallel import can_fork, cores, processes
 from affetto.progress import progress
 
-SILENT_PEAK = 1e-3
-"""A recording that never leaves ±0.001 of full scale (-60 dB) is silent."""
-
-FULL_SCALE = 0.999
-CLIPPED_SHARE = 0.01
-"""A recording is clipped when more than this share of its samples is at full scale or above."""
+SILENT_PEAK = 1e-3  # -60 dB of full scale
+FULL_SCALE, CLIPPED_SHARE = 0.999, 0.01
 
 
 class Problem(NamedTuple):
@@ -47,22 +44,18 @@ def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> 
     """
     rates: Counter[int] = Counter()
     seconds, unreadable = 0.0, 0
-    lengths: dict[Path, tuple[float, int]] = {}
-    for row, place in enumerate(progress(places, "read headers", len(places))):
-        if isinstance(place, str):
-            unreadable += 1
-            continue
+    info = cache(read_info)
+    rows = zip(places, table["start"], table["end"], strict=True)
+    for place, start, end in progress(rows, "read headers", len(places)):
         try:
-            if place not in lengths:
-                info = read_info(place)
-                lengths[place] = (info.duration_seconds, info.rate)
+            if isinstance(place, str):
+                raise AudioError(place)
+            header = info(place)
         except AudioError:
             unreadable += 1
             continue
-        duration, rate = lengths[place]
-        start, end = table["start"].iloc[row], table["end"].iloc[row]
-        seconds += (duration if np.isnan(end) else end) - (0.0 if np.isnan(start) else start)
-        rates[rate] += 1
+        seconds += (header.duration_seconds if np.isnan(end) else end) - (0.0 if np.isnan(start) else start)
+        rates[header.rate] += 1
     corpora = ", ".join(sorted(table["corpus"].dropna().unique()))
     known_rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(rates.items()))
     counts = f"{len(table)} utterances, {seconds / 3600:.2f} hours, {table['speaker'].nunique()} speakers"
@@ -77,32 +70,18 @@ def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> 
         lines.append(f"texts: {texts} different")
     if votes := [name for name in table.columns if str(name).startswith("votes_")]:
         lines.append(f"votes: {int(table[votes[0]].notna().sum())} utterances, {', '.join(votes)}")
-    return "\n".join([*lines, f"manifest hash: {digest}", "", *_classes(table)])
+    return "\n".join([*lines, f"manifest hash: {digest}", "", _classes(table)])
 
 
-def _classes(table: pd.DataFrame) -> list[str]:
-    """Returns the lines of a table: utterances by emotion and gender, and the speakers of each gender."""
-    emotion, gender = (table[name].fillna("") for name in ("emotion", "gender"))
-    genders, emotions = (sorted(set(each), key=lambda name: (not name, name)) for each in (gender, emotion))
-
-    def line(head: str, rows: "pd.Series[bool]") -> list[str]:
-        return [head, *(str(int((rows & (gender == name)).sum())) for name in genders), str(int(rows.sum()))]
-
-    everybody = table["key"].notna()
-    known = table["speaker"].notna() & ~table.duplicated(["corpus", "speaker"])
-    rows = [
-        ["emotion", *(name or "unknown" for name in genders), "all"],
-        *(line(name or "(no label)", emotion == name) for name in emotions),
-        line("all", everybody),
-        line("speakers", known),
-    ]
-    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return [
-        "  ".join(
-            [head.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
-        )
-        for head, *cells in rows
-    ]
+def _classes(table: pd.DataFrame) -> str:
+    """Returns utterances by emotion and gender, and below them the speakers of each gender."""
+    if table.empty:
+        return "no utterances"
+    named = table.fillna({"emotion": "(no label)", "gender": "unknown"})
+    counts = pd.crosstab(named["emotion"], named["gender"], margins=True, margins_name="all")
+    who = named.dropna(subset=["speaker"]).drop_duplicates(["corpus", "speaker"])
+    counts.loc["speakers"] = [*((who["gender"] == name).sum() for name in counts.columns[:-1]), len(who)]
+    return counts.rename_axis(None, axis=0).rename_axis("emotion", axis=1).to_string()
 
 
 def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]:

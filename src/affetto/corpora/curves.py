@@ -32,19 +32,11 @@ _SHARE, _FRAMES = 0.05, 3
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The curves of a manifest, in its order.
+    """The curves of a manifest, in its order."""
 
-    Attributes:
-        hop_seconds: step between the frames of every curve.
-        info: what made them, as ``FILE.json`` says; of several files their speakers together.
-        lengths: frames of each utterance, ``(N,)``.
-        keys: of the utterances.
-        column: of the manifest.
-    """
-
-    hop_seconds: float
-    info: dict[str, Any]
-    lengths: NDArray[np.int64]
+    hop_seconds: float  # step between the frames of every curve
+    info: dict[str, Any]  # what made them, as FILE.json says; of several files the labels of all
+    lengths: NDArray[np.int64]  # frames of each utterance
     keys: list[str]
     column: str
     _arrays: list[NDArray[np.float32]]
@@ -111,10 +103,9 @@ def write_curves(
         values: all curves one after another, ``(sum of lengths, C)``; may be memory-mapped.
         lengths: frames of each, ``(R,)``.
         hashes: :func:`~affetto.corpora.arrays.content_hash` of what each curve belongs to.
-        info: the rest of ``NAME.json``: :data:`NEEDED` but for the lengths. ``folds`` are the numbers of the
-            C
-            columns, or None with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]}, "without_labels":
-            [...]}`` with "" for the fold where there is one column.
+        info: the rest of ``NAME.json``, see :data:`NEEDED`. ``folds`` are the numbers of the C columns, or
+            None with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}``
+            with "" for FOLD where there is one column.
     """
     folds = info["folds"]
     fits = values.ndim == 2 and values.shape == (sum(lengths), len(folds) if folds is not None else 1)
@@ -128,12 +119,7 @@ def write_curves(
 
 
 def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
-    """Opens the curves that a column names, in the manifest's order; the arrays stay on disk.
-
-    Raises:
-        ManifestError: for a column or a file that is missing or damaged, an empty cell, a row outside its
-            array, or curves of several sources.
-    """
+    """Opens the curves that a column names, in the manifest's order; the arrays stay on disk."""
     files, places = all_places(manifest, column, VERB)
     if not files:
         raise ManifestError(f"the manifest has no rows, so that {column!r} says nothing of its curves")
@@ -199,18 +185,9 @@ def aligned(
     """Brings a curve onto the frames of features by straight lines between its values (Liu and Ma 2024).
 
     A frame stands for the stretch of its hop, so that value ``k`` of a curve lies at ``(k + 1/2)
-    hop_seconds``; before the first and past the last middle the curve stays as it is there.
-
-    Args:
-        curve: ``(T,)``.
-        hop_seconds: its step.
-        frames: how many values are wanted.
-        frame_hop_seconds: the step between these.
-        key: of the utterance, for errors.
-
-    Raises:
-        ManifestError: for durations that differ by more than 5 % and three frames: curve and features are
-            not of the same recording.
+    hop_seconds``; before the first and past the last middle the curve stays as it is there. Durations may
+    differ by 5 % and three frames, or curve and features are not of the same recording. ``key`` names the
+    utterance in errors.
     """
     duration, wanted = len(curve) * hop_seconds, frames * frame_hop_seconds
     slack = _SHARE * max(duration, wanted) + _FRAMES * max(hop_seconds, frame_hop_seconds)

@@ -33,8 +33,7 @@ class Manifest:
     Attributes:
         table: one row an utterance; the columns of :data:`~affetto.corpora.tabular.COLUMNS`, then any others.
             Text columns hold ``str`` or None, ``start`` and ``end`` are seconds or NaN.
-        roots: the folder that the file names of a corpus are relative to, by corpus ("" for rows without
-            one).
+        roots: the folder that file names are relative to, by corpus ("" for rows without one).
         errors: recordings that a scan could not use, as (file, what was wrong).
         notes: further remarks of a scan, e.g. that a side table is absent.
         marks: the labels that columns rest on, by column; see :func:`affetto.corpora.arrays.marks_of`.

@@ -40,7 +40,7 @@ class Marks:
         return cls(str(facts.get("made_by", "")), bool(facts.get("labels_used")), with_labels, unknown)
 
     def facts(self) -> dict[str, Any]:
-        """Returns what :meth:`of_facts` reads."""
+        """Returns the marks as JSON."""
         seen = {fold: sorted(names) for fold, names in self.with_labels.items()}
         return {
             **{"made_by": self.made_by, "labels_used": self.labels_used},
@@ -52,7 +52,6 @@ class Marks:
         return sorted({*self.with_labels.get("", []), *self.with_labels.get(str(fold), [])})
 
     def __or__(self, other: "Marks") -> "Marks":
-        """Returns the marks of a column that is put together of two."""
         folds = sorted({*self.with_labels, *other.with_labels})
         makers = dict.fromkeys(filter(None, (self.made_by, other.made_by)))
         return Marks(

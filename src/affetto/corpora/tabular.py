@@ -1,14 +1,14 @@
 """Tables on disk and in memory: text stays text, and what is missing is empty.
 
-:mod:`affetto.corpora.manifest` makes a manifest of such a table, :mod:`affetto.corpora.table` brings other
-people's tables to its form.
+A :class:`~affetto.corpora.manifest.Manifest` has such a table and folders of recordings;
+:mod:`affetto.corpora.table` brings other people's tables to its form.
 """
 
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -59,56 +59,26 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         match path.suffix.lower():
             case ".csv" | ".tsv":
-                with open(path, encoding="utf-8-sig", newline="") as lines:
-                    header = lines.readline()
-                    says = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
-                separator = "\t" if path.suffix.lower() == ".tsv" else says or _separator(header)
-                return pd.read_csv(
-                    path,
-                    sep=separator,
-                    skiprows=1 if says else 0,
-                    index_col=False,  # or separators at the end of rows would shift every column
-                    dtype=str,
-                    keep_default_na=False,
-                    na_values=[""],
-                    encoding="utf-8-sig",
-                )
+                return _read_delimited(path, [""])
             case ".jsonl":
                 with open(path, encoding="utf-8") as lines:
                     return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
             case ".parquet":
                 return pd.read_parquet(path)
     except UnicodeDecodeError as error:
-        raise ManifestError(
-            "cannot be read as a table: it is not UTF-8; save it again as CSV in UTF-8"
-        ) from error
+        message = "cannot be read as a table: it is not UTF-8; save it again as CSV in UTF-8"
+        raise ManifestError(message) from error
     except (ValueError, OSError, AttributeError) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
     raise ManifestError(unknown("table format", path.suffix, FORMATS))
-
-
-def _separator(header: str) -> str:
-    """Returns the most frequent of comma, semicolon and tab, outside of quotes."""
-    return max(",;\t", key=re.sub('"[^"]*"', "", header).count)
 
 
 def read_columns(path: Path, columns: Collection[str]) -> pd.DataFrame:
     """Reads a delimited text or a JSON list that must have some columns, all text; an empty cell is ""."""
     as_json = path.suffix == ".json"
     try:
-        if as_json:
-            table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))).fillna("").astype(str)
-        else:
-            with open(path, encoding="utf-8", errors="replace") as lines:
-                separator = _separator(lines.readline())
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                index_col=False,  # or a row with one cell too many would shift every column
-            )
+        rows = json.loads(path.read_text(encoding="utf-8")) if as_json else _read_delimited(path)
+        table = pd.DataFrame(rows).fillna("").astype(str)
     except (ValueError, OSError) as error:
         fault = "is not a list of utterances" if as_json else "cannot be read as a table"
         raise ManifestError(f"{path} {fault}: {error}") from error
@@ -116,6 +86,24 @@ def read_columns(path: Path, columns: Collection[str]) -> pd.DataFrame:
     if missing := set(columns).difference(table.columns):
         raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
     return table
+
+
+def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
+    """Reads CSV or TSV; commas, semicolons or tabs are between cells, whatever its header has most of."""
+    with open(path, encoding="utf-8-sig", newline="") as lines:
+        header = lines.readline()
+    says = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
+    most = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
+    return pd.read_csv(
+        path,
+        sep="\t" if path.suffix.lower() == ".tsv" else says or most,
+        skiprows=1 if says else 0,
+        index_col=False,  # or a row with one cell too many would shift every column
+        dtype=str,
+        keep_default_na=False,
+        na_values=missing,
+        encoding="utf-8-sig",
+    )
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -184,9 +172,7 @@ def normal(table: pd.DataFrame) -> pd.DataFrame:
 def _column(values: "pd.Series[Any]", text: bool) -> "pd.Series[Any]":
     """Text columns hold str or None; of the others, one that holds nothing but plain numbers is numeric."""
     if not text:
-        if values.dtype.kind in "biuf":
-            return values
-        if any(isinstance(value, list | dict) for value in values):
+        if values.dtype.kind in "biuf" or any(isinstance(value, list | dict) for value in values):
             return values
         strings = values.dropna().astype(str)
         if len(strings) and strings.str.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?").all():
@@ -206,11 +192,10 @@ def _keys(table: pd.DataFrame) -> list[str]:
     """File names without suffix, with the start where one file has several rows."""
     keys = [str(Path(str(name)).with_suffix("")) for name in table["file"]]
     again = {key for key, count in Counter(keys).items() if count > 1}
-    if again and "start" in table.columns:
-        return [
-            f"{key}@{start}" if key in again else key for key, start in zip(keys, table["start"], strict=True)
-        ]
-    return keys
+    if "start" not in table.columns:
+        return keys
+    pairs = zip(keys, table["start"], strict=True)
+    return [f"{key}@{start}" if key in again else key for key, start in pairs]
 
 
 def is_missing(value: Any) -> bool:
