@@ -64,15 +64,11 @@ class EmotionClassifier(nn.Module):
             if isinstance(self.embedder, Network):
                 self.statistics_dim = self.embedder.statistics_dim
             self.enrolment = SpeakerOffset(self.statistics_dim or dim, settings.rank, classes)
-        self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("enrolled_temperature", torch.ones(()))
+        self.temperature = nn.Buffer(torch.ones(()))
+        self.enrolled_temperature = nn.Buffer(torch.ones(()))
         if settings.output == "values":
-            self.register_buffer("centre", torch.zeros(classes))
-            self.register_buffer("spread", torch.ones(classes))
-        self.temperature: Tensor
-        self.centre: Tensor
-        self.spread: Tensor
-        self.enrolled_temperature: Tensor
+            self.centre = nn.Buffer(torch.zeros(classes))
+            self.spread = nn.Buffer(torch.ones(classes))
 
     @property
     def dim(self) -> int:
@@ -82,7 +78,7 @@ class EmotionClassifier(nn.Module):
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Turns ``features (B, T, F)`` of valid ``lengths (B,)`` into vectors ``(B, D)``."""
         if isinstance(self.embedder, Network):
-            return self.embed_frames(self.embedder.encoder(features, lengths))
+            return self._of_frames(self.embedder.encoder(features, lengths))
         return torch.as_tensor(self.embedder(features, lengths))
 
     def embed_read(self, values: Tensor, lengths: Tensor, reads: Reads) -> Tensor:
@@ -93,7 +89,7 @@ class EmotionClassifier(nn.Module):
             return self.embed(values, lengths)
         if reads == "vectors":
             return values[:, 0]
-        return self.embed_frames(self.split_layers(values, lengths))
+        return self._of_frames(self.split_layers(values, lengths))
 
     def split_layers(self, values: Tensor, lengths: Tensor) -> Frames:
         """Splits the concatenated layers of the encoder, ``(B, T, sum(D_i))``."""
@@ -102,10 +98,8 @@ class EmotionClassifier(nn.Module):
         layers = tuple(torch.split(values, list(self.embedder.encoder.layer_dims), dim=2))
         return Frames(layers[-1], lengths, layers)
 
-    def embed_frames(self, frames: Frames) -> Tensor:
-        """Turns an encoder's frames, new or cached, into vectors ``(B, D)``."""
-        if not isinstance(self.embedder, Network):
-            raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
+    def _of_frames(self, frames: Frames) -> Tensor:
+        assert isinstance(self.embedder, Network)
         pooled = self.embedder.pool(frames)
         return torch.cat([pooled, frame_statistics(frames)], dim=1) if self.statistics_dim else pooled
 

@@ -38,23 +38,13 @@ class SpeakerOffset(nn.Module):
         self.standardise = Standardise(dim)
         self.one_sided = LinearHead(2 * rank, classes)  # where the moods of the enrolled are one-sided
         self.even = LinearHead(2 * rank, classes)  # where they are even
-        for name, value in {
-            "projection": torch.zeros(rank, dim),
-            "common": torch.zeros(rank),
-            "class_offsets": torch.zeros(classes, rank),
-            "between": torch.ones(rank),
-            "within": torch.ones(rank),
-            "trust": torch.ones(2),  # weight of scores without enrolment, next to either head
-            "evenness": torch.tensor([0.0, 1.0]),  # of one-sided moods, and of even ones
-        }.items():
-            self.register_buffer(name, value)
-        self.projection: Tensor
-        self.common: Tensor
-        self.class_offsets: Tensor
-        self.between: Tensor
-        self.within: Tensor
-        self.trust: Tensor
-        self.evenness: Tensor
+        self.projection = nn.Buffer(torch.zeros(rank, dim))
+        self.common = nn.Buffer(torch.zeros(rank))
+        self.class_offsets = nn.Buffer(torch.zeros(classes, rank))
+        self.between = nn.Buffer(torch.ones(rank))
+        self.within = nn.Buffer(torch.ones(rank))
+        self.trust = nn.Buffer(torch.ones(2))  # weight of scores without enrolment, next to either head
+        self.evenness = nn.Buffer(torch.tensor([0.0, 1.0]))  # of one-sided moods, and of even ones
 
     def fit(self, vectors: Tensor, labels: Tensor, speakers: Tensor) -> "SpeakerOffset":
         """Fits projection and variances on ``vectors (N, D)`` of training; returns itself."""

@@ -44,14 +44,10 @@ class KernelHead(nn.Module):
 
     def __init__(self, dim: int, classes: int, support: int) -> None:
         super().__init__()
-        self.register_buffer("support", torch.zeros(support, dim))
-        self.register_buffer("coefficients", torch.zeros(classes, support))
-        self.register_buffer("bias", torch.zeros(classes))
-        self.register_buffer("gamma", torch.ones(()))
-        self.support: Tensor
-        self.coefficients: Tensor
-        self.bias: Tensor
-        self.gamma: Tensor
+        self.support = nn.Buffer(torch.zeros(support, dim))
+        self.coefficients = nn.Buffer(torch.zeros(classes, support))
+        self.bias = nn.Buffer(torch.zeros(classes))
+        self.gamma = nn.Buffer(torch.ones(()))
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Scores ``embeddings (B, D)``."""
@@ -70,10 +66,8 @@ class Standardise(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("deviation", torch.ones(dim))
-        self.mean: Tensor
-        self.deviation: Tensor
+        self.mean = nn.Buffer(torch.zeros(dim))
+        self.deviation = nn.Buffer(torch.ones(dim))
 
     def fit(self, embeddings: Tensor) -> "Standardise":
         """Takes mean and deviation from ``embeddings (N, D)`` and returns itself."""
@@ -130,8 +124,7 @@ class LanguageHead(nn.Module):
             self.vectors = nn.Parameter(torch.randn(classes, settings.width))
             return
         self.text = _projection(settings.text.dim, settings)
-        self.register_buffer("names", torch.zeros(classes, settings.text.dim))
-        self.names: Tensor
+        self.names = nn.Buffer(torch.zeros(classes, settings.text.dim))
 
     @property
     def scales(self) -> Tensor:
