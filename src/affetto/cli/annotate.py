@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affetto.models.registry import SPEAKERS
+
 app = typer.Typer(help="Add what can be known of utterances to a manifest.", no_args_is_help=True)
 
 _Manifest = Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")]
@@ -21,8 +23,8 @@ def speakers(
     encoder: Annotated[
         str,
         typer.Option(
-            help="ge2e (with Resemblyzer), a FILE.onnx that takes 80-bin Kaldi filterbanks, or an x-vector "
-            "model of transformers: a folder or a hub id."
+            help=f"{', '.join(SPEAKERS)} (with Resemblyzer), a FILE.onnx that takes 80-bin Kaldi "
+            "filterbanks, or an x-vector model of transformers: a folder or a hub id."
         ),
     ] = "ge2e",
     name: Annotated[str, typer.Option(help="Name of the column and its array.")] = "speaker_embedding",

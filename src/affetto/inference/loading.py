@@ -25,16 +25,12 @@ from affetto.models.embedders import (
 from affetto.models.encoder import Embedder, Encoder, chosen_device
 from affetto.models.folders import HUB_ID, encoder_settings, fill_encoder, find_encoder
 from affetto.models.ge2e import DVector, Ge2e
-from affetto.models.registry import ENCODERS
+from affetto.models.registry import ENCODERS, SPEAKERS
 from affetto.models.representation import Layer, Representation
 
 _EMBEDDERS = ("functionals", "d-vector")
 NAMES = (*ENCODERS, *_EMBEDDERS)
 """Encoders and embedders that go by a name; those with published weights come with them."""
-
-GE2E = ("ge2e", "ge2e-statistics", "ge2e-content")
-"""What can be read from the GE2E encoder: the speaker embedding; mean and deviation over time of all three
-layers, which hold more of the emotion; the course of the middle layer, which holds the content."""
 
 
 class _EncoderChoice(Settings):
@@ -83,7 +79,7 @@ def load_speaker(
     """Loads a speaker encoder.
 
     Args:
-        name: one of :data:`GE2E`, with the Resemblyzer weights; the path of an ``.onnx`` file that takes
+        name: one of ``SPEAKERS``, with the Resemblyzer weights; the path of an ``.onnx`` file that takes
             80-bin Kaldi filterbanks; or an x-vector model of transformers, a folder or a hub id such as
             ``owner/name``.
         device: where it runs, e.g. ``cpu`` or ``cuda``.
@@ -97,7 +93,7 @@ def load_speaker(
     path = Path(name)
     embedder: Embedder
     shown = name
-    if name in GE2E:
+    if name in SPEAKERS:
         embedder = load_published(_ge2e(name))
     elif path.suffix.lower() == ".onnx":
         if not path.is_file():
@@ -110,7 +106,7 @@ def load_speaker(
 
         embedder, shown = XVector(name), path.resolve().name if path.is_dir() else name
     else:
-        kinds = (*GE2E, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
+        kinds = (*SPEAKERS, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
         raise ConfigError(unknown("speaker encoder", name, kinds))
     return _ready(Representation(None, embedder, name=shown), device)
 

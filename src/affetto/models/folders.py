@@ -1,6 +1,5 @@
 """Folders of recognisers, here or on the Hugging Face hub, and of pretrained encoders."""
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -114,7 +113,7 @@ def find_encoder(path: str | Path, protocol: str | None = None, seed: int = 0, f
 def encoder_settings(path: str | Path) -> dict[str, Any]:
     """Returns the settings of the encoder in a folder, as :mod:`affetto.models.embedders` builds it."""
     folder = find_encoder(path)
-    settings: Any = json.loads(json.dumps(read_config(folder).get("encoder")))
+    settings: Any = read_config(folder).get("encoder")
     if not isinstance(settings, dict):
         raise CheckpointError(
             f"{folder} holds no pretrained encoder; name a folder that affetto pretrain wrote"

@@ -86,6 +86,10 @@ EMBEDDERS: dict[str, Named] = {
 }
 """Embedders, which give one fixed vector an utterance."""
 
+SPEAKERS = ("ge2e", "ge2e-statistics", "ge2e-content")
+"""What ``annotate speakers`` reads from the GE2E encoder: the speaker embedding; mean and deviation over time
+of all three layers, which hold more of the emotion; the course of the middle layer, which is the content."""
+
 
 def encoder_classes(name: str) -> "tuple[type[EncoderShape], type[Encoder]]":
     """Imports the settings and the network of an encoder."""
