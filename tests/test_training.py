@@ -137,7 +137,7 @@ def test_resuming_a_finished_training_does_nothing(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_or_one_of_more_processes_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
     content = torch.load(tmp_path / STATE, weights_only=True)
-    torch.save({**content, "random": content["random"] * 2}, tmp_path / STATE)
+    torch.save({**content, "processes": content["processes"] * 2}, tmp_path / STATE)
     with pytest.raises(CheckpointError, match="made by 2 processes, now there are 1"):
         train(tmp_path)
     (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-100])
@@ -155,7 +155,7 @@ from affetto.errors import RunError
 folder = Path(sys.argv[1])
 save = torch.save
 def fill(content, handle):
-    if content["place"]["step"] >= 6:
+    if content["step"] >= 6:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
     save(content, handle)
 torch.save = fill
@@ -173,7 +173,7 @@ except RunError as error:
         check=True,
     )
     assert ran.stdout.startswith(f"cannot write {tmp_path / 'full' / STATE}: File too large; make room")
-    assert torch.load(tmp_path / "full" / STATE, weights_only=True)["place"]["step"] == 4
+    assert torch.load(tmp_path / "full" / STATE, weights_only=True)["step"] == 4
     assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["metrics.jsonl", STATE]
     straight, _ = train(tmp_path / "straight")
     resumed, _ = train(tmp_path / "full")

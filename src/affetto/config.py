@@ -1,8 +1,4 @@
-"""Settings: strict models, their YAML files, and overrides such as ``train.epochs=3``.
-
-A settings model lives beside what it configures and derives from :class:`Settings`; a recipe composes
-several into one. A key that no model knows is an error that names the nearest one.
-"""
+"""Settings: strict models, their YAML files, and overrides such as ``train.epochs=3``."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,11 +21,7 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Reads the settings that a YAML file holds: only what differs from the defaults.
-
-    Raises:
-        ConfigError: for a file that cannot be read or holds no mapping.
-    """
+    """Reads a YAML file of settings; a ConfigError names one that cannot be read or holds no mapping."""
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -42,12 +34,7 @@ def read(file: Path) -> dict[str, Any]:
 def load(
     model: type[SettingsType], values: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> SettingsType:
-    """Fills a settings model from values, then applies dotted overrides.
-
-    Args:
-        model: the settings model to fill.
-        values: what differs from the defaults, e.g. from :func:`read`.
-        overrides: ``"a.b=value"`` each; the value is read as YAML.
+    """Fills a settings model from values, e.g. of :func:`read`, after overrides as in :func:`override`.
 
     Raises:
         ConfigError: for a key that does not exist or a value that does not fit.
@@ -56,7 +43,7 @@ def load(
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the values with dotted overrides, ``"a.b=value"`` each, laid over them.
+    """Returns the values with overrides applied: ``"a.b=value"`` each, whose value is read as YAML.
 
     Raises:
         ConfigError: for an override that does not look like this.
@@ -68,7 +55,7 @@ def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
 
 
 def merge(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays settings over others, group by group; a group with another ``name`` replaces the old one whole."""
+    """Updates settings by others, group by group; a group with another ``name`` replaces the old one."""
     merged = dict(base)
     for key, value in other.items():
         known = merged.get(key)
@@ -81,11 +68,7 @@ def merge(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(model: type[SettingsType], values: Mapping[str, Any]) -> SettingsType:
-    """Fills a settings model from a mapping, with readable errors.
-
-    Raises:
-        ConfigError: names each key or value that does not fit.
-    """
+    """Fills a settings model from a mapping; a ConfigError names each key or value that does not fit."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -111,21 +94,21 @@ def _apply(values: dict[str, Any], text: str) -> None:
         value = yaml.safe_load(value_text)
     except yaml.YAMLError as error:
         raise ConfigError(f"got the override {text!r}; its value is no YAML: {error}") from error
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; a person means a number
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
         with suppress(ValueError):
             value = float(value)
     node[last] = value
 
 
 def _explain(model: type[BaseModel], detail: Any) -> str:
-    """Words one complaint of pydantic, whose locations hold the tags of unions beside the keys."""
+    """Words one error of pydantic, whose locations hold keys and the tags of unions."""
     *groups, last = detail["loc"] or ("",)
     shown: list[str] = []
     candidates = [model]
     for part in groups:
         if isinstance(part, int):  # a place in a tuple
             shown.append(str(part))
-        elif len(candidates) > 1:  # one of several groups: next comes its tag, which nobody writes
+        elif len(candidates) > 1:  # one of several groups: next comes its tag
             candidates = [group for group in candidates if group.model_fields["name"].default == part]
         else:
             shown.append(part)
@@ -139,7 +122,7 @@ def _explain(model: type[BaseModel], detail: Any) -> str:
 
 
 def _inside(annotation: Any) -> list[type[BaseModel]]:
-    """Returns the settings models that an annotation holds."""
+    """Returns the settings models inside an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _inside(inner)]

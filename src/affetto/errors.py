@@ -1,15 +1,4 @@
-"""The exception tree, and one helper that words an unknown name.
-
-AffettoError
-├── AudioError            a recording cannot be read or used
-├── ManifestError         a table of utterances is not what it should be
-├── ProtocolError         a protocol and a manifest do not fit
-├── LeakError             a test speaker was seen, or a choice was made on test
-├── ConfigError           a setting is unknown or out of range
-├── CheckpointError       a folder of weights is damaged, partial, or of another kind
-├── RunError              a run folder cannot be used
-└── MissingPackageError   an optional package is needed; the message holds the install line
-"""
+"""The exceptions of affetto, and one helper that words an unknown name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -52,16 +41,7 @@ class MissingPackageError(AffettoError):
 
 
 def unknown(kind: str, got: object, allowed: Iterable[object]) -> str:
-    """Words the error for a name that is not known.
-
-    Args:
-        kind: what the name stands for, e.g. ``"protocol"``.
-        got: the name that was given.
-        allowed: the names that exist.
-
-    Returns:
-        ``"unknown KIND 'GOT'; allowed: A, B, C; did you mean 'B'?"``.
-    """
+    """Returns ``"unknown KIND 'GOT'; allowed: A, B, C; did you mean 'B'?"``."""
     names = [str(name) for name in allowed]
     message = f"unknown {kind} {str(got)!r}; allowed: {', '.join(names) or '(none)'}"
     close = get_close_matches(str(got), names, n=1)

@@ -36,32 +36,32 @@ PACKAGES = (
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the folder of ``path`` and renames it to ``path`` when the block succeeds.
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"cannot write {path}: {reason}; make room there, or name another folder") from error
 
-    A crash, a kill or a full disk leaves the old file, or none, and never half of one.
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path that becomes ``path`` when the block succeeds: no crash leaves half a file.
 
     Raises:
         RunError: when the file cannot be written, e.g. on a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):  # the error above matters more
             temporary.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"cannot write {path}: {error.strerror or error}; make room there, or name another folder"
-    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,7 +81,6 @@ def locked(path: Path, file: Path | None = None) -> Iterator[None]:
 
     Raises:
         RunError: when another process holds it.
-        OSError: when nothing can be written there.
     """
     file = file or path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=_LOCK_SECONDS)
@@ -97,11 +96,7 @@ def locked(path: Path, file: Path | None = None) -> Iterator[None]:
 
 
 def read_meta(folder: Path, kind: str) -> dict[str, Any]:
-    """Reads ``meta.json`` of a finished run of the verb ``kind``, e.g. ``finetune``.
-
-    Raises:
-        RunError: when the folder holds no finished run, or one of another verb.
-    """
+    """Reads ``meta.json`` of a run; a RunError names one that is unfinished, or of another verb."""
     if not (folder / DONE).exists():
         raise RunError(f"{folder} holds no finished run; run affetto {kind} with -o {folder} (again) first")
     content: dict[str, Any] = {}
@@ -117,20 +112,12 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
 
 def environment(**facts: Any) -> dict[str, Any]:
     """Returns package versions and the kind of processor, with any further facts; no host name."""
-    versions = {}
+    versions = dict.fromkeys(PACKAGES, "not installed")
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "packages": versions,
-        **facts,
-    }
+    machine = {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()}
+    return {"python": platform.python_version(), **machine, "packages": versions, **facts}
 
 
 class RunFolder:
@@ -153,17 +140,12 @@ class RunFolder:
         return (self.path / DONE).exists()
 
     def start(self, settings: Settings, **facts: Any) -> bool:
-        """Makes the folder, with ``config.yaml`` and ``env.json``, or checks that it may be continued.
+        """Makes the folder, or checks that it may be continued; returns False when it is finished.
 
-        Args:
-            settings: the full settings of the verb.
-            facts: further content of ``env.json``, e.g. seed and manifest hash.
-
-        Returns:
-            False when the same work already finished here; True to go on.
+        ``config.yaml`` holds the settings, ``env.json`` the versions and ``facts``, e.g. a manifest's hash.
 
         Raises:
-            RunError: when the folder holds another configuration, or other files.
+            RunError: when the folder holds other settings or facts, or other files.
         """
         text = dump(settings)
         written = self.path / "config.yaml"
@@ -179,10 +161,8 @@ class RunFolder:
         if self.done:
             self._same_facts(facts)
             return False
-        try:
+        with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
         if (self.path / "env.json").exists() and self._begun():
             self._same_facts(facts)
         write_text(written, text)
@@ -204,17 +184,10 @@ class RunFolder:
                 )
 
     def log(self, **values: Any) -> None:
-        """Appends one line to ``metrics.jsonl``.
-
-        Raises:
-            RunError: when it cannot be written, e.g. on a full disk.
-        """
+        """Appends one line to ``metrics.jsonl``; a RunError says when it cannot be written."""
         file = self.path / METRICS
-        try:
-            with open(file, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(values) + "\n")
-        except OSError as error:
-            raise _unwritable(file, error) from error
+        with _writing(file), open(file, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(values) + "\n")
 
     def rewrite_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replaces the content of ``metrics.jsonl``; a resumed run drops what it will do again."""
@@ -222,21 +195,16 @@ class RunFolder:
 
     def finish(self, meta: Mapping[str, Any] | None = None) -> None:
         """Writes ``meta.json`` and the DONE mark, and removes the checkpoint of training; call it last."""
-        if self.kind or meta:
-            write_json(self.path / META, {**({"kind": self.kind} if self.kind else {}), **(meta or {})})
+        content = {"kind": self.kind, **(meta or {})} if self.kind else meta
+        if content:
+            write_json(self.path / META, content)
         write_text(self.path / DONE, "")
         (self.path / STATE).unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this process, so that two runs cannot write it at once.
-
-        Raises:
-            RunError: when another process holds it, or nothing can be written there.
-        """
+        """Holds the folder for this process; a RunError says when that is not possible."""
         with ExitStack() as stack:
-            try:
+            with _writing(self.path):
                 stack.enter_context(locked(self.path))
-            except OSError as error:
-                raise _unwritable(self.path, error) from error
             yield

@@ -1,16 +1,12 @@
-"""The training loop, on Accelerate: it knows no task, no corpus and no label.
-
-What it saves resumes exactly: weights, optimiser, schedule, sampler and the random state of every process.
-"""
+"""The training loop, on Accelerate, for any task. A resumed run equals an uninterrupted one bit for bit."""
 
 import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
-from copy import deepcopy
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,54 +16,28 @@ from pydantic import Field
 from torch import nn
 
 from affetto.config import Settings
-from affetto.data import Batch
+from affetto.data import Batch, Loader
 from affetto.errors import CheckpointError, ConfigError
 from affetto.progress import progress
 from affetto.runs import STATE, RunFolder, atomic_write
 
+_PLACE = ("epoch", "batch", "step", "stopped", "history", "best")  # of a training, the same in every process
+
 
 class TrainSettings(Settings):
-    """How the loop trains.
+    """How the loop trains."""
 
-    Attributes:
-        epochs: passes over the training part.
-        batch_size: utterances an optimiser step sees on one process, before accumulation.
-        accumulation: batches whose gradients are summed into one step.
-        learning_rate: at its highest.
-        weight_decay: on matrices; never on biases, norms and single scales.
-        schedule: ``"cosine"`` to zero, ``"linear"`` to zero, or ``"constant"``, each after the warm-up.
-        warmup: share of the steps in which the rate rises.
-        clip: largest norm of the gradient; 0 for none.
-        precision: ``"auto"`` takes bfloat16 where the device computes it fast, else full precision.
-        patience: epochs without a better score after which training stops; 0 to go on to the end.
-        checkpoint_steps: optimiser steps between two checkpoints within an epoch; every epoch ends with one.
-    """
-
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(32, ge=1)
-    accumulation: int = Field(1, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(0.1, ge=0, lt=1)
-    clip: float = Field(2.0, ge=0)
-    precision: Literal["auto", "full", "bf16", "fp16"] = "auto"
-    patience: int = Field(0, ge=0)
-    checkpoint_steps: int = Field(500, ge=1)
-
-
-class Batches(Protocol):
-    """A source of batches that can say where it is and go on from there."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns where the iteration stands."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from where :meth:`state_dict` was taken."""
+    epochs: int = Field(30, ge=1)  # passes over the training part
+    batch_size: int = Field(32, ge=1)  # utterances on one process, before accumulation
+    accumulation: int = Field(1, ge=1)  # batches whose gradients are summed into one step
+    learning_rate: float = Field(1e-3, gt=0)  # at its highest
+    weight_decay: float = Field(0.05, ge=0)  # on matrices; never on biases, norms and single scales
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # after the warm-up; the first two to zero
+    warmup: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the rate rises
+    clip: float = Field(2.0, ge=0)  # largest norm of the gradient; 0 for none
+    precision: Literal["auto", "full", "bf16", "fp16"] = "auto"  # auto: bf16 where the device is fast at it
+    patience: int = Field(0, ge=0)  # epochs without a better score until training stops; 0 for never
+    checkpoint_steps: int = Field(500, ge=1)  # between two checkpoints; every epoch ends with one too
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -108,7 +78,7 @@ def seed_everything(seed: int, process: int = 0) -> None:
 
 def fit(
     objective: nn.Module,
-    batches: Batches,
+    batches: Loader,
     settings: TrainSettings,
     run: RunFolder,
     on_epoch: Callable[[int], float | None] = lambda epoch: None,
@@ -117,10 +87,10 @@ def fit(
     """Trains an objective and leaves it with the weights of its best epoch.
 
     Args:
-        objective: a module that maps a batch to named losses and carries their ``weights``.
+        objective: a module that maps a batch to named losses and has their ``weights``.
         batches: the training part; iterating once is one epoch.
         settings: how to train.
-        run: where metrics and checkpoints go; an unfinished checkpoint there is resumed.
+        run: where metrics and checkpoints go; a checkpoint there is resumed.
         on_epoch: called with the number of each finished epoch; may return a score to maximise on dev.
         accelerator: from :func:`make_accelerator`; None makes one.
 
@@ -132,105 +102,96 @@ def fit(
         ConfigError: when a loss is not a number.
     """
     accelerator = accelerator or make_accelerator(settings)
-    optimiser = torch.optim.AdamW(_groups(objective, settings), lr=settings.learning_rate)
-    weights: dict[str, float] = dict(getattr(objective, "weights", {}))
-    model, prepared = accelerator.prepare(objective, optimiser)
-    steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
-    loop = _Loop(objective, optimiser, batches, accelerator, run, settings)
+    loop = _Loop(objective, batches, accelerator, run, settings)
     loop.resume()
     while loop.epoch < settings.epochs and not loop.stopped:
         began, seen = time.perf_counter(), 0
-        # Where the network writes results after every epoch it may have been left in another mode.
-        model.train()
-        remaining = len(batches) - loop.batch
+        # The network that on_epoch wrote results with may have been left in another mode.
+        loop.model.train()
         described = f"epoch {loop.epoch + 1}/{settings.epochs}"
-        for batch in progress(batches, described, total=remaining):
-            batch = batch.to(accelerator.device)
-            last = loop.batch + 1 == len(batches)
-            accelerator.gradient_state._set_sync_gradients(
-                last or (loop.batch + 1) % settings.accumulation == 0
-            )
-            for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * rate(loop.step, steps, settings)
-            with accelerator.autocast():
-                losses = model(batch)
-            total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-            # Accelerate divides by the full number of batches in a step; the last step may have fewer.
-            first = loop.batch - loop.batch % settings.accumulation
-            total = total * (settings.accumulation / min(settings.accumulation, len(batches) - first))
-            if not torch.isfinite(total):
-                values = {name: float(loss.detach()) for name, loss in losses.items()}
-                raise ConfigError(
-                    f"the loss is not a number in {described}: {values}; lower train.learning_rate"
-                )
-            _backward(accelerator, model, total)
-            loop.add(losses)
-            seen += len(batch.lengths)
-            loop.batch += 1
-            if accelerator.sync_gradients:
-                if settings.clip:
-                    accelerator.clip_grad_norm_(model.parameters(), settings.clip)
-                prepared.step()
-                prepared.zero_grad()
-                loop.step += 1
-                if loop.step % settings.checkpoint_steps == 0 and not last:
-                    loop.save()
+        for batch in progress(batches, described, total=len(batches) - loop.batch):
+            loop.train_on(batch.to(accelerator.device), described)
+            seen += len(batch)
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
-    loop.restore_best()
+    if loop.best is not None:
+        objective.load_state_dict(loop.best["weights"])
     accelerator.wait_for_everyone()
-    accelerator.free_memory(model, prepared)  # else it would keep the networks of every fold
+    accelerator.free_memory(loop.model, loop.prepared)  # else it would keep the networks of every fold
     return loop.history
 
 
 class _Loop:
-    """Where a training stands: what a checkpoint holds."""
+    """A training, and where it stands: what a checkpoint holds."""
 
     def __init__(
         self,
         objective: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        batches: Batches,
+        batches: Loader,
         accelerator: Accelerator,
         run: RunFolder,
         settings: TrainSettings,
     ) -> None:
-        self.objective, self.optimiser, self.batches = objective, optimiser, batches
-        self.accelerator, self.run, self.settings = accelerator, run, settings
+        self.objective, self.batches, self.accelerator = objective, batches, accelerator
+        self.run, self.settings, self.file = run, settings, run / STATE
+        self.optimiser = torch.optim.AdamW(_groups(objective, settings), lr=settings.learning_rate)
+        self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
+        self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
+        self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
         self.epoch, self.batch, self.step, self.stopped = 0, 0, 0, False
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
 
-    @property
-    def file(self) -> Path:
-        return self.run / STATE
-
-    def add(self, losses: dict[str, torch.Tensor]) -> None:
-        for name, loss in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(loss.detach())
+    def train_on(self, batch: Batch, described: str) -> None:
+        """Adds the gradient of a batch, and takes a step where enough are summed."""
+        settings, accelerator, count = self.settings, self.accelerator, len(self.batches)
+        last = self.batch + 1 == count
+        accelerator.gradient_state._set_sync_gradients(last or (self.batch + 1) % settings.accumulation == 0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * rate(self.step, self.steps, settings)
+        with accelerator.autocast():
+            losses = self.model(batch)
+        total = torch.stack([self.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        # Accelerate divides by the full number of batches in a step; the last step may have fewer.
+        first = self.batch - self.batch % settings.accumulation
+        total = total * (settings.accumulation / min(settings.accumulation, count - first))
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        if not torch.isfinite(total):
+            raise ConfigError(f"the loss is not a number in {described}: {values}; lower train.learning_rate")
+        with nullcontext() if accelerator.sync_gradients else accelerator.no_sync(self.model):
+            accelerator.backward(total)
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.batch += 1
+        if accelerator.sync_gradients:
+            if settings.clip:
+                accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
+            self.prepared.step()
+            self.prepared.zero_grad()
+            self.step += 1
+            if self.step % settings.checkpoint_steps == 0 and not last:
+                self.save()
 
     def close_epoch(self, speed: float, on_epoch: Callable[[int], float | None]) -> None:
+        """Scores and logs an epoch, keeps the best weights, and saves."""
         epoch = self.epoch + 1
         self.objective.eval()
-        # Every process goes by the score of the first, so that all of them stop at the same epoch.
+        # All processes take the score of the first, so that they stop at the same epoch.
         score: float | None = broadcast_object_list([on_epoch(epoch)])[0]
         self.objective.train()
         sums = gather_object([self.sums])
+        means = {name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums}
         row: dict[str, Any] = {
-            name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums
-        }
-        row = {
             "epoch": epoch,
-            **row,
+            **means,
             "score": score,
             "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
             "utterances_per_second": round(speed, 1),
         }
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
-            state = {
-                name: tensor.detach().cpu().clone() for name, tensor in self.objective.state_dict().items()
-            }
+            weights = self.objective.state_dict()
+            state = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
             self.best = {"score": score, "epoch": epoch, "weights": state}
         if score is not None and self.best is not None and self.settings.patience:
             self.stopped = epoch - self.best["epoch"] >= self.settings.patience
@@ -241,27 +202,21 @@ class _Loop:
 
     def save(self) -> None:
         """Writes everything that the next step depends on, atomically, from the main process."""
-        states, sums = gather_object([_random_state()]), gather_object([self.sums])
+        processes = gather_object([{"random": _random_state(), "sums": self.sums}])
         if self.accelerator.is_main_process:
             content = {
                 "objective": self.objective.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
                 "batches": self.batches.state_dict(),
-                "random": states,
-                "place": {
-                    "epoch": self.epoch,
-                    "batch": self.batch,
-                    "step": self.step,
-                    "stopped": self.stopped,
-                },
-                "sums": sums,
-                "history": self.history,
-                "best": self.best,
+                "processes": processes,
+                **{name: getattr(self, name) for name in _PLACE},
             }
-            # Through a file of Python's, whose errors say what is wrong; torch's own hides a full disk.
             with atomic_write(self.file) as temporary, open(temporary, "wb") as handle:
-                torch.save(content, handle)
+                try:
+                    torch.save(content, handle)
+                except RuntimeError as error:  # with which torch may hide that of a full disk
+                    raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
@@ -277,10 +232,10 @@ class _Loop:
             content = torch.load(self.file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen kinds for a damaged file
             raise CheckpointError(f"{self.file} cannot be read ({error}); remove it to start anew") from error
-        states = content["random"]
-        if len(states) != self.accelerator.num_processes:
+        processes = content["processes"]
+        if len(processes) != self.accelerator.num_processes:
             raise CheckpointError(
-                f"{self.file} was made by {len(states)} processes, now there are "
+                f"{self.file} was made by {len(processes)} processes, now there are "
                 f"{self.accelerator.num_processes}; start as many, or remove it to start anew"
             )
         self.objective.load_state_dict(content["objective"])
@@ -288,24 +243,10 @@ class _Loop:
         if self.accelerator.scaler and content["scaler"]:
             self.accelerator.scaler.load_state_dict(content["scaler"])
         self.batches.load_state_dict(content["batches"])
-        place = content["place"]
-        self.epoch, self.batch, self.step = place["epoch"], place["batch"], place["step"]
-        self.stopped, self.sums = place["stopped"], content["sums"][self.accelerator.process_index]
-        self.history, self.best = content["history"], content["best"]
-        _set_random_state(states[self.accelerator.process_index])
-
-    def restore_best(self) -> None:
-        """Puts back the weights of the epoch with the best score."""
-        if self.best is not None:
-            self.objective.load_state_dict(deepcopy(self.best["weights"]))
-
-
-def _backward(accelerator: Accelerator, model: nn.Module, total: torch.Tensor) -> None:
-    if accelerator.sync_gradients:
-        accelerator.backward(total)
-    else:
-        with accelerator.no_sync(model):
-            accelerator.backward(total)
+        for name in _PLACE:
+            setattr(self, name, content[name])
+        self.sums = processes[self.accelerator.process_index]["sums"]
+        _set_random_state(processes[self.accelerator.process_index]["random"])
 
 
 def _groups(objective: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
@@ -328,25 +269,18 @@ def rate(step: int, steps: int, settings: TrainSettings) -> float:
 
 
 def _random_state() -> dict[str, Any]:
-    version, internal, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
-        "python": {"version": version, "internal": list(internal), "gauss": gauss},
-        "numpy": {
-            "kind": str(kind),
-            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            "rest": [int(position), int(has_gauss), float(cached)],
-        },
+        "python": random.getstate(),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
-    python, numpy = state["python"], state["numpy"]
-    random.setstate((python["version"], tuple(python["internal"]), python["gauss"]))
-    keys = numpy["keys"].numpy().astype(np.uint32)
-    np.random.set_state((numpy["kind"], keys, *numpy["rest"]))  # noqa: NPY002
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

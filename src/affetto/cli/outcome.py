@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from affetto.errors import ConfigError
-from affetto.runs import META
 
 if TYPE_CHECKING:
     from affetto.inference.writers import Outcome
@@ -63,6 +62,8 @@ def report_run(run: Path, finished: bool, *next_steps: str) -> None:
     """
     if os.environ.get("RANK", "0") != "0":
         return
+    from affetto.runs import META
+
     report_finished(finished)
     meta = run / META
     unreadable = json.loads(meta.read_text(encoding="utf-8")).get("unreadable", {}) if meta.exists() else {}
