@@ -18,38 +18,23 @@ NONE = -1
 
 
 class ClusterSettings(Settings):
-    """How utterances are put into clusters.
+    """How the utterances of each speaker are clustered."""
 
-    Attributes:
-        method: spherical k-means, which uses the direction of vectors only.
-        count: number of clusters of a speaker.
-        centre: subtract each speaker's mean first.
-        middle: weight of the distance from that mean against the direction; see
-            :func:`~affetto.vectors.spaces.with_middle`.
-        fewest: a speaker with fewer utterances gets no cluster.
-        restarts: how often k-means starts from other random seeds; the tightest clusters are kept.
-        iterations: most steps of one restart.
-        seed: of the random numbers.
-    """
-
-    method: Literal["k-means"] = "k-means"
-    count: int = Field(6, ge=2)
-    centre: bool = True
-    middle: float = Field(0.5, ge=0)
-    fewest: int = Field(12, ge=2)
-    restarts: int = Field(10, ge=1)
-    iterations: int = Field(300, ge=1)
+    method: Literal["k-means"] = "k-means"  # spherical: by the direction of vectors
+    count: int = Field(6, ge=2)  # clusters of a speaker
+    centre: bool = True  # subtract each speaker's mean first
+    middle: float = Field(0.5, ge=0)  # weight of the distance from that mean: see spaces.with_middle
+    fewest: int = Field(12, ge=2)  # a speaker with fewer utterances gets no cluster
+    restarts: int = Field(10, ge=1)  # the tightest clusters of so many random starts are kept
+    iterations: int = Field(300, ge=1)  # most steps of one start
     seed: int = Field(0, ge=0)
 
 
 class Clusters(NamedTuple):
-    """Clusters of utterances.
+    """Cluster of each utterance, ``(N,)``, numbered within the speaker by first utterance; -1 for none.
 
-    Attributes:
-        labels: cluster of each utterance, ``(N,)``, numbered within its speaker by first utterance; -1 for
-            none.
-        confidence: its silhouette by cosine distance, scaled to 0 to 1, ``(N,)``: 0.5 is the edge between two
-            clusters, 1 far inside; 0 without a cluster.
+    Confidence is the silhouette by cosine distance, scaled to 0 to 1: 0.5 at the edge between two clusters, 1
+    far inside; 0 without a cluster.
     """
 
     labels: Codes

@@ -24,23 +24,14 @@ CONTENT_COLUMN = "content"
 
 
 class AnnotateClustersSettings(Settings):
-    """How ``annotate clusters`` groups utterances.
-
-    Attributes:
-        clusters: the clustering itself.
-        embedding: column of the vectors that are clustered.
-        content: column of the words, whose effect is taken out of the vectors: vectors of content, or values
-            that repeat, such as ``text``. None for ``content``, where the manifest has such a column; "" to
-            take nothing out.
-        encoder: that made the vectors; None for any.
-        name: of the new column; its confidence goes to ``NAME_confidence``.
-    """
+    """How ``annotate clusters`` groups utterances."""
 
     clusters: ClusterSettings = ClusterSettings()
-    embedding: str = SPEAKER_COLUMN
-    content: str | None = None
-    encoder: str | None = None
-    name: NewColumn = "cluster"
+    embedding: str = SPEAKER_COLUMN  # column of the vectors that are clustered
+    # Column of the words, whose effect is taken out: vectors of content, or values that repeat, such as text.
+    content: str | None = None  # None for "content", where the manifest has such a column; "" for none
+    encoder: str | None = None  # that made the vectors; None for any
+    name: NewColumn = "cluster"  # of the new column; its confidence goes to NAME_confidence
 
     @field_validator("content")
     @classmethod
