@@ -18,8 +18,8 @@ from affetto.objectives.objective import Views
 from affetto.objectives.view_tasks import (
     Adversary,
     ReconstructionTask,
-    SpeakerSettings,
     SpeakerTask,
+    SpeakerTaskSettings,
     VectorTask,
     reverse_gradient,
 )
@@ -81,7 +81,7 @@ def test_samples_are_cropped_before_the_front_end() -> None:
 
 def test_every_task_has_its_name_and_its_weight() -> None:
     tasks = {
-        "speaker": SpeakerTask(SpeakerSettings(), 12, 2),
+        "speaker": SpeakerTask(SpeakerTaskSettings(), 12, 2),
         "reconstruction": ReconstructionTask(encoder()),
     }
     made = Multitask(encoder(), tasks, {"speaker": 0.3}, PLAIN)
@@ -109,7 +109,7 @@ def test_the_adversary_asks_the_network_for_the_opposite() -> None:
     gradients = []
     for kind in (SpeakerTask, Adversary):
         torch.manual_seed(2)
-        task = kind(SpeakerSettings(), 5, 3)
+        task = kind(SpeakerTaskSettings(), 5, 3)
         vectors = torch.linspace(-1, 1, 20).reshape(4, 5).requires_grad_()
         speaker_loss(task, vectors).backward()
         gradients.append((vectors.grad, task.head.weight.grad))
@@ -119,7 +119,7 @@ def test_the_adversary_asks_the_network_for_the_opposite() -> None:
 
 def test_a_margin_is_taken_off_the_right_speaker() -> None:
     torch.manual_seed(2)
-    task = SpeakerTask(SpeakerSettings(margin=0.2, scale=10), 5, 3)
+    task = SpeakerTask(SpeakerTaskSettings(margin=0.2, scale=10), 5, 3)
     vectors, speakers, total = torch.randn(4, 5), [0, 1, 1, 2], 0.0
     for row, speaker in enumerate(speakers):
         cosines = F.cosine_similarity(vectors[row][None], task.head.weight).tolist()

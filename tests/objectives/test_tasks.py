@@ -14,7 +14,7 @@ from affetto.objectives.contrastive import ContrastiveSettings
 from affetto.objectives.mockingjay import MockingjayObjectiveSettings
 from affetto.objectives.npc import NpcObjectiveSettings
 from affetto.objectives.objective import Objective, Task
-from affetto.objectives.tasks import TASKS, TaskInputs, build_task, task_settings
+from affetto.objectives.tasks import TASKS, task_class, task_settings
 
 GUIDED = MaskSettings(guidance="emotional")
 SPEAKER, CURVES = {"speaker": "scan"}, {"guide": "annotate intensity", "intensity": "annotate intensity"}
@@ -29,9 +29,8 @@ def test_tasks_are_listed_without_torch() -> None:
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_task_is_built_from_its_defaults(name: str) -> None:
     encoder = Npc() if name == "npc" else Mockingjay()
-    task = build_task(
-        name, task_settings(name), TaskInputs(encoder, MaskSettings(), {"speaker": 3, "vector": 4})
-    )
+    sizes = {"speaker": 3, "vector": 4}
+    task = TASKS[name].build(task_class(name), task_settings(name), encoder, MaskSettings(), sizes)
     assert isinstance(task, Objective if TASKS[name].masked else Task)
     assert TASKS[name].needs(task_settings(name), MaskSettings()).keys() <= {"speaker", "group", "vector"}
 

@@ -381,7 +381,7 @@ class AgeSettings(Settings):
     scale: float = 1.0
 
 
-class AgeTask(Task):
+class Age(Task):
     """Predicts the column ``age`` from the encoder's vector."""
 
     def __init__(self, dim: int, settings: AgeSettings) -> None:
@@ -398,9 +398,8 @@ def test_a_task_is_a_class_and_a_row_of_the_table(
 ) -> None:
     task = TaskSpec(
         "predicting age",
-        __name__,
-        lambda module, settings, given: module.AgeTask(given.encoder.dim, settings),
-        lambda module: module.AgeSettings(),
+        f"{__name__}:Age",
+        lambda task, settings, encoder, masking, sizes: task(encoder.dim, settings),
         lambda settings, masking: {"age": "scan"},
     )
     monkeypatch.setitem(TASKS, "age", task)

@@ -26,7 +26,7 @@ from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.classify import Classify
 from affetto.objectives.regress import Regress
 from affetto.objectives.supervised import Supervised
-from affetto.objectives.view_tasks import Adversary, SpeakerSettings, SpeakerTask
+from affetto.objectives.view_tasks import Adversary, SpeakerTask, SpeakerTaskSettings
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
 
@@ -81,7 +81,7 @@ class Supervision:
             places = np.searchsorted(known, material.speakers).clip(max=len(known) - 1)
             columns["speaker"] = torch.from_numpy(places)
             kind = Adversary if settings.loss.speaker == "reversed" else SpeakerTask
-            speaker_task = kind(SpeakerSettings(), classifier.embedder.dim, len(known))
+            speaker_task = kind(SpeakerTaskSettings(), classifier.embedder.dim, len(known))
         weights = class_weights(material, rows, settings)
         return Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task), columns
 

@@ -1,8 +1,4 @@
-"""Losses and pretraining tasks, one paper a file; the losses alone are functions of tensors.
-
-``contrastive_losses``, ``margin_losses``, ``concordance``, ``mean_distance`` and ``reverse_gradient`` need
-nothing else of affetto; ``gathered`` and ``mean_over_processes`` make several processes equal to one.
-"""
+"""Losses and pretraining tasks, one paper a file; these losses are functions of tensors alone."""
 
 from importlib import import_module
 from typing import Any
@@ -23,7 +19,7 @@ __all__ = ["TASKS", "TaskSpec", *_PLACES]
 
 
 def __getattr__(name: str) -> Any:
-    # What needs torch is imported when it is asked for: the command line reads TASKS without it.
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported when it is asked for: the command line reads TASKS without torch.
     return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

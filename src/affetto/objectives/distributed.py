@@ -36,14 +36,10 @@ def own_rows(values: Tensor) -> slice:
 
 
 def mean_over_processes(total: Tensor, weight: Tensor) -> Tensor:
-    """Returns ``total / weight``, scaled so that its average over processes is the ratio of the two sums.
+    """Returns a sum of losses over their sum of weights, such that its average over processes is exact.
 
     Distributed training averages gradients as if every process had the same share of a batch. Where shares
     differ, by one utterance or by class weights, only this makes several processes equal to one.
-
-    Args:
-        total: sum of the losses of this process, a scalar with a gradient.
-        weight: the sum of their weights, a scalar.
     """
     weight = weight.detach()
     if processes() > 1:
@@ -65,16 +61,15 @@ def _counts(values: Tensor) -> list[int]:
 
 
 class _Gather(torch.autograd.Function):
-    # torch.distributed.nn.functional.all_gather does the same for equal shares, but is deprecated since 2.13,
-    # and what replaces it is private.
+    # torch.distributed.nn.functional.all_gather is deprecated since 2.13, and what replaces it is private.
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, counts: list[int]) -> Tensor:
         rank = torch.distributed.get_rank()
         ctx.own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
-        padded = F.pad(values, (0, 0) * (values.ndim - 1) + (0, max(counts) - len(values)))
+        padded = F.pad(values, (0, 0) * (values.ndim - 1) + (0, max(counts) - len(values))).contiguous()
         parts = [torch.empty_like(padded) for _ in counts]
-        torch.distributed.all_gather(parts, padded.contiguous())
+        torch.distributed.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod

@@ -5,9 +5,15 @@ from torch import Tensor, nn
 
 from affetto.config import Settings
 from affetto.data import Batch
-from affetto.masking import MaskSettings, corrupt, fitted, hidden_frames
+from affetto.masking import MaskSettings, corrupt, hidden_frames
 from affetto.models.encoder import Encoder, feature_scale, network_scale
-from affetto.objectives.objective import Objective, feature_frames, mean_distance, new_generator, spectra
+from affetto.objectives.objective import (
+    Objective,
+    feature_frames,
+    mean_distance,
+    new_generator,
+    spectra_and_curves,
+)
 
 
 class MockingjayObjectiveSettings(Settings):
@@ -53,13 +59,10 @@ class MockingjayObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was hidden."""
-        front_end, columns = self.encoder.front_end, batch.columns
-        features, lengths = spectra(batch, front_end)
-        frames, generator = features.shape[1], new_generator()
-        guide = fitted(columns["guide"], lengths, frames) if "guide" in columns else None
+        front_end, generator = self.encoder.front_end, new_generator()
         asked = self.settings.intensity_input or self.settings.intensity_loss
-        intensity = fitted(columns["intensity"], lengths, frames) if asked else None
-        hidden = hidden_frames(lengths, frames, self.masking, guide, generator)
+        features, lengths, guide, intensity = spectra_and_curves(batch, front_end, asked)
+        hidden = hidden_frames(lengths, features.shape[1], self.masking, guide, generator)
         target = network_scale(features, front_end)
         masked, curve = corrupt(target, hidden, lengths, generator, intensity)
         losses = {}

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from affetto.config import Settings
 from affetto.data import Batch
 from affetto.errors import ConfigError
-from affetto.masking import MaskSettings, fitted, hidden_frames
+from affetto.masking import MaskSettings, hidden_frames
 from affetto.models.encoder import feature_scale, network_scale
 from affetto.models.npc import Npc
 from affetto.objectives.objective import (
@@ -18,7 +18,7 @@ from affetto.objectives.objective import (
     feature_frames,
     mean_distance,
     new_generator,
-    spectra,
+    spectra_and_curves,
 )
 
 
@@ -72,12 +72,10 @@ class NpcObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was chosen."""
-        front_end, columns = self.encoder.front_end, batch.columns
-        features, lengths = spectra(batch, front_end)
-        frames = features.shape[1]
-        guide = fitted(columns["guide"], lengths, frames) if "guide" in columns else None
+        front_end = self.encoder.front_end
         asked = self.settings.intensity_input or self.settings.intensity_loss
-        intensity = fitted(columns["intensity"], lengths, frames) if asked else None
+        features, lengths, guide, intensity = spectra_and_curves(batch, front_end, asked)
+        frames = features.shape[1]
         target = network_scale(features, front_end)
         summed = target if intensity is None else target + intensity[:, :, None]
         read = summed if self.settings.intensity_input else target

@@ -1,6 +1,7 @@
 """What objectives and tasks are, and what several of them share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,16 +10,13 @@ from torch.nn import functional as F
 from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.features import FrontEnd
+from affetto.masking import fitted
 from affetto.models.encoder import Encoder, Frames
 from affetto.objectives.distributed import mean_over_processes
 
 
 class Objective(nn.Module):
-    """Turns a batch into named losses.
-
-    Attributes:
-        weights: a factor for each named loss; 1 where none is given.
-    """
+    """Turns a batch into named losses; ``weights`` has a factor for each, 1 where none is given."""
 
     weights: dict[str, float]
 
@@ -29,12 +27,12 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Views:
-    """Two views of every utterance of a batch, the first views before the second ones.
+    """Views of the utterances of a batch, mostly two of each, the first views before the second ones.
 
     Attributes:
-        vectors: one an utterance and view, ``(2 B, D)``.
-        frames: what the encoder made of them.
-        features: what it read, before anything was hidden, ``(2 B, T, F)``.
+        vectors: one a view, ``(2 B, D)``.
+        frames: of the encoder.
+        features: what the encoder read, before anything was hidden, ``(2 B, T, F)``.
         lengths: feature frames in each, ``(2 B,)``.
         index: row numbers in the manifest, ``(2 B,)``; both views of an utterance have the same.
         columns: the batch's columns, once for each view.
@@ -66,11 +64,16 @@ def new_generator() -> torch.Generator:
     return generator
 
 
-def spectra(batch: Batch, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
-    """Returns a batch's features ``(B, T, F)`` and their lengths ``(B,)``; computes them from waveforms."""
-    if batch.values.ndim == 3:
-        return batch.values, batch.lengths
-    return front_end(batch.values, batch.lengths)
+def spectra_and_curves(batch: Batch, front_end: FrontEnd, intensity: bool) -> tuple[Tensor, Tensor, Any, Any]:
+    """Returns features ``(B, T, F)``, lengths ``(B,)``, and guide and intensity ``(B, T)`` or None.
+
+    Waveforms ``(B, S)`` become features; ``intensity`` says whether that column is asked for.
+    """
+    values, lengths = batch.values, batch.lengths
+    features, lengths = (values, lengths) if values.ndim == 3 else front_end(values, lengths)
+    columns, frames = batch.columns, features.shape[1]
+    guide = fitted(columns["guide"], lengths, frames) if "guide" in columns else None
+    return features, lengths, guide, fitted(columns["intensity"], lengths, frames) if intensity else None
 
 
 def encoder_name(encoder: Encoder) -> str:

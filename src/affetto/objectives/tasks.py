@@ -1,33 +1,15 @@
 """Pretraining tasks: the table from which settings, help, error messages and docs derive.
 
-A new task is a file with a class, and a row of ``TASKS``. Its file is imported when the task is asked for, so
-that the command line lists tasks without torch.
+A new task is a file with a class, its settings, and a row of ``TASKS``. Its file is imported when the task is
+asked for, so that the command line lists tasks without torch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from affetto.masking import MaskSettings
-    from affetto.models.encoder import Encoder
+from typing import Any, NamedTuple
 
 MULTITASK = "multitask"
 """The objective that is every task with a weight; any other objective is the task of its name."""
-
-
-class TaskInputs(NamedTuple):
-    """What a task is built from, besides its settings.
-
-    Attributes:
-        encoder: what is pretrained.
-        masking: which frames are hidden.
-        sizes: of the batch's columns: how many speakers, how wide the vectors.
-    """
-
-    encoder: "Encoder"
-    masking: "MaskSettings"
-    sizes: Mapping[str, int]
 
 
 class TaskSpec(NamedTuple):
@@ -35,41 +17,40 @@ class TaskSpec(NamedTuple):
 
     Attributes:
         about: what it does, in Markdown.
-        module: its file.
-        build: makes it from the module, its settings and the inputs: a Task on views, or an Objective where
-            ``masked`` is set.
-        settings: makes the defaults of its settings from the module; None where it has none.
-        needs: columns of a batch, each with the verb that makes it; from its settings and the masking.
+        place: module and class: a Task on views, or an Objective where ``masked`` is set. The class of its
+            settings is called ``CLASSSettings``, if it has any.
+        build: makes it from the class, its settings, the encoder, the settings of the mask, and the sizes of
+            columns: how many speakers there are, how wide the vectors.
+        needs: columns of a batch, each with the verb that makes it; from its settings and those of the mask.
         masked: whether it reads whole utterances with hidden frames; else two views of each.
         weight: in ``multitask``, where no weights are given.
         encoder: name of the encoder that comes with it; "" where any will do.
-        group: name of its settings where that is not its own.
+        group: the task whose settings it shares; "" for none.
+        defaults: what differs from the defaults of its settings.
     """
 
     about: str
-    module: str
-    build: Callable[[Any, Any, TaskInputs], Any]
-    settings: Callable[[Any], Any] | None = None
-    needs: Callable[[Any, "MaskSettings"], dict[str, str]] = lambda settings, masking: {}
+    place: str
+    build: Callable[..., Any]
+    needs: Callable[[Any, Any], dict[str, str]] = lambda settings, masking: {}
     masked: bool = False
     weight: float = 0.0
     encoder: str = ""
     group: str = ""
-
-
-_CONTRAST = {"group": {"group": "annotate clusters"}, "view": {}, "similar": {"vector": "annotate speakers"}}
-
-
-def _contrast_needs(settings: Any, masking: "MaskSettings") -> dict[str, str]:
-    return {"speaker": "scan", **_CONTRAST[settings.positives]}
+    defaults: tuple[tuple[str, Any], ...] = ()
 
 
 def chooses_frames(settings: Any) -> bool:
-    """Whether a masked task looks at which frames ``masking`` chooses: npc may take all."""
+    """Whether a masked task uses the frames that ``masking`` chooses: npc may take all."""
     return getattr(settings, "frames", "chosen") == "chosen"
 
 
-def _curve_needs(settings: Any, masking: "MaskSettings") -> dict[str, str]:
+def _contrast_needs(settings: Any, masking: Any) -> dict[str, str]:
+    more = {"group": {"group": "annotate clusters"}, "similar": {"vector": "annotate speakers"}}
+    return {"speaker": "scan", **more.get(settings.positives, {})}
+
+
+def _curve_needs(settings: Any, masking: Any) -> dict[str, str]:
     guided = masking.curve is not None and chooses_frames(settings)
     asked = {"guide": guided, "intensity": settings.intensity_input or settings.intensity_loss}
     return {name: "annotate intensity" for name, wanted in asked.items() if wanted}
@@ -79,62 +60,55 @@ TASKS: dict[str, TaskSpec] = {
     "contrastive": TaskSpec(
         "for an anchor and one positive after the other, minus the logarithm of its share among the "
         "candidates (Khosla et al. 2020, equation 2)",
-        "affetto.objectives.contrastive",
-        lambda module, settings, given: module.Contrastive(settings, given.encoder.dim),
-        lambda module: module.ContrastiveSettings(),
+        "affetto.objectives.contrastive:Contrastive",
+        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim),
         _contrast_needs,
         weight=1.0,
     ),
     "instance": TaskSpec(
         "the same, where the only positive is the utterance's own second view (SimCLR)",
-        "affetto.objectives.contrastive",
-        lambda module, settings, given: module.Contrastive(settings, given.encoder.dim),
-        lambda module: module.ContrastiveSettings(positives="view", candidates="all"),
+        "affetto.objectives.contrastive:Contrastive",
+        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim),
         _contrast_needs,
+        defaults=(("positives", "view"), ("candidates", "all")),
     ),
     "vector": TaskSpec(
         "predicting the speaker-centred embedding itself, by a linear layer",
-        "affetto.objectives.view_tasks",
-        lambda module, settings, given: module.VectorTask(given.encoder.dim, given.sizes["vector"]),
-        needs=lambda settings, masking: {"vector": "annotate speakers"},
+        "affetto.objectives.view_tasks:VectorTask",
+        lambda task, settings, encoder, masking, sizes: task(encoder.dim, sizes["vector"]),
+        lambda settings, masking: {"vector": "annotate speakers"},
     ),
     "speaker": TaskSpec(
         "speaker classification; `speaker.margin` above 0 subtracts a margin from the right speaker's cosine",
-        "affetto.objectives.view_tasks",
-        lambda module, settings, given: module.SpeakerTask(
-            settings, given.encoder.dim, given.sizes["speaker"]
-        ),
-        lambda module: module.SpeakerSettings(),
+        "affetto.objectives.view_tasks:SpeakerTask",
+        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"]),
         lambda settings, masking: {"speaker": "scan"},
         weight=0.1,
     ),
     "adversary": TaskSpec(
         "the same with its gradient reversed, so that the network hides the speaker",
-        "affetto.objectives.view_tasks",
-        lambda module, settings, given: module.Adversary(settings, given.encoder.dim, given.sizes["speaker"]),
-        lambda module: module.SpeakerSettings(),
+        "affetto.objectives.view_tasks:Adversary",
+        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"]),
         lambda settings, masking: {"speaker": "scan"},
         group="speaker",
     ),
     "reconstruction": TaskSpec(
         "rebuilding the spectrum where parts of it were hidden",
-        "affetto.objectives.view_tasks",
-        lambda module, settings, given: module.ReconstructionTask(given.encoder),
+        "affetto.objectives.view_tasks:ReconstructionTask",
+        lambda task, settings, encoder, masking, sizes: task(encoder),
     ),
     "mockingjay": TaskSpec(
         "rebuilding hidden frames of whole utterances ([masking](masking.md))",
-        "affetto.objectives.mockingjay",
-        lambda module, settings, given: module.MockingjayObjective(given.encoder, settings, given.masking),
-        lambda module: module.MockingjayObjectiveSettings(),
+        "affetto.objectives.mockingjay:MockingjayObjective",
+        lambda task, settings, encoder, masking, sizes: task(encoder, settings, masking),
         _curve_needs,
         masked=True,
         encoder="mockingjay",
     ),
     "npc": TaskSpec(
         "predicting frames from their neighbours ([masking](masking.md))",
-        "affetto.objectives.npc",
-        lambda module, settings, given: module.NpcObjective(given.encoder, settings, given.masking),
-        lambda module: module.NpcObjectiveSettings(),
+        "affetto.objectives.npc:NpcObjective",
+        lambda task, settings, encoder, masking, sizes: task(encoder, settings, masking),
         _curve_needs,
         masked=True,
         encoder="npc",
@@ -143,15 +117,16 @@ TASKS: dict[str, TaskSpec] = {
 """Pretraining tasks by name, in the order in which they are built."""
 
 
+def task_class(name: str, suffix: str = "") -> Any:
+    """Returns the class of a task, or with a suffix the one of such a name in the same file, or None."""
+    module, _, found = TASKS[name].place.partition(":")
+    return getattr(import_module(module), found + suffix, None)
+
+
 def task_settings(name: str) -> Any:
     """Returns the default settings of a task; None where it has none."""
-    task = TASKS[name]
-    return task.settings(import_module(task.module)) if task.settings else None
-
-
-def build_task(name: str, settings: Any, given: TaskInputs) -> Any:
-    """Builds a task."""
-    return TASKS[name].build(import_module(TASKS[name].module), settings, given)
+    kind = task_class(TASKS[name].group or name, "Settings")
+    return kind and kind(**dict(TASKS[name].defaults))
 
 
 def task_table() -> str:

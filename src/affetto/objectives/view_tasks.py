@@ -1,8 +1,5 @@
 """Tasks on views besides contrast: predicting vectors, classifying speakers, rebuilding the spectrum."""
 
-from typing import Any
-
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +27,7 @@ class VectorTask(Task):
         return mean_loss(1 - F.cosine_similarity(predicted, views.columns["vector"], dim=1))
 
 
-class SpeakerSettings(Settings):
+class SpeakerTaskSettings(Settings):
     """How speakers are classified.
 
     Attributes:
@@ -43,7 +40,7 @@ class SpeakerSettings(Settings):
     scale: float = Field(30.0, gt=0)
 
     @model_validator(mode="after")
-    def _fits(self) -> "SpeakerSettings":
+    def _fits(self) -> "SpeakerTaskSettings":
         if self.scale != type(self).model_fields["scale"].default and not self.margin:
             raise ValueError(
                 f"got scale={self.scale:g} with margin={self.margin:g}; it is for a margin above 0: set one, "
@@ -55,21 +52,22 @@ class SpeakerSettings(Settings):
 class SpeakerTask(Task):
     """Cross-entropy over the speakers of the training part."""
 
-    def __init__(self, settings: SpeakerSettings, dim: int, speakers: int) -> None:
+    def __init__(self, settings: SpeakerTaskSettings, dim: int, speakers: int) -> None:
         super().__init__()
         self.settings = settings
         self.head = nn.Linear(dim, speakers)
 
     def forward(self, views: Views) -> Tensor:
         """Returns the loss over the items of all processes."""
-        return self.loss(views.vectors.float(), views.columns["speaker"])
-
-    def loss(self, vectors: Tensor, speaker: Tensor) -> Tensor:
-        """Returns the loss for vectors ``(B, D)`` of speakers ``(B,)``."""
+        vectors, speaker = self.read(views.vectors.float()), views.columns["speaker"]
         if not self.settings.margin:
             return mean_loss(F.cross_entropy(self.head(vectors), speaker, reduction="none"))
         cosines = F.normalize(vectors, dim=1) @ F.normalize(self.head.weight, dim=1).T
         return mean_loss(margin_losses(cosines, speaker, self.settings.margin, self.settings.scale))
+
+    def read(self, vectors: Tensor) -> Tensor:
+        """Returns the vectors as the head reads them."""
+        return vectors
 
 
 class Adversary(SpeakerTask):
@@ -78,17 +76,13 @@ class Adversary(SpeakerTask):
     Ganin et al. (2016), "Domain-adversarial training of neural networks".
     """
 
-    def forward(self, views: Views) -> Tensor:
-        """Returns the loss over the items of all processes."""
-        return self.loss(reverse_gradient(views.vectors.float()), views.columns["speaker"])
+    def read(self, vectors: Tensor) -> Tensor:
+        """Returns the vectors with their gradient reversed."""
+        return reverse_gradient(vectors)
 
 
 class ReconstructionTask(Task):
-    """Rebuilds the log-mel spectrum, as it was before parts were hidden, by a linear layer on every frame.
-
-    Raises:
-        ConfigError: for an encoder that reads samples.
-    """
+    """Rebuilds the log-mel spectrum, as it was before parts were hidden, by a linear layer on every frame."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -121,14 +115,4 @@ def margin_losses(cosines: Tensor, classes: Tensor, margin: float, scale: float)
 
 def reverse_gradient(values: Tensor) -> Tensor:
     """Returns the values unchanged; in the backward pass their gradient changes its sign."""
-    return torch.as_tensor(_Reverse.apply(values))  # type: ignore[no-untyped-call]
-
-
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return -gradients[0]
+    return 2 * values.detach() - values

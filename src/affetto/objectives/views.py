@@ -41,21 +41,30 @@ class Multitask(Objective):
 
     Ulgen et al. (2024) combine the contrastive loss with speaker classification, with or without its gradient
     reversed; the other tasks are additions. A batch holds waveforms ``(B, S)``, or log-mel features
-    ``(B, T, F)`` of the encoder's own front end.
+    ``(B, T, F)`` of the encoder's own front end. Further objectives on the same encoder, whose losses have
+    other names, read each batch once more: whole utterances with hidden frames do not fit into views.
     """
 
     def __init__(
-        self, encoder: Encoder, tasks: Mapping[str, Task], weights: Mapping[str, float], views: ViewSettings
+        self,
+        encoder: Encoder,
+        tasks: Mapping[str, Task],
+        weights: Mapping[str, float],
+        views: ViewSettings,
+        further: Sequence[Objective] = (),
     ) -> None:
         super().__init__()
         self.encoder, self.pooling, self.view_settings = encoder, MeanPooling(encoder.dim), views
-        self.tasks = nn.ModuleDict(dict(tasks))
+        self.tasks, self.further = nn.ModuleDict(dict(tasks)), nn.ModuleList(further)
         self.weights = {name: float(weights.get(name, 1.0)) for name in tasks}
+        for one in further:
+            self.weights |= one.weights
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the loss of each task by its name."""
+        """Returns the losses by name."""
         views = self.views(batch)
-        return {name: task(views) for name, task in self.tasks.items()}
+        losses = {name: task(views) for name, task in self.tasks.items()}
+        return losses | {name: loss for one in self.further for name, loss in one(batch).items()}
 
     def views(self, batch: Batch) -> Views:
         """Makes two views of every utterance and encodes them."""
@@ -76,22 +85,6 @@ class Multitask(Objective):
         vectors = self.pooling(encoded.values, encoded.lengths)
         columns = {name: torch.cat([column] * 2) for name, column in batch.columns.items()}
         return Views(vectors, encoded, features, frames, torch.cat([batch.index] * 2), columns)
-
-
-class Together(Objective):
-    """Several objectives on one encoder, whose losses have different names.
-
-    The encoder runs once for each: views and whole utterances with hidden frames do not fit into one pass.
-    """
-
-    def __init__(self, encoder: Encoder, objectives: Sequence[Objective]) -> None:
-        super().__init__()
-        self.encoder, self.objectives = encoder, nn.ModuleList(objectives)
-        self.weights = {name: weight for one in objectives for name, weight in one.weights.items()}
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the losses of all objectives by name."""
-        return {name: loss for one in self.objectives for name, loss in one(batch).items()}
 
 
 def _crop(

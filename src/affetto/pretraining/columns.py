@@ -15,7 +15,7 @@ from affetto.corpora.arrays import all_places, marks_of, read_vectors, vector_pl
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import lacks, some
-from affetto.data import NONE, FeatureCache
+from affetto.data import FeatureCache
 from affetto.errors import LeakError, ManifestError
 from affetto.features import FrontEnd
 from affetto.masking import CURVES
@@ -26,74 +26,65 @@ from affetto.vectors.contents import Contents
 from affetto.vectors.spaces import centred, without
 
 
-class ValueColumn:
-    """A plain column as a column of batches: numbers as they are, other values numbered.
+class PlainColumn:
+    """A column of a manifest as a column of batches.
 
     Attributes:
         columns: of the manifest, that it is made from.
         sha256: of what was read.
     """
 
-    def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
-        self.keys, self.columns = pd.Index(manifest.keys), [column]
-        self.values = self.read(manifest, column, verb)
-        text = [column, *manifest.table[column].astype(str)]
+    def __init__(self, manifest: Manifest, column: str, verb: str, groups: bool = False) -> None:
+        """Reads numbers as they are, and numbers other values, and groups: -1 for an empty cell."""
+        table, self.columns, self.keys = manifest.table, [column], pd.Index(manifest.keys)
+        if column not in table:
+            raise ManifestError(
+                f"the manifest has no column {column!r} to take groups from; run affetto {verb}, or name "
+                "another column"
+                if groups
+                else f"{lacks(column, table.columns)}; affetto {verb} makes such a column"
+            )
+        if table[column].isna().all():
+            raise ManifestError(f"the column {column!r} is empty in every row; run affetto {verb}")
+        numeric = pd.api.types.is_numeric_dtype(table[column]) and not groups
+        values = table[column] if numeric else pd.factorize(table[column], sort=True)[0]
+        self.values = np.asarray(values, np.float32 if numeric else np.int64)
+        text = [column, *table[column].astype(str)]
         self.sha256 = hashlib.sha256(json.dumps(text).encode()).hexdigest()
 
-    def read(self, manifest: Manifest, column: str, verb: str) -> NDArray[Any]:
-        """Returns the values, ``(N,)``; raises ManifestError where there are none."""
-        if column not in manifest.table:
-            raise ManifestError(
-                f"{lacks(column, manifest.table.columns)}; affetto {verb} makes such a column"
-            )
-        if manifest.table[column].isna().all():
-            raise ManifestError(f"the column {column!r} is empty in every row; run affetto {verb}")
-        if pd.api.types.is_numeric_dtype(manifest.table[column]):
-            return manifest.table[column].to_numpy(np.float32)
-        return np.asarray(pd.factorize(manifest.table[column], sort=True)[0], np.int64)
-
-    def rows(self, recordings: Recordings) -> NDArray[np.int64]:
+    def places(self, recordings: Recordings) -> NDArray[np.int64]:
         """Returns the row in the manifest of each recording."""
         return np.asarray(self.keys.get_indexer(pd.Index(recordings.manifest.keys)), np.int64)
 
     def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
-        """Returns values of all recordings, ``(N, ...)``, of which only ``rows`` are read."""
-        return torch.from_numpy(self.values[self.rows(recordings)])
+        """Returns values of all recordings, ``(N, ...)``, of which only ``rows`` are used."""
+        return torch.from_numpy(self.values[self.places(recordings)])
 
 
-class GroupColumn(ValueColumn):
-    """The groups of utterances that contrastive learning takes as positives, numbered; -1 for none."""
+class GroupColumn(PlainColumn):
+    """Groups of utterances, which contrastive learning takes as positives."""
 
-    def read(self, manifest: Manifest, column: str, verb: str) -> NDArray[Any]:
-        """Returns the number of each row's group, ``(N,)``."""
-        if column not in manifest.table:
-            raise ManifestError(
-                f"the manifest has no column {column!r} to take groups from; run affetto {verb}, or name "
-                "another column"
-            )
-        numbers = np.asarray(pd.factorize(manifest.table[column], sort=True)[0], np.int64)
-        if (numbers == NONE).all():
-            raise ManifestError(f"the column {column!r} is empty in every row; run affetto {verb}")
-        return numbers
+    def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
+        super().__init__(manifest, column, verb, groups=True)
 
 
-class VectorColumn(ValueColumn):
+class VectorColumn(PlainColumn):
     """Speaker-centred vectors in their principal directions, computed from the rows that are trained on."""
 
     def __init__(self, manifest: Manifest, settings: VectorSettings, verb: str) -> None:
         self.keys, self.settings = pd.Index(manifest.keys), settings
         self.columns = [settings.column, *([settings.content] if settings.content else [])]
-        self.values = read_vectors(manifest, settings.column, settings.encoder)
+        self.vectors = read_vectors(manifest, settings.column, settings.encoder)
         self.contents = Contents(manifest, settings.content) if settings.content else None
-        digest = hashlib.sha256(np.ascontiguousarray(self.values).data)
+        digest = hashlib.sha256(np.ascontiguousarray(self.vectors).data)
         digest.update(self.contents.bytes() if self.contents else b"")
         self.sha256 = digest.hexdigest()
 
     def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
         """Returns vectors of all recordings, ``(N, dims)``, zero outside ``rows``."""
-        settings, places = self.settings, self.rows(recordings)[rows]
+        settings, places = self.settings, self.places(recordings)[rows]
         speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
-        values = centred(self.values[places], speakers if settings.centre else np.zeros_like(speakers))
+        values = centred(self.vectors[places], speakers if settings.centre else np.zeros_like(speakers))
         values /= values.std(0).clip(1e-9)
         if self.contents:
             values = without(values, speakers, self.contents.numbers(speakers, places))
@@ -105,7 +96,7 @@ class VectorColumn(ValueColumn):
         return column
 
 
-class CurveColumn(ValueColumn):
+class CurveColumn(PlainColumn):
     """Curves, one number a feature frame; what could not be read when they were made has none."""
 
     def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
@@ -122,12 +113,8 @@ class CurveColumn(ValueColumn):
     def on_frames(
         self, recordings: Recordings, rows: NDArray[np.int64], front_end: FrontEnd, fold: int
     ) -> FeatureCache:
-        """Returns the curves of some rows on the frames of a front end, and nothing for the others.
-
-        Raises:
-            ManifestError: for a row without a curve, or a curve that does not last as long as its recording.
-        """
-        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self.rows(recordings)
+        """Returns the curves of some rows on the frames of a front end, and nothing for the others."""
+        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self.places(recordings)
         all_places(recordings.manifest.where(wanted), self.columns[0], VERB)
         of_fold = fold if self.curves.folds else None
 
@@ -145,31 +132,27 @@ class CurveColumn(ValueColumn):
         return FeatureCache.open(hashlib.sha256(json.dumps(named).encode()).hexdigest(), produce)
 
 
-def read_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, ValueColumn]:
-    """Reads what the tasks ask of a batch, besides speakers, by name.
-
-    Raises:
-        ManifestError: for a missing column, with the verb that makes it.
-    """
+def read_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, PlainColumn]:
+    """Reads what the tasks ask of a batch, besides speakers; refuses a missing column with its verb."""
     manifest.require("speaker")
     masking = settings.masking
     by_intensity = CURVES.get(masking.guidance) == INTENSITY_COLUMN
-    places: dict[str, tuple[type[ValueColumn], Any]] = {
+    places: dict[str, tuple[type[PlainColumn], Any]] = {
         "group": (GroupColumn, settings.groups),
         "vector": (VectorColumn, settings.vectors),
         "guide": (CurveColumn, masking.curve),
         "intensity": (CurveColumn, masking.curve if by_intensity else INTENSITY_COLUMN),
     }
-    read: dict[Any, ValueColumn] = {}
+    read: dict[Any, PlainColumn] = {}
     found = {}
     for name, verb in settings.needs.items():
         if name != "speaker":
-            kind, column = key = places.get(name, (ValueColumn, name))
+            kind, column = key = places.get(name, (PlainColumn, name))
             found[name] = read[key] = read.get(key) or kind(manifest, column, verb)
     return found
 
 
-def knowledge_sha256(columns: Mapping[str, ValueColumn]) -> str | None:
+def knowledge_sha256(columns: Mapping[str, PlainColumn]) -> str | None:
     """Returns a hash of what was read, so that new clusters are not taken for the old; None for nothing."""
     named = {name: column.sha256 for name, column in columns.items()}
     return hashlib.sha256(json.dumps(named).encode()).hexdigest() if named else None
@@ -189,7 +172,7 @@ class Labelled(NamedTuple):
 
 def labelled(
     manifest: Manifest,
-    columns: Mapping[str, ValueColumn],
+    columns: Mapping[str, PlainColumn],
     protocol: str | None,
     fold: int,
     heard: Collection[str],
@@ -197,9 +180,7 @@ def labelled(
 ) -> Labelled:
     """Returns whose emotion labels the columns rest on, in a fold with speakers heard and tested.
 
-    Raises:
-        LeakError: when curves rest on labels of speakers that the fold tests; dev speakers may be used.
-        ManifestError: for curves that were made fold by fold of another protocol.
+    Refuses curves that rest on labels of tested speakers, or were made fold by fold of another protocol.
     """
     speakers, unknown = set[str](), False
     for column in dict.fromkeys(columns.values()):

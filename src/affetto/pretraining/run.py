@@ -2,24 +2,30 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
+from torch import Tensor
 
 from affetto.corpora.manifest import Manifest
-from affetto.data import Loader
+from affetto.data import FeatureCache, LengthBuckets, Loader, SpeakerBatches
+from affetto.features import FrontEnd
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import build_encoder, load_published
+from affetto.models.encoder import Encoder
 from affetto.models.folders import ENCODER, save_encoder
-from affetto.pretraining.build import batch_store, build_batches, build_objective
+from affetto.objectives.objective import Objective
+from affetto.objectives.tasks import TASKS, task_class
+from affetto.objectives.views import Multitask
 from affetto.pretraining.columns import (
     CurveColumn,
     Labelled,
-    ValueColumn,
+    PlainColumn,
     knowledge_sha256,
     labelled,
     read_columns,
@@ -79,7 +85,7 @@ class _Part(NamedTuple):
     labelled: Labelled
 
 
-def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, ValueColumn]) -> list[_Part]:
+def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, PlainColumn]) -> list[_Part]:
     """Returns what to pretrain on, fold by fold; everything as fold 1 without a protocol."""
     owner = pd.Series(manifest.owners, manifest.table["key"])
     unheard: dict[int, tuple[set[str], set[str]]] = {1: (set(), set())}
@@ -100,7 +106,7 @@ class _Given(NamedTuple):
     """What all seeds and folds of a run share."""
 
     recordings: Recordings
-    columns: dict[str, ValueColumn]
+    columns: dict[str, PlainColumn]
     settings: PretrainSettings
     accelerator: Accelerator
     manifest_sha256: str
@@ -125,14 +131,11 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     }
     values = {name: column.of(recordings, rows) for name, column in columns.items() if name not in curves}
     widths = {name: column.shape[1] for name, column in values.items() if column.ndim > 1}
-    objective = build_objective(settings, encoder, {"speaker": len(speakers), **widths})
-    share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
-    batches = build_batches(settings, recordings, rows, values.get("group"), share)
-    store = batch_store(settings, recordings, encoder.front_end)
-    loader = Loader(batches, [store], rows, {"speaker": speaker, **values}, curves)
+    objective = _objective(settings, encoder, {"speaker": len(speakers), **widths})
+    loader = _loader(given, rows, {"speaker": speaker, **values}, curves, encoder.front_end, seed)
     fit(objective, loader, settings.train, folder, accelerator=accelerator)
     if accelerator.is_main_process:
-        masked = settings.masked
+        masked, owners = settings.masked, recordings.manifest.owners
         config = {
             "encoder": settings.encoder.model_dump(mode="json"),
             "front_end": encoder.front_end.model_dump(mode="json"),
@@ -146,8 +149,48 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
             "weights_from_elsewhere": settings.published_weights or part.labelled.unknown,
             "speakers_seen": {
                 "with_labels": part.labelled.speakers,
-                "without_labels": sorted({recordings.manifest.owners[row] for row in rows.tolist()}),
+                "without_labels": sorted({owners[row] for row in rows.tolist()}),
             },
         }
         save_encoder(folder / ENCODER, encoder.cpu(), config)
         folder.finish()
+
+
+def _objective(settings: PretrainSettings, encoder: Encoder, sizes: dict[str, int]) -> Objective:
+    """Builds the tasks that have a weight, on one encoder; ``sizes``: of columns, see TaskSpec."""
+    weights = settings.task_weights
+    built = {
+        name: TASKS[name].build(task_class(name), settings.of_task(name), encoder, settings.masking, sizes)
+        for name in weights
+    }
+    masked = [built.pop(name) for name in settings.masked]
+    for name, objective in zip(settings.masked, masked, strict=True):
+        own = objective.weights
+        objective.weights = {loss: weights[name] * weight for loss, weight in own.items()}
+    if not built and len(masked) == 1:
+        return cast(Objective, masked[0])
+    return Multitask(encoder, built, weights, settings.views, masked)
+
+
+def _loader(
+    given: _Given,
+    rows: NDArray[np.int64],
+    columns: dict[str, Tensor],
+    curves: dict[str, FeatureCache],
+    front_end: FrontEnd,
+    seed: int,
+) -> Loader:
+    """Returns batches by speaker and group for tasks on views, else by length."""
+    recordings, settings, size = given.recordings, given.settings, given.settings.train.batch_size
+    share = {"rank": given.accelerator.process_index, "world": given.accelerator.num_processes, "seed": seed}
+    # Views are made of power spectra, which only plain log-mel features allow; else batches hold waveforms.
+    plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
+    on_features = plain if settings.on_views else front_end.kind != "waveform"
+    store = recordings.features(front_end) if on_features else recordings.waveforms
+    if not settings.on_views:
+        by_length = LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
+        return Loader(by_length, [store], rows, columns, curves)
+    speakers = columns["speaker"].numpy()[rows]
+    groups = columns["group"].numpy()[rows] if "group" in columns else np.zeros_like(speakers)
+    by_speaker = SpeakerBatches(speakers, groups, size, settings.per_speaker, **share)
+    return Loader(by_speaker, [store], rows, columns, curves)

@@ -1,6 +1,5 @@
 """Settings of ``pretrain``: one group for what all tasks share, and one for each task of the table."""
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -83,7 +82,9 @@ class PretrainSettings(Settings):
     @property
     def task_weights(self) -> dict[str, float]:
         """The tasks that take part, with their weights."""
-        given = self.weights or default_weights(self.objective)
+        given = self.weights or {self.objective: 1.0}
+        if not self.weights and self.objective == MULTITASK:
+            given = {name: task.weight for name, task in TASKS.items()}
         return {name: given[name] for name in TASKS if given.get(name)}
 
     def of_task(self, name: str) -> Any:
@@ -107,13 +108,6 @@ class PretrainSettings(Settings):
     def masked(self) -> dict[str, Any]:
         """The settings of the tasks that read whole utterances with hidden frames, by name."""
         return {name: self.of_task(name) for name in self.task_weights if TASKS[name].masked}
-
-
-def default_weights(objective: str) -> dict[str, float]:
-    """Returns the tasks of an objective with their weights, where the settings give none."""
-    if objective != MULTITASK:
-        return {objective: 1.0}
-    return {name: task.weight for name, task in TASKS.items() if task.weight}
 
 
 def settings_class() -> type[PretrainSettings]:
@@ -162,14 +156,26 @@ def pretrain_settings(
     return settings
 
 
+_REASONS = {
+    "masking": "masking is for mockingjay, and for npc with npc.frames=chosen",
+    "groups": "groups is for contrastive.positives=group",
+    "vectors": "vectors is for the task vector, and for contrastive.positives=similar",
+    "views": "views is for tasks on two views",
+    "per_speaker": "per_speaker is for tasks on two views",
+}
+
+
 def _refuse_idle(settings: PretrainSettings) -> None:
     """Raises ConfigError for settings off their defaults that no task with a weight reads."""
     default, tasks = type(settings)(), settings.task_weights
-    reasons, choices = {}, []
-    for name, (reason, users) in _users(settings).items():
-        if getattr(settings, name) != getattr(default, name) and not set(users) & set(tasks):
-            reasons[name] = reason
-            choices += [user for user in users if user not in choices]
+    groups = {task.group or name: "a task's own settings are for that task" for name, task in TASKS.items()}
+    reasons, choices = {}, dict[str, None]()
+    for setting, reason in (_REASONS | groups).items():
+        users = [name for name in TASKS if _reads(settings, name, setting)]
+        changed = getattr(settings, setting, None) != getattr(default, setting, None)
+        if changed and not set(users) & set(tasks):
+            reasons[setting] = reason
+            choices |= dict.fromkeys(users)
     if reasons:
         raise ConfigError(
             f"the settings of {', '.join(reasons)} would do nothing: "
@@ -188,30 +194,11 @@ def _refuse_idle(settings: PretrainSettings) -> None:
         )
 
 
-def _users(settings: PretrainSettings) -> dict[str, tuple[str, list[str]]]:
-    """Returns why a setting is for some tasks only, and for which, by the setting's name."""
-    needs = {name: task.needs(settings.of_task(name), settings.masking) for name, task in TASKS.items()}
-
-    def tasks(wanted: Iterable[bool]) -> list[str]:
-        return [name for name, fits in zip(TASKS, wanted, strict=True) if fits]
-
-    on_views = tasks(not task.masked for task in TASKS.values())
-    hiding = tasks(task.masked and chooses_frames(settings.of_task(name)) for name, task in TASKS.items())
-    found = {
-        "masking": ("masking is for mockingjay, and for npc with npc.frames=chosen", hiding),
-        "groups": (
-            "groups is for contrastive.positives=group",
-            tasks("group" in columns for columns in needs.values()),
-        ),
-        "vectors": (
-            "vectors is for the task vector, and for contrastive.positives=similar",
-            tasks("vector" in columns for columns in needs.values()),
-        ),
-        "views": ("views is for tasks on two views", on_views),
-        "per_speaker": ("per_speaker is for tasks on two views", on_views),
-    }
-    for group in dict.fromkeys(task.group or name for name, task in TASKS.items()):
-        if hasattr(settings, group):
-            users = tasks((task.group or name) == group for name, task in TASKS.items())
-            found[group] = ("a task's own settings are for that task", users)
-    return found
+def _reads(settings: PretrainSettings, name: str, setting: str) -> bool:
+    """Whether a task reads a setting."""
+    task, own = TASKS[name], settings.of_task(name)
+    if setting in ("groups", "vectors"):
+        return setting.removesuffix("s") in task.needs(own, settings.masking)
+    if setting == "masking":
+        return task.masked and chooses_frames(own)
+    return not task.masked if setting in _REASONS else setting == (task.group or name)
