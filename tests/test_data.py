@@ -263,7 +263,6 @@ def test_resuming_goes_on_where_it_stopped(buckets: LengthBuckets) -> None:
     [
         ({"batch_size": 0}, "batch_size 0"),
         ({"batch_size": 1, "rank": 2, "world": 2}, "rank 2 of 2"),
-        ({"batch_size": 1, "spread": 2.0}, "spread 2"),
         ({"batch_size": 1, "world": 4}, "got 3 utterances for 4"),
     ],
 )

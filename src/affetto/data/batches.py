@@ -12,6 +12,7 @@ from torch import Tensor
 from affetto.errors import ConfigError
 
 _TENSORS = ("values", "lengths", "index")
+_SPREAD = 0.15  # how far lengths may mix, as a share of the length: less pads less, more mixes more
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,9 @@ class LengthBuckets(EpochBatches):
         lengths: samples in each utterance, ``(N,)``.
         batch_size: utterances in a batch of one process.
         seed, rank, world: as :class:`EpochBatches` has them.
-        spread: how far lengths may mix, as a share of the length: 0 wastes least on padding, 1 mixes most.
 
     Raises:
-        ConfigError: for fewer utterances than processes, or a size, rank or spread out of range.
+        ConfigError: for fewer utterances than processes, or a size or rank out of range.
     """
 
     def __init__(
@@ -101,12 +101,11 @@ class LengthBuckets(EpochBatches):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
-        spread: float = 0.15,
     ) -> None:
-        if batch_size < 1 or not 0 <= rank < world or not 0 <= spread <= 1:
+        if batch_size < 1 or not 0 <= rank < world:
             raise ConfigError(
-                f"got batch_size {batch_size}, rank {rank} of {world}, spread {spread}; the size must be "
-                "at least 1, the rank below the number of processes, the spread between 0 and 1"
+                f"got batch_size {batch_size}, rank {rank} of {world}; the size must be at least 1, the rank "
+                "below the number of processes"
             )
         if len(lengths) < world:
             raise ConfigError(
@@ -114,7 +113,7 @@ class LengthBuckets(EpochBatches):
                 f"at least {world} are needed"
             )
         super().__init__(seed, rank, world)
-        self.lengths, self.batch_size, self.spread = np.asarray(lengths, np.int64), batch_size, spread
+        self.lengths, self.batch_size = np.asarray(lengths, np.int64), batch_size
 
     def __len__(self) -> int:
         """Batches that one process gets in an epoch."""
@@ -124,7 +123,7 @@ class LengthBuckets(EpochBatches):
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Returns this process's batches of an epoch, as places in ``lengths``."""
         generator = np.random.default_rng([self.seed, epoch])
-        noise = generator.uniform(1 - self.spread, 1 + self.spread, len(self.lengths))
+        noise = generator.uniform(1 - _SPREAD, 1 + _SPREAD, len(self.lengths))
         order = np.lexsort((generator.random(len(noise)), self.lengths * noise))
         size = self.batch_size * self.world
         parts = np.split(order, [size * number for number in range(1, len(self))])

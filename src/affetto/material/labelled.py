@@ -18,13 +18,9 @@ from affetto.protocols.protocol import Protocol
 class Material(Recordings):
     """The utterances of a protocol, decoded, with the targets that training needs.
 
-    Args:
-        manifest: any manifest; the protocol selects from it.
-        protocol: decides the classes and who is left out.
-
     Attributes:
-        labels: the classes, or the dimensions, in order.
-        truth: class number of each utterance, ``(N,)``; with dimensions all are of one class.
+        labels: the classes or dimensions of the protocol, in order.
+        truth: class number of each utterance, ``(N,)``; 0 with dimensions.
         values: of the dimensions, ``(N, K)``; None with classes.
     """
 

@@ -24,14 +24,10 @@ from affetto.progress import progress
 class Recordings:
     """The utterances of a manifest that can be decoded.
 
-    Args:
-        manifest: the utterances.
-
     Attributes:
-        manifest: those that can be decoded.
+        manifest: these utterances.
         waveforms: their samples.
-        speakers: speaker of each utterance, ``(N,)`` text; ``corpus/speaker`` where there are several
-            corpora.
+        speakers: as :func:`speaker_names` has them.
         unreadable: utterances that had to be left out, by key, with the reason.
     """
 
