@@ -1,11 +1,11 @@
-"""``affetto manifest``: say what a manifest holds, and what is wrong with it."""
+"""``affetto manifest``: what a manifest holds, and what is wrong with it."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from affetto.cli.outcome import refuse_input
+from affetto.cli.outcome import NewManifest, refuse_input
 
 app = typer.Typer(help="Describe, check, relabel and join manifests.", no_args_is_help=True)
 
@@ -41,9 +41,7 @@ def validate(manifest: _Path, root: _Root = None) -> None:
 @app.command()
 def relabel(
     manifest: _Path,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="manifest to write: .csv .tsv .jsonl .parquet")
-    ],
+    output: NewManifest,
     label_map: Annotated[
         str, typer.Option("--map", help="basic-6, valence-sign, iemocap-4 or another map of a protocol")
     ],
@@ -66,10 +64,7 @@ def relabel(
 
 @app.command()
 def join(
-    manifests: Annotated[list[Path], typer.Argument(help="two manifests or more")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="manifest to write: .csv .tsv .jsonl .parquet")
-    ],
+    manifests: Annotated[list[Path], typer.Argument(help="two manifests or more")], output: NewManifest
 ) -> None:
     """Put several corpora into one manifest, e.g. for leave-one-corpus-out."""
     from affetto.corpora.manifest import Manifest

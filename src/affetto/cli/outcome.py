@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from affetto.errors import ConfigError
 
 if TYPE_CHECKING:
     from affetto.inference.writers import Outcome
+
+NewManifest = Annotated[
+    Path, typer.Option("--output", "-o", help="manifest to write: .csv .tsv .jsonl .parquet")
+]
 
 
 def refuse_input(output: Path, inputs: Iterable[Path]) -> None:

@@ -17,8 +17,7 @@ def protocols(
     if name is not None:
         typer.echo(load_protocol(name).describe())
         return
-    known = [load_protocol(each) for each in list_protocols()]
-    width = max(len(protocol.name) for protocol in known)
-    for protocol in known:
-        typer.echo(f"{protocol.name.ljust(width)}  {protocol.description}")
-    typer.echo(f"{PAIR.ljust(width)}  learn from one corpus, test on another: crema-d-to-ravdess")
+    known = {each: load_protocol(each).description for each in list_protocols()}
+    known[PAIR] = "learn from one corpus, test on another: crema-d-to-ravdess"
+    for each, description in known.items():
+        typer.echo(f"{each.ljust(max(map(len, known)))}  {description}")

@@ -1,27 +1,26 @@
-"""What a protocol is made of: folds, lists and rules that make them, published figures."""
+"""Folds: lists of speakers or sessions, and the proof that no speaker is in two parts."""
 
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator
 
 from affetto.config import Settings
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import some
+from affetto.errors import ProtocolError
+
+PARTS = ("train", "dev", "test")
 
 
 class Fold(NamedTuple):
-    """Who is where in one fold.
+    """Which rows are in which part of one fold, by key."""
 
-    Attributes:
-        number: 1 for the first fold.
-        train: keys of the rows to learn from.
-        dev: keys of the rows to choose on (epochs, settings, calibration).
-        test: keys of the rows to score, once.
-    """
-
-    number: int
+    number: int  # 1 for the first fold
     train: tuple[str, ...]
-    dev: tuple[str, ...]
-    test: tuple[str, ...]
+    dev: tuple[str, ...]  # rows to choose on (epochs, settings, calibration)
+    test: tuple[str, ...]  # rows to score, once
 
 
 def _expand(value: Any) -> Any:
@@ -44,79 +43,28 @@ Ids = Annotated[tuple[str, ...], BeforeValidator(_expand)]
 
 
 class Lists(Settings):
-    """Units of one fold; whoever is in neither dev nor test is train."""
+    """Units of one fold; all others are train."""
 
     test: Ids
     dev: Ids
 
-
-class Rule(Settings):
-    """How to make folds for any manifest.
-
-    Attributes:
-        kind: ``speaker-kfold`` deals speakers to folds, even in gender; ``leave-one-speaker-out`` makes each
-            speaker a fold; ``leave-one-corpus-out`` tests on one corpus and takes dev from speakers of the
-            others; ``cross-corpus`` tests on one corpus and takes train and dev from another, each with the
-            classes that both have; ``split-column`` takes train, dev and ``test_split`` from the manifest's
-            column ``split``; ``two-speakers`` tests on each of two speakers in turn and takes dev from the
-            texts of the other; ``random-by-clip`` deals clips, even in emotion, so that speakers are shared.
-        folds: how many, for the rules that deal.
-        dev_share: for ``leave-one-corpus-out`` and ``cross-corpus`` the share of the other speakers that is
-            dev, for ``two-speakers`` of the other's texts.
-        train_corpus: for ``cross-corpus``, where to learn.
-        test_corpus: and where to test.
-        test_split: for ``split-column``, the value of test; rows with a value that is none of these three,
-            and rows without a speaker, are left out.
-        seed: which deal.
-    """
-
-    kind: Literal[
-        "speaker-kfold",
-        "leave-one-speaker-out",
-        "leave-one-corpus-out",
-        "cross-corpus",
-        "split-column",
-        "two-speakers",
-        "random-by-clip",
-    ]
-    folds: int = Field(5, ge=3)
-    dev_share: float = Field(0.2, gt=0, lt=1)
-    train_corpus: str = ""
-    test_corpus: str = ""
-    test_split: str = "test"
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Rule":
-        if (self.kind == "cross-corpus") != bool(self.train_corpus and self.test_corpus):
-            raise ValueError(
-                "train_corpus and test_corpus go together with cross-corpus, and with nothing else"
-            )
-        if self.test_split in ("train", "dev"):
-            raise ValueError(f"got test_split={self.test_split}, which is another part")
-        return self
-
-    @property
-    def corpora(self) -> tuple[str, ...]:
-        """The corpora that the rule names."""
-        return tuple(name for name in (self.train_corpus, self.test_corpus) if name)
+    def parts(self, units: Sequence[str]) -> list[str]:
+        """Returns the part of every row, from its unit."""
+        return ["test" if unit in self.test else "dev" if unit in self.dev else "train" for unit in units]
 
 
-class Published(Settings):
-    """A figure that somebody published.
-
-    Attributes:
-        system: what was measured.
-        metric: ``uar``, ``war``, ``macro_f1``, or another in words.
-        value: a fraction of 1.
-        source: where it is printed.
-        caveat: what to know before comparing.
-        comparable: False for a figure that is to be shown apart, since it measures something else.
-    """
-
-    system: str
-    metric: str
-    value: float = Field(ge=0, le=1)
-    source: str
-    caveat: str = ""
-    comparable: bool = True
+def proved(name: str, number: int, manifest: Manifest, parts: Sequence[str], shared: bool) -> Fold:
+    """Returns a fold of which no part is empty and, unless ``shared``, no speaker is in two parts."""
+    keys: dict[str, list[str]] = {part: [] for part in PARTS}
+    speakers: dict[str, set[tuple[str | None, str]]] = {part: set() for part in PARTS}
+    columns = (manifest.table[column] for column in ("corpus", "speaker"))
+    for key, corpus, speaker, part in zip(manifest.keys, *columns, parts, strict=True):
+        keys[part].append(key)
+        speakers[part].add((corpus, speaker))
+    if empty := [part for part in PARTS if not keys[part]]:
+        raise ProtocolError(f"{name}: fold {number} has nobody in {' and '.join(empty)}")
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        if (both := speakers[one] & speakers[other]) and not shared:
+            names = some(speaker for _, speaker in both)
+            raise ProtocolError(f"{name}: fold {number} has speaker {names} in {one} and in {other}")
+    return Fold(number, *(tuple(keys[part]) for part in PARTS))

@@ -1,4 +1,4 @@
-"""Reads a protocol, applies it to a manifest, and proves that no speaker is in two parts.
+"""Protocols as files: who is train, dev and test, on which labels, and what others have published.
 
 A protocol is one YAML file. A published split lists the speakers (or sessions) of every fold; a rule makes
 the folds for any manifest. Lists are one string of ids, where ``1001-1018`` stands for all ids between:
@@ -8,13 +8,13 @@ the folds for any manifest. Lists are one string of ids, where ``1001-1018`` sta
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 import yaml
 from pydantic import Field, model_validator
 
@@ -23,62 +23,47 @@ from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import COLUMNS, some
 from affetto.errors import ConfigError, ProtocolError, unknown
-from affetto.protocols.folds import Fold, Ids, Lists, Published, Rule
+from affetto.protocols.folds import Fold, Ids, Lists, proved
+from affetto.protocols.rules import Rule
 
-PARTS = ("train", "dev", "test")
 PAIR = "TRAIN-to-TEST"
-_SILENT = "1076_MTI_SAD_XX"
-_TAKEN = (
-    *("confidence", "enrolled", "enrolment", "error", "fold", "label"),
-    *("mean", "method", "part", "seed", "truth"),
-)
-"""What columns and rows of tables about dimensions are called besides."""
+_SILENT = "1076_MTI_SAD_XX"  # a clip of CREMA-D without sound
+# Further columns and rows of tables about dimensions.
+_TAKEN = "confidence enrolled enrolment error fold label mean method part seed truth"
+
+
+class Published(Settings):
+    """A figure that somebody published."""
+
+    system: str
+    metric: str  # ``uar``, ``war``, ``macro_f1``, or another in words
+    value: float = Field(ge=0, le=1)
+    source: str
+    caveat: str = ""  # what to know before comparing
+    comparable: bool = True  # False for a figure that measures something else, and is shown apart
 
 
 class Protocol(Settings):
-    """Who is train, dev and test, on which labels; see the module's text for the file.
-
-    Attributes:
-        name: the protocol's own name.
-        description: one line.
-        corpus: whose manifest it is for; None for any.
-        labels: the classes in order; empty for all that the manifest has.
-        dimensions: columns of numbers to be told in place of classes, such as valence.
-        label_map: a name of :data:`affetto.corpora.labels.LABEL_MAPS`; None to leave labels as they are.
-        label_source: where the labels come from.
-        unit: what the fold lists name.
-        units: every speaker or session that the manifest must have, and no other.
-        folds_listed: the published split (``folds:`` in the file).
-        rule: how to make folds, where there is no list.
-        dev_rule: where dev comes from, in words.
-        exclude: keys to leave out.
-        only: values that columns must have, by column; rows with others are left out.
-        average: ``mean`` of the folds' scores, or one score over ``pooled`` predictions.
-        metrics: what the publications report.
-        published: figures of others.
-        caveats: what a reader of any number has to know.
-        speaker_dependent: whether speakers are in several parts, on purpose.
-    """
+    """Who is train, dev and test, on which labels; see the module's text for the file."""
 
     name: str
-    description: str
-    corpus: str | None = None
-    labels: tuple[str, ...] = ()
-    dimensions: tuple[str, ...] = ()
-    label_map: str | None = None
-    label_source: str
-    unit: Literal["speaker", "session", "corpus", "clip"] = "speaker"
-    units: Ids = ()
-    folds_listed: tuple[Lists, ...] = Field((), alias="folds")
-    rule: Rule | None = None
-    dev_rule: str
-    exclude: Ids = ()
-    only: dict[str, str] = Field(default_factory=dict)
-    average: Literal["mean", "pooled"] = "mean"
-    metrics: tuple[str, ...] = ("uar", "war", "macro_f1")
-    published: tuple[Published, ...] = ()
-    caveats: tuple[str, ...] = ()
-    speaker_dependent: bool = False
+    description: str  # one line
+    corpus: str | None = None  # whose manifest it is for; None for any
+    labels: tuple[str, ...] = ()  # the classes in order; empty for all that the manifest has
+    dimensions: tuple[str, ...] = ()  # columns of numbers to predict in place of classes, such as valence
+    label_map: str | None = None  # a name of LABEL_MAPS; None to leave labels as they are
+    label_source: str  # where the labels come from
+    unit: Literal["speaker", "session", "corpus", "clip"] = "speaker"  # what the fold lists name
+    units: Ids = ()  # every speaker or session that the manifest must have, and no other
+    folds_listed: tuple[Lists, ...] = Field((), alias="folds")  # the published split
+    rule: Rule | None = None  # how to make folds, where there is no list
+    dev_rule: str  # where dev comes from, in words
+    exclude: Ids = ()  # keys to leave out
+    only: dict[str, str] = Field(default_factory=dict)  # values that columns must have
+    average: Literal["mean", "pooled"] = "mean"  # of the folds' scores, or one score over all predictions
+    published: tuple[Published, ...] = ()  # figures of others
+    caveats: tuple[str, ...] = ()  # what a reader of any number has to know
+    speaker_dependent: bool = False  # whether speakers are in several parts, on purpose
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -86,7 +71,7 @@ class Protocol(Settings):
             raise ValueError("needs either folds or a rule")
         if self.dimensions and (self.labels or self.label_map):
             raise ValueError("tells either classes (labels, label_map) or dimensions")
-        if taken := {*_TAKEN, *COLUMNS}.intersection(self.dimensions):
+        if taken := {*_TAKEN.split(), *COLUMNS}.intersection(self.dimensions):
             raise ValueError(f"dimensions cannot be called {some(taken)}, which tables need for other things")
         if len(set(self.dimensions)) < len(self.dimensions):
             raise ValueError(f"names a dimension twice: {', '.join(self.dimensions)}")
@@ -104,30 +89,27 @@ class Protocol(Settings):
 
     @property
     def sha256(self) -> str:
-        """Hash over everything that the protocol says; what it leaves at its default is not said."""
-        said = self.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps(said, sort_keys=True, ensure_ascii=False)
+        """Hash over everything in the protocol that differs from its default."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(values, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def describe(self) -> str:
-        """Returns what the protocol says, as plain text; figures that measure something else stand apart."""
-        folds = (
-            f"by rule: {self.rule.kind}" if self.rule else f"{len(self.folds_listed)}, listed by {self.unit}"
-        )
-        told = ", ".join(self.dimensions or self.labels) or "all that the manifest has"
+        """Returns the protocol as plain text; figures that measure something else stand apart."""
+        listed = f"{len(self.folds_listed)}, listed by {self.unit}"
+        folds = f"by rule: {self.rule.kind}" if self.rule else listed
+        names = ", ".join(self.dimensions or self.labels) or "all that the manifest has"
         lines = [
             f"{self.name}: {self.description}",
-            f"{'dimensions' if self.dimensions else 'labels'}: {told} ({self.label_source})",
+            f"{'dimensions' if self.dimensions else 'labels'}: {names} ({self.label_source})",
             f"folds: {folds}; scores: {'mean of folds' if self.average == 'mean' else 'pooled predictions'}",
             f"dev: {self.dev_rule}",
             *([f"left out: {', '.join(self.exclude)}"] if self.exclude else []),
             *(f"only rows with {column}: {value}" for column, value in self.only.items()),
             *(f"caveat: {caveat}" for caveat in self.caveats),
         ]
-        for comparable, head in (
-            (True, "published:"),
-            (False, "published, of something else (do not compare):"),
-        ):
+        heads = {True: "published:", False: "published, of something else (do not compare):"}
+        for comparable, head in heads.items():
             figures = [figure for figure in self.published if figure.comparable == comparable]
             lines += [head] if figures else []
             for figure in figures:
@@ -142,14 +124,28 @@ class Protocol(Settings):
         Rows of another corpus, without a class of the protocol or without one of its dimensions, excluded by
         key, or with another value than the protocol asks for are left out.
         ``leave-one-corpus-out`` and ``cross-corpus`` keep the classes that all their corpora have.
-
-        Raises:
-            ProtocolError: when no row of the corpus or of a class is left, or a column is missing.
         """
+        table, keep = manifest.table, self._asked_for(manifest)
+        if self.dimensions:
+            return replace(manifest, table=table[self._rated(table, keep)])
+        emotions = pd.Series([self._label(emotion) for emotion in table["emotion"]], dtype=object)
+        table = table.assign(emotion=emotions)
+        if self.label_map is not None:
+            table = with_votes_of(table, self.label_map)
+        keep &= table["emotion"].notna()
+        if self.rule is not None and self.rule.kind in ("leave-one-corpus-out", "cross-corpus"):
+            by_corpus = [set(group) for _, group in table[keep].groupby("corpus")["emotion"]]
+            keep &= table["emotion"].isin(set.intersection(*by_corpus) if by_corpus else set())
+        selected = replace(manifest, table=table[keep])
+        if missing := set(self.labels or selected.labels or ["any emotion"]).difference(selected.labels):
+            raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
+        return selected
+
+    def _asked_for(self, manifest: Manifest) -> "pd.Series[bool]":
+        """Returns which rows are of the corpora and have the values that the protocol asks for."""
         table = manifest.table
         joined = (f"{corpus}/{key}" for key in self.exclude for corpus in manifest.corpora)
-        excluded = {*self.exclude, *joined}
-        keep = ~table["key"].isin(excluded)
+        keep = ~table["key"].isin({*self.exclude, *joined})
         for column, value in self.only.items():
             if column not in table:
                 raise ProtocolError(
@@ -163,41 +159,21 @@ class Protocol(Settings):
                     f"{self.name} is for {self.corpus}; this manifest holds {some(manifest.corpora)}"
                 )
             keep &= table["corpus"].isna() | (table["corpus"] == self.corpus)
-        if self.rule is not None:
-            keep &= self._of_rule(self.rule, manifest)
-        if self.dimensions:
-            return replace(manifest, table=table[self._rated(table, keep)])
-        emotions = [self._label(emotion) for emotion in table["emotion"]]
-        table = table.assign(emotion=pd_object(emotions))
-        if self.label_map is not None:
-            table = with_votes_of(table, self.label_map)
-        keep &= table["emotion"].notna()
-        if self.rule is not None and self.rule.kind in ("leave-one-corpus-out", "cross-corpus"):
-            by_corpus = [set(group) for _, group in table[keep].groupby("corpus")["emotion"]]
-            keep &= table["emotion"].isin(set.intersection(*by_corpus) if by_corpus else set())
-        selected = replace(manifest, table=table[keep])
-        if missing := set(self.labels or selected.labels or ["any emotion"]).difference(selected.labels):
-            raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
-        return selected
-
-    def _of_rule(self, rule: Rule, manifest: Manifest) -> Any:
-        """Returns which rows the rule is about."""
-        table = manifest.table
-        if missing := set(rule.corpora).difference(manifest.corpora):
+        if self.rule is None:
+            return keep
+        if missing := set(self.rule.corpora).difference(manifest.corpora):
             raise ProtocolError(
                 f"{self.name} needs {some(missing)}; this manifest holds {some(manifest.corpora)}; put both "
                 "into one with affetto manifest join"
             )
-        if rule.corpora:
-            return table["corpus"].isin(rule.corpora)
-        if rule.kind == "split-column":
-            return table["split"].isin(("train", "dev", rule.test_split)) & table["speaker"].notna()
-        return table["key"].notna()
+        if self.rule.corpora:
+            keep &= table["corpus"].isin(self.rule.corpora)
+        elif self.rule.kind == "split-column":
+            keep &= table["split"].isin(("train", "dev", self.rule.test_split)) & table["speaker"].notna()
+        return keep
 
-    def _rated(self, table: Any, keep: Any) -> Any:
+    def _rated(self, table: pd.DataFrame, keep: "pd.Series[bool]") -> "pd.Series[bool]":
         """Returns which of the rows that are kept have a number in every dimension."""
-        import pandas as pd
-
         if absent := [name for name in self.dimensions if name not in table]:
             raise ProtocolError(
                 f"{self.name} tells {some(self.dimensions)}; this manifest has no column {some(absent)}"
@@ -219,75 +195,38 @@ class Protocol(Settings):
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Splits the rows that take part, and proves that no speaker is in two parts.
 
-        Raises:
-            ProtocolError: names speakers (or sessions) that the manifest lacks, that the protocol does not
-                know, or that would be in two parts; rows without a speaker; a part without rows.
+        The ProtocolError names speakers (or sessions) that the manifest lacks, that the protocol does not
+        know, or that would be in two parts; rows without a speaker; a part without rows.
         """
         selected = self.select(manifest)
         table = selected.table
-        need = ["speaker"] if self.unit == "clip" else list(dict.fromkeys(["speaker", self.unit]))
-        for name in need:
+        for name in ("speaker",) if self.unit in ("clip", "speaker") else ("speaker", self.unit):
             if empty := [key for key, value in zip(selected.keys, table[name], strict=True) if value is None]:
                 raise ProtocolError(f"{self.name}: {len(empty)} rows have no {name}: {some(empty)}")
         if self.rule is not None:
-            from affetto.protocols.rules import deal
-
-            parts = deal(self.name, self.rule, table)
+            parts = self.rule.parts(self.name, table)
         else:
-            self._check_units(table)
-            parts = [
-                [
-                    "test" if unit in fold.test else "dev" if unit in fold.dev else "train"
-                    for unit in table[self.unit]
-                ]
-                for fold in self.folds_listed
-            ]
-        return [self._fold(number, selected, part) for number, part in enumerate(parts, 1)]
+            there = set(table[self.unit])
+            if missing := set(self.units) - there:
+                lost = f"{self.unit} {some(missing)}"
+                raise ProtocolError(f"{self.name} needs {lost}, which this manifest lacks")
+            if extra := there - set(self.units):
+                raise ProtocolError(f"{self.name} does not know {self.unit} {some(extra)} of this manifest")
+            parts = [fold.parts(table[self.unit].tolist()) for fold in self.folds_listed]
+        shared = self.speaker_dependent
+        return [proved(self.name, number, selected, part, shared) for number, part in enumerate(parts, 1)]
 
     def _label(self, emotion: str | None) -> str | None:
-        if self.label_map is not None:
-            mapped = apply_map(emotion, self.label_map)
-            return mapped if mapped is not None else emotion if emotion in self.labels else None
-        return emotion if not self.labels or emotion in self.labels else None
-
-    def _check_units(self, table: Any) -> None:
-        there = set(table[self.unit])
-        if missing := set(self.units) - there:
-            raise ProtocolError(f"{self.name} needs {self.unit} {some(missing)}, which this manifest lacks")
-        if extra := there - set(self.units):
-            raise ProtocolError(f"{self.name} does not know {self.unit} {some(extra)} of this manifest")
-
-    def _fold(self, number: int, manifest: Manifest, parts: Sequence[str]) -> Fold:
-        keys: dict[str, list[str]] = {name: [] for name in PARTS}
-        speakers: dict[str, set[tuple[str | None, str]]] = {name: set() for name in PARTS}
-        columns = (manifest.table[name] for name in ("corpus", "speaker"))
-        for key, corpus, speaker, part in zip(manifest.keys, *columns, parts, strict=True):
-            keys[part].append(key)
-            speakers[part].add((corpus, speaker))
-        if empty := [name for name in PARTS if not keys[name]]:
-            raise ProtocolError(f"{self.name}: fold {number} has nobody in {' and '.join(empty)}")
-        if not self.speaker_dependent:
-            for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
-                if both := speakers[one] & speakers[other]:
-                    names = some(speaker for _, speaker in both)
-                    raise ProtocolError(
-                        f"{self.name}: fold {number} has speaker {names} in {one} and in {other}"
-                    )
-        return Fold(number, *(tuple(keys[name]) for name in PARTS))
-
-
-def pd_object(values: Iterable[str | None]) -> Any:
-    """Returns a column of text that keeps None."""
-    import pandas as pd
-
-    return pd.Series(list(values), dtype=object)
+        mapped = None if self.label_map is None else apply_map(emotion, self.label_map)
+        if mapped is None and (emotion in self.labels or not (self.labels or self.label_map)):
+            return emotion
+        return mapped
 
 
 def list_protocols() -> list[str]:
     """Returns the names of the protocols that come with affetto, sorted."""
-    return sorted(
-        Path(file.name).stem for file in files(__package__).iterdir() if file.name.endswith(".yaml")
-    )
+    names = (Path(file.name) for file in files(__package__).iterdir())
+    return sorted(name.stem for name in names if name.suffix == ".yaml")
 
 
 def _pair(name: str, train: str, test: str) -> Protocol:

@@ -1,58 +1,126 @@
 """Rules that make folds for any manifest; the same manifest gives the same folds on every machine."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
 
+from affetto.config import Settings
 from affetto.errors import ProtocolError
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-    from affetto.protocols.folds import Rule
+class Rule(Settings):
+    """How to make folds for any manifest.
 
-
-def deal(name: str, rule: "Rule", table: "pd.DataFrame") -> list[list[str]]:
-    """Returns the part of every row, fold by fold.
-
-    The order in which speakers or clips are dealt comes from a hash of their names and the seed, so that it
-    does not depend on the order of the rows, nor on any library's random numbers.
-
-    Args:
-        name: the protocol's name, for errors.
-        rule: which rule, and its settings.
-        table: the rows that take part; every row has a speaker.
-
-    Returns:
-        For each fold, ``"train"``, ``"dev"`` or ``"test"`` for each row.
-
-    Raises:
-        ProtocolError: when there are fewer speakers or corpora than the rule needs.
+    ``speaker-kfold`` spreads speakers over folds, even in gender; ``leave-one-speaker-out`` makes each
+    speaker a fold; ``leave-one-corpus-out`` tests on one corpus and takes dev from speakers of the others;
+    ``cross-corpus`` tests on one corpus and takes train and dev from another, each with the classes that both
+    have; ``split-column`` takes the parts from the manifest's column ``split``, and leaves rows without a
+    speaker out; ``two-speakers`` tests on each of two speakers in turn and takes dev from the texts of the
+    other; ``random-by-clip`` spreads clips, even in emotion, so that speakers are shared.
     """
-    speakers = [
-        f"{corpus or ''}/{speaker}" for corpus, speaker in zip(table["corpus"], table["speaker"], strict=True)
+
+    kind: Literal[
+        "speaker-kfold",
+        "leave-one-speaker-out",
+        "leave-one-corpus-out",
+        "cross-corpus",
+        "split-column",
+        "two-speakers",
+        "random-by-clip",
     ]
-    match rule.kind:
-        case "speaker-kfold":
-            strata = dict(zip(speakers, table["gender"], strict=True))
-            return _cycle(name, "speakers", speakers, _spread(strata, rule.folds, rule.seed), rule.folds)
-        case "leave-one-speaker-out":
-            order = {speaker: place for place, speaker in enumerate(sorted(set(speakers)))}
-            return _cycle(name, "speakers", speakers, order, len(order))
-        case "random-by-clip":
-            keys = [str(key) for key in table["key"]]
-            strata = dict(zip(keys, table["emotion"], strict=True))
-            return _cycle(name, "clips", keys, _spread(strata, rule.folds, rule.seed), rule.folds)
-        case "cross-corpus":
-            return [_cross(rule, speakers, [str(corpus) for corpus in table["corpus"]])]
-        case "split-column":
-            return [["test" if part == rule.test_split else str(part) for part in table["split"]]]
-        case "two-speakers":
-            return _two(name, rule, speakers, [str(text) for text in table["text"]])
-        case "leave-one-corpus-out":
-            return _corpora(name, rule, speakers, [str(corpus) for corpus in table["corpus"]])
+    folds: int = Field(5, ge=3)  # how many, for the rules that spread
+    dev_share: float = Field(0.2, gt=0, lt=1)  # of the speakers that are not tested, or of the other's texts
+    train_corpus: str = ""
+    test_corpus: str = ""
+    test_split: str = "test"  # the value of test in the column ``split``
+    seed: int = 0  # of the order
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Rule":
+        if (self.kind == "cross-corpus") != bool(self.train_corpus and self.test_corpus):
+            raise ValueError(
+                "train_corpus and test_corpus go together with cross-corpus, and with nothing else"
+            )
+        if self.test_split in ("train", "dev"):
+            raise ValueError(f"got test_split={self.test_split}, which is another part")
+        return self
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The corpora that the rule names."""
+        return tuple(name for name in (self.train_corpus, self.test_corpus) if name)
+
+    def parts(self, name: str, table: pd.DataFrame) -> list[list[str]]:
+        """Returns ``"train"``, ``"dev"`` or ``"test"`` for every row, fold by fold.
+
+        The order in which speakers or clips are spread comes from a hash of their names and the seed, so that
+        it does not depend on the order of the rows, nor on any library's random numbers. ``name`` is the
+        protocol's, for errors; every row of the table has a speaker.
+        """
+        corpora = [str(corpus) for corpus in table["corpus"]]
+        pairs = zip(table["corpus"], table["speaker"], strict=True)
+        speakers = [f"{corpus or ''}/{speaker}" for corpus, speaker in pairs]
+        match self.kind:
+            case "speaker-kfold":
+                strata = dict(zip(speakers, table["gender"], strict=True))
+                return _cycle(name, "speakers", speakers, self._spread(strata), self.folds)
+            case "leave-one-speaker-out":
+                order = {speaker: place for place, speaker in enumerate(sorted(set(speakers)))}
+                return _cycle(name, "speakers", speakers, order, len(order))
+            case "random-by-clip":
+                keys = [str(key) for key in table["key"]]
+                strata = dict(zip(keys, table["emotion"], strict=True))
+                return _cycle(name, "clips", keys, self._spread(strata), self.folds)
+            case "split-column":
+                return [["test" if part == self.test_split else str(part) for part in table["split"]]]
+            case "cross-corpus":
+                return [_parted(corpora, self.test_corpus, speakers, self._dev(speakers, corpora))]
+            case "leave-one-corpus-out":
+                names = sorted(set(corpora))
+                if len(names) < 2:
+                    there = ", ".join(names) or "none"
+                    raise ProtocolError(f"{name} needs at least 2 corpora; this manifest has {there}")
+                dev = self._dev(speakers, corpora)
+                return [_parted(corpora, left_out, speakers, dev) for left_out in names]
+            case "two-speakers":
+                texts = [str(text) for text in table["text"]]
+                both, several = sorted(set(speakers)), set(texts)
+                if len(both) != 2 or len(several) < 2:
+                    there = f"{len(both)} speakers and {len(several)} texts"
+                    raise ProtocolError(
+                        f"{name} needs 2 speakers who say several texts; this manifest has {there}"
+                    )
+                return [_parted(speakers, tested, texts, self._share(several)) for tested in both]
+
+    def _spread(self, strata: dict[str, str]) -> dict[str, int]:
+        """Returns the fold of each unit, so that each fold gets its share of every stratum."""
+        order = sorted(strata, key=lambda unit: (str(strata[unit] or ""), self._rank(unit)))
+        return {unit: place % self.folds for place, unit in enumerate(order)}
+
+    def _dev(self, speakers: Sequence[str], corpora: Sequence[str]) -> set[str]:
+        """Returns the share of each corpus's speakers that is dev."""
+        by_corpus: dict[str, set[str]] = {}
+        for speaker, corpus in zip(speakers, corpora, strict=True):
+            by_corpus.setdefault(corpus, set()).add(speaker)
+        return set().union(*map(self._share, by_corpus.values()))
+
+    def _share(self, units: Collection[str]) -> set[str]:
+        """Draws the share of units that is dev, at least one."""
+        order = sorted(units, key=lambda unit: (self._rank(unit), unit))
+        return set(order[: max(1, round(self.dev_share * len(order)))])
+
+    def _rank(self, unit: str) -> str:
+        return hashlib.sha256(f"{self.seed}/{unit}".encode()).hexdigest()
+
+
+def _parted(owners: Sequence[str], tested: str, units: Sequence[str], dev: Collection[str]) -> list[str]:
+    """Returns parts: the rows of one owner are test, of the others those of some units dev."""
+    pairs = zip(owners, units, strict=True)
+    return ["test" if owner == tested else "dev" if unit in dev else "train" for owner, unit in pairs]
 
 
 def _cycle(name: str, what: str, units: Sequence[str], places: dict[str, int], folds: int) -> list[list[str]]:
@@ -65,63 +133,3 @@ def _cycle(name: str, what: str, units: Sequence[str], places: dict[str, int], f
         parts[fold, at == fold] = "test"
         parts[fold, at == (fold + 1) % folds] = "dev"
     return [list(row) for row in parts]
-
-
-def _spread(strata: dict[str, str], folds: int, seed: int) -> dict[str, int]:
-    """Deals units round, one stratum after the other, so that each fold gets its share of every stratum."""
-    order = sorted(strata, key=lambda unit: (str(strata[unit] or ""), _rank(unit, seed)))
-    return {unit: place % folds for place, unit in enumerate(order)}
-
-
-def _corpora(name: str, rule: "Rule", speakers: Sequence[str], corpora: Sequence[str]) -> list[list[str]]:
-    names = sorted(set(corpora))
-    if len(names) < 2:
-        raise ProtocolError(
-            f"{name} needs at least 2 corpora; this manifest has {', '.join(names) or 'none'}"
-        )
-    dev: set[str] = set()
-    for corpus in names:
-        dev |= _some({who for who, of in zip(speakers, corpora, strict=True) if of == corpus}, rule)
-    return [
-        [
-            "test" if corpus == left_out else "dev" if speaker in dev else "train"
-            for speaker, corpus in zip(speakers, corpora, strict=True)
-        ]
-        for left_out in names
-    ]
-
-
-def _cross(rule: "Rule", speakers: Sequence[str], corpora: Sequence[str]) -> list[str]:
-    dev = _some({who for who, of in zip(speakers, corpora, strict=True) if of == rule.train_corpus}, rule)
-    return [
-        "test" if corpus == rule.test_corpus else "dev" if speaker in dev else "train"
-        for speaker, corpus in zip(speakers, corpora, strict=True)
-    ]
-
-
-def _two(name: str, rule: "Rule", speakers: Sequence[str], texts: Sequence[str]) -> list[list[str]]:
-    """Each speaker is tested once; of the other, some texts are dev."""
-    both = sorted(set(speakers))
-    if len(both) != 2 or len(set(texts)) < 2:
-        raise ProtocolError(
-            f"{name} needs 2 speakers who say several texts; this manifest has {len(both)} speakers and "
-            f"{len(set(texts))} texts"
-        )
-    dev = _some(set(texts), rule)
-    return [
-        [
-            "test" if speaker == tested else "dev" if text in dev else "train"
-            for speaker, text in zip(speakers, texts, strict=True)
-        ]
-        for tested in both
-    ]
-
-
-def _some(units: set[str], rule: "Rule") -> set[str]:
-    """Draws the share of units that is dev, at least one."""
-    order = sorted(units, key=lambda unit: (_rank(unit, rule.seed), unit))
-    return set(order[: max(1, round(rule.dev_share * len(order)))])
-
-
-def _rank(unit: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{unit}".encode()).hexdigest()
