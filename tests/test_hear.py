@@ -165,7 +165,7 @@ def test_a_frame_is_about_the_moment_that_it_is_given(
         click = quiet.clone()
         click[0, round(moment * 16_000)] += 1.0
         with torch.no_grad():
-            heard = [encoder(*encoder.front_end(each, lengths)).all_layers[0][0] for each in (quiet, click)]
+            heard = [encoder(*encoder.front_end(each, lengths)).layers[0][0] for each in (quiet, click)]
         moved = (heard[1] - heard[0]).abs().amax(1)
         if isinstance(settings, Wav2Vec2Settings):  # behind position convolutions, which look further
             with torch.no_grad():

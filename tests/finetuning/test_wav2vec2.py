@@ -55,12 +55,12 @@ def test_every_layer_is_that_of_the_library(tmp_path: Path, family: str, norm: s
             expected = network(**given, output_hidden_states=True)
             count = int(frames.lengths[row])
             assert count == expected.last_hidden_state.shape[1]
-            for found, wanted in zip(frames.all_layers[:-1], expected.hidden_states, strict=False):
+            for found, wanted in zip(frames.layers[:-1], expected.hidden_states, strict=False):
                 torch.testing.assert_close(found[row, :count], wanted[0], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(
                 frames.values[row, :count], expected.last_hidden_state[0], rtol=1e-4, atol=1e-5
             )
-    assert len(frames.all_layers) == 3
+    assert len(frames.layers) == 3
     assert frames.values[0].std() > 0.1
 
 
@@ -70,7 +70,7 @@ def test_several_threads_do_not_mix_their_layers(tmp_path: Path) -> None:
 
     def encode(batch: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return encoder(batch, torch.tensor([1500, batch.shape[1], 1600])).all_layers[1]
+            return encoder(batch, torch.tensor([1500, batch.shape[1], 1600])).layers[1]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(encode, batches))
@@ -121,7 +121,7 @@ def test_less_memory_gives_the_same_gradient(tmp_path: Path) -> None:
         settings.shape.update(STILL)
         encoder = load_published(Wav2Vec2(settings)).train()
         frames = encoder(torch.linspace(-1, 1, 8000).reshape(2, 4000, 1), torch.tensor([4000, 3000]))
-        sum(layer.square().sum() for layer in frames.all_layers).backward()
+        sum(layer.square().sum() for layer in frames.layers).backward()
         gradients.append({name: p.grad for name, p in encoder.named_parameters() if p.grad is not None})
     assert set(gradients[0]) == set(gradients[1])
     for name, gradient in gradients[0].items():
@@ -137,7 +137,7 @@ def test_blocks_are_dropped_and_frames_hidden_only_where_asked(tmp_path: Path) -
         chosen.shape.update(STILL, mask_time_prob=0.5, mask_time_length=2)
         encoder = load_published(Wav2Vec2(chosen)).train()
         found = [encoder(*given).values for _ in range(8)]
-        assert all(len(encoder(*given).all_layers) == 3 for _ in range(4))
+        assert all(len(encoder(*given).layers) == 3 for _ in range(4))
         return any(not torch.equal(found[0], each) for each in found)
 
     assert not differs()
@@ -167,7 +167,7 @@ def test_whisper_is_that_of_the_library_in_windows_of_its_own(tmp_path: Path) ->
             expected = network.encoder(**given, output_hidden_states=True).hidden_states
             count = -(-len(voice) // 320)
             assert int(frames.lengths[row]) == count
-            for found, wanted in zip(frames.all_layers, expected, strict=True):
+            for found, wanted in zip(frames.layers, expected, strict=True):
                 torch.testing.assert_close(
                     found[row, :count], wanted.flatten(0, 1)[:count], rtol=1e-4, atol=1e-5
                 )

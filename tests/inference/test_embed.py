@@ -100,7 +100,7 @@ def frames_alone(encoder: Encoder, path: Path) -> list[NDArray[np.float32]]:
     samples = torch.from_numpy(decode(path))[None]
     with torch.no_grad():
         found = encoder(*encoder.front_end(samples, torch.tensor([samples.shape[1]])))
-    return [layer[0].numpy() for layer in found.all_layers]
+    return [layer[0].numpy() for layer in found.layers]
 
 
 def run(*words: object) -> tuple[int, str]:

@@ -123,10 +123,10 @@ def test_encoders_see_one_utterance_only(name: str, speech: tuple[Tensor, Tensor
             frames = int(single.lengths[0])
             assert frames == int(together.lengths[row])
             assert abs(frames * encoder.hop_seconds - SECONDS[row]) < 0.05 + encoder.hop_seconds
-            for one, all_rows in zip(single.all_layers, together.all_layers, strict=True):
+            for one, all_rows in zip(single.layers, together.layers, strict=True):
                 torch.testing.assert_close(all_rows[row, :frames], one[0, :frames], atol=1e-5, rtol=1e-5)
                 assert not all_rows[row, frames:].any()
-    assert [layer.shape[2] for layer in together.all_layers] == list(encoder.layer_dims)
+    assert [layer.shape[2] for layer in together.layers] == list(encoder.layer_dims)
     assert together.values.shape[2] == encoder.dim
 
 

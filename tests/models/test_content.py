@@ -17,7 +17,7 @@ class Passes(Encoder):
         self.front_end, self.dim, self.layer_dims, self.hop_seconds = Ge2e().front_end, 40, (40,), 0.01
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> Frames:
-        return Frames(features, lengths)
+        return Frames((features,), lengths)
 
 
 def test_means_of_parts_minus_the_mean_of_all() -> None:

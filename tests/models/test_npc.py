@@ -59,7 +59,6 @@ def test_blocks_add_their_input_but_for_the_first() -> None:
 def test_layers_are_blocks_masked_convolutions_and_their_sum() -> None:
     encoder = Npc(SMALL).eval()
     encoded = encoder(torch.randn(1, 30, 9), torch.tensor([30]))
-    assert encoded.layers is not None
     assert len(encoded.layers) == 9
     torch.testing.assert_close(sum(encoded.layers[4:8]), encoded.values)
     assert encoded.layers[8] is encoded.values

@@ -10,9 +10,10 @@ from torch import nn
 
 from affetto.errors import ConfigError
 from affetto.models.checkpoint import weights_sha256
+from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.context import Context
 from affetto.models.embedders import Network, NetworkSettings
-from affetto.models.encoder import Frames, chosen_device, frame_mask, halved, normalise_logmel
+from affetto.models.encoder import Frames, chosen_device, frame_mask, normalise_logmel
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.models.pooling import AttentiveStatistics, MeanPooling, StatisticsPooling
@@ -50,11 +51,10 @@ def test_attentive_statistics_are_weighted_by_a_softmax_over_valid_frames() -> N
 
 def test_masks_and_lengths() -> None:
     assert frame_mask(torch.tensor([2, 0]), 3)[..., 0].tolist() == [[1, 1, 0], [0, 0, 0]]
+    encoder = Cnn(CnnSettings(width=8, blocks=1, bins=8))
     for length in range(1, 12):
-        after = torch.nn.functional.conv1d(
-            torch.zeros(1, 1, length), torch.ones(1, 1, 3), stride=2, padding=1
-        )
-        assert int(halved(torch.tensor([length]))) == after.shape[2]
+        frames = encoder(torch.zeros(1, length, 8), torch.tensor([length]))
+        assert int(frames.lengths) == frames.values.shape[1]
     assert normalise_logmel(torch.tensor([-30.0, -14.0, -7.0, 1.0])).tolist() == [-1.75, -1.75, 0.0, 2.0]
 
 
@@ -119,7 +119,7 @@ def test_a_probe_sums_layers_by_softmax_weights() -> None:
     )
     probe.layer_weights.data = torch.tensor([0.3, -1.0, 2.0])
     layers = (FRAMES, FRAMES**2, FRAMES + 1)
-    pooled = probe.pool(Frames(layers[-1], LENGTHS, layers))
+    pooled = probe.pool(Frames(layers, LENGTHS))
     shares = np.exp([0.3, -1.0, 2.0]) / np.exp([0.3, -1.0, 2.0]).sum()
     for row, length in enumerate(LENGTHS.tolist()):
         summed = sum(float(s) * layer[row, :length] for s, layer in zip(shares, layers, strict=True))
@@ -137,7 +137,7 @@ def test_one_layer_alone_is_read_by_its_number(layers: int | str) -> None:
         NetworkSettings(encoder=Ge2eSettings(hidden=4), layers=layers, pooling="mean", norm=False)
     )
     several = tuple(FRAMES + number for number in range(3))
-    pooled = network.pool(Frames(several[-1], LENGTHS, several))
+    pooled = network.pool(Frames(several, LENGTHS))
     number = 2 if layers == "last" else int(layers)
     torch.testing.assert_close(pooled, MeanPooling(4)(FRAMES + number, LENGTHS))
 
@@ -149,7 +149,7 @@ def test_a_projector_comes_before_the_pooling_and_a_mean_cannot_tell() -> None:
     network = Network(settings)
     assert network.dim == 7
     several = (FRAMES, 2 * FRAMES, FRAMES - 1)
-    pooled = network.pool(Frames(several[-1], LENGTHS, several))
+    pooled = network.pool(Frames(several, LENGTHS))
     weight, bias = network.projector.weight, network.projector.bias
     for row, length in enumerate(LENGTHS.tolist()):
         frames = torch.stack(
@@ -158,9 +158,7 @@ def test_a_projector_comes_before_the_pooling_and_a_mean_cannot_tell() -> None:
         torch.testing.assert_close(pooled[row], frames.mean(0))
     # So that a probe with a projector may read cached means.
     means = tuple(MeanPooling(4)(layer, LENGTHS)[:, None] for layer in several)
-    torch.testing.assert_close(
-        network.pool(Frames(means[-1], torch.ones(3, dtype=torch.int64), means)), pooled
-    )
+    torch.testing.assert_close(network.pool(Frames(means, torch.ones(3, dtype=torch.int64))), pooled)
 
 
 def test_a_hash_of_weights_follows_every_number_and_name() -> None:

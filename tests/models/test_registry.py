@@ -41,7 +41,7 @@ class Dummy(Encoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         mask = frame_mask(lengths, features.shape[1])
-        return Frames(self.linear(normalise_logmel(features)) * mask, lengths)
+        return Frames((self.linear(normalise_logmel(features)) * mask,), lengths)
 """
 
 COMMANDS = """

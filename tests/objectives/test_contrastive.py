@@ -24,7 +24,7 @@ def views(count: int = 8, dim: int = 6) -> Views:
         "vector": torch.randn(count, 3, generator=generator).repeat(2, 1),
     }
     lengths = torch.ones(2 * count, dtype=torch.long)
-    frames = Frames(vectors[:, None], lengths)
+    frames = Frames((vectors[:, None],), lengths)
     return Views(vectors, frames, vectors[:, None], lengths, torch.arange(count).repeat(2), columns)
 
 
@@ -113,7 +113,7 @@ def test_items_all_alike_and_speakers_of_one_utterance_give_a_number() -> None:
 def part(given: Views, rows: list[int]) -> Views:
     index = torch.tensor(rows)
     columns = {name: column[index] for name, column in given.columns.items()}
-    frames = Frames(given.frames.values[index], given.lengths[index])
+    frames = Frames((given.frames.values[index],), given.lengths[index])
     return Views(
         given.vectors[index], frames, given.features[index], given.lengths[index], given.index[index], columns
     )

@@ -132,7 +132,7 @@ def test_only_hidden_frames_carry_the_loss(monkeypatch: pytest.MonkeyPatch) -> N
         front_end, dim, hop_seconds = FrontEnd(bins=12, cmvn=True), 12, 0.01
 
         def forward(self, features: Tensor, lengths: Tensor) -> Frames:
-            return Frames(self.told, lengths)
+            return Frames((self.told,), lengths)
 
     given, drawn = batch(), Drawn(monkeypatch)
     through = Through()

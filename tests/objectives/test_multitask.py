@@ -100,7 +100,7 @@ def test_a_reversed_gradient_changes_its_sign_and_nothing_else() -> None:
 
 def speaker_loss(task: SpeakerTask, vectors: Tensor) -> Tensor:
     lengths = torch.ones(4, dtype=torch.long)
-    frames = Frames(vectors[:, None], lengths)
+    frames = Frames((vectors[:, None],), lengths)
     columns = {"speaker": torch.tensor([0, 1, 1, 2])}
     return task(Views(vectors, frames, vectors[:, None], lengths, torch.arange(4), columns))
 
@@ -136,7 +136,9 @@ def test_reconstruction_is_the_mean_distance_over_valid_frames() -> None:
     task = ReconstructionTask(reader)
     frames, features = torch.randn(2, 4, 6), torch.randn(2, 11, 2) - 7
     lengths = torch.tensor([11, 5])
-    made = Views(frames.mean(1), Frames(frames, torch.tensor([4, 2])), features, lengths, torch.arange(2), {})
+    made = Views(
+        frames.mean(1), Frames((frames,), torch.tensor([4, 2])), features, lengths, torch.arange(2), {}
+    )
     total = count = 0.0
     for row in range(2):
         for time in range(int(lengths[row])):
@@ -171,7 +173,7 @@ def test_a_vector_is_foretold_by_direction() -> None:
         task.head.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
         task.head.bias.zero_()
     told = torch.tensor([[2.0, 0, 5], [0, 3, 0], [1, 1, 0], [0, 0.5, 1]])
-    frames = Frames(told[:, None], torch.ones(4, dtype=torch.long))
+    frames = Frames((told[:, None],), torch.ones(4, dtype=torch.long))
     columns = {"vector": torch.tensor([[1.0, 0], [0, -4], [1, 0], [0, 1]])}
     views = Views(told, frames, told[:, None], torch.ones(4), torch.arange(4), columns)
     expected = (0 + 2 + (1 - math.sqrt(0.5)) + 0) / 4

@@ -70,7 +70,7 @@ class Recordings:
                     waveforms, lengths, torch.full_like(lengths, speed, dtype=torch.float32)
                 )
             frames: Frames = encoder(*encoder.front_end(waveforms, lengths))
-            values = torch.cat(frames.all_layers, dim=2)
+            values = torch.cat(frames.layers, dim=2)
             if pooled:
                 return torch.as_tensor(MeanPooling(values.shape[2])(values, frames.lengths))
             return values, frames.lengths

@@ -96,7 +96,7 @@ class EmotionClassifier(nn.Module):
         if not isinstance(self.embedder, Network):
             raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
         layers = tuple(torch.split(values, list(self.embedder.encoder.layer_dims), dim=2))
-        return Frames(layers[-1], lengths, layers)
+        return Frames(layers, lengths)
 
     def _of_frames(self, frames: Frames) -> Tensor:
         assert isinstance(self.embedder, Network)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from affetto.features import FrontEnd
 from affetto.models.context import Context, all_layers
-from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, halved, normalise_logmel
+from affetto.models.encoder import Encoder, EncoderShape, Frames, frame_mask, normalise_logmel
 
 
 class CnnSettings(EncoderShape):
@@ -46,10 +46,9 @@ class Cnn(Encoder):
         values = (normalise_logmel(features) * frame_mask(lengths, features.shape[1])).unsqueeze(1)
         for convolution, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
             values = convolution(values)
-            lengths = halved(lengths)
+            lengths = (lengths + 1) // 2  # stride 2, from the first frame on
             values = F.gelu(norm(values.movedim(1, -1))).movedim(-1, 1)
             values = values * frame_mask(lengths, values.shape[2]).unsqueeze(1)
         mask = frame_mask(lengths, values.shape[2])
         frames = F.gelu(self.flatten_norm(self.flatten(values.transpose(1, 2).flatten(2)))) * mask
-        layers = all_layers(self.blocks, frames, mask)
-        return Frames(layers[-1], lengths, layers)
+        return Frames(all_layers(self.blocks, frames, mask), lengths)

@@ -14,7 +14,7 @@ class Course(Embedder):
     """
 
     def __init__(self, encoder: Encoder, layer: int, parts: int) -> None:
-        """Reads ``layer`` of ``Frames.all_layers``, cut into ``parts``: ``D = parts * layer_dims[layer]``."""
+        """Reads ``layer`` of the encoder, cut into ``parts``: ``D = parts * layer_dims[layer]``."""
         super().__init__()
         self.encoder, self.layer, self.parts = encoder, layer, parts
         self.settings = (layer, parts)
@@ -24,7 +24,7 @@ class Course(Embedder):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""
         frames = self.encoder(features, lengths)
-        values = frames.all_layers[self.layer]
+        values = frames.layers[self.layer]
         part = frames.lengths[:, None, None] / self.parts  # in frames; edges fall within frames
         ends = torch.arange(1, self.parts + 1, device=values.device)[:, None] * part
         begin = torch.arange(values.shape[1], device=values.device)

@@ -151,7 +151,7 @@ class Network(Embedder):
 
     def pool(self, frames: Frames) -> Tensor:
         """Turns the encoder's frames, new or cached, into ``(B, D)``."""
-        layers = frames.all_layers
+        layers = frames.layers
         if self.settings.layers not in ("weighted", "all"):
             alone = self._alone(self.settings, len(layers))
             layers = (frames.values if self.settings.layers == "last" else layers[alone],)

@@ -14,14 +14,13 @@ from affetto.features import FrontEnd
 class Frames(NamedTuple):
     """What an encoder returns."""
 
-    values: Tensor  # frames of the last layer, (B, T, D), zero past each length
+    layers: tuple[Tensor, ...]  # all layers, (B, T, D_i) each, zero past each length
     lengths: Tensor  # valid frames an utterance, (B,)
-    layers: tuple[Tensor, ...] | None = None  # all layers, (B, T, D_i) each; None where there is only one
 
     @property
-    def all_layers(self) -> tuple[Tensor, ...]:
-        """The layers, or the values alone where there is only one."""
-        return self.layers if self.layers is not None else (self.values,)
+    def values(self) -> Tensor:
+        """Frames of the last layer, ``(B, T, D)``."""
+        return self.layers[-1]
 
 
 class EncoderShape(Settings):
@@ -35,7 +34,7 @@ class Encoder(nn.Module):
 
     front_end: FrontEnd  # turns waveforms into the features that this encoder reads
     dim: int  # D, width of the last layer
-    layer_dims: tuple[int, ...]  # width of each layer of Frames.all_layers
+    layer_dims: tuple[int, ...]  # width of each layer
     hop_seconds: float  # step between the frames that come out
     centre_seconds: float = 0.0  # the moment at the centre of the first of them
     level_layers: tuple[int, ...] = ()  # layers whose level carries loudness, so that no norm may touch them
@@ -100,17 +99,12 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     return (positions[None] < lengths[:, None]).unsqueeze(-1).float()
 
 
-def halved(lengths: Tensor) -> Tensor:
-    """Returns the lengths after a convolution of stride 2 that keeps the first frame."""
-    return torch.div(lengths - 1, 2, rounding_mode="floor") + 1
-
-
 def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tensor]:
     """Joins every ``stack`` frames to one, with zeros past each length: ``(B, ceil(T / stack), stack F)``."""
     values = features * frame_mask(lengths, features.shape[1])
     values = F.pad(values, (0, 0, 0, -values.shape[1] % stack))
     values = values.reshape(len(values), -1, stack * values.shape[2])
-    return values, torch.div(lengths + stack - 1, stack, rounding_mode="floor")
+    return values, (lengths + stack - 1) // stack
 
 
 def stacked_centre_seconds(front_end: FrontEnd, stack: int) -> float:

@@ -31,4 +31,4 @@ class Filterbank(Encoder):
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Returns log-mel ``features (B, T, F)`` in the scale of networks."""
         mask = frame_mask(lengths, features.shape[1])
-        return Frames(network_scale(features, self.front_end) * mask, lengths)
+        return Frames((network_scale(features, self.front_end) * mask,), lengths)

@@ -76,9 +76,8 @@ class Ge2e(PublishedEncoder):
         """Encodes mel ``features (B, T, F)``; ``T' = ceil(T / stride)``."""
         mask = frame_mask(lengths, features.shape[1])
         stride = self.settings.stride
-        short = torch.div(lengths + stride - 1, stride, rounding_mode="floor")
         layers = tuple(_averaged(layer, mask, stride) for layer in self.hidden_layers(features))
-        return Frames(layers[-1], short, layers)
+        return Frames(layers, (lengths + stride - 1) // stride)
 
     def load_published(self) -> None:
         """Fills in the weights of the installed Resemblyzer package."""
@@ -131,7 +130,7 @@ class Ge2eSpectrum(Encoder):
         mel, frames = self.spectrum(waveforms, lengths)
         mel = normalise_logmel(mel) * frame_mask(frames, mel.shape[1])
         spectrum = _grouped(mel, self.settings.stride).flatten(2)
-        return Frames(spectrum, voice.lengths, (*voice.all_layers, spectrum))
+        return Frames((*voice.layers, spectrum), voice.lengths)
 
 
 class DVector(Embedder):

@@ -82,7 +82,7 @@ class Mockingjay(Encoder):
         for block in self.blocks:
             frames = block(frames, seen) * mask
             layers.append(frames)
-        return Frames(frames, lengths, tuple(layers))
+        return Frames(tuple(layers), lengths)
 
 
 class TransformerBlock(nn.Module):

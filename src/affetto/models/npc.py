@@ -89,8 +89,7 @@ class Npc(Encoder):
             frames = block(frames) * mask
             blocks.append(frames)
             masked.append(torch.tanh(convolution(frames)) * mask)
-        total = torch.stack(masked).sum(0)
-        return Frames(total, lengths, (*blocks, *masked, total))
+        return Frames((*blocks, *masked, torch.stack(masked).sum(0)), lengths)
 
 
 class ConvolutionBlock(nn.Module):

@@ -58,7 +58,7 @@ def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
 
 def frame_statistics(frames: Frames) -> Tensor:
     """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``."""
-    return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.all_layers], dim=1)
+    return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.layers], dim=1)
 
 
 def _weighted(frames: Tensor, weights: Tensor) -> Tensor:

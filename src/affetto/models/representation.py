@@ -79,7 +79,7 @@ class Representation(nn.Module):
         found = self.encoder(*self.encoder.front_end(waveforms, lengths))
         if self.layer is None or self.layer == "last":
             return found.values, found.lengths
-        layers = found.all_layers
+        layers = found.layers
         if self.layer == "all":
             return torch.cat(layers, dim=2), found.lengths
         if self.layer == "mean":

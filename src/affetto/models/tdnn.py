@@ -52,5 +52,4 @@ class Tdnn(Encoder):
         values, lengths = stacked(normalise_logmel(features), lengths, self.settings.stack)
         mask = frame_mask(lengths, values.shape[1])
         frames = F.gelu(self.input_norm(self.input(values))) * mask
-        layers = all_layers(self.blocks, frames, mask)
-        return Frames(layers[-1], lengths, layers)
+        return Frames(all_layers(self.blocks, frames, mask), lengths)

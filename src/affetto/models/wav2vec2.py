@@ -108,7 +108,7 @@ class Wav2Vec2(PublishedEncoder):
             layers = tuple(
                 pad_sequence(list(layer), batch_first=True) for layer in zip(*ordered, strict=True)
             )
-        return Frames(layers[-1], torch.tensor(counts, device=features.device), layers)
+        return Frames(layers, torch.tensor(counts, device=features.device))
 
     def _contextual(self, convolved: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
         """Returns every layer ``(B, T, D)`` of what the convolutions made ``(B, T, C)``."""

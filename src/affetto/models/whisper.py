@@ -87,11 +87,11 @@ class Whisper(PublishedEncoder):
             [each.detach().cpu().numpy() for each in windows], sampling_rate=SAMPLE_RATE, return_tensors="pt"
         ).input_features.to(features.device)
         hidden = self.network(spectra, output_hidden_states=True).hidden_states
-        counts = torch.div(lengths + self.hop - 1, self.hop, rounding_mode="floor")
+        counts = (lengths + self.hop - 1) // self.hop
         mask = frame_mask(counts, int(counts.max()))
         rows = torch.tensor(owners, device=features.device)
         layers = []
         for layer in hidden:
             joined = pad_sequence([layer[rows == row].flatten(0, 1) for row in range(len(lengths))], True)
             layers.append(joined[:, : mask.shape[1]] * mask)
-        return Frames(layers[-1], counts, tuple(layers))
+        return Frames(tuple(layers), counts)
