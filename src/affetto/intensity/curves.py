@@ -13,7 +13,7 @@ NEUTRAL = "neutral"
 """The class that intensity is measured from."""
 
 TAILS = (1.0, 99.0)
-"""Percentiles that become 0 and 1."""
+"""Percentiles that become 0 and 1, so that neither a click nor digital silence decides on the scale."""
 
 ACTED = {"low": 0.0, "medium": 1.0, "high": 2.0, "normal": 0.0, "strong": 1.0}
 """Acted intensities, as CREMA-D and RAVDESS name them, as numbers that rise."""
@@ -23,10 +23,7 @@ _WINDOWS_TOGETHER = 64
 
 
 def loudness(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:
-    """Returns the level of each frame in dB against full scale, ``(T,)``, at least -100.
-
-    Frames are those of a front end of kind ``"logmel"``, which are centred on multiples of its hop.
-    """
+    """Returns the level of each log-mel frame in dB against full scale, ``(T,)``, at least -100."""
     left = front_end.window // 2
     squares = np.concatenate([[0.0], np.cumsum(np.asarray(samples, np.float64) ** 2)])
     starts = np.arange(front_end.frame_count(len(samples))) * front_end.hop - left
@@ -38,10 +35,7 @@ def loudness(samples: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.fl
 def scaled(
     values: NDArray[np.floating], reference: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], tuple[float, float]]:
-    """Scales values so that the 1st percentile of a reference becomes 0 and its 99th 1; returns these too.
-
-    Values beyond are clipped, so that neither a click nor digital silence decides on the scale.
-    """
+    """Scales values so that :data:`TAILS` of a reference become 0 and 1, and clips; returns these two too."""
     low, high = (float(end) for end in np.percentile(reference, TAILS))
     return ((values - low) / max(high - low, 1e-9)).clip(0, 1), (low, high)
 
@@ -49,11 +43,9 @@ def scaled(
 def scaled_by_corpus(
     curves: Sequence[NDArray[np.float32]], corpora: Iterable[str]
 ) -> tuple[NDArray[np.float32], dict[str, tuple[float, float]]]:
-    """Scales the curves of each corpus by the percentiles of its frames, see :func:`scaled`.
+    """Scales the frames of each corpus, see :func:`scaled`; a corpus that is constant becomes 0.
 
-    Returns:
-        All values one after another, and by corpus what became 0 and what 1. A corpus that is constant
-        becomes 0.
+    Returns all values one after another, and by corpus what became 0 and what 1.
     """
     names, numbers = np.unique(list(corpora), return_inverse=True)
     values = np.concatenate(curves)
@@ -77,8 +69,8 @@ def distance_from_class(
 ) -> NDArray[np.float32]:
     """Returns one minus the probability of a class for windows of an utterance, ``(T,)``, a value a hop.
 
-    The value of a window, which is ``window`` samples long or the whole of a shorter utterance, stands at its
-    middle; between middles it is interpolated. The classifier must be in evaluation mode.
+    The value of a window stands at its middle; between middles it is interpolated. An utterance shorter than
+    ``window`` samples is one window.
     """
     size = min(window, len(samples))
     starts = window_starts(len(samples), size, hop)
@@ -93,10 +85,7 @@ def distance_from_class(
 
 
 def acted_intensities(values: Iterable[object]) -> NDArray[np.float64] | None:
-    """Returns words of :data:`ACTED`, or numbers, as numbers ``(N,)``, NaN for none.
-
-    None where there is not one, or where one is neither.
-    """
+    """Returns words of :data:`ACTED`, or numbers, as numbers ``(N,)``, NaN for none; None if it fails."""
     known = [value if value is not None and value == value else "nan" for value in values]
     try:
         found = np.array([float(ACTED.get(str(value), str(value))) for value in known], np.float64)

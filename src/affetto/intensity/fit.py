@@ -45,7 +45,7 @@ class RankerSettings(Settings):
         functionals: features of the linear rankers.
         centre: subtract the mean over all utterances of each speaker from what rankers and network read.
         similar: weight of similar pairs against ordered ones.
-        network: the network that predicts intensity frame by frame.
+        network: predicts intensity frame by frame.
         loss: weights of its losses.
         augment: of its log-mel frames in training.
         train: the loop.
@@ -70,10 +70,9 @@ class RankerSettings(Settings):
 
 
 class FoldLabels(NamedTuple):
-    """What one fold may learn from: rows to train and to choose on, and their labels.
+    """What one fold may learn from: rows to train and to choose on, and the K classes.
 
-    ``truth`` is the class of every utterance, ``(N,)``, -1 where it must not be known; ``labels`` are the K
-    classes; ``speakers`` is the number of every utterance's speaker, ``(N,)``.
+    ``truth (N,)`` is every utterance's class, -1 where it must not be known; ``speakers (N,)`` its speaker.
     """
 
     train: NDArray[np.int64]
@@ -82,15 +81,12 @@ class FoldLabels(NamedTuple):
     labels: list[str]
     speakers: NDArray[np.int64]
 
-    @property
-    def neutral(self) -> int:
-        """The number of the neutral class."""
-        return self.labels.index(NEUTRAL)
-
-    def dev_orders(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Returns how often dev lies above neutral, ``(S, K)``, from a value for each of its rows."""
-        dev = self.dev
-        return order_by_speaker(values, self.speakers[dev], self.truth[dev], self.neutral, len(self.labels))
+    def dev_order(self, values: NDArray[np.floating], label: str | None = None) -> float | None:
+        """Returns how often dev lies above neutral, by a value for each of its rows; None for unknown."""
+        dev, neutral = self.dev, self.labels.index(NEUTRAL)
+        shares = order_by_speaker(values, self.speakers[dev], self.truth[dev], neutral, len(self.labels))
+        shares = shares if label is None else shares[:, self.labels.index(label)]
+        return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
 
 
 def utterance_intensities(
@@ -105,7 +101,7 @@ def utterance_intensities(
     vectors = recordings.vectors(build_embedder(settings.functionals).eval()).double().numpy()
     if settings.centre:
         vectors -= pd.DataFrame(vectors).groupby(known.speakers).transform("mean").to_numpy()
-    train, truth = known.train, known.truth
+    train, truth, neutral = known.train, known.truth, known.labels.index(NEUTRAL)
     mean, deviation = vectors[train].mean(0), vectors[train].std(0)
     # Vectors of length about 1, whatever the number of columns, so that the costs mean the same.
     vectors = (vectors - mean) / np.maximum(deviation, 1e-6) / np.sqrt(vectors.shape[1])
@@ -113,16 +109,16 @@ def utterance_intensities(
     found = np.full(len(vectors), np.nan, np.float32)
     of_neutral, choices = [], {}
     for number, label in enumerate(known.labels):
-        pair = train[np.isin(truth[train], (number, known.neutral))]
-        if number == known.neutral or (truth[pair] == known.neutral).all():
+        pair = train[np.isin(truth[train], (number, neutral))]
+        if number == neutral or (truth[pair] == neutral).all():
             continue
-        direction, choices[label] = _best_ranker(vectors, pair, known, number, settings.similar)
+        direction, choices[label] = _best_ranker(vectors, pair, known, label, settings.similar)
         scores = vectors @ direction
         scores, _ = scaled(scores, scores[pair])
         own = rows[truth[rows] == number]
         found[own] = scores[own]
         of_neutral.append(scores)
-    calm = rows[truth[rows] == known.neutral]
+    calm = rows[truth[rows] == neutral]
     if not of_neutral or not np.isin(calm, train).any():
         raise ManifestError(
             f"the training part has no utterances of {NEUTRAL} and another emotion; choose another protocol"
@@ -132,15 +128,14 @@ def utterance_intensities(
 
 
 def _best_ranker(
-    vectors: NDArray[np.float64], pair: NDArray[np.int64], known: FoldLabels, number: int, similar: float
+    vectors: NDArray[np.float64], pair: NDArray[np.int64], known: FoldLabels, label: str, similar: float
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Fits a ranker with every cost, and keeps the one that orders dev best (the first, of equals)."""
     best, best_direction = {"dev_order": -1.0}, np.zeros(vectors.shape[1])
+    more = known.truth[pair] == known.labels.index(label)
     for cost in COSTS:
-        more = known.truth[pair] == number
         direction = fit_ranker(vectors[pair], known.speakers[pair], more, cost, similar)
-        shares = known.dev_orders(vectors[known.dev] @ direction)[:, number]
-        order = float(np.nanmean(shares)) if np.isfinite(shares).any() else 0.0
+        order = known.dev_order(vectors[known.dev] @ direction, label) or 0.0
         if order > best["dev_order"]:
             best, best_direction = {"dev_order": order, "cost": cost}, direction
     return best_direction, best
@@ -231,8 +226,7 @@ def fit_fold(
 
     def dev_order(epoch: int) -> float | None:
         curves = predict_curves(recordings, network, store, known.dev)
-        shares = known.dev_orders(np.array([curve.mean() for curve in curves]))
-        return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
+        return known.dev_order(np.array([curve.mean() for curve in curves]))
 
     objective = IntensityObjective(network, settings.loss, settings.augment)
     history = fit(objective, loader, settings.train, run, dev_order, accelerator)

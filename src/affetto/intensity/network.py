@@ -62,8 +62,8 @@ class StrengthNet(nn.Module):
 
     After StrengthNet (Liu et al. 2022, arXiv 2206.07229, and its published code): convolutions, a recurrent
     layer in both directions, two heads. Unlike there, frames are stacked first, convolutions run over time
-    alone, and intensity passes a sigmoid, since its targets lie between 0 and 1; all of it to be cheap. Every
-    norm looks at one frame alone, so that neither padding nor the rest of a batch changes an answer.
+    alone, and intensity passes a sigmoid, all to be cheap. Every norm looks at one frame alone, so that
+    neither padding nor the rest of a batch changes an answer.
     """
 
     def __init__(self, settings: StrengthNetSettings, classes: int) -> None:

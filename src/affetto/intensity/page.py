@@ -15,7 +15,7 @@ from affetto.intensity.quality import ALL, MEASURES
 from affetto.intensity.sources import Made
 from affetto.material.recordings import Recordings
 from affetto.pages import Block, Page, Picture, Table, Text, decimal, percent
-from affetto.plots.style import COLOURS, INK, head, to_png
+from affetto.plots.style import COLOURS, INK, to_png
 
 PAGE = "intensity.html"
 SHOWN, COLUMNS = 6, 2
@@ -32,13 +32,10 @@ class Spoken(NamedTuple):
     hidden: NDArray[np.bool_] | None = None
 
 
-def curve_figure(
-    shown: Sequence[Spoken], *, name: str = "intensity", title: str = "", stamp: str | None = None
-) -> Figure:
+def curve_figure(shown: Sequence[Spoken], name: str = "intensity") -> Figure:
     """Draws each spectrogram in grey, its curve in red with its mean dashed, and hidden frames in blue."""
     lines = -(-len(shown) // COLUMNS)
     figure = Figure(figsize=(4.9 * COLUMNS, 0.5 + 2.3 * lines), layout="constrained")
-    head(figure, title, stamp)
     grid = figure.subplots(lines, COLUMNS, squeeze=False)
     for axes, each in zip(grid.flat, shown, strict=False):
         long = len(each.spectrogram) * each.hop_seconds
@@ -69,7 +66,7 @@ def curve_figure(
 def examples(
     recordings: Recordings, curves: Sequence[NDArray[np.float32]], hop_seconds: float, table: pd.DataFrame
 ) -> list[Spoken]:
-    """Picks a few of the utterances in ``table``, whose index is their row, to be shown.
+    """Picks a few of the utterances in ``table``, whose index is their row.
 
     With labels: one of each emotion, of one speaker and sentence if possible, neutral first. Without: from
     the lowest to the highest mean.
@@ -77,9 +74,8 @@ def examples(
     labelled = table.dropna(subset="emotion")
     if len(labelled):
         groups = labelled.groupby(["speaker", "text"], dropna=False)["emotion"]
-        own = labelled[groups.ngroup() == groups.nunique().to_numpy().argmax()]
-        first = own.drop_duplicates("emotion").sort_values("emotion")
-        picked = first.sort_values("emotion", key=lambda names: names != NEUTRAL, kind="stable")
+        own = labelled[groups.ngroup() == groups.nunique().to_numpy().argmax()].drop_duplicates("emotion")
+        picked = own.sort_values("emotion", key=lambda names: names.replace(NEUTRAL, ""))
     else:
         places = np.linspace(0, len(table) - 1, SHOWN).round().astype(int)
         picked = table.sort_values("intensity", kind="stable").iloc[np.unique(places)]

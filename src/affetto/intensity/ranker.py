@@ -18,7 +18,7 @@ def fit_ranker(
     cost: float,
     similar: float = 1.0,
 ) -> NDArray[np.float64]:
-    """Fits a linear ranker on all pairs within speakers.
+    """Fits a linear ranker on all pairs within speakers; returns its direction ``(D,)``, zero without pairs.
 
     In an ordered pair the difference of scores should be at least 1; what is missing counts squared. Two
     utterances of a speaker that both have more of it, or both have not, are similar: their difference counts
@@ -32,9 +32,6 @@ def fit_ranker(
         more: whether an utterance has more of it, ``(N,)``.
         cost: weight of the pairs against half the squared length of the direction.
         similar: weight of similar pairs against ordered ones.
-
-    Returns:
-        The direction, ``(D,)``; zero where there is no ordered pair.
     """
     values = np.asarray(vectors, np.float64)
     first, second = _ordered(speakers, more)

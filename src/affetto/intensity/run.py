@@ -13,7 +13,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.intensity.curves import acted_intensities
 from affetto.intensity.page import PAGE, curve_page, examples, facts_in_words, figures
 from affetto.intensity.quality import judge, measure, plain
-from affetto.intensity.sources import SOURCES, CurveMaker, IntensitySettings, Made
+from affetto.intensity.sources import SOURCES, IntensitySettings, Made
 from affetto.material.recordings import Recordings
 from affetto.runs import MANIFEST, RunFolder, write_text
 
@@ -45,14 +45,14 @@ def annotate_intensity(
     settings = settings.with_protocol(manifest)
     if settings.column in manifest.table.columns:
         vector_places(manifest, settings.column, VERB)  # a column of something else is not overwritten
-    maker = SOURCES[settings.source](manifest, settings)
+    facts, make = SOURCES[settings.source](manifest, settings)
     run = RunFolder(out, "annotate intensity")
     with run.locked():
-        if run.start(settings, **manifest.facts, **maker.facts):
+        if run.start(settings, **manifest.facts, **facts):
             recordings = Recordings(manifest)
-            made = maker.make(recordings, run)
+            made = make(recordings, run)
             _write(run, manifest, settings, recordings, made)
-            run.finish(_report(run, settings, recordings, made, maker))
+            run.finish(_report(run, settings, recordings, made))
     return run
 
 
@@ -71,14 +71,14 @@ def _write(
 
 
 def _report(
-    run: RunFolder, settings: IntensitySettings, recordings: Recordings, made: Made, maker: CurveMaker
+    run: RunFolder, settings: IntensitySettings, recordings: Recordings, made: Made
 ) -> dict[str, object]:
     """Measures the curves on speakers whose labels were not seen, writes the page and returns the figures."""
     manifest, curves, hop_seconds = recordings.manifest, made.tested_curves(), made.info["hop_seconds"]
     acted = acted_intensities(manifest.table["intensity_level"])
     table = measure(recordings, curves, hop_seconds).assign(
         speaker=manifest.owners,
-        emotion=pd.Series([maker.emotions.get(key) for key in manifest.keys], dtype=object),
+        emotion=pd.Series(made.emotions, dtype=object),
         text=manifest.table["text"].to_numpy(),
         acted=np.nan if acted is None else acted,
     )

@@ -38,8 +38,7 @@ class IntensitySettings(Settings):
     Attributes:
         source: ``ranker``, learned from emotion labels by relative attributes; ``recogniser``, one minus the
             probability of neutral; ``loudness``; ``voicing``.
-        name: of the column, and of the array beside the manifest; None for ``intensity``, or for the source's
-            own name where no label is read.
+        name: of the column and its array; None for ``intensity``, or the source's own name without labels.
         protocol: whose training and dev speakers the ranker's labels may come from; None for the one of
             :data:`DEFAULT_PROTOCOLS`.
         model: a network that an earlier run made, in place of labels.
@@ -94,13 +93,14 @@ class Made(NamedTuple):
     """Curves of every utterance, one after another, ``values (sum of lengths, C)``: a column a fold, or one.
 
     ``tested (N,)`` is the column that tests each utterance: that of a fold which did not see labels of its
-    speaker; -1 for none. ``info`` goes into the sidecar (:func:`affetto.corpora.curves.write_curves`): its
+    speaker; -1 for none. ``emotions`` are what the curves are compared with. ``info`` is for the sidecar; its
     ``ends`` are what became 0 and what 1, by fold and corpus. ``choices`` are what dev chose, by fold.
     """
 
     values: NDArray[np.float32]
     lengths: NDArray[np.int64]
     tested: NDArray[np.int64]
+    emotions: list[str | None]
     info: dict[str, Any]
     choices: dict[str, Any]
 
@@ -110,15 +110,11 @@ class Made(NamedTuple):
         return [values[:, column] for values, column in zip(each, self.tested.clip(0), strict=True)]
 
 
-class CurveMaker(NamedTuple):
-    """A source that is ready: facts for the run folder, emotions by key to compare curves with, the maker."""
-
-    facts: dict[str, Any]
-    emotions: dict[str, str | None]
-    make: Callable[[Recordings, RunFolder], Made]
+Ready = tuple[dict[str, Any], Callable[[Recordings, RunFolder], Made]]
+"""What a run folder records of a source that is ready, and what makes its curves."""
 
 
-def _from_sound(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
+def _from_sound(manifest: Manifest, settings: IntensitySettings) -> Ready:
     """Loudness or voicing, a value every 10 ms."""
 
     def make(recordings: Recordings, run: RunFolder) -> Made:
@@ -133,10 +129,10 @@ def _from_sound(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
         made_by = {"protocol": None, "source_sha256": f"{settings.source} {front_end.sha256}"}
         return _made(recordings, {"": curves}, None, loud, hop_seconds=front_end.hop_seconds, **made_by)
 
-    return CurveMaker({}, _emotions(manifest), make)
+    return {}, make
 
 
-def _from_recogniser(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
+def _from_recogniser(manifest: Manifest, settings: IntensitySettings) -> Ready:
     """One minus the probability of neutral, window by window."""
     folder = Path(str(settings.recogniser))
     classifier, config = load_classifier(folder)
@@ -159,7 +155,7 @@ def _from_recogniser(manifest: Manifest, settings: IntensitySettings) -> CurveMa
         seen = {"": _speakers_of(config, recordings.manifest)}
         return _made(recordings, {"": curves}, seen, False, protocol=config.get("protocol"), **facts)
 
-    return CurveMaker({"source_sha256": sha256}, _emotions(manifest), make)
+    return {"source_sha256": sha256}, make
 
 
 def _speakers_of(config: dict[str, Any], manifest: Manifest) -> list[str]:
@@ -176,7 +172,7 @@ def _speakers_of(config: dict[str, Any], manifest: Manifest) -> list[str]:
     return sorted({name for each in full for name in each})
 
 
-def _from_network(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
+def _from_network(manifest: Manifest, settings: IntensitySettings) -> Ready:
     """The network of an earlier run."""
     network, config = load_strength_net(find_strength_net(str(settings.model)))
     facts = {"source_sha256": weights_sha256(network)}
@@ -186,10 +182,10 @@ def _from_network(manifest: Manifest, settings: IntensitySettings) -> CurveMaker
         of = {"protocol": config["protocol"], "hop_seconds": network.hop_seconds, **facts}
         return _made(recordings, {"": curves}, {"": config["speakers_seen"]["with_labels"]}, True, **of)
 
-    return CurveMaker(facts, _emotions(manifest), make)
+    return facts, make
 
 
-def _from_labels(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
+def _from_labels(manifest: Manifest, settings: IntensitySettings) -> Ready:
     """A network a fold, trained on the labels of the fold's training and dev speakers, or that of a model."""
     if settings.model:
         return _from_network(manifest, settings)
@@ -203,7 +199,7 @@ def _from_labels(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
             f"lies above {NEUTRAL}, so that {NEUTRAL} and another are needed: choose another protocol, or "
             "--source loudness or voicing"
         )
-    emotions = _emotions(selected)
+    emotions = dict(zip(selected.keys, selected.table["emotion"], strict=True))
     facts = {"labels": labels, "protocol": protocol.name, "protocol_sha256": protocol.sha256}
 
     def make(recordings: Recordings, run: RunFolder) -> Made:
@@ -228,9 +224,9 @@ def _from_labels(manifest: Manifest, settings: IntensitySettings) -> CurveMaker:
             tested[recordings.rows(fold.test)] = column
         of = {"hop_seconds": network.hop_seconds, "source_sha256": "".join(map(weights_sha256, networks))}
         made = _made(recordings, curves, seen, True, protocol=protocol.name, **of)
-        return made._replace(tested=tested, choices=choices)
+        return made._replace(tested=tested, emotions=classes, choices=choices)
 
-    return CurveMaker({"protocol_sha256": protocol.sha256}, emotions, make)
+    return {"protocol_sha256": protocol.sha256}, make
 
 
 def _made(
@@ -256,18 +252,15 @@ def _made(
         **facts,
     }
     lengths = np.array([len(curve) for curve in curves], np.int64)
-    return Made(np.stack(values, axis=1), lengths, np.array(tested), info, {})
-
-
-def _emotions(manifest: Manifest) -> dict[str, str | None]:
-    return dict(zip(manifest.keys, manifest.table["emotion"], strict=True))
+    emotions = list(manifest.table["emotion"])
+    return Made(np.stack(values, axis=1), lengths, np.array(tested), emotions, info, {})
 
 
 def _names(owners: Iterable[str]) -> list[str]:
     return sorted({str(name) for name in owners} - {""})
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[[Manifest, IntensitySettings], Ready]] = {
     "ranker": _from_labels,
     "recogniser": _from_recogniser,
     "loudness": _from_sound,
