@@ -1,10 +1,13 @@
 """``affetto annotate``: adds what can be known of utterances to a manifest."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from affetto.cli.options import Root
 from affetto.models.registry import SPEAKERS
 
 app = typer.Typer(help="Add what can be known of utterances to a manifest.", no_args_is_help=True)
@@ -13,7 +16,23 @@ _Manifest = Annotated[Path, typer.Argument(help="Table of utterances, from affet
 _Out = Annotated[
     Path, typer.Option("--out", "-o", help="Run folder, with manifest.csv; an unfinished one is continued.")
 ]
-_Root = Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")]
+_Device = Annotated[str, typer.Option(help="Where the encoder or k-means runs: cpu, cuda, ...")]
+
+
+def _run(
+    verb: Callable[..., Any], manifest: Path, root: Path | None, settings: object, out: Path, **more: str
+) -> tuple[Path, dict[str, Any]]:
+    """Runs a verb; returns its run folder and ``meta.json``."""
+    from affetto.cli.outcome import report_finished
+    from affetto.corpora.manifest import Manifest
+    from affetto.runs import META, RunFolder
+
+    report_finished(RunFolder(out).done)
+    run: RunFolder = verb(Manifest.read(manifest, root), settings, out, **more)
+    meta = json.loads((run / META).read_text(encoding="utf-8"))
+    for key, reason in meta.get("unreadable", {}).items():
+        typer.echo(f"unreadable: {key}: {reason}")
+    return run.path, meta
 
 
 @app.command()
@@ -31,27 +50,19 @@ def speakers(
     taper: Annotated[
         str, typer.Option(help="Window of an ONNX model's filterbanks: hamming (WeSpeaker) or povey.")
     ] = "hamming",
-    device: Annotated[str, typer.Option(help="Where the encoder runs: cpu, cuda, ...")] = "cpu",
-    root: _Root = None,
+    device: _Device = "cpu",
+    root: Root = None,
 ) -> None:
     """Write one speaker embedding an utterance: an array, and a column that names its rows.
 
     Exit code 1 says that some recordings could not be read; their cells are empty.
     """
-    import json
-
     from affetto.annotation.run_speakers import SpeakerSettings, annotate_speakers
-    from affetto.cli.outcome import report_finished
     from affetto.config import build
-    from affetto.corpora.manifest import Manifest
-    from affetto.runs import MANIFEST, META, RunFolder
+    from affetto.runs import MANIFEST
 
     settings = build(SpeakerSettings, {"encoder": encoder, "name": name, "taper": taper})
-    report_finished(RunFolder(out).done)
-    run = annotate_speakers(Manifest.read(manifest, root), settings, out, device=device)
-    meta = json.loads((run / META).read_text(encoding="utf-8"))
-    for key, reason in meta["unreadable"].items():
-        typer.echo(f"unreadable: {key}: {reason}")
+    run, meta = _run(annotate_speakers, manifest, root, settings, out, device=device)
     typer.echo(
         f"{run / MANIFEST}: {meta['utterances']} utterances, {meta['vectors']} vectors of "
         f"{meta['encoder']}, {len(meta['unreadable'])} unreadable"
@@ -83,26 +94,21 @@ def clusters(
     name: Annotated[str, typer.Option(help="Name of the new column.")] = "cluster",
     fewest: Annotated[int, typer.Option(help="Speakers with fewer utterances get no clusters.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
-    device: Annotated[str, typer.Option(help="Where k-means runs: cpu, cuda, ...")] = "cpu",
-    root: _Root = None,
+    device: _Device = "cpu",
+    root: Root = None,
     settings: Annotated[
         list[str] | None, typer.Argument(help="Single settings, such as clusters.restarts=20.")
     ] = None,
 ) -> None:
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
-    import json
-
     from affetto.annotation.run_clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
-    from affetto.cli.outcome import report_finished
     from affetto.config import load
-    from affetto.corpora.manifest import Manifest
-    from affetto.runs import MANIFEST, RunFolder
+    from affetto.runs import MANIFEST
 
     shape = {"count": count, "centre": not plain, "fewest": fewest, "seed": seed}
     columns = {"embedding": embedding, "encoder": encoder, "content": content, "name": name}
     chosen = load(AnnotateClustersSettings, {"clusters": shape, **columns}, tuple(settings or ()))
-    report_finished(RunFolder(out).done)
-    run = annotate_clusters(Manifest.read(manifest, root), chosen, out, device=device)
+    run, _ = _run(annotate_clusters, manifest, root, chosen, out, device=device)
     facts = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))
     bare = [speaker for speaker, found in facts["speakers"].items() if not found["clusters"]]
     if facts["contents"]:
@@ -116,7 +122,7 @@ def clusters(
 
 @app.command()
 def intensity(
-    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")],
+    manifest: _Manifest,
     out: _Out,
     source: Annotated[
         str,
@@ -142,7 +148,7 @@ def intensity(
         str | None,
         typer.Option(help="Name of the column and its array.", show_default="intensity, loudness or voicing"),
     ] = None,
-    root: _Root = None,
+    root: Root = None,
     settings: Annotated[
         list[str] | None, typer.Argument(help="Single settings, such as ranker.train.epochs=20.")
     ] = None,
@@ -151,23 +157,15 @@ def intensity(
 
     Exit code 1 says that some recordings could not be read; their cells are empty.
     """
-    import json
-
-    from affetto.cli.outcome import report_finished
     from affetto.config import load
-    from affetto.corpora.manifest import Manifest
     from affetto.intensity.page import PAGE
     from affetto.intensity.run import annotate_intensity
     from affetto.intensity.sources import IntensitySettings
-    from affetto.runs import MANIFEST, META, RunFolder
+    from affetto.runs import MANIFEST
 
     values = {"source": source, "protocol": protocol, "model": model, "recogniser": recogniser, "name": name}
     chosen = load(IntensitySettings, values, tuple(settings or ()))
-    report_finished(RunFolder(out).done)
-    run = annotate_intensity(Manifest.read(manifest, root), chosen, out)
-    meta = json.loads((run / META).read_text(encoding="utf-8"))
-    for key, reason in meta["unreadable"].items():
-        typer.echo(f"unreadable: {key}: {reason}")
+    run, meta = _run(annotate_intensity, manifest, root, chosen, out)
     for paragraph in meta["words"]:
         typer.echo(f"{paragraph}\n")
     heads, *rows = meta["table"]
