@@ -5,11 +5,13 @@
     python experiments/controls.py purity MANIFEST.csv --out NEW.csv --share 0.6
     python experiments/controls.py low-intensity MANIFEST.csv --out NEW.csv
     python experiments/controls.py shuffled-intensity MANIFEST.csv --out NEW.csv
+    python experiments/controls.py shuffled-gender MANIFEST.csv --out NEW.csv
 
 Each writes a manifest with one more column. Groups take the place of clusters by their name: ``affetto
 pretrain --manifest NEW.csv --groups random_cluster``. A control of curves leads the masks of pretraining:
 ``affetto pretrain --manifest NEW.csv --objective mockingjay --guidance low-intensity``. Labels that a column
-rests on are labels that its control rests on.
+rests on are labels that its control rests on. Genders of other speakers are read by ``affetto pretrain
+--objective clap clap.gender=shuffled_gender``.
 """
 
 import argparse
@@ -148,6 +150,26 @@ def with_groups(manifest: Manifest, arguments: argparse.Namespace) -> Manifest:
     return manifest.with_columns({arguments.name: new}, {arguments.name: marks})
 
 
+# Controls of genders: those of other speakers, for `affetto pretrain --objective clap clap.gender=COLUMN`.
+
+
+def shuffled_genders(genders: Sequence[str | None], speakers: Sequence[str], seed: int) -> list[str | None]:
+    """Returns for each utterance the gender of another speaker, the same one for all of its speaker's."""
+    names, first = np.unique(np.asarray(speakers), return_index=True)
+    order = np.random.default_rng([seed, 19]).permutation(len(names)).tolist()
+    other = {name: genders[first[place]] for name, place in zip(names.tolist(), order, strict=True)}
+    return [other[name] for name in speakers]
+
+
+def with_genders(manifest: Manifest, arguments: argparse.Namespace) -> Manifest:
+    """Adds the genders of other speakers; a gender is known where the speaker's first utterance has one."""
+    if arguments.column not in manifest.table:
+        raise ManifestError(lacks(arguments.column, manifest.table.columns))
+    given = [None if pd.isna(value) else value for value in manifest.table[arguments.column]]
+    found = shuffled_genders(given, manifest.owners, arguments.seed)
+    return manifest.with_columns({arguments.name: pd.Series(found, manifest.table.index, dtype=object)})
+
+
 # The command line: a function (manifest, arguments) -> manifest for each control.
 
 
@@ -186,6 +208,12 @@ CONTROLS = {
         "the true emotion for a share of the utterances, another one for the rest",
         "purity_{share}",
         {"share": 1.0, "seed": 0},
+    ),
+    "shuffled-gender": Control(
+        with_genders,
+        "the gender of another speaker, the same for all utterances of a speaker",
+        "shuffled_{column}",
+        {"column": "gender", "seed": 0},
     ),
     "low-intensity": Control(
         with_curves,

@@ -5,15 +5,15 @@ from pathlib import Path
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 
 TINY = (
-    "embedder.encoder.width=16",
-    "embedder.encoder.blocks=1",
-    "embedder.encoder.bins=32",
+    "encoder.width=16",
+    "encoder.blocks=1",
+    "encoder.bins=32",
     "train.epochs=2",
     "train.batch_size=8",
 )
 EXACT = (
     "dropout=0",
-    "embedder.encoder.drop_path=0",
+    "encoder.drop_path=0",
     # Attention ends in a bias that no softmax over time can feel: only rounding moves it.
     "embedder.pooling=statistics",
     "augment.gain_db=0",

@@ -169,7 +169,7 @@ def test_an_encoder_without_weights_is_its_own_control(
     corpus: Manifest, listed: Path, protocol: Path, tmp_path: Path
 ) -> None:
     words = ["analyse", "layers", str(listed), "--encoder", "tdnn", "--protocol", str(protocol)]
-    small = ["embedder.encoder.width=8", "embedder.encoder.blocks=1", *QUICK]
+    small = ["encoder.width=8", "encoder.blocks=1", *QUICK]
     result = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out"), *small])
     assert result.exit_code == 0, result.output
     assert "layer 1, untrained" in result.output

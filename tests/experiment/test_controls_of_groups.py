@@ -145,3 +145,25 @@ def test_labels_are_marked_and_the_leak_guard_sees_them(
     )
     with pytest.raises(LeakError, match="f03"):
         evaluate(finetune(manifest, settings, tmp_path / "leak").path)
+
+
+def test_genders_of_other_speakers(controls: ModuleType, corpus: Manifest, tmp_path: Path) -> None:
+    corpus.write(tmp_path / "toy.csv")
+    controls.main(["shuffled-gender", str(tmp_path / "toy.csv"), "--out", str(tmp_path / "new.csv")])
+    table = Manifest.read(tmp_path / "new.csv").table
+    pd.testing.assert_series_equal(table["gender"], corpus.table["gender"], check_dtype=False)
+    shuffled = table.groupby("speaker")["shuffled_gender"].unique()
+    assert all(len(genders) == 1 for genders in shuffled)
+    own = table.groupby("speaker")["gender"].first()
+    assert sorted(genders[0] for genders in shuffled) == sorted(own)
+    assert [genders[0] for genders in shuffled] != own.tolist()
+    words = [
+        "shuffled-gender",
+        str(tmp_path / "toy.csv"),
+        "--out",
+        str(tmp_path / "x.csv"),
+        "--column",
+        "sex",
+    ]
+    with pytest.raises(ManifestError, match="sex"):
+        controls.main(words)

@@ -16,7 +16,7 @@ def test_the_demo_ends_by_naming_its_report_and_its_recogniser(
     def smaller(name: str, root: Path) -> Manifest:
         return corpora.scan(name, root, speakers=6, sentences=2, takes=1)
 
-    quick: Any = (*demo_module.SMALL_CNN, "train.epochs=1", "embedder.encoder.width=16")
+    quick: Any = (*demo_module.SMALL_CNN, "train.epochs=1", "encoder.width=16")
     monkeypatch.setattr(demo_module, "scan", smaller)
     monkeypatch.setattr(demo_module, "SMALL_CNN", quick)
     result = CliRunner().invoke(app, ["demo", str(tmp_path / "demo")])

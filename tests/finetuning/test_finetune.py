@@ -16,7 +16,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from typer.testing import CliRunner
 
+from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ProtocolError, RunError
 from affetto.finetuning import run as module
@@ -336,3 +338,14 @@ def test_a_training_part_of_one_emotion_is_refused(corpus: Manifest, tmp_path: P
         with pytest.raises(ProtocolError, match=f"{words}; at least two emotions are needed"):
             finetune(angry, settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("encoder", "told"), [("tdnn", True), ("functionals", False)])
+def test_a_fixed_network_that_was_never_trained_is_noted(
+    encoder: str, told: bool, listed: Path, protocol: Path, tmp_path: Path
+) -> None:
+    asked = ["finetune", "--manifest", str(listed), "--protocol", str(protocol), "-o", str(tmp_path / "run")]
+    shape = ["encoder.width=8", "encoder.blocks=1"] if told else []
+    words = ["--encoder", encoder, "--head", "logistic", "--no-enrolment", *shape]
+    done = CliRunner().invoke(app, [*asked, *words], catch_exceptions=False)
+    assert ("note: tdnn has no weights of its own yet" in done.output) == told

@@ -15,9 +15,9 @@ def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> N
     overrides: tuple[str, ...] = ()
     if encoder == "wav2vec2":  # its shape is that of a model, here one made on the spot
         model = save_tiny(tmp_path / "model", "Wav2Vec2", "Model", "group")
-        overrides = (f"embedder.encoder.model={model}",)
+        overrides = (f"encoder.model={model}",)
     elif encoder == "whisper":
-        overrides = (f"embedder.encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}",)
+        overrides = (f"encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}",)
     settings = finetune_settings(None, overrides, protocol="speaker-kfold", encoder=encoder)
     assert settings.recipe == encoder
     without = ("cnn", "tdnn", "mockingjay", "npc", "filterbank", "functionals")

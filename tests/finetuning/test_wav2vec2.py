@@ -200,7 +200,7 @@ def test_a_fixed_encoder_hears_every_utterance_once(
     for name, epochs in (("first", 3), ("again", 3), ("longer", 6)):
         settings = finetune_settings(
             None,
-            (f"embedder.encoder.model={model}", f"train.epochs={epochs}"),
+            (f"encoder.model={model}", f"train.epochs={epochs}"),
             protocol=str(protocol),
             encoder="wav2vec2",
             frozen=True,
@@ -233,7 +233,7 @@ def test_updates_of_an_encoder_that_stays_are_refused(protocol: Path, tmp_path: 
     model = save_tiny_whisper(tmp_path / "model", 200)
     asked = {"protocol": str(protocol), "encoder": "whisper"}
     with pytest.raises(ConfigError, match="train_encoder=true"):
-        finetune_settings(overrides=(f"embedder.encoder.model={model}", "embedder.encoder.lora=2"), **asked)
+        finetune_settings(overrides=(f"encoder.model={model}", "encoder.lora=2"), **asked)
     last = WhisperSettings(model=str(model), trained_blocks=1)
     learning = {name for name, each in Whisper(last).named_parameters() if each.requires_grad}
     assert learning
@@ -243,7 +243,7 @@ def test_updates_of_an_encoder_that_stays_are_refused(protocol: Path, tmp_path: 
 def test_whisper_is_probed(corpus: Manifest, protocol: Path, tmp_path: Path) -> None:
     settings = finetune_settings(
         None,
-        (f"embedder.encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}", "train.epochs=1"),
+        (f"encoder.model={save_tiny_whisper(tmp_path / 'model', 200)}", "train.epochs=1"),
         protocol=str(protocol),
         encoder="whisper",
         frozen=True,

@@ -29,7 +29,7 @@ folds:
   - {test: f03, dev: m03}
 dev_rule: made up
 """
-CNN = ("embedder.encoder.width=16", "embedder.encoder.blocks=1", "embedder.encoder.bins=32")
+CNN = ("encoder.width=16", "encoder.blocks=1", "encoder.bins=32")
 FIT = ("train.epochs=2", "train.batch_size=8")
 RANKER = (
     "ranker.functionals.bins=8",

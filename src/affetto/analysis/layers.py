@@ -21,7 +21,7 @@ from affetto.evaluation.report import Report
 from affetto.evaluation.summarise import summarise
 from affetto.finetuning.enrolment import fit_temperature
 from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, load_weights_into
-from affetto.finetuning.run import Place, predictions_table, write_table
+from affetto.finetuning.run import predictions_table, write_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.material.labelled import Material
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -195,7 +195,7 @@ def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Sto
     rows = np.concatenate([task.dev, test])
     parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
     found = (scores(rows) / classifier.temperature).softmax(1).double().numpy()
-    table = predictions_table(material, rows, found, parts, Place(task.fold, task.seed, ""))
+    table = predictions_table(material, rows, found, parts).assign(fold=task.fold, seed=task.seed)
     learned = network.layer_weights.softmax(0).tolist() if layer == SUM else []
     return _Probed(table, best["score"], best["epoch"], learned)
 

@@ -14,8 +14,8 @@ PROTOCOL = "speaker-kfold"
 
 # A network that 240 training clips can fill, and that two cores train in a minute and a half.
 SMALL_CNN = (
-    "embedder.encoder.width=64",
-    "embedder.encoder.blocks=2",
+    "encoder.width=64",
+    "encoder.blocks=2",
     "train.batch_size=8",
     "train.epochs=9",
     "augment.noise_probability=0",

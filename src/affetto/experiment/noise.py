@@ -15,7 +15,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.data import WaveformCache
 from affetto.errors import RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
-from affetto.finetuning.run import Place, enrolled_table, predictions_table, write_table
+from affetto.finetuning.run import enrolled_table, predictions_table, write_table
 from affetto.material.labelled import Material
 from affetto.models.classifier import load_classifier
 from affetto.models.folders import RECOGNISER
@@ -80,10 +80,11 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
         vectors[torch.from_numpy(test)] = material.embed(classifier, test, store, "waveforms")
         with torch.no_grad():
             found = classifier.probabilities(vectors[torch.from_numpy(test)]).double().numpy()
-        place = Place(fold.number, seed, str(meta["method"]))
-        plain.append(predictions_table(material, test, found, "test", place))
+        place = {"fold": fold.number, "seed": seed, "method": str(meta["method"])}
+        plain.append(predictions_table(material, test, found, "test").assign(**place))
         if classifier.enrolment is not None:
-            enrolled.append(enrolled_table(material, classifier, vectors, test, place))
+            table = enrolled_table(material, classifier, vectors, test, seed, fold.number)
+            enrolled.append(table.assign(**place))
     out.path.mkdir(exist_ok=True)
     write_table(pd.concat(plain, ignore_index=True), out / PREDICTIONS)
     if enrolled:

@@ -51,7 +51,6 @@ def fit_svm(
 ) -> tuple[KernelHead, dict[str, Any]]:
     """Fits a support vector machine a class against the rest, with a radial kernel."""
     best: dict[str, Any] = {"dev_uar": -1.0}
-    head: KernelHead | None = None
     gamma = 1.0 / (values.shape[1] * values[train].var())
     inside, across = (rbf_kernel(values[rows], values[train], gamma) for rows in (train, dev))
     for strength in SVM_STRENGTHS:
@@ -63,14 +62,14 @@ def fit_svm(
             bias[label] = machine.intercept_[0]
         score = uar(truth[dev], (across @ coefficients.T + bias).argmax(1))
         if score > best["dev_uar"]:
-            best = {"dev_uar": score, "strength": strength}
-            used = np.flatnonzero(np.abs(coefficients).sum(0))
-            head = KernelHead(values.shape[1], classes, len(used))
-            head.support.copy_(torch.from_numpy(values[train[used]]))
-            head.coefficients.copy_(torch.from_numpy(coefficients[:, used]))
-            head.bias.copy_(torch.from_numpy(bias))
-            head.gamma.fill_(gamma)
-    assert head is not None
+            best, chosen = {"dev_uar": score, "strength": strength}, (coefficients, bias)
+    coefficients, bias = chosen
+    used = np.flatnonzero(np.abs(coefficients).sum(0))
+    head = KernelHead(values.shape[1], classes, len(used))
+    head.support.copy_(torch.from_numpy(values[train[used]]))
+    head.coefficients.copy_(torch.from_numpy(coefficients[:, used]))
+    head.bias.copy_(torch.from_numpy(bias))
+    head.gamma.fill_(gamma)
     return head, best
 
 

@@ -71,11 +71,9 @@ def fit_enrolment(
     best = fitting.head("one_sided", guesses, generator) | fitting.head("even", guesses, generator)
     offset.trust.copy_(torch.tensor([best["trust_one_sided"], best["trust_even"]]))
     offset.evenness.copy_(torch.tensor(fitting.evenness()))
-    measured = [fitting.measure(mix, size) for mix, size in fitting.cells()]
-    joined = torch.cat([each.joined for each in measured])
-    labels = np.concatenate([each.labels for each in measured])
+    scored, truths, gains = zip(*(fitting.measure(*cell) for cell in fitting.cells()), strict=True)
+    joined, labels = torch.cat(scored), np.concatenate(truths)
     classifier.enrolled_temperature.fill_(fit_temperature(joined, torch.from_numpy(labels)))
-    gains = [each.gain for each in measured]
     best |= {"worst_gain": min(gains), "mean_gain": float(np.mean(gains))}
     return best | {"dev_uar": uar(labels, joined.argmax(1).numpy())}
 
@@ -87,14 +85,6 @@ class _Simulated(NamedTuple):
     offsets: Tensor
     labels: Rows
     scores: Tensor
-
-
-class _Measured(NamedTuple):
-    """Dev under enrolment: scores, labels, and the gain in UAR over no enrolment."""
-
-    joined: Tensor
-    labels: Rows
-    gain: float
 
 
 class _Fitting(NamedTuple):
@@ -139,7 +129,7 @@ class _Fitting(NamedTuple):
             self._learn(name, strength, guesses, generator)
             for trust in _TRUSTS:
                 self.offset.trust.fill_(trust)
-                gains = [self.measure(*cell).gain for cell in cells]
+                gains = [self.measure(*cell)[2] for cell in cells]
                 reached = (min(gains) if one_sided else 0.0, float(np.mean(gains)))
                 if reached > highest:
                     highest, best = reached, {f"strength_{name}": strength, f"trust_{name}": trust}
@@ -163,13 +153,13 @@ class _Fitting(NamedTuple):
                 regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), found.labels)
             getattr(self.offset, name).assign(*all_classes(regression, len(self.offset.class_offsets)))
 
-    def measure(self, mix: int | None, size: int) -> _Measured:
-        """Enrols the dev speakers in one mix and size, always with the same utterances."""
+    def measure(self, mix: int | None, size: int) -> tuple[Tensor, Rows, float]:
+        """Enrols dev speakers, always the same utterances; returns scores, labels, and the gain in UAR."""
         generator = np.random.default_rng([self.seed, 8])
         found = self._simulate(self.dev, self.scores, [(mix, size)] * _REPEATS, generator, None)
         joined = self.offset.combine(found.scores, found.projected, found.offsets)
         before, after = (uar(found.labels, each.argmax(1).numpy()) for each in (found.scores, joined))
-        return _Measured(joined, found.labels, after - before)
+        return joined, found.labels, after - before
 
     def cells(self) -> list[Cell]:
         """Returns the mixes and sizes that a dev speaker can be enrolled in."""

@@ -1,6 +1,5 @@
 """Fits a recogniser on one fold with one seed: train learns, dev chooses, test is only predicted."""
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +91,9 @@ class Supervision:
         """Writes into a recogniser folder what it needs beyond the classifier."""
 
 
-def fit_fold(task: FoldTask, supervision: type[Supervision] = Supervision) -> tuple[Fitted, Supervision]:
+def fit_recogniser(
+    task: FoldTask, supervision: type[Supervision] = Supervision
+) -> tuple[Fitted, Supervision]:
     """Fits a recogniser on training rows, every choice made on dev rows; also returns its supervision."""
     material, settings = task.material, task.settings
     seed_everything(task.seed, task.accelerator.process_index)
@@ -102,25 +103,22 @@ def fit_fold(task: FoldTask, supervision: type[Supervision] = Supervision) -> tu
     task = task._replace(train=train, rank=rank)
     source = supervision(task)
     fitted = _fit_classical(task) if settings.classical else _fit_network(task, source)
-    fitted.classifier.eval()
     if material.values is None:
         _calibrate(fitted, task)
     return fitted, source
 
 
+@torch.no_grad()
 def _calibrate(fitted: Fitted, task: FoldTask) -> None:
     """Fits the temperature on dev, and the enrolment."""
-    classifier, material = fitted.classifier, task.material
-    dev = torch.from_numpy(task.dev)
-    with torch.no_grad():
-        scores = classifier.scores(fitted.vectors[dev])
-        targets = material.targets(task.settings.loss.vote_share)[dev]
-        classifier.temperature.fill_(fit_temperature(scores, targets))
-        fitted.choices["temperature"] = float(classifier.temperature)
-        if classifier.enrolment is not None:
-            fitted.choices["enrolment"] = fit_enrolment(
-                classifier, fitted.vectors, material, task.train, task.dev, task.seed
-            )
+    classifier, material, dev = fitted.classifier, task.material, torch.from_numpy(task.dev)
+    targets = material.targets(task.settings.loss.vote_share)[dev]
+    temperature = fit_temperature(classifier.scores(fitted.vectors[dev]), targets)
+    classifier.temperature.fill_(temperature)
+    fitted.choices["temperature"] = float(classifier.temperature)
+    if classifier.enrolment is not None:
+        found = fit_enrolment(classifier, fitted.vectors, material, task.train, task.dev, task.seed)
+        fitted.choices["enrolment"] = found
 
 
 def labelled_part(rows: Rows, truth: Rows, fraction: float, seed: int) -> Rows:
@@ -172,13 +170,9 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
     objective, columns = source.objective(classifier, reads)
     if classifier.enrolment is not None:
         classifier.enrolment.requires_grad_(False)
-    buckets = LengthBuckets(
-        material.waveforms.lengths[task.train],
-        settings.train.batch_size,
-        seed=task.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    lengths, size = material.waveforms.lengths[task.train], settings.train.batch_size
+    rank, world = accelerator.process_index, accelerator.num_processes
+    buckets = LengthBuckets(lengths, size, seed=task.seed, rank=rank, world=world)
 
     def embedded(rows: Rows) -> Tensor:
         source.before_scoring(classifier)
@@ -188,14 +182,13 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
         vectors = embedded(task.dev).to(accelerator.device)
         with torch.no_grad():
             if material.values is not None:
-                answers = classifier.answers(vectors).cpu().numpy()
-                return mean_ccc(material.values[task.dev].numpy(), answers)
+                return mean_ccc(material.values[task.dev].numpy(), classifier.answers(vectors).cpu().numpy())
             return uar(material.truth[task.dev], classifier.scores(vectors).argmax(1).cpu().numpy())
 
     loader = Loader(buckets, stores, task.train, columns)
     history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
     best = max(history, key=lambda row: row["score"])
-    classifier.cpu()
+    classifier.cpu().eval()
     score = "dev_uar" if material.values is None else "dev_ccc"
     choices = {"epoch": best["epoch"], score: best["score"]}
     return Fitted(classifier, embedded(np.arange(len(material.truth))), choices, pretrained_on)
@@ -211,30 +204,22 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
         return "vectors", [FixedVectors(fixed)]
     if not settings.train_encoder:
         network.encoder.requires_grad_(False)
-        pooled = _is_probe(settings) and task.rank == 0
+        # A probe needs the mean over time of each layer alone; a linear projector keeps it so.
+        shape = network.settings
+        means = (shape.pooling, shape.context) == ("mean", 0) and settings.augment == AugmentConfig()
+        pooled = means and task.rank == 0
         return "frames", [material.frames(network.encoder, speed, pooled) for speed in _speeds(settings)]
     if settings.reads == "features":
         return "features", [material.features(classifier.front_end)]
     return settings.reads, [material.waveforms]
 
 
-def _is_probe(settings: FinetuneSettings) -> bool:
-    """Whether only the mean over time of each layer is used; a linear projector keeps it so."""
-    shape = settings.embedder
-    return (
-        isinstance(shape, NetworkSettings)
-        and (shape.pooling, shape.context) == ("mean", 0)
-        and settings.augment == AugmentConfig()
-    )
-
-
 def _speeds(settings: FinetuneSettings) -> list[float]:
-    """Returns the speed of each view: 1, and others spread evenly on a logarithmic scale."""
+    """Returns the speed of each view: 1, and others up to the highest."""
     if settings.views == 1 or settings.augment.speed is None:
         return [1.0]
-    low, high = (math.log(value) for value in settings.augment.speed)
-    steps = np.linspace(low, high, settings.views - 1) if settings.views > 2 else np.array([high])
-    return [1.0, *(round(float(np.exp(step)), 4) for step in steps)]
+    low, high = settings.augment.speed
+    return [1.0, *(round(float(speed), 4) for speed in np.geomspace(high, low, settings.views - 1)[::-1])]
 
 
 def class_weights(material: Material, train: Rows, settings: FinetuneSettings) -> Tensor | None:
@@ -260,7 +245,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
         learn = fit_logistic if settings.head == "logistic" else fit_svm
         head, best = learn(values, material.truth, train, dev, len(material.labels), weights)
     kernel = {"head": "kernel", "support": len(head.support)} if isinstance(head, KernelHead) else {}
-    classifier = EmotionClassifier(_shape(task, standardise=True, dropout=0.0, **kernel))
+    classifier = EmotionClassifier(_shape(task, standardise=True, dropout=0.0, **kernel)).eval()
     classifier.embedder.load_state_dict(embedder.state_dict())
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())

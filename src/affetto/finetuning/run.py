@@ -18,7 +18,7 @@ from affetto.errors import ProtocolError, RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
 from affetto.finetuning.card import model_card
 from affetto.finetuning.enrolment import SIZES, SKEWED_SIZE, enrolled_probabilities
-from affetto.finetuning.fold import Fitted, FoldTask, Supervision, fit_fold, labelled_part
+from affetto.finetuning.fold import Fitted, FoldTask, Supervision, fit_recogniser, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
 from affetto.models.checkpoint import save_weights
@@ -44,14 +44,6 @@ class _Run(NamedTuple):
 
     def fold(self, seed: int, fold: int) -> RunFolder:
         return RunFolder(self.folder / f"seed-{seed}" / f"fold-{fold}")
-
-
-class Place(NamedTuple):
-    """The columns of a predictions table that are the same in all its rows."""
-
-    fold: int
-    seed: int
-    method: str
 
 
 def finetune(
@@ -119,7 +111,7 @@ def _work(run: _Run, supervision: type[Supervision]) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
         train, dev = material.rows(fold.train), material.rows(fold.dev)
         task = FoldTask(material, fold.number, train, dev, run.settings, seed, folder, accelerator)
-        fitted, source = fit_fold(task, supervision)
+        fitted, source = fit_recogniser(task, supervision)
         if accelerator.is_main_process:
             info = _write_tables(task, fitted, material.rows(fold.test))
             config = _recogniser_config(run, fitted.classifier, info)
@@ -135,14 +127,16 @@ def _work(run: _Run, supervision: type[Supervision]) -> None:
 def _write_tables(task: FoldTask, fitted: Fitted, test: NDArray[np.int64]) -> dict[str, Any]:
     """Writes the tables of a fold, and returns its choices and speakers."""
     material, classifier, folder = task.material, fitted.classifier, task.run
-    place = Place(task.fold, task.seed, task.settings.recipe)
+    place: dict[str, Any] = {"fold": task.fold, "seed": task.seed, "method": task.settings.recipe}
     with torch.no_grad():
         answers = classifier.answers(fitted.vectors).double().numpy()
     rows = np.concatenate([task.dev, test])
     parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
-    write_table(predictions_table(material, rows, answers[rows], parts, place), folder / PREDICTIONS)
+    table = predictions_table(material, rows, answers[rows], parts)
+    write_table(table.assign(**place), folder / PREDICTIONS)
     if classifier.enrolment is not None:
-        write_table(enrolled_table(material, classifier, fitted.vectors, test, place), folder / ENROLLED)
+        table = enrolled_table(material, classifier, fitted.vectors, test, task.seed, task.fold)
+        write_table(table.assign(**place), folder / ENROLLED)
     used = labelled_part(task.train, material.truth, task.settings.label_fraction, task.seed)
     pretrained_on = fitted.pretrained_on.get("with_labels", [])
     return {
@@ -157,18 +151,16 @@ def _write_tables(task: FoldTask, fitted: Fitted, test: NDArray[np.int64]) -> di
 
 
 def predictions_table(
-    material: Material,
-    rows: NDArray[np.int64],
-    answers: NDArray[np.float64],
-    parts: NDArray[Any] | str,
-    place: Place,
+    material: Material, rows: NDArray[np.int64], answers: NDArray[np.float64], parts: NDArray[Any] | str
 ) -> pd.DataFrame:
-    """Returns the predictions table of rows ``(N,)`` with probabilities or values ``(N, K)``."""
+    """Returns the predictions table of rows ``(N,)`` with probabilities or values ``(N, K)``.
+
+    Fold, seed and method are for the caller to add.
+    """
     kept = ["key", "file", "start", "end", "gender", "corpus"]
     source = material.manifest.table.iloc[rows]
     table = source[[name for name in kept if name in source]].reset_index(drop=True)
-    table["speaker"] = material.speakers[rows].astype(object)
-    table["part"], table["fold"], table["seed"], table["method"] = parts, *place
+    table["speaker"], table["part"] = material.speakers[rows].astype(object), parts
     if material.values is not None:
         for number, name in enumerate(material.labels):
             table[f"truth_{name}"] = material.values[rows, number].double().numpy()
@@ -184,25 +176,29 @@ def predictions_table(
 
 
 def enrolled_table(
-    material: Material, classifier: EmotionClassifier, vectors: Tensor, test: NDArray[np.int64], place: Place
+    material: Material,
+    classifier: EmotionClassifier,
+    vectors: Tensor,
+    test: NDArray[np.int64],
+    seed: int,
+    fold: int,
 ) -> pd.DataFrame:
     """Predicts test under every number and mix of enrolment utterances that is measured."""
-    speakers, truth = material.speakers, material.truth
     with torch.no_grad():
         plain = classifier.probabilities(vectors[torch.from_numpy(test)]).double().numpy()
-    tables = [predictions_table(material, test, plain, "test", place).assign(enrolment="0", mix="random")]
-    mixes: list[tuple[str, int | None, int]] = [("random", None, size) for size in SIZES]
-    mixes += [(f"{label} only", number, SKEWED_SIZE) for number, label in enumerate(material.labels)]
-    enrolments: list[tuple[str, str, list[SpeakerDraw]]] = []
-    for mix, emotion, size in mixes:
-        salt = 0 if emotion is None else emotion + 1
-        generator = np.random.default_rng([place.seed, place.fold, size, salt])
-        enrolments.append((mix, str(size), list(draws(speakers, truth, test, size, generator, emotion))))
-    enrolments.append(("random", "all", list(all_others(test, speakers))))
-    for mix, count, drawn in enrolments:
-        if drawn:
-            rows, values = enrolled_probabilities(classifier, vectors, drawn)
-            table = predictions_table(material, rows, values, "test", place)
+    tables = [predictions_table(material, test, plain, "test").assign(enrolment="0", mix="random")]
+    cells: list[tuple[str, int | None, int]] = [("random", None, size) for size in SIZES]
+    cells += [(f"{label} only", number, SKEWED_SIZE) for number, label in enumerate(material.labels)]
+    drawn: dict[tuple[str, str], list[SpeakerDraw]] = {}
+    for mix, emotion, size in cells:
+        generator = np.random.default_rng([seed, fold, size, 0 if emotion is None else emotion + 1])
+        found = draws(material.speakers, material.truth, test, size, generator, emotion)
+        drawn[mix, str(size)] = list(found)
+    drawn["random", "all"] = list(all_others(test, material.speakers))
+    for (mix, count), enrolments in drawn.items():
+        if enrolments:
+            rows, values = enrolled_probabilities(classifier, vectors, enrolments)
+            table = predictions_table(material, rows, values, "test")
             tables.append(table.assign(enrolment=count, mix=mix))
     return pd.concat(tables, ignore_index=True)
 

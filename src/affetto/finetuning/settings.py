@@ -8,13 +8,7 @@ from pydantic import Field
 from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
-from affetto.models.embedders import (
-    EmbedderSettings,
-    Network,
-    NetworkSettings,
-    StatisticsSettings,
-    build_embedder,
-)
+from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings, build_embedder
 from affetto.models.folders import encoder_settings
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.objectives.classify import ClassifySettings
@@ -77,13 +71,12 @@ class FinetuneSettings(Settings):
 
     @property
     def untrained(self) -> bool:
-        """Whether what is kept fixed has weights that were never trained."""
+        """Whether an encoder that stays fixed has weights that were never trained."""
         learns = isinstance(self.embedder, NetworkSettings) and self.train_encoder
         if learns or self.published_weights or self.pretrained:
             return False
         embedder = build_embedder(self.embedder)
-        fixed = embedder.encoder if isinstance(embedder, Network) else embedder
-        return any(True for _ in fixed.parameters())
+        return any(True for _ in getattr(embedder, "encoder", embedder).parameters())
 
 
 SettingsType = TypeVar("SettingsType", bound=FinetuneSettings)

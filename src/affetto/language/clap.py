@@ -12,6 +12,7 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from affetto.augment import AugmentConfig
 from affetto.config import Settings
@@ -77,7 +78,7 @@ class Clap(Supervised):
         encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__(classifier, augment, reads)
-        self.needs = dict.fromkeys(("target", "text", *(["gender"] if settings.needs_gender else [])), "scan")
+        self.needs = ["target", "text", *(["gender"] if settings.needs_gender else [])]
         self.settings, self.encoder = settings, encoder
         self.sets = None if isinstance(texts, Tensor) else texts
         self.register_buffer("texts", texts if isinstance(texts, Tensor) else None, persistent=False)
@@ -85,30 +86,23 @@ class Clap(Supervised):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns ``{"clap": loss}``, the mean over the items of all processes."""
-        names = list(self.needs)
-        widths = [batch.columns[name].shape[1] for name in names]
-        vectors, mixed = self.embedded(batch, torch.cat([batch.columns[name] for name in names], 1))
-        columns = dict(zip(names, torch.split(mixed, widths, dim=1), strict=True))
+        widths = [batch.columns[name].shape[1] for name in self.needs]
+        vectors, mixed = self.embedded(batch, torch.cat([batch.columns[name] for name in self.needs], 1))
+        columns = dict(zip(self.needs, torch.split(mixed, widths, dim=1), strict=True))
         head = self.classifier.head
         assert isinstance(head, LanguageHead)
         audio = head.project_audio(self.classifier.standardise(vectors)).float()
         texts = head.project_texts(columns["text"] @ self._texts(columns["text"])).float()
         # Targets differ by a tenth; half precision, which a GPU may choose by itself, would blur them.
         with torch.autocast(audio.device.type, enabled=False):
-            return {"clap": self._loss(head, audio, texts, columns)}
-
-    def _loss(self, head: LanguageHead, audio: Tensor, texts: Tensor, columns: dict[str, Tensor]) -> Tensor:
-        own = own_rows(audio)
-        relations = [
-            everyone[own] @ everyone.T
-            for everyone in (gathered(columns[name].float()) for name in self.needs if name != "text")
-        ]
-        losses = clap_losses(
-            head.scales[0].float() * audio @ gathered(texts).T,
-            head.scales[1].float() * texts @ gathered(audio).T,
-            clap_targets(self.settings, *relations),
-        )
-        return mean_loss(losses)
+            own = own_rows(audio)
+            everyone = [gathered(columns[name].float()) for name in self.needs if name != "text"]
+            losses = clap_losses(
+                head.scales[0].float() * audio @ gathered(texts).T,
+                head.scales[1].float() * texts @ gathered(audio).T,
+                clap_targets(self.settings, *(relation[own] @ relation.T for relation in everyone)),
+            )
+            return {"clap": mean_loss(losses)}
 
     def _texts(self, used: Tensor) -> Tensor:
         """Returns the vectors of all texts, ``(N, E)``; zero for one that is not in the batch."""
@@ -150,5 +144,5 @@ def clap_losses(to_texts: Tensor, to_audio: Tensor, targets: list[tuple[float, T
     for logits in (to_texts, to_audio):
         shares = logits.log_softmax(1)
         for weight, target in targets:
-            losses = losses + weight / 2 * (torch.xlogy(target, target) - target * shares).sum(1)
+            losses = losses + weight / 2 * F.kl_div(shares, target, reduction="none").sum(1)
     return losses

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from affetto.errors import CheckpointError, ConfigError
 from affetto.models.heads import TextShape
-from affetto.models.hub import library, load_weights_of, published_part
+from affetto.models.hub import library, load_weights_of, published_part, quiet
 
 DEFAULT = str(TextShape.model_fields["model"].default)
 FIELDS = ("emotion", "gender", "intensity")
@@ -85,8 +85,9 @@ class TextEncoder(nn.Module):
 
     def save(self, folder: str) -> None:
         """Writes weights, config and tokenizer as a folder that transformers, and ``model``, can read."""
-        self.network.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        with quiet():
+            self.network.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Returns a vector of length 1 for each text, ``(N, E)``.
