@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from affetto.cli.options import Config, Out, Root, Seeds
 from affetto.cli.outcome import report_run
 from affetto.models.registry import EMBEDDERS, ENCODERS, listed
+
+_ENCODERS = f"A folder of pretrain, or {listed([*ENCODERS, *EMBEDDERS])}."
 
 
 def trainer(head: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -27,14 +30,8 @@ def finetune(
     protocol: Annotated[
         str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")],
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help=f"A folder of pretrain, or {listed([*ENCODERS, *EMBEDDERS])}.",
-            show_default="cnn",
-        ),
-    ] = None,
+    out: Out,
+    encoder: Annotated[str | None, typer.Option(help=_ENCODERS, show_default="cnn")] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Probe: the encoder stays as it is; one linear layer learns.")
     ] = False,
@@ -42,10 +39,7 @@ def finetune(
         str | None,
         typer.Option(help="network, language, logistic or svm; by default what suits the encoder."),
     ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...", show_default="1"),
-    ] = None,
+    seeds: Seeds = None,
     label_fraction: Annotated[
         float | None, typer.Option(help="Share of the training labels to use.", show_default="1")
     ] = None,
@@ -53,10 +47,8 @@ def finetune(
         bool | None,
         typer.Option("--enrolment/--no-enrolment", help="Learn to adapt to enrolled speakers (default)."),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
+    config: Config = None,
+    root: Root = None,
     settings: Annotated[
         list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3 augment.gain_db=0.")
     ] = None,
@@ -79,10 +71,8 @@ def finetune(
     settings_of, train = trainer(asked_for(config, words, **given).get("head"))
     chosen = settings_of(config, words, **given)
     if chosen.untrained:
-        name = chosen.recipe
-        typer.echo(
-            f"note: {name} has no weights of its own yet, so what is kept fixed is an untrained network"
-        )
+        note = "has no weights of its own yet, so what is kept fixed is an untrained network"
+        typer.echo(f"note: {chosen.recipe} {note}")
     listed = Manifest.read(manifest, root)
     finished = RunFolder(out).done
     run = train(listed, chosen, out)

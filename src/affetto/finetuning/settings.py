@@ -17,52 +17,30 @@ from affetto.training import TrainSettings
 
 
 class FinetuneSettings(Settings):
-    """Settings of ``finetune``, made by :func:`finetune_settings`.
+    """Settings of ``finetune``, made by :func:`finetune_settings`."""
 
-    Attributes:
-        protocol: who is train, dev and test: a name of ``affetto protocols``, or a YAML file.
-        recipe: a name of :data:`RECIPES`; it decides the defaults of the rest.
-        frozen: the probe: a weighted sum of the encoder's layers and one linear layer on its mean learn.
-        head: ``"network"``, trained by gradient; ``"logistic"`` or ``"svm"``, fitted on fixed vectors;
-            ``"ridge"``, the same for dimensions such as valence.
-        embedder: what turns an utterance into a vector; ``encoder.width=16`` stands for
-            ``embedder.encoder.width=16``, as in ``pretrain``.
-        train_encoder: whether the encoder learns too; where it does not, its frames are cached once.
-        reads: ``"waveforms"``, augmented at every pass; or ``"features"``, log-mel frames, computed once
-            and augmented as frames: less exact, and faster.
-        published_weights: whether the encoder starts from its published weights.
-        pretrained: folder that ``pretrain`` wrote, whose weights the encoder starts from; for a run of the
-            same protocol, those of the same seed and fold.
-        train: the loop.
-        augment: what is done to training utterances.
-        views: versions of each training utterance that are cached for a fixed encoder: itself, and some of
-            other speed within ``augment.speed``.
-        loss: targets and their weights.
-        dropout: share of the embedding hidden in training.
-        enrolment: whether the recogniser can adapt to a speaker from unlabelled utterances.
-        rank: dimensions in which a speaker's offset is estimated.
-        label_fraction: share of the training utterances whose labels are used, drawn within each class.
-        seeds: one training each.
-    """
-
-    protocol: str
-    recipe: str = "cnn"
-    frozen: bool = False
+    protocol: str  # who is train, dev and test: a name of `affetto protocols`, or a YAML file
+    recipe: str = "cnn"  # a name of RECIPES, which decides the defaults of the rest
+    frozen: bool = False  # the probe: a weighted sum of layers and one linear layer on its mean learn
+    # Trained by gradient; or fitted on fixed vectors, ridge for dimensions such as valence.
     head: Literal["network", "logistic", "svm", "ridge"] = "network"
+    # `encoder.width=16` stands for `embedder.encoder.width=16`, as in `pretrain`.
     embedder: EmbedderSettings = NetworkSettings()
-    train_encoder: bool = True
+    train_encoder: bool = True  # the frames of an encoder that does not learn are cached once
+    # Log-mel features are computed once and augmented as frames: less exact than waveforms, and faster.
     reads: Literal["waveforms", "features"] = "waveforms"
-    published_weights: bool = False
+    published_weights: bool = False  # whether the encoder starts from them
+    # A folder that `pretrain` wrote; of a run of the same protocol, the same seed and fold.
     pretrained: str | None = None
     train: TrainSettings = TrainSettings()
     augment: AugmentConfig = AugmentConfig()
-    views: int = Field(1, ge=1, le=8)
+    views: int = Field(1, ge=1, le=8)  # cached for a fixed encoder: itself, and other speeds of augment.speed
     loss: ClassifySettings = ClassifySettings()
-    dropout: float = Field(0.3, ge=0, lt=1)
-    enrolment: bool = True
-    rank: int = Field(400, ge=2)
-    label_fraction: float = Field(1.0, gt=0, le=1)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    dropout: float = Field(0.3, ge=0, lt=1)  # share of the embedding hidden in training
+    enrolment: bool = True  # whether it can adapt to a speaker from unlabelled utterances
+    rank: int = Field(400, ge=2)  # dimensions in which a speaker's offset is estimated
+    label_fraction: float = Field(1.0, gt=0, le=1)  # of the training labels, drawn within each class
+    seeds: tuple[int, ...] = Field((0,), min_length=1)  # one training each
 
     @property
     def classical(self) -> bool:

@@ -29,21 +29,15 @@ Target = Literal["emo", "ml", "sl", "hard"]
 class ClapSettings(Settings):
     """Which utterances and texts of a batch belong together.
 
-    Attributes:
-        target: ``"emo"``, the softmax of whose emotion is the same (Emo-CLAP, equation 4); ``"ml"``, the loss
-            of that and of the same for gender, weighed (ML-GEmo-CLAP, equation 6); ``"sl"``, the softmax of
-            both relations, weighed (SL-GEmo-CLAP, equation 7); ``"hard"``, all of the mass on the same
-            emotion, in equal shares.
-        alpha: share of emotion in ``"ml"`` and ``"sl"``; gender has the rest.
-        gender: column of the manifest with the genders.
-        words: words for classes in the templates, where those of
-            :data:`~affetto.language.sentences.FEELINGS` do not fit.
+    The target is ``"emo"``, the softmax of whose emotion is the same (Emo-CLAP, equation 4); ``"ml"``, the
+    loss of that and of the same for gender, weighted (ML-GEmo-CLAP, equation 6); ``"sl"``, that of both
+    relations, weighted (SL-GEmo-CLAP, equation 7); or ``"hard"``, equal shares for the same emotion.
     """
 
     target: Target = "emo"
-    alpha: float = Field(0.9, ge=0, le=1)
-    gender: str = "gender"
-    words: dict[str, str] = Field(default_factory=dict)
+    alpha: float = Field(0.9, ge=0, le=1)  # share of emotion in ml and sl; gender has the rest
+    gender: str = "gender"  # column of the manifest
+    words: dict[str, str] = Field(default_factory=dict)  # for classes, where those of FEELINGS do not fit
 
     @property
     def needs_gender(self) -> bool:

@@ -26,19 +26,13 @@ from affetto.runs import RunFolder
 
 
 class TextLanguageSettings(LanguageSettings):
-    """Shape of the language head, with the text encoder looked up by its name."""
+    """Shape of the language head; None in place of a text encoder learns class vectors by cross-entropy."""
 
     text: TextSettings | None = None
 
 
 class LanguageRunSettings(FinetuneSettings):
-    """Settings of ``pretrain --objective clap``: those of ``finetune``, and of words.
-
-    Attributes:
-        language: the head and its text encoder; ``language.text=null`` learns class vectors by cross-entropy
-            instead: the same network without language.
-        clap: the loss.
-    """
+    """Settings of ``pretrain --objective clap``: those of ``finetune``, and of texts."""
 
     head: Literal["language"] = "language"  # type: ignore[assignment]
     language: TextLanguageSettings = TextLanguageSettings()
@@ -125,7 +119,7 @@ class TextSupervision(Supervision):
     def save(self, folder: Path) -> None:
         """Writes the text encoder, where it has learned."""
         if self.encoder is not None:
-            self.encoder.save(str(folder / TEXT))
+            self.encoder.save(folder / TEXT)
 
 
 def _write_names(classifier: EmotionClassifier, vectors: Tensor) -> None:

@@ -3,6 +3,7 @@
 import json
 import string
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.errors import CheckpointError, ConfigError
+from affetto.models.checkpoint import save_weights
 from affetto.models.heads import TextShape
-from affetto.models.hub import library, load_weights_of, published_part, quiet
+from affetto.models.hub import library, load_weights_of, published_part
 
 DEFAULT = str(TextShape.model_fields["model"].default)
 FIELDS = ("emotion", "gender", "intensity")
@@ -83,11 +85,10 @@ class TextEncoder(nn.Module):
         load_weights_of(self.network, self.settings.model, "pooler")
         return self
 
-    def save(self, folder: str) -> None:
-        """Writes weights, config and tokenizer as a folder that transformers, and ``model``, can read."""
-        with quiet():
-            self.network.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+    def save(self, folder: Path) -> None:
+        """Writes a folder that ``model`` can name."""
+        save_weights(folder, self.network, self.settings.shape)
+        self.tokenizer.save_pretrained(folder)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Returns a vector of length 1 for each text, ``(N, E)``.
