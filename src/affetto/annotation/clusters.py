@@ -7,14 +7,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from affetto.config import Settings
+from affetto.data import NONE
 from affetto.vectors.kmeans import spherical_kmeans
 from affetto.vectors.spaces import centred, members, with_middle, without
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
-
-NONE = -1
-"""The label of an utterance without a cluster."""
 
 
 class ClusterSettings(Settings):

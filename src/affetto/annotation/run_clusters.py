@@ -9,11 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from affetto.annotation.clusters import NONE, ClusterSettings, cluster
+from affetto.annotation.clusters import ClusterSettings, cluster
 from affetto.config import Settings
 from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewColumn
+from affetto.data import NONE
 from affetto.errors import ManifestError
 from affetto.runs import MANIFEST, RunFolder, write_json
 from affetto.vectors.contents import Contents

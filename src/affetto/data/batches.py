@@ -54,11 +54,10 @@ class EpochBatches:
         self.epoch = self.position = 0
 
     def __len__(self) -> int:
-        """Batches that one process gets in an epoch."""
         raise NotImplementedError
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Returns this process's batches of an epoch."""
+        """Returns this process's batches of an epoch, as places of utterances ``(B,)``."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
@@ -78,16 +77,11 @@ class EpochBatches:
 
 
 class LengthBuckets(EpochBatches):
-    """Batches of utterances of similar length.
+    """Batches of utterances of similar length, from ``lengths (N,)`` in samples.
 
     Every utterance comes exactly once an epoch, in exactly one process, and all processes get the same number
-    of batches; their shares differ by one utterance at most. Where less than one utterance a process is left
-    at the end, it joins another batch, which then is larger than asked for.
-
-    Args:
-        lengths: samples in each utterance, ``(N,)``.
-        batch_size: utterances in a batch of one process.
-        seed, rank, world: as :class:`EpochBatches` has them.
+    of batches of ``batch_size``; their shares differ by one utterance at most. Where less than one utterance
+    a process is left at the end, it joins another batch, which then is larger.
 
     Raises:
         ConfigError: for fewer utterances than processes, or a size or rank out of range.

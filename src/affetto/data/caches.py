@@ -119,12 +119,9 @@ class FeatureCache(_Rows):
     def open(
         cls, sha256: str, produce: Callable[[], Iterable[NDArray[np.float32]]], cache: Path | None = None
     ) -> "FeatureCache":
-        """Opens a cache in ``cache`` or :func:`cache_dir`, and fills it where needed.
+        """Opens a cache in ``cache`` or :func:`cache_dir`; ``produce`` makes it: ``(T, F)`` or ``(F,)`` each.
 
-        Args:
-            sha256: names the content; it must change with everything that the arrays depend on.
-            produce: makes the content: an array for each utterance, ``(T, F)`` or ``(F,)``.
-            cache: folder that holds the caches.
+        The hash must change with everything that the arrays depend on.
 
         Raises:
             AffettoError: when the cache cannot be written, e.g. on a full disk.

@@ -13,16 +13,10 @@ NONE = -1
 class SpeakerBatches(EpochBatches):
     """Batches in which each speaker comes with several utterances of several groups.
 
-    Every utterance comes at least once an epoch. The utterances of a speaker are put into pairs of one
-    group, the pairs are shuffled and cut into sets of ``per_speaker``; the last set is filled up with
-    utterances of the same speaker, as far as there are any. A batch is several sets.
-
-    Args:
-        speakers: speaker number of each utterance, ``(N,)``.
-        groups: group number within its speaker, ``(N,)``; :data:`NONE` for none.
-        batch_size: utterances in a batch of one process.
-        per_speaker: utterances in a set.
-        seed, rank, world: as :class:`EpochBatches` has them.
+    Every utterance comes at least once an epoch. The utterances of a speaker ``(N,)`` are put into pairs of
+    one group ``(N,)``, :data:`NONE` for none; the pairs are shuffled and cut into sets of ``per_speaker``,
+    the last filled up with utterances of the same speaker, as far as there are any. A batch is several sets,
+    ``batch_size`` utterances in each process.
 
     Raises:
         ConfigError: for sizes that do not fit each other.

@@ -1,4 +1,4 @@
-"""What is said in each utterance, as a number: groups of content vectors, or the values of a column."""
+"""The words of each utterance, as a number: groups of content vectors, or the values of a column."""
 
 import numpy as np
 import pandas as pd
@@ -34,12 +34,9 @@ class Contents:
     def numbers(
         self, speakers: NDArray[np.int64], rows: NDArray[np.int64] | None = None, seed: int = 0
     ) -> NDArray[np.int64]:
-        """Returns a number for what is said, ``(M,)``, -1 for unknown.
+        """Returns a number for the words of some rows, or all, ``(M,)``, -1 for unknown.
 
-        Args:
-            speakers: speaker of each row that is asked for, ``(M,)``.
-            rows: which; None for all. Groups of vectors are found in these alone.
-            seed: of what is drawn.
+        Groups of vectors are found in these rows alone; ``speakers (M,)`` are theirs.
         """
         rows = np.arange(len(self.values)) if rows is None else rows
         if self.vectors is None:
@@ -50,7 +47,7 @@ class Contents:
         return numbers
 
     def bytes(self) -> bytes:
-        """Returns all that was read, for a hash."""
+        """Returns the content of the column, for a hash."""
         if self.vectors is None:
             return "\n".join(self.values.astype(str)).encode()
         return self.known.tobytes() + self.vectors.tobytes()

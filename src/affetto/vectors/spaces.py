@@ -8,9 +8,8 @@ from affetto.vectors.kmeans import spherical_kmeans
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
 
-_CONTENT_DIMS = 50
 _CONTENT_COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-_CONTENT_MOST = 20_000  # utterances that content groups are fitted on
+_CONTENT_DIMS, _CONTENT_MOST = 50, 20_000  # dimensions and utterances that content groups are fitted on
 
 
 def centred(vectors: Vectors, groups: Codes) -> Vectors:
