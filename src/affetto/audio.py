@@ -6,9 +6,8 @@ Everything after this file sees one kind of signal: mono, 16 kHz, float32, full 
 import io
 import os
 import re
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -130,10 +129,8 @@ def blocks(
 
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Stores samples in 16 bits: full scale ±1 becomes ±32768, what lies beyond is clipped."""
-    scaled = np.rint(samples * np.float32(32768.0))
-    clipped: NDArray[np.float32] = np.clip(scaled, -32768, 32767)
-    return clipped.astype(np.int16)
+    """Stores samples in 16 bits: full scale ±1 becomes ±32768, values beyond are clipped."""
+    return np.asarray(np.rint(samples * np.float32(32768.0)).clip(-32768, 32767), np.int16)
 
 
 def from_int16(samples: NDArray[np.int16]) -> NDArray[np.float32]:
@@ -147,13 +144,9 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
     if isinstance(source, str | Path):
         name = os.fspath(source)
         target: str | BinaryIO = name
-        try:
-            status = os.stat(name)
-        except (OSError, ValueError):
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
+        if not os.path.isfile(name):
             raise AudioError(f"{name}: no such file; check the path and the corpus root")
-        empty = status.st_size == 0
+        empty = os.path.getsize(name) == 0
     else:
         handle = io.BytesIO(source) if isinstance(source, bytes) else source
         name = str(getattr(source, "name", "the recording"))
@@ -180,7 +173,7 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
 
 
 def _check_whole(file: soundfile.SoundFile, name: str) -> None:
-    """Compares what the header promises with what libsndfile found, which quietly repairs the difference."""
+    """Compares the header with what libsndfile found, which quietly repairs the difference."""
     log = file.extra_info
     pairs = [(int(there), int(promised)) for there, promised in _COUNTS.findall(log)]
     for size, found in _SIZES.findall(log):
@@ -189,21 +182,16 @@ def _check_whole(file: soundfile.SoundFile, name: str) -> None:
     for there, promised in pairs:
         if there < promised:
             raise _truncated(name, there, promised, file.samplerate)
+    # A stream without its end alone may be a live recording.
     unended = "lacks an end-of-stream bit" in log or "without an End-Of-Stream flag" in log
-    if (
-        unended and "Junk after the last page" in log
-    ):  # a stream without its end alone may be a live recording
+    if unended and "Junk after the last page" in log:
         raise _truncated(name, file.frames, None, file.samplerate)
 
 
 def _truncated(name: str, there: int, promised: int | None, rate: int) -> AudioError:
-    promise = (
-        "it was cut within a page" if promised is None else f"its header promises {promised / rate:.2f} s"
-    )
-    return AudioError(
-        f"{name}: truncated: it holds {there / rate:.2f} s ({there} samples), {promise}; "
-        "copy it again, or drop its row"
-    )
+    short = f"{name}: truncated: it holds {there / rate:.2f} s ({there} samples)"
+    why = "it was cut within a page" if promised is None else f"its header promises {promised / rate:.2f} s"
+    return AudioError(f"{short}, {why}; copy it again, or drop its row")
 
 
 def _part(file: soundfile.SoundFile, name: str, start: float | None, end: float | None) -> tuple[int, int]:
@@ -256,12 +244,10 @@ def _count(file: soundfile.SoundFile) -> int:
     """Counts the frames in front of the place where a damaged file stops decoding."""
     count = 0
     buffer = np.empty((1024, file.channels), np.float32)
-    try:
+    with suppress(soundfile.LibsndfileError):
         file.seek(0)
         while got := len(file.read(out=buffer)):
             count += got
-    except soundfile.LibsndfileError:
-        pass
     return count
 
 
@@ -288,8 +274,7 @@ def _mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Averages channels: ``(S, channels)`` or ``(S,)`` to ``(S,)``."""
     if samples.ndim == 1:
         return samples
-    mono: NDArray[np.float32] = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    return mono
+    return np.asarray(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))
 
 
 def _check(samples: NDArray[np.float32], name: str, needed: bool = True) -> None:
@@ -306,6 +291,6 @@ def _check(samples: NDArray[np.float32], name: str, needed: bool = True) -> None
 def _finish(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
     _check(samples, name)
     if rate != SAMPLE_RATE:
-        resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+        resampled = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
         samples = resampled if len(resampled) else samples[:1]  # a sample or two at 96 kHz round to none
     return np.ascontiguousarray(samples)

@@ -201,7 +201,7 @@ def speaker_numbers(recordings: Recordings) -> NDArray[np.int64]:
     return np.asarray(np.unique(recordings.manifest.owners, return_inverse=True)[1], np.int64)
 
 
-def fit_fold(
+def fold_network(
     recordings: Recordings, known: FoldLabels, settings: RankerSettings, run: RunFolder, facts: dict[str, Any]
 ) -> tuple[StrengthNet, dict[str, Any]]:
     """Fits the rankers and then the network into ``RUN/strength``, or loads what an earlier call left.

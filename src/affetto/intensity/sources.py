@@ -16,7 +16,7 @@ from affetto.corpora.tabular import NewArrayColumn
 from affetto.errors import ConfigError, ManifestError, ProtocolError
 from affetto.features import FrontEnd
 from affetto.intensity.curves import NEUTRAL, distance_from_class, loudness, scaled_by_corpus
-from affetto.intensity.fit import FoldLabels, RankerSettings, fit_fold, predict_all, speaker_numbers
+from affetto.intensity.fit import FoldLabels, RankerSettings, fold_network, predict_all, speaker_numbers
 from affetto.intensity.network import find_strength_net, load_strength_net
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import weights_sha256
@@ -215,7 +215,7 @@ def _from_labels(manifest: Manifest, settings: IntensitySettings) -> Ready:
             speakers = {"with_labels": _names(owners[known]), "without_labels": _names(owners)}
             about = {**facts, "fold": fold.number, "speakers_seen": speakers}
             folder = RunFolder(run / f"fold-{fold.number}")
-            network, config = fit_fold(recordings, learned, settings.ranker, folder, about)
+            network, config = fold_network(recordings, learned, settings.ranker, folder, about)
             number = str(fold.number) if len(folds) > 1 else ""
             choices[str(fold.number)] = config["choices"]
             seen[number] = config["speakers_seen"]["with_labels"]
