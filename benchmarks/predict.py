@@ -32,8 +32,9 @@ from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import toy
 from affetto.corpora.scanning import find_audio
 from affetto.inference import Recogniser
-from affetto.inference.pipeline import batches, keep_memory, padded
+from affetto.inference.pipeline import BATCH_SECONDS, keep_memory, padded
 from affetto.inference.sources import Clip, Piece
+from affetto.material.forward import batches_by_length
 from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.runs import write_text
@@ -95,7 +96,8 @@ def floor(model: Path, folder: Path, files: int) -> dict[str, float]:
         for path, samples in zip(paths, waveforms, strict=True)
     ]
     cpu = torch.device("cpu")
-    packed = [padded([pieces[place] for place in batch], cpu) for batch in batches(pieces)]
+    batches = batches_by_length([len(each) for each in waveforms], BATCH_SECONDS)
+    packed = [padded([pieces[place] for place in batch], cpu) for batch in batches]
     with torch.inference_mode():
         classifier.probabilities(classifier.embed(*classifier.front_end(*packed[0])))
         began = time.process_time()

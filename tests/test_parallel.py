@@ -71,18 +71,6 @@ def test_a_copy_that_dies_is_told() -> None:
     assert told.stdout == "told\n"
 
 
-def test_a_copy_begins_with_what_cannot_be_pickled() -> None:
-    code = (
-        "import os\nfrom affetto.parallel import can_fork, processes\n"
-        "heard = []\n"
-        "def told():\n    return heard\n"
-        "with processes(1, lambda word: heard.append(word()), (lambda: 'hello',)) as pool:\n"
-        "    print(can_fork(), pool.submit(told).result(), heard)\n"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "False ['hello'] []\n"  # a pool has a thread of its own
-
-
 def test_nothing_is_copied_beside_another_thread() -> None:
     done = threading.Event()
     other = threading.Thread(target=done.wait)

@@ -20,26 +20,18 @@ def cores() -> int:
 
 
 def can_fork() -> bool:
-    """Whether this process can be copied as it is: on Linux, and not safely beside other threads."""
+    """Whether this process can be copied as it is: on Linux, and not while other threads run."""
     return sys.platform == "linux" and threading.active_count() == 1
 
 
 @contextmanager
-def processes(
-    count: int, begin: Callable[..., object] | None = None, given: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
-    """Copies this process (:func:`can_fork`); nothing waits for tasks that nobody will read.
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Starts ``count`` copies of this process (:func:`can_fork`), which end with it, however it ends.
 
-    The copies end with this process, however it ends.
-
-    Args:
-        count: how many copies.
-        begin: called in each before its first task.
-        given: what it is called with; never pickled, so that it may be anything.
+    They inherit everything that it holds. At the end, tasks that did not start are dropped.
     """
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(count, context, _begin, (begin, given))
-    pool.submit(int)  # copies now, before whoever asked starts a thread, as a progress bar does
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _begin)
+    pool.submit(int)  # copies now, before the caller starts a thread, as a progress bar does
     try:
         yield pool
     finally:
@@ -61,20 +53,18 @@ def threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 class Here(Executor):
-    """Does a task at once, in the thread that hands it in."""
+    """Runs a task at once, in the calling thread."""
 
     def submit(self, task: Callable[..., Out], /, *given: Any, **named: Any) -> Future[Out]:
-        """Returns the future of a task that is done."""
+        """Runs a task and returns its future."""
         future: Future[Out] = Future()
         future.set_result(task(*given, **named))
         return future
 
 
-def _begin(begin: Callable[..., object] | None, given: tuple[Any, ...]) -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which stops its copies
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if begin is not None:
-        begin(*given)
 
 
 def _end_with_parent() -> None:

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ from affetto.inference.embedding import packed, vectors_of_clips
 from affetto.inference.loading import load_speaker
 from affetto.inference.pipeline import Plan
 from affetto.inference.sources import Clip, Samples, Windows, clips
-from affetto.inference.writers import Shards, write_array
+from affetto.inference.writers import TEXT, VECTORS, Shards, write_npy
 from affetto.models.representation import Representation
 from affetto.progress import progress
 from affetto.runs import MANIFEST, RunFolder
@@ -89,7 +90,8 @@ def annotate_speakers(
     with run.locked():
         facts = manifest.facts
         array = Path(os.path.abspath(run / f"{settings.name}.npy"))
-        shards = Shards(array, ["hash", *packed(None), "error"], run / f"{settings.name}.part", retry=True)
+        types = {"hash": TEXT, **VECTORS, "error": TEXT}
+        shards = Shards(array, types, run / f"{settings.name}.part", retry=True)
         if run.done and not run.start(settings, **facts):
             shards.remove()  # where the last moment of the run was missing
             return run
@@ -136,10 +138,7 @@ def _embed(
     embedder = model.embedder
     assert embedder is not None
     hashes: dict[Clip, str] = {}
-    chunks = shards.chunks(["hash", "count"])
-    stored = {
-        each for chunk in chunks for each, count in zip(chunk["hash"], chunk["count"], strict=True) if count
-    }
+    stored = {row["hash"] for chunk in shards.rows("hash", "count") for row in chunk if row["count"]}
     seen = {*stored, *known}
 
     def decode_and_hash(clip: Clip) -> Samples:
@@ -187,18 +186,17 @@ def _finish(
     row_of: dict[str, int] = {}
     hash_of: dict[str, str] = {}
     faults: dict[str, str] = {}
-    for chunk in shards.chunks(["clip", "hash", "count", "error"]):
-        for state, hashed, count, error in zip(*chunk.values(), strict=True):
-            if count:
-                row_of[hashed] = len(row_of)
-            if hashed:
-                hash_of[state] = hashed
-            faults[state] = error
+    for row in chain.from_iterable(shards.rows("clip", "hash", "count", "error")):
+        if row["count"]:
+            row_of[row["hash"]] = len(row_of)
+        if row["hash"]:
+            hash_of[row["clip"]] = row["hash"]
+        faults[row["clip"]] = row["error"]
     cells, unreadable = [], {}
     for clip, state in todo.items():
-        row = row_of.get(hash_of.get(state, ""))
-        cells.append(None if row is None else cell(shards.output, row))
-        if row is None:
+        place = row_of.get(hash_of.get(state, ""))
+        cells.append(None if place is None else cell(shards.output, place))
+        if place is None:
             odd = f"{clip.sound!s}: {model.name} gives no finite embedding"
             unreadable[clip.utterance] = odd if state in hash_of else faults[state]
     if not row_of:
@@ -216,7 +214,7 @@ def _finish(
         "affetto_version": __version__,
     }
     joined = shards.part / "vectors.npy"
-    write_array(joined, model.dim, shards.chunks)
+    write_npy(joined, model.dim, shards)
     write_vectors(shards.output, np.load(joined, mmap_mode="r"), list(row_of), info)
     column = pd.Series(cells, manifest.table.index, dtype=object)
     manifest.with_columns({settings.name: column}).write(run / MANIFEST)

@@ -1,6 +1,5 @@
 """``embed``: vectors of any number of recordings, written as they come, in memory that does not grow."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 
@@ -16,14 +16,16 @@ from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, i
 from affetto.inference.sources import Clip, Piece, Source, clips
 from affetto.inference.writers import (
     FLOAT,
+    NUMBER,
+    TEXT,
     VECTORS,
-    Columns,
     Outcome,
+    Row,
     Shards,
     finished,
-    write_array,
+    write_lines,
+    write_npy,
     write_parquet,
-    write_table,
 )
 from affetto.models.representation import Representation
 from affetto.progress import progress
@@ -31,6 +33,7 @@ from affetto.progress import progress
 NPY, PARQUET = ".npy", ".parquet"
 _CHUNK_BYTES = 1 << 27  # of frames that are held at once; up to three chunks are in progress
 _GROUP_ROWS = 512  # of a Parquet file
+_TYPES = {"key": TEXT, "file": TEXT, "start": NUMBER, "end": NUMBER, **VECTORS, "error": TEXT}
 
 
 def embed(
@@ -67,21 +70,22 @@ def embed(
         raise ConfigError(unknown("output format", path.suffix or path.name, [NPY, PARQUET]))
     if frames:
         representation.must_have_frames()
-    shards = Shards(path, ["key", "file", "start", "end", "count", VECTORS, "error"])
+    shards = Shards(path, _TYPES)
     table = path.with_suffix(".csv") if path.suffix.lower() == NPY else path
-    if _is_finished(path, table, shards):
-        return finished(table)
+    if before := _finished(table, shards):
+        return before
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read twice
     total = sum(1 for _ in clips(sources, root))
     everything = progress(clips(sources, root), "embed", total)
     options = {"representation": representation.sha256, "frames": frames}
-    with shards.opened(options, lambda: _join(shards, representation, table, frames)):
+    join = _join_npy if path != table else _join_parquet
+    with shards.opened(options, lambda: join(shards, table, representation, frames)):
         rest = shards.rest(everything, attrgetter("name"))
         plan = Plan(workers=workers, clips=total - shards.resumed)
         for piece, vectors in (_frames if frames else vectors_of_clips)(representation, rest, plan):
-            clip, fault = piece.clip, piece.fault or None
-            row = {"key": clip.utterance or clip.file, "file": clip.file, "start": piece.start}
-            row |= {"end": piece.end, "error": fault} | packed(vectors)
+            clip = piece.clip
+            row: Row = {"key": clip.utterance or clip.file, "file": clip.file, "error": piece.fault or None}
+            row |= {"start": piece.start, "end": piece.end, **packed(vectors)}
             if piece.end == piece.start:  # nothing of it was read
                 row |= {"start": clip.start, "end": clip.end}
             shards.add(clip.name, row, piece.last)
@@ -104,12 +108,12 @@ def vectors_of_clips(model: Representation, everything: Iterable[Clip], plan: Pl
         yield _checked(model, piece, vector)
 
 
-def packed(vectors: NDArray[Any] | None) -> dict[str, Any]:
+def packed(vectors: NDArray[Any] | None) -> Row:
     """Returns vectors ``(D,)`` or ``(T, D)`` as cells of a shard."""
     if vectors is None:
-        return {"count": None, VECTORS: None}
+        return dict.fromkeys(VECTORS)
     count = len(vectors) if vectors.ndim == 2 else 1
-    return {"count": count, VECTORS: np.ascontiguousarray(vectors, FLOAT).tobytes()}
+    return dict(zip(VECTORS, (count, np.ascontiguousarray(vectors, FLOAT).tobytes()), strict=True))
 
 
 def _frames(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
@@ -133,80 +137,60 @@ def _checked(model: Representation, piece: Piece, vectors: NDArray[Any] | None) 
     return replace(piece, fault=f"{piece.clip.file}: {model.name} gives no finite vector"), None
 
 
-def _join(shards: Shards, model: Representation, table: Path, frames: bool) -> None:
-    """Writes array and table, or a table with the vectors in it."""
-    hop = f"{model.hop_seconds:g}"
-    dim = model.frame_dim if frames else model.dim
-    if table != shards.output:
-        write_array(shards.output, dim, shards.chunks)
-        more = ["frames", "hop_seconds"] if frames else []
-        write_table(
-            table,
-            ["key", "file", "start", "end", "row", *more, "error"],
-            _with_places(shards, model.hop_seconds),
-        )
-        return
-    import pyarrow  # type: ignore[import-untyped]
+def _join_npy(shards: Shards, table: Path, model: Representation, frames: bool) -> None:
+    """Writes the array, and the table with the row of each vector."""
+
+    def placed() -> Iterator[list[Row]]:
+        place = 0
+        for chunk in shards.rows(*(name for name in _TYPES if name != "vectors")):
+            for row in chunk:
+                row |= {"row": place if row["count"] else None, "frames": row["count"]}
+                row["hop_seconds"] = model.hop_seconds
+                place += row["count"] or 0
+            yield chunk
+
+    write_npy(shards.output, model.frame_dim if frames else model.dim, shards)
+    more = ["frames", "hop_seconds"] if frames else []
+    write_lines(table, ["key", "file", "start", "end", "row", *more, "error"], placed())
+
+
+def _join_parquet(shards: Shards, table: Path, model: Representation, frames: bool) -> None:
+    """Writes the table with the vectors in it."""
+    dim, column = (model.frame_dim, "frames") if frames else (model.dim, "vector")
+
+    def unpacked() -> Iterator[list[Row]]:
+        for chunk in shards.rows(errors="replace"):
+            for row in chunk:
+                values = np.frombuffer(row["vectors"] or b"", FLOAT).reshape(-1, dim)
+                row[column] = None if row["count"] is None else list(values) if frames else values[0]
+            yield chunk
 
     inner = pyarrow.list_(pyarrow.float32(), dim)
-    text, name = pyarrow.string(), "frames" if frames else "vector"
-    kinds = {"key": text, "file": text, "start": pyarrow.float64(), "end": pyarrow.float64()}
-    kinds |= {name: pyarrow.list_(inner) if frames else inner, "error": text}
-    facts = {"encoder": model.name} | ({"hop_seconds": hop} if frames else {})
-    chunks = (
-        chunk | {name: [_unpacked(cell, dim, frames) for cell in chunk[VECTORS]]} for chunk in shards.chunks()
-    )
-    write_parquet(table, pyarrow.schema(list(kinds.items()), metadata=facts), chunks, _GROUP_ROWS)
+    types = {name: kind for name, kind in _TYPES.items() if name not in (*VECTORS, "error")}
+    types |= {column: pyarrow.list_(inner) if frames else inner, "error": TEXT}
+    facts = {"encoder": model.name} | ({"hop_seconds": f"{model.hop_seconds:g}"} if frames else {})
+    write_parquet(table, pyarrow.schema(types, metadata=facts), unpacked(), _GROUP_ROWS)
 
 
-def _with_places(shards: Shards, hop_seconds: float) -> Iterator[Columns]:
-    """Yields the rows of shards with their first row in the array."""
-    place = 0
-    for chunk in shards.chunks([name for name in shards.names if name != VECTORS]):
-        counts = chunk["count"]
-        places = place + np.cumsum([0, *(count or 0 for count in counts)])
-        rows = [None if count is None else int(row) for row, count in zip(places, counts, strict=False)]
-        place = int(places[-1])
-        yield chunk | {"row": rows, "frames": counts, "hop_seconds": [hop_seconds] * len(rows)}
-
-
-def _unpacked(cell: bytes | None, dim: int, frames: bool) -> Any:
-    if cell is None:
-        return None
-    values = np.frombuffer(cell, FLOAT).reshape(-1, dim)
-    return list(values) if frames else values[0]
-
-
-def _is_finished(path: Path, table: Path, shards: Shards) -> bool:
-    """Whether the output is complete.
+def _finished(table: Path, shards: Shards) -> Outcome | None:
+    """Returns what an earlier run wrote, if its output is complete.
 
     Raises:
         RunError: when it was not written by ``embed``, or is only half of it.
     """
-    if shards.begun and not (table != path and table.exists()):
-        return False
-    there = [each for each in {table, path} if each.exists()]
-    if not there:
-        return False
-    if len(there) == 1 and table != path:
-        missing = path if there[0] == table else table
+    files = {table, shards.output}
+    there = [each for each in files if each.exists()]
+    if not there or (shards.begun and (len(files) == 1 or not table.exists())):
+        return None
+    if len(there) < len(files):
+        (missing,) = files.difference(there)
         raise RunError(
             f"{there[0]} is there already, and {missing.name}, which goes with it, is not; remove it, or "
             "name another output"
         )
-    if not _has_errors(table):
-        raise RunError(f"{table} is there already, and not of affetto embed; name another output")
+    try:
+        before = finished(table)
+    except (RunError, OSError) as error:
+        raise RunError(f"{table} is there already, and not of affetto embed; name another output") from error
     shards.remove()  # stopped between the last steps
-    return True
-
-
-def _has_errors(path: Path) -> bool:
-    if path.suffix.lower() == PARQUET:
-        import pyarrow.parquet  # type: ignore[import-untyped]
-
-        try:
-            return "error" in pyarrow.parquet.read_schema(path).names
-        except (OSError, ValueError):
-            return False
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        return "error" in next(csv.reader(lines), [])
+    return before

@@ -56,16 +56,7 @@ def draw_by_speaker(
 ) -> Iterator[tuple[list[NDArray[np.float32]], str, frozenset[Key]]]:
     """Draws enrolment utterances of every speaker: the same ones each time, others for those that fail.
 
-    Args:
-        everything: clips; those without a speaker do not count.
-        utterances: how many of each speaker.
-        vectors_of: embeds clips: each with its vectors, or none for one that cannot be read.
-
-    Yields:
-        Vectors, speaker and keys of the clips, for speakers with enough of them and one left to score.
-
-    Raises:
-        ConfigError: when no clip has a speaker, or less than one utterance is asked for.
+    Yields vectors, speaker and keys of the clips, for speakers with enough of them and one left to score.
     """
     if utterances < 1:
         raise ConfigError(f"got {utterances} enrolment utterances a speaker; at least 1 is needed")

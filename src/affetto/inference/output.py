@@ -9,13 +9,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import pyarrow  # type: ignore[import-untyped]
+
 from affetto.errors import AffettoError, ConfigError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
-from affetto.inference.rows import Row
 from affetto.inference.sources import Piece, Source, Windows, clips
-from affetto.inference.writers import Outcome, Shards, finished, rounded, write_table
+from affetto.inference.writers import Outcome, Row, Shards, finished, rounded, write_lines, write_parquet
 from affetto.progress import progress
 
 STDOUT = "-"
@@ -62,10 +63,11 @@ def predict(
     path = None if str(output) == STDOUT else Path(output)
     if path and path.suffix.lower() not in OUTPUTS:
         raise ConfigError(unknown("output format", path.suffix or path.name, [*OUTPUTS, STDOUT]))
-    names = recogniser.columns(enrol is not None or enrol_by_speaker is not None)
-    shards = Shards(path, names) if path else None
-    if shards and shards.complete:
-        return finished(shards.output)
+    types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None)
+    shards = Shards(path, types) if path else None
+    if path and shards and path.exists() and not shards.begun:
+        shards.remove()  # stopped while they were being removed
+        return finished(path)
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
     plan = replace(plan, clips=sum(1 for _ in clips(sources, root)))
     enrolment: Enrolments | None = None
@@ -75,17 +77,24 @@ def predict(
         enrolment = recogniser.enrol_speakers(sources, enrol_by_speaker, root=root)
     everything = progress(clips(sources, root), "predict", plan.clips)
     if shards is None:
-        return _to_stdout(recogniser.rows(everything, plan, enrolment), names)
+        return _to_stdout(recogniser.rows(everything, plan, enrolment), list(types))
     options: dict[str, Any] = {"recogniser": recogniser.sha256, "window": window, "hop": hop}
     options |= {"enrol_by_speaker": enrol_by_speaker, "enrol": None}
     if isinstance(enrolment, Enrolment):
         options["enrol"] = sorted(map(list, enrolment.used))
-    with shards.opened(options, lambda: write_table(shards.output, names, shards.chunks())):
+    with shards.opened(options, lambda: _join(shards)):
         plan = replace(plan, clips=plan.clips - shards.resumed)
         for piece, row in recogniser.rows(shards.rest(everything, attrgetter("name")), plan, enrolment):
             shards.add(piece.clip.name, row, piece.last)
     enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None
     return Outcome(shards.clips, shards.failed, shards.resumed, enrolled=enrolled)
+
+
+def _join(shards: Shards) -> None:
+    if shards.output.suffix.lower() == ".parquet":
+        write_parquet(shards.output, pyarrow.schema(shards.types), shards.rows(errors="replace"))
+    else:
+        write_lines(shards.output, list(shards.types), shards.rows())
 
 
 def _to_stdout(results: Iterable[tuple[Piece, Row]], names: list[str]) -> Outcome:

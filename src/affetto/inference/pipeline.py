@@ -1,10 +1,9 @@
 """Keeps every core busy in memory that does not grow: decode ahead, sort by length, compute.
 
 A chunk of pieces is sorted by length and packed into batches of about equal seconds; while its batches are
-computed, the next chunk is decoded. Decoding, resampling and the network all run without the interpreter's
-lock, so threads suffice; a device is used by one process alone. But threads wait for each other between two
-calls, for a fifth of their time where files are short: with many clips, each core gets groups of them in a
-process of its own. Results come in the order of the clips.
+computed, the next chunk is decoded. Decoding and the network run without the interpreter's lock, so threads
+suffice; a device is used by one process alone. But threads wait for each other between two calls, for a fifth
+of their time where files are short: with many clips, each core gets groups of them in a process of its own.
 """
 
 import ctypes
@@ -15,7 +14,7 @@ from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -25,24 +24,18 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
-from affetto.inference.sources import WHOLE, Clip, Piece, Samples, Windows, cut, decoded
+from affetto.inference.sources import NO_WINDOWS, Clip, Piece, Samples, Windows, cut, decoded
 from affetto.material.forward import batches_by_length
 from affetto.parallel import Here, can_fork, cores, processes, threads
 
-CHUNK_PIECES = 512
-"""Pieces that are sorted by length together."""
-
-CHUNK_SECONDS = 600.0
-"""Seconds of sound that a chunk holds at most, unless one piece is longer."""
+CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0
+"""Pieces that are sorted by length together, at most, and their seconds unless one piece is longer."""
 
 BATCH_SECONDS = 24.0
 """Seconds of sound, padding included, that go through the network at once (at least one piece)."""
 
-GROUP_CLIPS = 256
-"""Clips that a process takes at once, at most."""
-
-GROUP_BYTES = 8 << 20
-"""Bytes of recordings that it takes at once, unless one clip has more: minutes, in any encoding."""
+GROUP_CLIPS, GROUP_BYTES = 256, 8 << 20
+"""What a process takes at once, at most, unless one clip has more bytes: minutes, in any encoding."""
 
 _KEPT = ((-3, 32 << 20), (-1, 512 << 20))
 """Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
@@ -55,11 +48,9 @@ _MOST_WORKERS = 8
 Compute = Callable[[list[Piece]], Tensor | list[NDArray[np.float32]]]
 """Turns pieces that go together into one row each, ``(B, ...)``, or an array each."""
 
-Rows = NDArray[np.float32] | list[NDArray[np.float32]]
 Computed = tuple[Piece, NDArray[Any] | None]
-"""A piece, its samples gone, with its row; None for one with a fault, or that is passed over."""
+"""A piece, its samples gone, with its row; None for one with a fault, or that is left out."""
 
-_Job = tuple[list[int], Future[Rows]]
 _Returned = tuple[int, float, float, str, bool, NDArray[Any] | None]
 """A piece as a process returns it: place of its clip in the group, start, end, fault, last, row."""
 
@@ -78,7 +69,7 @@ class Plan:
         wanted: whether a clip that was decoded is computed; called in the order of the clips.
     """
 
-    windows: Windows = WHOLE
+    windows: Windows = NO_WINDOWS
     workers: int | None = None
     clips: int = 0
     chunk_seconds: float = CHUNK_SECONDS
@@ -90,10 +81,7 @@ class Plan:
 def in_order(everything: Iterable[Clip], compute: Compute, plan: Plan) -> Iterator[Computed]:
     """Computes something for every piece of every clip, in the order of the clips.
 
-    Args:
-        everything: the clips, read as they are needed.
-        compute: called from several threads, or in several processes.
-        plan: how.
+    ``compute`` is called from several threads, or in several processes.
 
     Raises:
         AffettoError: when a process was stopped from outside.
@@ -121,7 +109,7 @@ def by_clip(computed: Iterable[Computed]) -> Iterator[list[Computed]]:
 
 
 def whole(pieces: list[Computed]) -> Computed:
-    """Makes one of the pieces of a clip: the mean of their rows, weighted by length; None with a fault."""
+    """Joins the pieces of a clip: the mean of their rows, weighted by length; None with a fault."""
     end, row = pieces[-1]
     if row is None or len(pieces) == 1:  # a recording that breaks off counts as one that cannot be read
         return end, row
@@ -130,22 +118,70 @@ def whole(pieces: list[Computed]) -> Computed:
     return Piece(end.clip, pieces[0][0].start, end.end, None), np.average(rows, axis=0, weights=weights)
 
 
+def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns the waveforms of pieces, ``(B, S)``, zero past their ends, and their lengths, ``(B,)``."""
+    samples = [piece.samples for piece in pieces if piece.samples is not None]
+    lengths = torch.tensor([len(each) for each in samples])
+    waveforms = np.zeros((len(samples), int(lengths.max())), np.float32)
+    for row, each in zip(waveforms, samples, strict=True):
+        row[: len(each)] = each
+    return torch.from_numpy(waveforms).to(device), lengths.to(device)
+
+
+@cache
+def keep_memory() -> None:
+    """Makes the C library keep freed memory for the rest of the process; does nothing without glibc.
+
+    It would return every array of some hundred kilobytes to the system and ask for a new one, which the
+    system has to clear; several threads also wait for each other there.
+    """
+    try:
+        limit = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for kind, size in _KEPT:
+        limit(kind, size)
+
+
 def _by_chunks(
     everything: Iterable[Clip], compute: Compute, plan: Plan, pool: Executor, later: bool = False
 ) -> Iterator[Computed]:
-    waiting: deque[tuple[list[Piece], list[_Job]]] = deque()
+    def run(pieces: list[Piece]) -> list[NDArray[np.float32]]:
+        rows = compute(pieces)
+        pieces.clear()
+        return list(rows.cpu().numpy()) if isinstance(rows, Tensor) else rows
+
+    waiting: deque[Iterator[Computed]] = deque()
     for chunk in _chunks(_pieces(everything, pool, plan, later), plan.chunk_seconds):
-        jobs = [
-            (batch, pool.submit(_run, compute, [chunk[place] for place in batch]))
-            for batch in batches(chunk, plan.batch_seconds)
-        ]
+        places = [place for place, piece in enumerate(chunk) if piece.samples is not None]
+        lengths = [len(piece.samples) for piece in chunk if piece.samples is not None]
+        jobs = []
+        for batch in batches_by_length(lengths, plan.batch_seconds):
+            own = [places[number] for number in batch.tolist()]
+            jobs.append((own, pool.submit(run, [chunk[place] for place in own])))
         # The tasks alone hold the samples from here on, and let go of them one by one.
-        waiting.append(([_with(piece, None) for piece in chunk], jobs))
+        waiting.append(_finished([_with(piece, None) for piece in chunk], jobs))
         del chunk, jobs
         if len(waiting) > 1:
-            yield from _finished(*waiting.popleft())
-    while waiting:
-        yield from _finished(*waiting.popleft())
+            yield from waiting.popleft()
+    yield from chain.from_iterable(waiting)
+
+
+def _finished(
+    pieces: list[Piece], jobs: list[tuple[list[int], Future[list[NDArray[np.float32]]]]]
+) -> Iterator[Computed]:
+    rows: dict[int, NDArray[np.float32]] = {}
+    for places, future in jobs:
+        rows.update(zip(places, future.result(), strict=True))
+    for place, piece in enumerate(pieces):
+        yield piece, rows.get(place)
+
+
+_WORK: list[Callable[[list[Clip]], list[_Returned]]] = []  # set before the processes, which inherit it
+
+
+def _work(group: list[Clip]) -> list[_Returned]:
+    return _WORK[0](group)
 
 
 def _by_processes(
@@ -154,15 +190,17 @@ def _by_processes(
     """Computes groups of clips in copies of this process; what is long is computed here."""
 
     def work(group: list[Clip]) -> list[_Returned]:
+        torch.set_num_threads(1)
         place = {clip: number for number, clip in enumerate(group)}
         return [
             (place[piece.clip], piece.start, piece.end, piece.fault, piece.last, row)
             for piece, row in _by_chunks(group, compute, plan, Here(), later=True)
         ]
 
+    _WORK[:] = [work]
     groups = _groups(everything)
     waiting: deque[tuple[list[Clip], Future[list[_Returned]]]] = deque()
-    with processes(workers, _begin, (work,)) as pool, threads(workers) as own:
+    with processes(workers) as pool, threads(workers) as own:
         while True:
             while len(waiting) < 2 * workers and (group := next(groups, None)):
                 waiting.append((group, pool.submit(_work, group)))
@@ -210,70 +248,11 @@ def _bytes(clip: Clip) -> int:
         return 0
 
 
-_WORK: list[Callable[[list[Clip]], list[_Returned]]] = []  # what a process does; a closure is never pickled
-
-
-def _begin(work: Callable[[list[Clip]], list[_Returned]]) -> None:
-    torch.set_num_threads(1)
-    _WORK[:] = [work]
-
-
-def _work(group: list[Clip]) -> list[_Returned]:
-    return _WORK[0](group)
-
-
-def batches(pieces: list[Piece], seconds: float = BATCH_SECONDS) -> Iterator[list[int]]:
-    """Yields the places of pieces that go together; those without samples are left out."""
-    places = [place for place, piece in enumerate(pieces) if piece.samples is not None]
-    lengths = [len(piece.samples) for piece in pieces if piece.samples is not None]
-    for batch in batches_by_length(lengths, seconds):
-        yield [places[number] for number in batch.tolist()]
-
-
-def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns the waveforms of pieces, ``(B, S)``, zero past their ends, and their lengths, ``(B,)``."""
-    samples = [piece.samples for piece in pieces if piece.samples is not None]
-    lengths = torch.tensor([len(each) for each in samples])
-    waveforms = np.zeros((len(samples), int(lengths.max())), np.float32)
-    for row, each in zip(waveforms, samples, strict=True):
-        row[: len(each)] = each
-    return torch.from_numpy(waveforms).to(device), lengths.to(device)
-
-
-@cache
-def keep_memory() -> None:
-    """Makes the C library keep freed memory for the rest of the process; does nothing without glibc.
-
-    It would return every array of some hundred kilobytes to the system and ask for a new one, which the
-    system has to clear; several threads also wait for each other there.
-    """
-    try:
-        limit = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    for kind, size in _KEPT:
-        limit(kind, size)
-
-
 def _pieces(everything: Iterable[Clip], pool: Executor, plan: Plan, later: bool) -> Iterator[Piece]:
-    for some, future in _ahead(everything, pool, plan.decode or decoded):
-        results = future.result()
-        del future
-        results.reverse()
-        for clip in some:
-            samples = results.pop()
-            if plan.wanted and not isinstance(samples, str) and not plan.wanted(clip):
-                samples = ""
-            yield from cut(clip, _LATER if later and samples is None else samples, plan.windows)
-
-
-def _ahead(
-    everything: Iterable[Clip], pool: Executor, decode: Callable[[Clip], Samples]
-) -> Iterator[tuple[list[Clip], Future[list[Samples]]]]:
-    """Yields a few clips at a time, with their decoded samples; the next are being decoded meanwhile."""
+    """Yields the pieces of clips; the next few clips are being decoded meanwhile."""
 
     def decode_all(some: list[Clip]) -> list[Samples]:
-        return [decode(clip) for clip in some]
+        return [(plan.decode or decoded)(clip) for clip in some]
 
     iterator = iter(everything)
     waiting: deque[tuple[list[Clip], Future[list[Samples]]]] = deque()
@@ -282,7 +261,15 @@ def _ahead(
             waiting.append((some, pool.submit(decode_all, some)))
         if not waiting:
             return
-        yield waiting.popleft()
+        some, future = waiting.popleft()
+        results = future.result()
+        del future
+        results.reverse()
+        for clip in some:
+            samples = results.pop()  # so that nothing else holds them
+            if plan.wanted and not isinstance(samples, str) and not plan.wanted(clip):
+                samples = ""
+            yield from cut(clip, _LATER if later and samples is None else samples, plan.windows)
 
 
 def _chunks(pieces: Iterable[Piece], seconds: float) -> Iterator[list[Piece]]:
@@ -313,17 +300,3 @@ def _chunks(pieces: Iterable[Piece], seconds: float) -> Iterator[list[Piece]]:
 def _with(piece: Piece, samples: NDArray[np.float32] | None) -> Piece:
     """Returns the piece with other samples, ten times as fast as ``dataclasses.replace``."""
     return Piece(piece.clip, piece.start, piece.end, samples, piece.fault, piece.last)
-
-
-def _run(compute: Compute, pieces: list[Piece]) -> Rows:
-    computed = compute(pieces)
-    pieces.clear()
-    return computed.cpu().numpy() if isinstance(computed, Tensor) else computed
-
-
-def _finished(pieces: list[Piece], jobs: list[_Job]) -> Iterator[Computed]:
-    rows: dict[int, NDArray[np.float32]] = {}
-    for batch, future in jobs:
-        rows.update(zip(batch, future.result(), strict=True))
-    for place, piece in enumerate(pieces):
-        yield piece, rows.get(place)

@@ -15,8 +15,9 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.enrolment import Enrolment, Enrolments, Vectors, draw_by_speaker, enrolment_of, marked
 from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
-from affetto.inference.rows import Row, RowFormat, Score, rows_of
+from affetto.inference.rows import RowFormat, Score, rows_of
 from affetto.inference.sources import Clip, Piece, Source, Windows, clips, is_recording
+from affetto.inference.writers import Row
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import chosen_device
@@ -74,20 +75,17 @@ class Recogniser:
 
     def columns(self, enrolled: bool = False) -> list[str]:
         """Returns the columns of its tables; two more where speakers are enrolled."""
-        return self.format.columns(enrolled)
+        return list(self.format.types(enrolled))
 
     def from_audio(
         self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
     ) -> list[Score]:
-        """Scores an array.
+        """Scores an array; see :meth:`from_file`.
 
         Args:
             samples: ``(S,)``, ``(channels, S)`` or ``(S, channels)``; floats in ±1 or integers.
             rate: samples per second.
             enrolment: of its speaker.
-
-        Returns:
-            Every class with its probability, the likeliest first; or every dimension with its value.
 
         Raises:
             AudioError: for an array without samples, with NaN, or of another shape.
@@ -102,16 +100,19 @@ class Recogniser:
         *,
         enrolment: Enrolment | None = None,
     ) -> list[Score]:
-        """Scores a recording, or a part of it; see :func:`affetto.audio.decode` for the errors.
+        """Scores a recording, or its part from second ``start`` to ``end``.
 
         Args:
             source: a path, the bytes of a file, or an open binary file.
-            start: first second of the part.
-            end: second at which it stops.
+            start: seconds; None for the beginning.
+            end: seconds; None for the end.
             enrolment: of its speaker.
 
         Returns:
             Every class with its probability, the likeliest first; or every dimension with its value.
+
+        Raises:
+            AudioError: as :func:`affetto.audio.decode` does.
         """
         clip = Clip(str(source), Path(source)) if isinstance(source, str | Path) else next(clips(source))
         return self._scores(replace(clip, start=start, end=end), enrolment)
@@ -156,17 +157,13 @@ class Recogniser:
         root: str | Path | None = None,
         enrolment: Enrolments | int | None = None,
     ) -> "list[Score] | pd.DataFrame":
-        """Predicts one recording or several.
+        """Predicts one recording, as :meth:`from_file`, or several, as a table of :meth:`files`.
 
         Args:
             source: a path, bytes, an open file, an array, a folder, a manifest or its path, or several.
             rate: samples per second of an array.
             root: the folder that a manifest's file names are relative to.
             enrolment: see :meth:`files`.
-
-        Returns:
-            For one recording every class with its probability, the likeliest first; for several a table as
-            :meth:`files` gives it.
 
         Raises:
             AudioError: for a single recording that cannot be read; among several its row has an ``error``.
@@ -183,23 +180,11 @@ class Recogniser:
         return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
 
     def timeline(
-        self,
-        source: Source,
-        window: float = 2.0,
-        hop: float = 1.0,
-        *,
-        enrolment: Enrolment | None = None,
+        self, source: Source, window: float = 2.0, hop: float = 1.0, *, enrolment: Enrolment | None = None
     ) -> "pd.DataFrame":
-        """Predicts a recording window by window; an hour takes no more memory than a minute.
+        """Predicts one recording window by window, a row each; :func:`affetto.plots.timeline` draws it.
 
-        Args:
-            source: one recording.
-            window: seconds of a window; the last is what remains.
-            hop: seconds from one window to the next.
-            enrolment: of its speaker.
-
-        Returns:
-            A row a window, as :meth:`files` has them; :func:`affetto.plots.timeline` draws it.
+        An hour takes no more memory than a minute. The arguments are those of :meth:`files`.
 
         Raises:
             AudioError: when it cannot be read to its end.
@@ -232,9 +217,6 @@ class Recogniser:
             sources: utterances of one speaker, or their vectors ``(N, D)`` from :meth:`embed`.
             root: the folder that a manifest's file names are relative to.
 
-        Returns:
-            The argument ``enrolment`` of the other methods.
-
         Raises:
             AudioError: for an utterance that cannot be read.
             ConfigError: when the recogniser was made without enrolment.
@@ -248,18 +230,10 @@ class Recogniser:
     def enrol_speakers(
         self, sources: Source | Iterable[Source], utterances: int, *, root: str | Path | None = None
     ) -> dict[str, Enrolment]:
-        """Enrols every speaker of a manifest from that many utterances, drawn the same way every time.
+        """Enrols every speaker of manifests from that many utterances, drawn the same way every time.
 
         An utterance that cannot be read is replaced by another of that speaker. A speaker who would have none
-        left to score is not enrolled.
-
-        Args:
-            sources: manifests with speakers.
-            utterances: how many of each speaker.
-            root: the folder that file names are relative to.
-
-        Returns:
-            Enrolments by ``corpus/speaker``.
+        left to score is not enrolled. Returns enrolments by ``corpus/speaker``.
 
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
+import pyarrow  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from affetto.inference.enrolment import Enrolments, enrolment_of
 from affetto.inference.pipeline import Computed
 from affetto.inference.sources import Piece
-
-Row = dict[str, Any]
-"""A line of the table: ``file, start, end, label, confidence, p_<label>..., error``; of a recogniser of
-dimensions ``file, start, end, <dimension>..., error``."""
+from affetto.inference.writers import NUMBER, TEXT, WHOLE, Row
 
 
 class Score(TypedDict):
@@ -23,12 +21,7 @@ class Score(TypedDict):
 
 
 class RowFormat(NamedTuple):
-    """How a table holds predictions.
-
-    Attributes:
-        labels: the K classes or dimensions.
-        values: whether they are dimensions, each with a value; else classes, each with a probability.
-    """
+    """How a table holds predictions of ``labels``: classes with probabilities, or dimensions with values."""
 
     labels: list[str]
     values: bool
@@ -38,13 +31,14 @@ class RowFormat(NamedTuple):
         """Columns of the probabilities or values."""
         return self.labels if self.values else [f"p_{label}" for label in self.labels]
 
-    def columns(self, enrolled: bool) -> list[str]:
-        """Returns the columns of a table; two more where speakers are enrolled."""
-        best = [] if self.values else ["label", "confidence"]
-        names = ["file", "start", "end", *best, *self.predictions, "error"]
-        return [*names, "enrolment", "enrolled"] if enrolled else names
+    def types(self, enrolled: bool) -> dict[str, Any]:
+        """Returns the columns of a table with their types; two more where speakers are enrolled."""
+        types = {"file": TEXT, "start": NUMBER, "end": NUMBER}
+        types |= {} if self.values else {"label": TEXT, "confidence": NUMBER}
+        types |= {**dict.fromkeys(self.predictions, NUMBER), "error": TEXT}
+        return types | {"enrolment": WHOLE, "enrolled": pyarrow.bool_()} if enrolled else types
 
-    def cells(self, predicted: NDArray[np.floating[Any]]) -> Row:
+    def cells(self, predicted: NDArray[Any]) -> Row:
         """Returns the cells of a row from probabilities or values ``(K,)``."""
         numbers = predicted.astype(np.float64).tolist()
         row: Row = dict(zip(self.predictions, numbers, strict=True))
@@ -64,7 +58,7 @@ def rows_of(
     computed: Iterable[Computed], form: RowFormat, enrolment: Enrolments | None
 ) -> Iterator[tuple[Piece, Row]]:
     """Yields a row for each piece, whose probabilities or values are ``(K,)``."""
-    names = form.columns(enrolment is not None)
+    names = list(form.types(enrolment is not None))
     for piece, predicted in computed:
         clip = piece.clip
         row: Row = dict.fromkeys(names)

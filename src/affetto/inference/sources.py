@@ -17,11 +17,8 @@ from affetto.corpora.scanning import AUDIO
 from affetto.corpora.tabular import FORMATS
 from affetto.errors import AudioError, ConfigError, ManifestError
 
-LONG_SECONDS = 60.0
-"""A recording longer than this is never decoded whole, and no utterance: it is scored part by part."""
-
-PART_SECONDS = 30.0
-"""Length of those parts; the score of the recording is their mean, weighted by their lengths."""
+LONG_SECONDS, PART_SECONDS = 60.0, 30.0
+"""A longer recording is never decoded whole, and scored in parts of 30 s: their mean, weighted by length."""
 
 _SURELY_SHORT = 1 << 16  # bytes: too few for a recording whose decoded samples would be a burden
 
@@ -31,18 +28,15 @@ Source = str | Path | bytes | BinaryIO | tuple[NDArray[Any], float] | Manifest
 
 Samples = NDArray[np.float32] | str | None
 """Samples ``(S,)``; None where they are too many to be held at once; a text where there are none: the error,
-or "" for a recording that is passed over."""
+or "" for a recording that is left out."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How recordings are cut into pieces.
+    """How recordings are cut into pieces: windows of ``length`` seconds, one every ``hop`` seconds.
 
-    Attributes:
-        length: seconds of a window; None for whole recordings, and parts of those longer than a minute.
-        hop: seconds from one window to the next; half a window when None.
-        longest: without windows, the greatest length of the equal parts of a recording, in seconds; None for
-            parts of 30 s of what is longer than a minute.
+    Without a length a recording stays whole, or is cut into parts of 30 s where it is longer than a minute;
+    or into equal parts of at most ``longest`` seconds.
 
     Raises:
         ConfigError: for a hop without a window, or one that leaves gaps.
@@ -64,37 +58,25 @@ class Windows:
 
     @property
     def step(self) -> float:
-        """Seconds from one window to the next."""
+        """Seconds from one window to the next: half a window where no hop is given."""
         return (self.length or 0.0) / 2 if self.hop is None else self.hop
 
 
-WHOLE = Windows()
-"""No windows."""
+NO_WINDOWS = Windows()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """A recording to predict, or a part of one.
+    """A recording to predict, or a part of one."""
 
-    Attributes:
-        file: its name in the output: a path as it was given, or the manifest's name for it.
-        sound: where the samples come from.
-        start: first second of the part; None for the beginning.
-        end: second at which the part stops; None for the end.
-        speaker: ``corpus/speaker``; None where that is not known.
-        fault: why it cannot be read, where that is known beforehand.
-        enrolled: whether its speaker was enrolled with it, so that it is not scored.
-        utterance: its key in the manifest; empty where it comes from none.
-    """
-
-    file: str
+    file: str  # its name in the output: a path as it was given, or the manifest's name for it
     sound: Sound
-    start: float | None = None
-    end: float | None = None
-    speaker: str | None = None
-    fault: str = ""
-    enrolled: bool = False
-    utterance: str = ""
+    start: float | None = None  # seconds; None for the beginning
+    end: float | None = None  # None for the end
+    speaker: str | None = None  # corpus/speaker
+    fault: str = ""  # why it cannot be read, where that is known beforehand
+    enrolled: bool = False  # whether its speaker was enrolled with it, so that it is not scored
+    utterance: str = ""  # its key in the manifest
 
     @property
     def key(self) -> tuple[str, float | None, float | None]:
@@ -110,23 +92,14 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a clip that goes through the network at once, or the reason why there is none.
-
-    Attributes:
-        clip: the clip that it is part of.
-        start: where it begins in the recording, in seconds.
-        end: where it ends.
-        samples: mono, 16 kHz, ``(S,)``; None once they are no longer needed, and where there is a fault.
-        fault: why the clip, or the rest of it, cannot be read.
-        last: whether no further piece of this clip follows.
-    """
+    """A stretch of a clip that goes through the network at once, or the reason why there is none."""
 
     clip: Clip
-    start: float
+    start: float  # seconds in the recording
     end: float
-    samples: NDArray[np.float32] | None
-    fault: str = ""
-    last: bool = True
+    samples: NDArray[np.float32] | None  # mono, 16 kHz, (S,); None once they are no longer needed
+    fault: str = ""  # why the clip, or the rest of it, cannot be read
+    last: bool = True  # whether no further piece of this clip follows
 
 
 def is_recording(source: object) -> bool:
@@ -154,21 +127,13 @@ def clips(sources: Source | Iterable[Source], root: str | Path | None = None) ->
         raise _refused(sources)
     everything: Iterable[Any] = sources if several else [sources]  # type: ignore[assignment]
     for number, source in enumerate(everything):
-        if isinstance(source, Manifest):
-            yield from _of_manifest(source)
+        if not is_recording(source):
+            yield from _of_several(source, root)
         elif isinstance(source, str | Path):
-            path = Path(source)
-            if path.is_dir():
-                yield from _of_folder(path)
-            elif path.suffix.lower() in FORMATS:
-                yield from _of_manifest(Manifest.read(path, root))
-            else:
-                yield Clip(str(source), path)
-        elif is_recording(source):
+            yield Clip(str(source), Path(source))
+        else:
             name = str(getattr(source, "name", f"recording {number}"))
             yield Clip(name, source.read() if hasattr(source, "read") else source)
-        else:
-            raise _refused(source)
 
 
 def decoded(clip: Clip) -> Samples:
@@ -243,10 +208,15 @@ def _is_long(sound: Path | bytes) -> bool:
     return size > _SURELY_SHORT and read_info(sound).duration_seconds > LONG_SECONDS
 
 
-def _of_folder(folder: Path) -> Iterator[Clip]:
-    """Walks a folder without holding the list of all its files."""
+def _of_several(source: Any, root: str | Path | None) -> Iterator[Clip]:
+    """Yields the recordings of a folder, of which it never holds all names, or of a manifest."""
+    if not isinstance(source, str | Path | Manifest):
+        raise _refused(source)
+    if isinstance(source, Manifest) or not Path(source).is_dir():
+        yield from _of_manifest(source if isinstance(source, Manifest) else Manifest.read(source, root))
+        return
     found = False
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO:
@@ -254,7 +224,7 @@ def _of_folder(folder: Path) -> Iterator[Clip]:
                 path = os.path.join(parent, name)
                 yield Clip(path, Path(path))
     if not found:
-        raise AudioError(f"{folder}: found no recording below this folder; name a file, or another folder")
+        raise AudioError(f"{source}: found no recording below this folder; name a file, or another folder")
 
 
 def _of_manifest(manifest: Manifest) -> Iterator[Clip]:

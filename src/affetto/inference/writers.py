@@ -5,34 +5,32 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow  # type: ignore[import-untyped]
+from pyarrow import parquet
 
 from affetto.errors import AffettoError, RunError
 from affetto.runs import locked
 
-SHARD_ROWS = 8192
-SHARD_CLIPS = 256
-SHARD_BYTES = 32 << 20
-"""A shard is written when it holds so many rows, finished recordings, or bytes of vectors."""
+SHARD_ROWS, SHARD_CLIPS, SHARD_BYTES = 8192, 256, 32 << 20
+"""A shard is written once it holds so many rows, finished recordings, or bytes of vectors."""
 
-VECTORS = "vectors"
-"""The column of a shard that holds vectors ``(T, D)`` as bytes; ``count`` holds ``T``."""
+TEXT, NUMBER, WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+VECTORS = {"count": WHOLE, "vectors": pyarrow.binary()}
+"""Columns of shards for vectors ``(T, D)``: ``T``, and their bytes."""
 
 FLOAT = np.dtype("<f4")
 _OPTIONS = "options.json"
-_CLIP, _LAST = "clip", "last"  # of each row: its recording, and whether no further row of it follows
-_TEXTS = {"file", "key", "label", "error", "hash", _CLIP}
-_KINDS = {"enrolment": int, "count": int, "enrolled": bool, _LAST: bool, VECTORS: bytes}
-_KINDS |= dict.fromkeys(_TEXTS, str)
 _DIGITS = 6
 
-Columns = dict[str, list[Any]]
-"""Rows by column; None where a cell is empty."""
+Row = dict[str, Any]
+"""A line of a table, by column; None where nothing is known."""
 
 Item = TypeVar("Item")
 
@@ -59,34 +57,33 @@ class Shards:
     """The rows of an output that is not complete, in ``OUT.part/part-00017.parquet`` and so on.
 
     A shard is synced to disk under a temporary name and then renamed, so that a killed process or a full disk
-    costs at most the rows of the shard that was being filled.
+    costs at most the rows of the shard that was being filled. Text is stored as bytes: a file name may be no
+    UTF-8.
 
     Args:
         output: what the shards are joined into.
-        names: columns of the rows.
+        types: the columns of rows with their types.
         part: the folder of the shards; ``OUT.part`` when None.
         retry: whether recordings that failed are tried again by the next run.
     """
 
     def __init__(
-        self, output: Path, names: Sequence[str], part: Path | None = None, retry: bool = False
+        self, output: Path, types: Mapping[str, Any], part: Path | None = None, retry: bool = False
     ) -> None:
-        self.output, self.names, self.retry = output, list(names), retry
+        self.output, self.types, self.retry = output, dict(types), retry
         self.part = part or output.with_name(f"{output.name}.part")
         self.clips = self.failed = self.resumed = 0
         self._done: Counter[str] = Counter()
-        self._rows: list[tuple[str, bool, Mapping[str, Any]]] = []
+        self._rows: list[Row] = []
+        self._texts = {"clip", *(name for name, kind in types.items() if kind == TEXT)}
+        stored = {name: pyarrow.binary() if kind == TEXT else kind for name, kind in types.items()}
+        self._schema = pyarrow.schema({"clip": pyarrow.binary(), "last": pyarrow.bool_(), **stored})
         self._number = self._whole = self._bytes = 0
 
     @property
     def begun(self) -> bool:
         """Whether a run was stopped before its output was complete."""
         return (self.part / _OPTIONS).exists()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the output is there, and not about to be replaced."""
-        return self.output.exists() and not self.begun
 
     @contextmanager
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
@@ -96,12 +93,18 @@ class Shards:
             RunError: when another process holds them, or they were begun with other options.
             AffettoError: when something cannot be written.
         """
-        with self._writing(), locked(self.output, self.part / "lock"):
-            self._take_up(options)
-            yield
-            self._commit()
-            join()
-            (self.part / _OPTIONS).unlink()
+        try:
+            with locked(self.output, self.part / "lock"):
+                self._take_up(options)
+                yield
+                self._commit(self._rows)
+                join()
+                (self.part / _OPTIONS).unlink()
+        except OSError as error:
+            raise AffettoError(
+                f"cannot write {self.output}: {error.strerror or error}; what was written is kept in "
+                f"{self.part}: make room and run the same command again"
+            ) from error
         self.remove()
 
     def rest(self, everything: Iterable[Item], name: Callable[[Item], str]) -> Iterator[Item]:
@@ -112,41 +115,36 @@ class Shards:
             else:
                 yield item
 
-    def add(self, name: str, row: Mapping[str, Any], last: bool = True) -> None:
+    def add(self, name: str, row: Row, last: bool = True) -> None:
         """Adds a row of the recording ``name``; ``last`` when no further row of it follows."""
-        self._rows.append((name, last, row))
-        self._bytes += len(row.get(VECTORS) or b"")
+        cells = {column: _stored(row[column]) for column in self.types}
+        self._rows.append({"clip": _stored(name), "last": last, **cells})
+        self._bytes += len(row.get("vectors") or b"")
         if last:
             self._whole += 1
             self.clips += 1
             self.failed += row["error"] is not None
         if self._whole >= SHARD_CLIPS or len(self._rows) >= SHARD_ROWS or self._bytes >= SHARD_BYTES:
-            self._commit()
+            # Rows of a recording that is not finished make a shard of their own, which can be dropped.
+            split = max((place + 1 for place, each in enumerate(self._rows) if each["last"]), default=0)
+            self._commit(self._rows[:split])
+            self._commit(self._rows[split:])
+            self._rows, self._whole, self._bytes = [], 0, 0
 
-    def chunks(self, names: Sequence[str] | None = None) -> Iterator[Columns]:
-        """Yields the rows of one shard after another."""
-        import pyarrow.parquet  # type: ignore[import-untyped]
-
+    def rows(self, *columns: str, errors: str = "surrogateescape") -> Iterator[list[Row]]:
+        """Yields the rows of one shard after another; ``errors`` is of text that is no UTF-8."""
+        texts = self._texts.intersection(columns or self._schema.names)
         for shard in self._shards():
-            with pyarrow.parquet.ParquetFile(shard) as file:
-                columns = file.read(list(names or self.names)).to_pydict()
-            texts = {name: [_text(cell) for cell in columns[name]] for name in columns if name in _TEXTS}
-            yield columns | texts
+            with parquet.ParquetFile(shard) as file:
+                rows = file.read(list(columns) or None).to_pylist()
+            for row in rows:
+                for name in texts:
+                    row[name] = None if row[name] is None else row[name].decode(errors=errors)
+            yield rows
 
     def remove(self) -> None:
         """Removes the folder of the shards."""
         shutil.rmtree(self.part, ignore_errors=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Words the errors of a disk that is full or cannot be written."""
-        try:
-            yield
-        except OSError as error:
-            raise AffettoError(
-                f"cannot write {self.output}: {error.strerror or error}; what was written is kept in "
-                f"{self.part}: make room and run the same command again"
-            ) from error
 
     def _shards(self) -> list[Path]:
         return sorted(self.part.glob("part-*.parquet"), key=lambda shard: int(shard.stem[5:]))
@@ -165,67 +163,38 @@ class Shards:
                 f"{self.part} was begun with other options ({', '.join(changed) or 'of another version'}); "
                 "run that command again, or remove it, or name another output"
             )
-        self._read_shards()
-        self.resumed = self.clips
-
-    def _read_shards(self) -> None:
-        """Counts what is in, and drops rows of a recording whose last row is missing."""
-        import pyarrow.parquet
-
-        whole: list[tuple[Path, Any]] = []
         shards = self._shards()
-        for number, shard in enumerate(shards):
+        ends = list(self._read(shards))
+        while ends and not ends[-1]:  # a recording whose last row is missing
+            ends.pop()
+        for shard in shards[len(ends) :]:
+            shard.unlink()
+        self._number = int(shards[len(ends) - 1].stem[5:]) + 1 if ends else 0
+        for row in chain.from_iterable(ends):
+            if row["error"] is None or not self.retry:
+                self._done[row["clip"].decode(errors="surrogateescape")] += 1
+                self.failed += row["error"] is not None
+        self.clips = self.resumed = self._done.total()
+
+    def _read(self, shards: list[Path]) -> Iterator[list[Row]]:
+        """Yields the last rows of recordings, shard by shard, up to one that the disk damaged."""
+        for shard in shards:
             try:
-                with pyarrow.parquet.ParquetFile(shard, page_checksum_verification=True) as file:
+                with parquet.ParquetFile(shard, page_checksum_verification=True) as file:
                     table = file.read()
-            except (OSError, ValueError):  # damaged by the disk: it and what follows is computed again
-                for damaged in shards[number:]:
-                    damaged.unlink()
-                break
-            whole.append((shard, table))
-            last = np.flatnonzero(table[_LAST].to_numpy())
-            names = [str(_text(name)) for name in table[_CLIP].take(last).to_pylist()]
-            bad = [error is not None for error in table["error"].take(last).to_pylist()]
-            counted = [name for name, fault in zip(names, bad, strict=True) if not (fault and self.retry)]
-            self._done.update(counted)
-            self.clips += len(counted)
-            self.failed += sum(bad) if not self.retry else 0
-            if len(last):
-                whole = whole[-1:]
-        self._drop_unfinished(whole)
+            except (OSError, ValueError):
+                return
+            yield table.filter(table["last"]).select(["clip", "error"]).to_pylist()
 
-    def _drop_unfinished(self, tables: list[tuple[Path, Any]]) -> None:
-        for shard, table in reversed(tables):
-            last = np.flatnonzero(table[_LAST].to_numpy())
-            if not len(last):
-                shard.unlink()
-            else:
-                if last[-1] + 1 < len(table):
-                    self._put(shard, table.slice(0, last[-1] + 1))
-                self._number = int(shard.stem[5:]) + 1
-
-    def _commit(self) -> None:
-        """Writes the rows that are held as a shard."""
-        if not self._rows:
+    def _commit(self, rows: list[Row]) -> None:
+        if not rows:
             return
-        import pyarrow
-
-        columns: Columns = {name: [row[name] for *_, row in self._rows] for name in self.names}
-        columns |= {_CLIP: [name for name, *_ in self._rows], _LAST: [last for _, last, _ in self._rows]}
-        arrays = {name: pyarrow.array(*_stored(name, cells)) for name, cells in columns.items()}
-        self._put(self.part / f"part-{self._number:05d}.parquet", pyarrow.table(arrays))
-        self._number += 1
-        self._rows, self._whole, self._bytes = [], 0, 0
-
-    def _put(self, path: Path, table: Any) -> None:
-        import pyarrow.parquet
-
         sink = pyarrow.BufferOutputStream()
-        pyarrow.parquet.write_table(
-            table, sink, compression="none", use_dictionary=False, write_page_checksum=True
-        )
-        with replaced(path) as temporary:
+        table = pyarrow.Table.from_pylist(rows, self._schema)
+        parquet.write_table(table, sink, compression="none", use_dictionary=False, write_page_checksum=True)
+        with replaced(self.part / f"part-{self._number:05d}.parquet") as temporary:
             temporary.write_bytes(sink.getvalue())
+        self._number += 1
 
 
 @contextmanager
@@ -242,58 +211,48 @@ def replaced(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_table(path: Path, names: Sequence[str], chunks: Iterable[Columns]) -> None:
-    """Writes columns as ``.csv``, ``.jsonl`` or ``.parquet``; floats are rounded to six digits."""
-    if path.suffix.lower() == ".parquet":
-        import pyarrow
-
-        kinds = {str: pyarrow.string(), int: pyarrow.int64(), bool: pyarrow.bool_(), float: pyarrow.float64()}
-        schema = pyarrow.schema([(name, kinds[_KINDS.get(name, float)]) for name in names])
-        write_parquet(path, schema, chunks)
-        return
-    # A file name that is no UTF-8 keeps its bytes.
-    options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with replaced(path) as temporary, open(temporary, "w", **options) as handle:
+def write_lines(path: Path, names: list[str], chunks: Iterable[list[Row]]) -> None:
+    """Writes rows as ``.csv``, or as ``.jsonl``; a file name that is no UTF-8 keeps its bytes."""
+    with (
+        replaced(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as lines,
+    ):
+        writer = csv.writer(lines, lineterminator="\n")
         if path.suffix.lower() == ".csv":
-            writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(names)
-            for chunk in chunks:
-                writer.writerows(zip(*(chunk[name] for name in names), strict=True))
-        else:
-            for chunk in chunks:
-                for cells in zip(*(chunk[name] for name in names), strict=True):
-                    row = dict(zip(names, cells, strict=True))
-                    handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for chunk in chunks:
+            for row in chunk:
+                if path.suffix.lower() == ".csv":
+                    writer.writerow([row[name] for name in names])
+                else:
+                    shown = {name: row[name] for name in names}
+                    lines.write(json.dumps(shown, ensure_ascii=False) + "\n")
 
 
-def write_parquet(path: Path, schema: Any, chunks: Iterable[Columns], rows: int = SHARD_ROWS) -> None:
-    """Writes columns as Parquet of a pyarrow schema, at least ``rows`` at a time."""
-    import pyarrow.parquet
-
+def write_parquet(path: Path, schema: Any, chunks: Iterable[list[Row]], together: int = SHARD_ROWS) -> None:
+    """Writes rows as Parquet of a pyarrow schema, in groups of at least ``together`` rows."""
     with (
         replaced(path) as temporary,
         open(temporary, "wb") as handle,
-        pyarrow.parquet.ParquetWriter(handle, schema) as writer,
+        parquet.ParquetWriter(handle, schema) as writer,
     ):
-        held: Columns = {name: [] for name in schema.names}
+        held: list[Row] = []
         for chunk in chunks:
-            for name, cells in held.items():
-                text = schema.field(name).type == pyarrow.string()
-                cells += map(_readable, chunk[name]) if text else chunk[name]
-            if len(held["error"]) >= rows:
-                writer.write_table(pyarrow.table(held, schema))
-                held = {name: [] for name in schema.names}
-        writer.write_table(pyarrow.table(held, schema))
+            held += chunk
+            if len(held) >= together:
+                writer.write_table(pyarrow.Table.from_pylist(held, schema))
+                held = []
+        writer.write_table(pyarrow.Table.from_pylist(held, schema))
 
 
-def write_array(path: Path, dim: int, chunks: Callable[[Sequence[str]], Iterator[Columns]]) -> None:
-    """Writes the vectors of shards as ``.npy``, ``(N, D)``; ``chunks`` is :meth:`Shards.chunks`."""
-    count = sum(each or 0 for chunk in chunks(["count"]) for each in chunk["count"])
+def write_npy(path: Path, dim: int, shards: Shards) -> None:
+    """Writes the vectors of shards as an array ``(N, D)``."""
+    count = sum(row["count"] or 0 for chunk in shards.rows("count") for row in chunk)
     with replaced(path) as temporary, open(temporary, "wb") as handle:
         header = {"descr": FLOAT.str, "fortran_order": False, "shape": (count, dim)}
         np.lib.format.write_array_header_1_0(handle, header)
-        for chunk in chunks([VECTORS]):
-            handle.writelines(cell for cell in chunk[VECTORS] if cell)
+        for chunk in shards.rows("vectors"):
+            handle.writelines(row["vectors"] for row in chunk if row["vectors"])
 
 
 def finished(path: Path) -> Outcome:
@@ -303,7 +262,7 @@ def finished(path: Path) -> Outcome:
         RunError: for a file that ``predict`` did not write.
     """
     try:
-        bad = _errors(path)
+        bad = [bool(error) for error in _errors(path)]
     except (KeyError, ValueError) as error:  # no such column; no such table at all
         raise RunError(
             f"{path} is there, and is no output of predict; name another file with -o, or remove it"
@@ -311,28 +270,13 @@ def finished(path: Path) -> Outcome:
     return Outcome(len(bad), sum(bad), len(bad), True)
 
 
-def _errors(path: Path) -> list[bool]:
+def _errors(path: Path) -> Iterator[Any]:
     if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        errors = pyarrow.parquet.read_table(path, columns=["error"])["error"]
-        return [error is not None for error in errors.to_pylist()]
+        yield from parquet.read_table(path, columns=["error"])["error"].to_pylist()
+        return
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as lines:
         rows = csv.DictReader(lines) if path.suffix.lower() == ".csv" else map(json.loads, lines)
-        return [bool(row["error"]) for row in rows]
-
-
-def _stored(name: str, cells: list[Any]) -> tuple[list[Any], Any]:
-    """Returns the cells of a shard's column with their type; text as bytes, for it may be no UTF-8."""
-    import pyarrow
-
-    kind = _KINDS.get(name, float)
-    if kind is str:
-        cells = [cell if cell is None else cell.encode("utf-8", "surrogateescape") for cell in cells]
-    elif kind is float:
-        cells = [rounded(cell) for cell in cells]
-    kinds = {int: pyarrow.int64(), bool: pyarrow.bool_(), float: pyarrow.float64()}
-    return cells, kinds.get(kind, pyarrow.binary())
+        yield from (row["error"] for row in rows)
 
 
 def rounded(value: Any) -> Any:
@@ -340,9 +284,5 @@ def rounded(value: Any) -> Any:
     return round(value, _DIGITS) if isinstance(value, float) else value
 
 
-def _text(cell: bytes | None) -> str | None:
-    return None if cell is None else cell.decode("utf-8", "surrogateescape")
-
-
-def _readable(text: str | None) -> str | None:
-    return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _stored(value: Any) -> Any:
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else rounded(value)
