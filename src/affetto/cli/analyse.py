@@ -1,10 +1,10 @@
 """``affetto analyse``: says what clusters, and the layers of an encoder, are worth."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from affetto.cli.options import AnyEncoder, Out, Protocol, Root, Seeds, Table, Words, option
 from affetto.models.registry import listed, probed
 
 app = typer.Typer(help="Say what clusters, or the layers of an encoder, are worth.", no_args_is_help=True)
@@ -12,27 +12,20 @@ app = typer.Typer(help="Say what clusters, or the layers of an encoder, are wort
 
 @app.command()
 def clusters(
-    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto annotate clusters.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, with report.html.")],
-    name: Annotated[str, typer.Option(help="Column of the clusters.")] = "cluster",
-    embedding: Annotated[str, typer.Option(help="Column of the embeddings.")] = "speaker_embedding",
-    encoder: Annotated[
-        str | None, typer.Option(help="Encoder that must have made the embeddings.", show_default="any")
-    ] = None,
-    maps: Annotated[
-        str, typer.Option("--map", help="How embeddings are laid flat: tsne, pca, none.")
-    ] = "tsne",
+    manifest: Table,
+    out: Out,
+    name: Annotated[str, option("Column of the clusters.")] = "cluster",
+    embedding: Annotated[str, option("Column of the embeddings.")] = "speaker_embedding",
+    encoder: AnyEncoder = None,
+    maps: Annotated[str, option("How embeddings are laid flat: tsne, pca, none.", "--map")] = "tsne",
     bins: Annotated[
-        int | None,
-        typer.Option(help="Bins for numbers such as duration.", show_default="the number of emotions, or 5"),
+        int | None, option("Bins for numbers such as duration.", default="the number of emotions, or 5")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Measure duration, loudness and pitch.")
+        bool, option("Measure duration, loudness and pitch.", "--measure/--no-measure")
     ] = True,
-    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Single settings, such as permutations=1000 folds=10.")
-    ] = None,
+    root: Root = None,
+    settings: Words = None,
 ) -> None:
     """Say how far clusters follow emotion, and how far they follow anything else.
 
@@ -62,20 +55,13 @@ def clusters(
 
 @app.command()
 def layers(
-    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")],
-    encoder: Annotated[str, typer.Option(help=f"Folder of pretrain, or {listed(probed())}.")],
-    protocol: Annotated[
-        str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder, with report.html.")],
-    seeds: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...", show_default="1"),
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Single settings, such as train.epochs=10.")
-    ] = None,
+    manifest: Table,
+    encoder: Annotated[str, option(f"Folder of pretrain, or {listed(probed())}.")],
+    protocol: Protocol,
+    out: Out,
+    seeds: Seeds = None,
+    root: Root = None,
+    settings: Words = None,
 ) -> None:
     """Say what a probe reads from each layer of an encoder, beside an untrained one."""
     import json

@@ -7,16 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from affetto.cli.options import Root
+from affetto.cli.options import AnyEncoder, Device, Out, Root, Table, Words, option
 from affetto.models.registry import SPEAKERS
 
 app = typer.Typer(help="Add what can be known of utterances to a manifest.", no_args_is_help=True)
-
-_Manifest = Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")]
-_Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Run folder, with manifest.csv; an unfinished one is continued.")
-]
-_Device = Annotated[str, typer.Option(help="Where the encoder or k-means runs: cpu, cuda, ...")]
 
 
 def _run(
@@ -37,20 +31,20 @@ def _run(
 
 @app.command()
 def speakers(
-    manifest: _Manifest,
-    out: _Out,
+    manifest: Table,
+    out: Out,
     encoder: Annotated[
         str,
-        typer.Option(
-            help=f"{', '.join(SPEAKERS)} (with Resemblyzer), a FILE.onnx that takes 80-bin Kaldi "
+        option(
+            f"{', '.join(SPEAKERS)} (with Resemblyzer), a FILE.onnx that takes 80-bin Kaldi "
             "filterbanks, or an x-vector model of transformers: a folder or a hub id."
         ),
     ] = "ge2e",
-    name: Annotated[str, typer.Option(help="Name of the column and its array.")] = "speaker_embedding",
+    name: Annotated[str, option("Name of the column and its array.")] = "speaker_embedding",
     taper: Annotated[
-        str, typer.Option(help="Window of an ONNX model's filterbanks: hamming (WeSpeaker) or povey.")
+        str, option("Window of an ONNX model's filterbanks: hamming (WeSpeaker) or povey.")
     ] = "hamming",
-    device: _Device = "cpu",
+    device: Device = "cpu",
     root: Root = None,
 ) -> None:
     """Write one speaker embedding an utterance: an array, and a column that names its rows.
@@ -73,32 +67,28 @@ def speakers(
 
 @app.command()
 def clusters(
-    manifest: Annotated[Path, typer.Argument(help="Table of utterances, from affetto annotate speakers.")],
-    out: _Out,
-    count: Annotated[int, typer.Option(help="Clusters a speaker.")] = 6,
-    embedding: Annotated[str, typer.Option(help="Column of the vectors.")] = "speaker_embedding",
-    encoder: Annotated[
-        str | None, typer.Option(help="Encoder that must have made them.", show_default="any")
-    ] = None,
+    manifest: Table,
+    out: Out,
+    count: Annotated[int, option("Clusters a speaker.")] = 6,
+    embedding: Annotated[str, option("Column of the vectors.")] = "speaker_embedding",
+    encoder: AnyEncoder = None,
     content: Annotated[
         str | None,
-        typer.Option(
-            help="Column of the words, to be taken out: vectors of the encoder ge2e-content, or sentences "
+        option(
+            "Column of the words, to be taken out: vectors of the encoder ge2e-content, or sentences "
             "that come again.",
-            show_default="content, where there is one",
+            default="content, where there is one",
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Take the vectors as they are: nothing centred or taken out.")
+        bool, option("Take the vectors as they are: nothing centred or taken out.", "--plain")
     ] = False,
-    name: Annotated[str, typer.Option(help="Name of the new column.")] = "cluster",
-    fewest: Annotated[int, typer.Option(help="Speakers with fewer utterances get no clusters.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
-    device: _Device = "cpu",
+    name: Annotated[str, option("Name of the new column.")] = "cluster",
+    fewest: Annotated[int, option("Speakers with fewer utterances get no clusters.")] = 12,
+    seed: Annotated[int, option("Of the random numbers.")] = 0,
+    device: Device = "cpu",
     root: Root = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Single settings, such as clusters.restarts=20.")
-    ] = None,
+    settings: Words = None,
 ) -> None:
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
     from affetto.annotation.run_clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
@@ -122,36 +112,30 @@ def clusters(
 
 @app.command()
 def intensity(
-    manifest: _Manifest,
-    out: _Out,
+    manifest: Table,
+    out: Out,
     source: Annotated[
         str,
-        typer.Option(
-            help="ranker (learned from emotion labels), recogniser (one minus the probability of neutral), "
+        option(
+            "ranker (learned from emotion labels), recogniser (one minus the probability of neutral), "
             "loudness or voicing."
         ),
     ] = "ranker",
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="Whose labels the ranker may see: training and dev speakers of this protocol.",
-            show_default="crema-d-6-evar for CREMA-D",
+        option(
+            "Whose labels the ranker may see: training and dev speakers of this protocol.",
+            default="crema-d-6-evar for CREMA-D",
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Folder of an earlier run; no label is looked at then.")
-    ] = None,
-    recogniser: Annotated[
-        str | None, typer.Option(help="Recogniser folder that --source recogniser asks.")
-    ] = None,
+    model: Annotated[str | None, option("Folder of an earlier run; no label is looked at then.")] = None,
+    recogniser: Annotated[str | None, option("Recogniser folder that --source recogniser asks.")] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the column and its array.", show_default="intensity, loudness or voicing"),
+        option("Name of the column and its array.", default="intensity, loudness or voicing"),
     ] = None,
     root: Root = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Single settings, such as ranker.train.epochs=20.")
-    ] = None,
+    settings: Words = None,
 ) -> None:
     """Write one curve of intensity an utterance: an array, a column that names its rows, and a page.
 

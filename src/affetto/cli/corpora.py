@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 
-def corpora(
-    name: Annotated[str | None, typer.Argument(help="show this one alone")] = None,
-) -> None:
+def corpora(name: Annotated[str | None, typer.Argument(help="show this one alone")] = None) -> None:
     """List the corpora that scan knows: licence, size, classes, how to obtain, how the folder must look."""
     from affetto.corpora import known_corpora
     from affetto.errors import ManifestError, unknown

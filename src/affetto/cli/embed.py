@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
+from affetto.cli.options import Device, FileRoot, Sources, option
 from affetto.cli.outcome import report_table
 from affetto.models.registry import ENCODERS, listed
 
 
 def embed(
-    sources: Annotated[
-        list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")
-    ],
+    sources: Sources,
     encoder: Annotated[
         str,
         typer.Option(
@@ -22,19 +21,15 @@ def embed(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help=".npy, with a .csv beside it; or .parquet.")],
-    frames: Annotated[bool, typer.Option("--frames", help="A vector for every frame.")] = False,
+    frames: Annotated[bool, option("A vector for every frame.", "--frames")] = False,
     layer: Annotated[
-        str | None,
-        typer.Option(help="A number from 0, last, mean or all.", show_default="last, or a recogniser's own"),
+        str | None, option("A number from 0, last, mean or all.", default="last, or a recogniser's own")
     ] = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of an encoder by name, such as encoder.model=ID; repeat."),
+        list[str] | None, option("Setting of an encoder by name, such as encoder.model=ID; repeat.", "--set")
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, ...")] = "cpu",
+    root: FileRoot = None,
+    device: Device = "cpu",
 ) -> None:
     """Write the vectors of recordings: one each, or with --frames one a frame.
 

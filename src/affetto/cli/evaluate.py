@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affetto.cli.options import Root
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of affetto finetune.")],
@@ -36,7 +38,7 @@ def experiment(
         Path | None, typer.Option("--output", "-o", help="Folder of the tables; that of FILE by default.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
-    root: Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")] = None,
+    root: Root = None,
 ) -> None:
     """Run what is missing of an experiment, row by row, and draw its table of results."""
     from affetto.cli.finetune import trainer

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affetto.cli.options import Config, Out, Root, Seeds
+from affetto.cli.options import Config, Out, Protocol, Root, Seeds, Words, option
 from affetto.cli.outcome import report_run
 from affetto.models.registry import EMBEDDERS, ENCODERS, listed
 
@@ -26,32 +26,28 @@ def trainer(head: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def finetune(
-    manifest: Annotated[Path, typer.Option(help="Table of utterances, from affetto scan.")],
-    protocol: Annotated[
-        str, typer.Option(help="Who is train, dev and test: a name of affetto protocols, or a YAML file.")
-    ],
+    manifest: Annotated[Path, option("Table of utterances, from affetto scan.")],
+    protocol: Protocol,
     out: Out,
     encoder: Annotated[str | None, typer.Option(help=_ENCODERS, show_default="cnn")] = None,
     frozen: Annotated[
-        bool, typer.Option("--frozen", help="Probe: the encoder stays as it is; one linear layer learns.")
+        bool, option("Probe: the encoder stays as it is; one linear layer learns.", "--frozen")
     ] = False,
     head: Annotated[
         str | None,
-        typer.Option(help="network, language, logistic or svm; by default what suits the encoder."),
+        option("network, language, logistic or svm; by default what suits the encoder."),
     ] = None,
     seeds: Seeds = None,
     label_fraction: Annotated[
-        float | None, typer.Option(help="Share of the training labels to use.", show_default="1")
+        float | None, option("Share of the training labels to use.", default="1")
     ] = None,
     enrolment: Annotated[
         bool | None,
-        typer.Option("--enrolment/--no-enrolment", help="Learn to adapt to enrolled speakers (default)."),
+        option("Learn to adapt to enrolled speakers (default).", "--enrolment/--no-enrolment"),
     ] = None,
     config: Config = None,
     root: Root = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3 augment.gain_db=0.")
-    ] = None,
+    settings: Words = None,
 ) -> None:
     """Train a recogniser under a protocol and predict its dev and test parts."""
     from affetto.corpora.manifest import Manifest

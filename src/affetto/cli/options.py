@@ -1,14 +1,24 @@
-"""Options that verbs of training share."""
+"""Arguments and options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an unfinished one is continued.")]
-Seeds = Annotated[
-    int | None,
-    typer.Option(min=1, help="How many times to train, with seeds 0, 1, ...", show_default="1"),
-]
-Config = Annotated[Path | None, typer.Option(help="YAML file of settings that differ from the defaults.")]
-Root = Annotated[Path | None, typer.Option(help="Folder of the recordings, where it has moved.")]
+
+def option(text: str, *names: str, default: str | bool = True, **more: Any) -> Any:
+    """Returns an option with a help text; ``default`` is what the help shows where the default is None."""
+    return typer.Option(*names, help=text, show_default=default, **more)
+
+
+Table = Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")]
+Sources = Annotated[list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")]
+Words = Annotated[list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3.")]
+Out = Annotated[Path, option("Run folder; an unfinished one is continued.", "--out", "-o")]
+Protocol = Annotated[str, option("Who is train, dev and test: a name of affetto protocols, or a YAML file.")]
+Seeds = Annotated[int | None, option("How many times to train, with seeds 0, 1, ...", default="1", min=1)]
+Config = Annotated[Path | None, option("YAML file of settings that differ from the defaults.")]
+Root = Annotated[Path | None, option("Folder of the recordings, where it has moved.")]
+FileRoot = Annotated[Path | None, option("Folder that a manifest's file names are relative to.")]
+Device = Annotated[str, option("Where networks run: cpu, cuda, ...")]
+AnyEncoder = Annotated[str | None, option("Encoder that must have made the vectors.", default="any")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from affetto.cli.options import Device, FileRoot, Sources, option
 from affetto.cli.outcome import report_table
 
 _PROMPTS = "--prompts"
@@ -27,24 +28,19 @@ class PredictCommand(TyperCommand):
 
 
 def predict(
-    sources: Annotated[
-        list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")
-    ],
+    sources: Sources,
     model: Annotated[
         str, typer.Option("--model", "-m", help="Recogniser folder, or its id on the Hugging Face hub.")
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", help=".csv, .jsonl or .parquet; - for CSV on standard output.")
     ] = "-",
-    window: Annotated[
-        float | None, typer.Option(help="A row every window of so many seconds: a timeline.")
-    ] = None,
+    window: Annotated[float | None, option("A row every window of so many seconds: a timeline.")] = None,
     hop: Annotated[
-        float | None, typer.Option(help="Seconds from one window to the next.", show_default="half a window")
+        float | None, option("Seconds from one window to the next.", default="half a window")
     ] = None,
     enrol: Annotated[
-        list[Path] | None,
-        typer.Option(help="Unlabelled utterances of the one speaker: file or folder; repeat."),
+        list[Path] | None, option("Unlabelled utterances of the one speaker: file or folder; repeat.")
     ] = None,
     enrol_by_speaker: Annotated[
         int | None,
@@ -52,15 +48,13 @@ def predict(
     ] = None,
     prompts: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' "
+        option(
+            "Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' "
             "'a bored voice'; they end where another option begins."
         ),
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, ...")] = "cpu",
+    root: FileRoot = None,
+    device: Device = "cpu",
 ) -> None:
     """Predict emotions: one row a recording, or one a window.
 

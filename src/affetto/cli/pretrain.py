@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affetto.cli.options import Config, Out, Root, Seeds
+from affetto.cli.options import Config, Out, Root, Seeds, Words, option
 from affetto.cli.outcome import report_run
 from affetto.models.registry import listed, pretrained
 from affetto.objectives.tasks import MULTITASK, TASKS
@@ -26,10 +26,6 @@ _CLAP_STEPS = [
 ]
 
 
-def _option(text: str, default: str | bool = False) -> Any:
-    return typer.Option(help=text, show_default=default)
-
-
 def _trainer(objective: str | None) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns what composes settings, and what trains by them; clap is a verb of its own."""
     if objective == "clap":
@@ -45,28 +41,29 @@ def _trainer(objective: str | None) -> tuple[Callable[..., Any], Callable[..., A
 def pretrain(
     manifest: Annotated[Path, typer.Option(help="Table of utterances with a speaker each.")],
     out: Out,
-    objective: Annotated[str | None, _option(_OBJECTIVES, "contrastive")] = None,
-    target: Annotated[str | None, _option("Of clap: emo, or with gender ml or sl; hard.", "emo")] = None,
+    objective: Annotated[str | None, option(_OBJECTIVES, default="contrastive")] = None,
+    target: Annotated[
+        str | None, option("Of clap: emo, or with gender ml or sl; hard.", default="emo")
+    ] = None,
     text: Annotated[
         str | None,
-        _option(
-            "Text encoder of clap: a folder, or a name on the Hugging Face hub.", "FacebookAI/roberta-base"
+        option(
+            "Text encoder of clap: a folder, or a name on the Hugging Face hub.",
+            default="FacebookAI/roberta-base",
         ),
     ] = None,
     encoder: Annotated[
-        str | None, _option(_ENCODERS, "tdnn; mockingjay and npc bring their own; cnn for clap")
+        str | None, option(_ENCODERS, default="tdnn; mockingjay and npc bring their own; cnn for clap")
     ] = None,
-    groups: Annotated[str | None, _option("Column whose groups are positives.", "cluster")] = None,
-    guidance: Annotated[str | None, _option(_GUIDANCE, "random")] = None,
+    groups: Annotated[str | None, option("Column whose groups are positives.", default="cluster")] = None,
+    guidance: Annotated[str | None, option(_GUIDANCE, default="random")] = None,
     protocol: Annotated[
-        str | None, _option("Train on the training speakers of a protocol alone, fold by fold.")
+        str | None, option("Train on the training speakers of a protocol alone, fold by fold.")
     ] = None,
     seeds: Seeds = None,
     config: Config = None,
     root: Root = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3 weights.speaker=0.1.")
-    ] = None,
+    settings: Words = None,
 ) -> None:
     """Pretrain an encoder on speech without emotion labels; or, with clap, on voices and words."""
     from affetto.corpora.manifest import Manifest

@@ -5,19 +5,16 @@ from typing import Annotated
 
 import typer
 
+from affetto.cli.options import Device, FileRoot, Sources
 from affetto.cli.outcome import report_table
 
 
 def index(
-    sources: Annotated[
-        list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")
-    ],
+    sources: Sources,
     model: Annotated[str, typer.Option("--model", "-m", help="Recogniser that was trained with language.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index.")] = Path("index"),
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that a manifest's file names are relative to.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, ...")] = "cpu",
+    root: FileRoot = None,
+    device: Device = "cpu",
 ) -> None:
     """Index recordings, so that search finds them by what they sound like.
 
