@@ -25,13 +25,7 @@ from affetto.runs import RunFolder, read_meta
 
 
 class NoisyWaveforms:
-    """Waveforms with pink noise added, the same noise for an utterance every time.
-
-    Args:
-        clean: the waveforms.
-        keys: of all utterances; they decide the noise.
-        snr_db: ratio of speech to noise over an utterance.
-    """
+    """Waveforms with pink noise added, ``snr_db`` below the speech; an utterance's key decides its noise."""
 
     def __init__(self, clean: WaveformCache, keys: list[str], snr_db: float) -> None:
         self.clean, self.keys, self.snr_db = clean, keys, snr_db
@@ -49,16 +43,7 @@ class NoisyWaveforms:
 def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
     """Scores the test part of a finished run of ``finetune`` with noise, also what its speakers enrol.
 
-    Args:
-        run: the run folder; its recognisers stay as they are.
-        manifest: that the run was made on.
-        snr_db: ratio of speech to noise over an utterance.
-
-    Returns:
-        ``RUN/noise-SNR``, which ``evaluate`` reads like a run.
-
-    Raises:
-        RunError: for a run that is not finished, or was made on another manifest.
+    The manifest is that of the run. Returns ``RUN/noise-SNR``, which ``evaluate`` reads like a run.
     """
     run = Path(run)
     meta = read_meta(run, "finetune")

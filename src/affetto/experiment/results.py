@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -19,20 +20,9 @@ from affetto.runs import atomic_write, write_json, write_text
 
 
 class Result(BaseModel):
-    """One row of a results table; shares are fractions of 1, and further fields are kept as they are.
+    """One row of a results table; ``docs/evaluation.md`` explains the fields.
 
-    Attributes:
-        method: what was scored.
-        protocol: name of the protocol.
-        label_fraction: share of the training labels that was used.
-        enrolment: enrolment utterances a speaker, an int or "all"; they are not scored.
-        seeds: the seeds that were averaged.
-        uar: unweighted average recall, with the ends of its 95 % interval; so all other metrics.
-        war: accuracy.
-        against: method of the row that the paired difference is taken from.
-        difference: UAR of this row minus UAR of that one, with the ends of its interval.
-        command: the command line that makes the row again.
-        manifest_sha256: hash of the manifest it was made on.
+    Shares are fractions of 1. Further fields, such as other metrics, are kept as they are.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -86,11 +76,7 @@ def further_metrics() -> list[str]:
 
 
 def read_results(path: str | Path) -> list[Result]:
-    """Reads ``NAME.json``; a file that is not there is an empty list.
-
-    Raises:
-        RunError: for a file that holds no list of rows.
-    """
+    """Reads ``NAME.json``; a file that is not there is an empty list."""
     file = Path(path)
     if not file.exists():
         return []
@@ -127,39 +113,41 @@ def draw_results(
 
     Args:
         path: the JSON file.
-        title: heading of the page; None takes the name of the file.
-        notes: free lines, in Markdown, put under the table.
-        columns: further fields of the rows to show; scores are written in percent like the others.
+        title: heading of the page; the name of the file by default.
+        notes: lines of Markdown to put under the table.
+        columns: further fields of the rows to show, metrics in percent.
         figure: draw ``NAME.png`` too, a bar a row.
-        more: further figures that lie beside it, as name of the file -> what it shows.
+        more: further figures: name of the file -> what it shows.
 
     Returns:
         The Markdown file.
-
-    Raises:
-        RunError: when there is no row to draw.
     """
     file = Path(path)
     rows = read_results(file)
     if not rows:
         raise RunError(f"{file} holds no result rows; there is nothing to draw")
-    figures = {}
-    if figure:
-        figures[f"{file.stem}.png"] = "UAR of each row with its interval"
-        _draw_bars(rows, file.with_suffix(".png"))
+    figures = dict(more or {})
     if lines := _label_lines(rows):
-        curve = file.with_name(f"{file.stem}-labels.png")
-        figures[curve.name] = "UAR against the share of labels, a line a method"
-        with atomic_write(curve) as temporary:
-            temporary.write_bytes(plots.to_png(plots.label_curve(_fractions(rows), lines)))
+        caption = "UAR against the share of labels, a line a method"
+        figures = drawn(plots.label_curve(_fractions(rows), lines), file, "labels", caption) | figures
+    if figure:
+        figures = drawn(_bars(rows), file, "", "UAR of each row with its interval") | figures
     parts = [f"# {title or file.stem}", _lead(rows), _table(rows, columns).markdown()]
-    parts += [f"![{caption}]({name})" for name, caption in (figures | dict(more or {})).items()]
+    parts += [f"![{caption}]({name})" for name, caption in figures.items()]
     parts += _paired(rows)
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-    parts.append(_provenance(rows))
     page = file.with_suffix(".md")
-    write_text(page, "\n\n".join(parts) + "\n")
+    write_text(page, "\n\n".join([*parts, *_provenance(rows)]) + "\n")
     return page
+
+
+def drawn(figure: Figure | None, table: Path, name: str, caption: str) -> dict[str, str]:
+    """Writes ``TABLE-NAME.png``, where there is a figure; returns its name, if it exists, and the caption."""
+    file = table.with_name(f"{table.stem}{'-' * bool(name)}{name}.png")
+    if figure is not None:
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(plots.to_png(figure))
+    return {file.name: caption} if file.exists() else {}
 
 
 def _lead(rows: Sequence[Result]) -> str:
@@ -176,31 +164,28 @@ def _lead(rows: Sequence[Result]) -> str:
 
 
 def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
-    cells = [_cells(row, columns) for row in rows]
-    said = {
-        "protocol": len({row.protocol for row in rows}) > 1,
-        "labels": any(row.label_fraction != 1 for row in rows),
-    }
-    said["UAR difference"] = said["to"] = any(row.difference is not None for row in rows)
-    heads = [name for name in cells[0] if said.get(name, True)]
+    cells = [
+        {
+            "method": _marked(row),
+            "protocol": row.protocol,
+            "labels": f"{100 * row.label_fraction:g} %",
+            "enrolment": str(row.enrolment),
+            "seeds": str(len(row.seeds) or ""),
+            "UAR": percent(*row.ends),
+            "WAR": percent(row.war),
+            "UAR difference": points(row.difference, row.difference_low, row.difference_high),
+            "to": row.against or "",
+            **{name: _written(name, row.extra(name)) for name in columns},
+        }
+        for row in rows
+    ]
+    needed = {"protocol": len({row.protocol for row in rows}) > 1}
+    needed["labels"] = any(row.label_fraction != 1 for row in rows)
+    needed["UAR difference"] = needed["to"] = any(row.difference is not None for row in rows)
+    heads = [name for name in cells[0] if needed.get(name, True)]
     numbers = {"enrolment", "seeds", "UAR", "WAR", "UAR difference", "labels"}
     shown = [[line[name] for name in heads] for line in cells]
     return Table(heads, shown, right=[name in numbers for name in heads])
-
-
-def _cells(row: Result, columns: Sequence[str]) -> dict[str, str]:
-    cells = {
-        "method": _marked(row),
-        "protocol": row.protocol,
-        "labels": f"{100 * row.label_fraction:g} %",
-        "enrolment": str(row.enrolment),
-        "seeds": str(len(row.seeds) or ""),
-        "UAR": percent(*row.ends),
-        "WAR": percent(row.war),
-        "UAR difference": points(row.difference, row.difference_low, row.difference_high),
-        "to": row.against or "",
-    }
-    return cells | {name: _written(name, row.extra(name)) for name in columns}
 
 
 def _written(name: str, value: Any) -> str:
@@ -246,28 +231,29 @@ def _paired(rows: Sequence[Result]) -> list[str]:
     return ["## Paired differences", text, table.markdown()]
 
 
-def _draw_bars(rows: Sequence[Result], file: Path) -> None:
+def _bars(rows: Sequence[Result]) -> Figure:
     names = [_marked(row) for row in rows]
     for number, row in enumerate(rows):
         names[number] += f", {row.enrolment} enrolled" if row.enrolment else ""
         names[number] += f", {100 * row.label_fraction:g} % of labels" if row.label_fraction != 1 else ""
     values, lows, highs = np.asarray([row.ends for row in rows], dtype=np.float64).T
     stamp = STAMP if all(row.extra("speaker_dependent") for row in rows) else None
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(plots.to_png(plots.bars(names, values, lows, highs, stamp=stamp)))
+    return plots.bars(names, values, lows, highs, stamp=stamp)
 
 
 def _marked(row: Result) -> str:
     return f"{row.method} ({STAMP})" if row.extra("speaker_dependent") else row.method
 
 
-def _provenance(rows: Sequence[Result]) -> str:
+def _provenance(rows: Sequence[Result]) -> list[str]:
     commands = list(dict.fromkeys(row.command for row in rows if row.command))
-    hashes: dict[str, list[str]] = {}
+    hashes: dict[str, dict[str, None]] = {}
     for row in rows:
-        if row.manifest_sha256 and row.protocol not in hashes.setdefault(row.manifest_sha256, []):
-            hashes[row.manifest_sha256].append(row.protocol)
-    parts = ["## How it was made"]
-    parts += ["```sh\n" + "\n".join(commands) + "\n```"] if commands else ["The rows name no command."]
+        if row.manifest_sha256:
+            hashes.setdefault(row.manifest_sha256, {})[row.protocol] = None
+    parts = [
+        "## How it was made",
+        "```sh\n" + "\n".join(commands) + "\n```" if commands else "The rows name no command.",
+    ]
     lines = [f"- manifest `{digest}` ({', '.join(protocols)})" for digest, protocols in hashes.items()]
-    return "\n\n".join(parts + (["\n".join(lines)] if lines else []))
+    return [*parts, "\n".join(lines)] if lines else parts

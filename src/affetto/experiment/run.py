@@ -1,6 +1,6 @@
 """``experiment``: a table of results from one file, run by run; it continues where it stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,15 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
 from affetto.evaluation.run import evaluate
 from affetto.experiment.noise import with_noise
-from affetto.experiment.results import Result, draw_results, further_metrics, read_results, write_results
+from affetto.experiment.results import Result, draw_results, drawn, further_metrics, write_results
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
-from affetto.plots import loss_curves, score_along, to_png
+from affetto.plots import loss_curves, score_along
 from affetto.pretraining.run import pretrain
-from affetto.pretraining.settings import pretrain_settings
+from affetto.pretraining.settings import PretrainSettings, pretrain_settings
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.runs import RunFolder, atomic_write, read_meta
+from affetto.runs import RunFolder, read_meta
 
 # Columns of a log that are no losses.
 NO_LOSSES = ("epoch", "score", "learning_rate", "utterances_per_second", "hidden_share")
@@ -37,19 +37,7 @@ def finetuner(head: object) -> Trainer:
 
 
 class Row(Settings):
-    """One method of an experiment.
-
-    Attributes:
-        method: its name in the table.
-        settings: of ``finetune``, added to those of the whole experiment.
-        pretrained: name of the pretraining that it starts from.
-        against: methods of earlier rows that paired differences are taken from; the first is shown in the
-            table.
-        enrolment: numbers of enrolment utterances to score too.
-        skewed: also score enrolment by utterances of one emotion only, each emotion in turn.
-        noise_db: also score everything with pink noise at so many dB below the speech.
-        at: where the row lies along the experiment's ``axis``.
-    """
+    """One method of an experiment; ``docs/evaluation.md`` explains the keys."""
 
     method: str
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -67,22 +55,7 @@ class Row(Settings):
 
 
 class Experiment(Settings):
-    """What an experiment file holds.
-
-    Attributes:
-        title: heading of the results page.
-        settings: of ``finetune``, for every row.
-        pretraining: settings of ``pretrain`` by name; ``base`` holds what all of them share.
-        ways: settings of ``finetune`` by name, such as ``probe`` and ``fine-tuned``: each method is trained
-            each way, and the better one on dev stands for the method.
-        label_fractions: shares of the training labels that each method gets, each with what it changes of
-            the ways; few labels take more epochs.
-        rows: the methods.
-        notes: sentences under the table.
-        columns: further metrics to show, such as ``macro_f1``.
-        skewed_size: enrolment utterances in the skewed rows.
-        axis: a quantity that rows differ in, each by its ``at``; UAR is drawn along it.
-    """
+    """What an experiment file holds; ``docs/evaluation.md`` explains the keys."""
 
     title: str
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -102,6 +75,10 @@ class Experiment(Settings):
             if name not in further_metrics():
                 raise ValueError(unknown("metric", name, further_metrics()))
         return value
+
+    def of_pretraining(self, name: str) -> PretrainSettings:
+        """Returns the settings of a pretraining."""
+        return pretrain_settings(**merge(self.pretraining.get("base", {}), self.pretraining[name]))
 
 
 def experiment(
@@ -124,9 +101,6 @@ def experiment(
 
     Returns:
         The page that was drawn.
-
-    Raises:
-        ConfigError: for an unknown key, or a row that refers to no other.
     """
     file = Path(file)
     plan = build(Experiment, read(file))
@@ -139,27 +113,20 @@ def experiment(
         "manifest_sha256": manifest.sha256,
     }
     columns = (*plan.columns, *(["way"] if plan.ways else []))
+    losses_of = "Loss of each pretraining over its epochs, seeds averaged"
     # Few labels first: their runs are the shortest.
     jobs = [(fraction, row) for fraction in sorted(plan.label_fractions) or (None,) for row in plan.rows]
     for fraction, row in progress(jobs, file.stem):
-        write_results(table, work.results(row, fraction, extra))
-        more = {}
-        if losses := work.losses():
-            caption = "Loss of each pretraining over its epochs, seeds averaged"
-            more[_draw(loss_curves(losses), table, "losses")] = caption
-        if (figure := _along_axis(plan, table)) is not None:
-            more[_draw(figure, table, "axis")] = f"UAR along {plan.axis}"
+        rows = write_results(table, work.results(row, fraction, extra))
+        more = drawn(work.losses(), table, "losses", losses_of)
+        more |= drawn(_along_axis(plan, rows), table, "axis", f"UAR along {plan.axis}")
         how: dict[str, Any] = {"title": plan.title, "notes": plan.notes, "columns": columns}
         page = draw_results(table, **how, figure=True, more=more)
     return page
 
 
 def check(plan: Experiment, trainer: Callable[[object], Trainer] = finetuner) -> None:
-    """Refuses rows that refer to what is not there, before anything is run.
-
-    Raises:
-        ConfigError: that names the row, pretraining or setting.
-    """
+    """Refuses rows that refer to what is not there, before anything is run."""
     names = [row.method for row in plan.rows]
     for place, row in enumerate(plan.rows):
         for other in row.against:
@@ -179,20 +146,12 @@ def check(plan: Experiment, trainer: Callable[[object], Trainer] = finetuner) ->
                 )
     for name in plan.pretraining:
         if name != "base":
-            pretrain_settings(**merge(plan.pretraining.get("base", {}), plan.pretraining[name]))
+            plan.of_pretraining(name)
 
 
-def _draw(figure: Figure, table: Path, name: str) -> str:
-    """Draws ``TABLE-NAME.png`` beside a table and returns the file's name."""
-    file = table.with_name(f"{table.stem}-{name}.png")
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(to_png(figure))
-    return file.name
-
-
-def _along_axis(plan: Experiment, table: Path) -> Figure | None:
+def _along_axis(plan: Experiment, rows: Sequence[Result]) -> Figure | None:
     """Draws UAR along the experiment's axis, where it has one."""
-    found = {row.method: row for row in read_results(table)}
+    found = {row.method: row for row in rows}
     along = [(row.at, found[row.method]) for row in plan.rows if row.at is not None and row.method in found]
     if plan.axis is None or not along:
         return None
@@ -243,8 +202,8 @@ class _Work:
             rows += [evaluate(noisy.path, **each, name=name).row(**extra) for each in how]
         return [Result.model_validate(each) for each in rows]
 
-    def losses(self) -> dict[str, dict[str, list[float]]]:
-        """Returns the losses of finished pretrainings: loss, pretraining, mean of each epoch."""
+    def losses(self) -> Figure | None:
+        """Draws the losses of finished pretrainings, the mean of each epoch."""
         found: dict[str, dict[str, list[float]]] = {}
         for name in self.plan.pretraining:
             folder = RunFolder(self.runs / "pretraining" / _slug(name), "pretrain")
@@ -253,7 +212,7 @@ class _Work:
                 rows = pd.concat([pd.read_json(log, lines=True) for log in logs]).groupby("epoch").mean()
                 for loss in [column for column in rows if column not in NO_LOSSES]:
                     found.setdefault(str(loss), {})[name] = rows[loss].tolist()
-        return found
+        return loss_curves(found) if found else None
 
     def _given(self, row: Row, fraction: float | None, way: str) -> dict[str, Any]:
         given = merge(merge(self.plan.settings, self.plan.ways.get(way, {})), row.settings)
@@ -267,17 +226,12 @@ class _Work:
         if fraction is not None:
             parts.append(f"labels-{100 * fraction:g}")
         if row.pretrained is not None:
-            # The encoder's folder has its name and shape.
-            given["encoder"] = str(self._pretrained(row.pretrained))
+            pretrained = self.runs / "pretraining" / _slug(row.pretrained)
+            pretrain(self.manifest, self.plan.of_pretraining(row.pretrained), pretrained)
+            given["encoder"] = str(pretrained)  # the folder has its name and shape
         folder = self.runs.joinpath(*parts, *([_slug(way)] if way else []))
         settings, train = self.trainer(given.get("head"))
         train(self.manifest, settings(**given), folder)
-        return folder
-
-    def _pretrained(self, name: str) -> Path:
-        settings = merge(self.plan.pretraining.get("base", {}), self.plan.pretraining[name])
-        folder = self.runs / "pretraining" / _slug(name)
-        pretrain(self.manifest, pretrain_settings(**settings), folder)
         return folder
 
     def _chosen(self, row: Row, fraction: float | None) -> str:
