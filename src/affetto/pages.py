@@ -31,7 +31,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; ``right`` marks the columns of numbers, ``folded`` hides it behind its caption."""
+    """A table of text; ``right`` marks the columns of numbers, ``folded`` hides it behind its caption.
+
+    Without ``right`` all columns but the first hold numbers.
+    """
 
     kind: ClassVar = "table"
     heads: Sequence[str]
@@ -42,7 +45,7 @@ class Table:
 
     def is_number(self, column: int) -> bool:
         """Whether a column holds numbers."""
-        return bool(self.right) and self.right[column]
+        return self.right[column] if self.right else column > 0
 
     def markdown(self) -> str:
         """Returns the table as Markdown, its caption above it."""

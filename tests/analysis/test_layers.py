@@ -73,7 +73,7 @@ def test_a_row_a_layer_and_one_for_the_sum_each_beside_the_untrained(analysed: P
         found["layer 1"]["uar"] != found["layer 1, untrained"]["uar"]
     )
     page = (analysed / "report.html").read_text()
-    assert "Heard without labels in pretraining: speaker f03" in page
+    assert "Seen without labels in pretraining: speaker f03" in page
     assert "data:image/png" in page
     assert (analysed / "layers.png").read_bytes().startswith(b"\x89PNG")
     assert (analysed / "DONE").exists()

@@ -55,7 +55,7 @@ def test_speakers_seen_with_labels() -> None:
 def test_speakers_seen_without_labels_are_noted() -> None:
     meta = {"chosen_on": "dev", "speakers_seen_without_labels": ["s00", "s01"]}
     (note,) = check_leaks(TABLE, meta)
-    assert note == "Heard without labels in pretraining: speakers s00, s01, tested in fold 0, 1."
+    assert note == "Seen without labels in pretraining: speakers s00, s01, tested in fold 0, 1."
     assert check_leaks(TABLE, meta | {"speakers_seen_without_labels": ["other"]}) == []
     assert "not known" in check_leaks(TABLE, meta | {"speakers_seen_without_labels": "unknown"})[0]
 

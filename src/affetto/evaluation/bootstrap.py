@@ -7,20 +7,18 @@ of the speakers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from affetto.errors import ManifestError, unknown
-from affetto.evaluation.metrics import Metric, Score, confusion_sums, metrics_of, uar_of
+from affetto.evaluation.metrics import Metric, Score, confusion_sums, mean_known, metrics_of, share, uar_of
 from affetto.evaluation.predictions import check_predictions, scored
 
 AVERAGES = ("mean", "pooled")
 COVERAGE = 0.95
-
-_T = TypeVar("_T")
 
 
 class Interval(NamedTuple):
@@ -132,15 +130,13 @@ def score_draws(
             chosen = (counted.seeds == seed) & (folds == fold)
             drawn = weights[:, counted.speaker[chosen]]
             sums = drawn @ counted.counts[chosen].reshape(int(chosen.sum()), -1)
-            share = drawn.mean(axis=1)
+            weight = drawn.mean(axis=1)
             values = score(sums.reshape(-1, *shape))
             known = np.isfinite(values)  # a fold of which nobody was drawn has no score
-            total += np.where(known, share * values, 0.0)
-            mass += np.where(known, share, 0.0)
-        results.append(_divide(total, mass))
-    stacked = np.stack(results)
-    known = np.isfinite(stacked)
-    return _divide(np.where(known, stacked, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
+            total += np.where(known, weight * values, 0.0)
+            mass += np.where(known, weight, 0.0)
+        results.append(share(total, mass))
+    return mean_known(np.stack(results, axis=-1))
 
 
 def interval(counted: Tally, score: Score, average: str, draws: int = 2000, seed: int = 0) -> Interval:
@@ -173,9 +169,10 @@ def speaker_bootstrap(
     With few speakers (ten in EMO-DB) percentile intervals are known to be somewhat too narrow.
     """
     checked, names = check_predictions(table, labels)
-    chosen = _chosen(metric)
-    counted = _only(tallies(scored(checked), names, chosen), chosen)
-    return interval(counted, _only(chosen, chosen).score, average, draws, seed)
+    chosen = _metric(metric)
+    if not (found := tallies(scored(checked), names, {"": chosen})):
+        raise _lacking(chosen)
+    return interval(found[""], chosen.score, average, draws, seed)
 
 
 def speaker_mean(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> Interval:
@@ -224,9 +221,10 @@ def paired_difference(
             f"the tables have different labels: {', '.join(names)} against {', '.join(other_names)}"
         )
     left, right = same_utterances(scored(ours), scored(theirs), only_shared)
-    chosen = _chosen(metric)
-    found = paired_differences(left, right, names, chosen, average, draws, seed)
-    return _only(found, chosen)
+    chosen = _metric(metric)
+    if not (found := paired_differences(left, right, names, {"": chosen}, average, draws, seed)):
+        raise _lacking(chosen)
+    return found[""]
 
 
 def paired_differences(
@@ -242,22 +240,15 @@ def paired_differences(
     speakers = sorted({*left["speaker"], *right["speaker"]})
     weights = draw_speakers(len(speakers), draws, seed)
     ours, theirs = (tallies(rows, labels, metrics, speakers) for rows in (left, right))
-    return {
-        name: _difference(ours[name], theirs[name], weights, metrics[name].score, average)
-        for name in ours
-        if name in theirs
-    }
-
-
-def _difference(
-    first: Tally, second: Tally, weights: NDArray[np.float64], score: Score, average: str
-) -> Difference:
-    gaps = score_draws(first, weights, score, average) - score_draws(second, weights, score, average)
-    low, high = _ends(gaps[1:], len(first.speakers))
-    if low is None:
-        return Difference(float(gaps[0]), None, None, None)
-    tail = min(int((gaps[1:] <= 0).sum()), int((gaps[1:] >= 0).sum()))
-    return Difference(float(gaps[0]), low, high, min(1.0, 2 * (tail + 1) / len(gaps)))
+    found = {}
+    for name in [name for name in ours if name in theirs]:
+        scores = [score_draws(side[name], weights, metrics[name].score, average) for side in (ours, theirs)]
+        gap, drawn = float(scores[0][0] - scores[1][0]), scores[0][1:] - scores[1][1:]
+        low, high = _ends(drawn, len(speakers))
+        tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum())) + 1
+        p = None if low is None else min(1.0, 2 * tail / (1 + len(drawn)))
+        found[name] = Difference(gap, low, high, p)
+    return found
 
 
 def same_utterances(
@@ -277,12 +268,10 @@ def same_utterances(
         left, right = left[ours.isin(common)], right[theirs.isin(common)]
         if left.empty:
             raise ManifestError("the two tables test no utterance in common")
-    elif not (ours.isin(common).all() and theirs.isin(common).all()):
-        sides = [
-            f"{which} {_some(sorted({str(entry[-1]) for entry in index[~index.isin(common)]}))}"
-            for which, index in (("only the first tests", ours), ("only the second tests", theirs))
-            if not index.isin(common).all()
-        ]
+    alone = {"first": ours[~ours.isin(common)], "second": theirs[~theirs.isin(common)]}
+    if not only_shared and any(map(len, alone.values())):
+        keys = {which: sorted({str(entry[-1]) for entry in index}) for which, index in alone.items()}
+        sides = [f"only the {which} tests {_some(each)}" for which, each in keys.items() if each]
         raise ManifestError(
             f"the tables do not test the same utterances in the same folds: {'; '.join(sides)}; "
             "pass only_shared=True to compare what both test"
@@ -300,12 +289,6 @@ def _some(keys: Sequence[str]) -> str:
     return f"{len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
 
 
-def _divide(total: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    quotient = np.full(total.shape, np.nan)
-    np.divide(total, mass, out=quotient, where=mass > 0)
-    return quotient
-
-
 def _ends(values: NDArray[np.float64], speakers: int) -> tuple[float | None, float | None]:
     if speakers < 2:
         return None, None
@@ -313,17 +296,14 @@ def _ends(values: NDArray[np.float64], speakers: int) -> tuple[float | None, flo
     return float(low), float(high)
 
 
-def _chosen(metric: str | Score) -> dict[str, Metric]:
+def _metric(metric: str | Score) -> Metric:
     """Returns the metric of this name, or a function as one."""
     if not isinstance(metric, str):
-        return {"": Metric("", "", metric)}
+        return Metric("", "", metric)
     if metric not in metrics_of():
         raise ManifestError(unknown("metric", metric, metrics_of()))
-    return {metric: metrics_of()[metric]}
+    return metrics_of()[metric]
 
 
-def _only(found: Mapping[str, _T], metrics: Mapping[str, Metric]) -> _T:
-    """Returns what was found for the one metric, which the tables must allow."""
-    if not found:
-        raise ManifestError(f"the predictions table lacks what {next(iter(metrics.values())).title} needs")
-    return next(iter(found.values()))
+def _lacking(metric: Metric) -> ManifestError:
+    return ManifestError(f"the predictions table lacks what {metric.title} needs")

@@ -42,7 +42,7 @@ def measured(
 
 
 def per_class(rows: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
-    """A row a class over all folds together: ``class, utterances, recall, precision``, the mean over seeds.
+    """A row a class over all folds together: ``class, recall, precision, utterances``, the mean over seeds.
 
     ``recall`` is None for a class without test rows, ``precision`` for one that was never predicted.
     """
@@ -53,9 +53,9 @@ def per_class(rows: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "class": labels,
-            "utterances": [int(keys.get(label, 0)) for label in labels],
             "recall": _known_mean(recall_of(matrices)),
             "precision": _known_mean(precision_of(matrices)),
+            "utterances": [int(keys.get(label, 0)) for label in labels],
         }
     )
 

@@ -48,8 +48,8 @@ def check_leaks(table: pd.DataFrame, meta: Mapping[str, Any], speaker_dependent:
     most, share = max(map(len, pretrained), default=0), meta.get("label_fraction", 1.0)
     if most and share != 1:
         notes.append(
-            f"Labels were not as few as they look: pretraining had seen all emotion labels of {most} speakers, "
-            f"beside the {100 * share:g} % that the recogniser learned from."
+            "Labels were not as few as they look: pretraining had seen all emotion labels of "
+            f"{most} speakers, beside the {100 * share:g} % that the recogniser learned from."
         )
     return notes + _unlabelled_notes(meta, tested)
 
@@ -94,12 +94,12 @@ def _unlabelled_notes(meta: Mapping[str, Any], tested: Mapping[Any, set[str]]) -
         notes.append("It is not known which speakers the weights had seen with labels.")
     without = meta.get("speakers_seen_without_labels")
     if without == "unknown":
-        return [*notes, "It is not known which speakers the weights had heard without labels."]
+        return [*notes, "It is not known which speakers the weights had seen without labels."]
     seen = {fold: both for fold, names in _by_fold(without, tested).items() if (both := tested[fold] & names)}
     if seen:
         everyone = _names(set().union(*seen.values()))
         folds = ", ".join(map(str, seen))
-        notes.append(f"Heard without labels in pretraining: {everyone}, tested in fold {folds}.")
+        notes.append(f"Seen without labels in pretraining: {everyone}, tested in fold {folds}.")
     return notes
 
 

@@ -30,30 +30,30 @@ def confusion_sums(rows: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.floa
 def recall_of(matrices: ArrayLike) -> NDArray[np.float64]:
     """Recall of each class: (..., K, K) -> (..., K), NaN for a class without true rows."""
     counts = np.asarray(matrices, dtype=np.float64)
-    return _share(_diagonal(counts), counts.sum(axis=-1))
+    return share(_diagonal(counts), counts.sum(axis=-1))
 
 
 def precision_of(matrices: ArrayLike) -> NDArray[np.float64]:
     """Precision of each class: (..., K, K) -> (..., K), NaN for a class that was never predicted."""
     counts = np.asarray(matrices, dtype=np.float64)
-    return _share(_diagonal(counts), counts.sum(axis=-2))
+    return share(_diagonal(counts), counts.sum(axis=-2))
 
 
 def uar_of(matrices: ArrayLike) -> NDArray[np.float64]:
     """Mean recall over the classes that have true rows: (..., K, K) -> (...); NaN where there is no row."""
-    return _mean_known(recall_of(matrices))
+    return mean_known(recall_of(matrices))
 
 
 def war_of(matrices: ArrayLike) -> NDArray[np.float64]:
     """Weighted average recall, which is accuracy: (..., K, K) -> (...); NaN where there is no row."""
     counts = np.asarray(matrices, dtype=np.float64)
-    return _share(_diagonal(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))
+    return share(_diagonal(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))
 
 
 def macro_f1_of(matrices: ArrayLike) -> NDArray[np.float64]:
     """Mean F1 over the classes that are true or predicted: (..., K, K) -> (...); NaN without rows."""
     counts = np.asarray(matrices, dtype=np.float64)
-    return _mean_known(_share(2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)))
+    return mean_known(share(2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)))
 
 
 def uar(truth: ArrayLike, predicted: ArrayLike) -> float:
@@ -92,8 +92,8 @@ def confidence_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -
         raise ManifestError("a confidence lies outside 0..1, or is missing")
     place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
-    confident = _share(np.bincount(place, sure, minlength=bins), counts)
-    return Reliability(confident, _share(np.bincount(place, right, minlength=bins), counts), counts)
+    confident = share(np.bincount(place, sure, minlength=bins), counts)
+    return Reliability(confident, share(np.bincount(place, right, minlength=bins), counts), counts)
 
 
 def _codes(values: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
@@ -111,16 +111,18 @@ def _diagonal(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Part of a whole, NaN where the whole is 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     shares: NDArray[np.float64] = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=shares, where=whole > 0)
     return shares
 
 
-def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the last axis of the values that are not NaN."""
     known = np.isfinite(values)
-    return _share(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+    return share(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 class Metric(NamedTuple):

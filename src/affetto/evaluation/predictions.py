@@ -16,6 +16,7 @@ from affetto.errors import ManifestError, unknown
 PREDICTIONS = "predictions.parquet"
 ENROLLED = "enrolled.parquet"
 REQUIRED = ("key", "speaker", "part", "fold", "seed", "truth", "label")
+TEXT = ("key", "speaker", "part", "truth", "label")
 PARTS = ("train", "dev", "test", "enrol")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 SUM_TOLERANCE = 2e-3  # probabilities written with three decimals still pass
@@ -70,37 +71,32 @@ def check_predictions(
         if empty.any():
             key = table.loc[empty, "key"].iloc[0]
             raise ManifestError(f"{int(empty.sum())} predictions have no {name}, the first is key {key!r}")
-    checked = table.reset_index(drop=True).copy()
-    for name in ("key", "speaker", "part", "truth", "label"):
-        checked[name] = checked[name].astype(str)
+    checked = table.reset_index(drop=True).astype(dict.fromkeys(TEXT, str))
     for name in ("fold", "seed"):
-        checked[name] = _number_or_text(checked[name])
-    for part in checked["part"].unique():
-        if part not in PARTS:
-            raise ManifestError(unknown("part", part, PARTS))
-    checked["speaker"] = _with_corpus(checked)
+        numbers = pd.to_numeric(checked[name], errors="coerce")
+        whole = numbers.notna().all() and (numbers == numbers.round()).all()
+        checked[name] = numbers.astype("int64") if whole else checked[name].astype(str)
     columns = [str(name) for name in checked.columns if str(name).startswith("p_")]
     names = tuple(labels) if labels else tuple(name.removeprefix("p_") for name in columns)
     names = names or tuple(sorted({*checked["truth"], *checked["label"]}))
+    _check_values(checked["part"], PARTS, "")
     for name in ("truth", "label"):
-        for value in checked[name].unique():
-            if value not in names:
-                raise ManifestError(f"column {name}: {unknown('label', value, names)}")
+        _check_values(checked[name], names, f"column {name}: ")
     repeated = checked.duplicated(["seed", "fold", "key"])
     if repeated.any():
         row = checked.loc[repeated].iloc[0]
         raise ManifestError(f"key {row['key']!r} stands twice in fold {row['fold']}, seed {row['seed']}")
     if columns:
         _check_probabilities(checked, columns, names)
+    if "corpus" in checked and checked["corpus"].nunique() > 1:
+        prefix = checked["corpus"].astype(str) + "/"
+        own = zip(checked["speaker"], prefix, strict=True)
+        checked["speaker"] = [name if name.startswith(start) else start + name for name, start in own]
     return checked, names
 
 
 def check_dimensions(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Proves that a table with ``truth_D`` and ``D`` for each dimension D can be scored; returns a copy.
-
-    Raises:
-        ManifestError: names the missing column, or the first prediction that is no number.
-    """
+    """Proves that a table with ``truth_D`` and ``D`` for each dimension D can be scored; returns a copy."""
     values = [column for name in names for column in (f"truth_{name}", name)]
     needed = [name for name in REQUIRED if name not in ("truth", "label")]
     if missing := [name for name in (*needed, *values) if name not in table]:
@@ -110,14 +106,13 @@ def check_dimensions(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         raise ManifestError("an utterance stands twice in one fold and seed of the predictions table")
     bad = ~np.isfinite(checked[values].to_numpy(np.float64)).all(1)
     if bad.any():
-        raise ManifestError(
-            f"{int(bad.sum())} predictions are no numbers, the first of {checked['key'][bad].iloc[0]}"
-        )
+        first = checked["key"][bad].iloc[0]
+        raise ManifestError(f"{int(bad.sum())} predictions are no numbers, the first of {first}")
     return checked
 
 
 def scored(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the test rows of a checked table; raises :class:`ManifestError` when there is none."""
+    """Returns the test rows of a checked table; there must be some."""
     rows = table[table["part"] == "test"].reset_index(drop=True)
     if rows.empty:
         parts = ", ".join(sorted(table["part"].unique())) or "no rows at all"
@@ -126,11 +121,7 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_value(table: pd.DataFrame, column: str, default: str) -> str:
-    """Returns the single value of a column, or ``default`` where there is no such column.
-
-    Raises:
-        ManifestError: when the table mixes several values, which must be scored apart.
-    """
+    """Returns the single value of a column, or ``default`` where there is none; several are an error."""
     if column not in table:
         return default
     values = sorted({str(value) for value in table[column].dropna()})
@@ -161,17 +152,8 @@ def _check_probabilities(table: pd.DataFrame, columns: Sequence[str], labels: Se
         )
 
 
-def _number_or_text(column: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().all() and (numbers == numbers.round()).all():
-        return numbers.astype("int64")
-    return column.astype(str)
-
-
-def _with_corpus(table: pd.DataFrame) -> pd.Series:
-    speakers = table["speaker"]
-    if "corpus" not in table or table["corpus"].nunique() < 2:
-        return speakers
-    prefix = table["corpus"].astype(str) + "/"
-    marked = [name.startswith(start) for name, start in zip(speakers, prefix, strict=True)]
-    return speakers.where(pd.Series(marked, index=speakers.index), prefix + speakers)
+def _check_values(column: pd.Series, allowed: Sequence[str], where: str) -> None:
+    kind = "label" if where else "part"
+    for value in column.unique():
+        if value not in allowed:
+            raise ManifestError(where + unknown(kind, value, allowed))

@@ -1,6 +1,6 @@
 """The report of one run: scores with intervals, tables, figures, and the published figures beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from affetto import plots
 from affetto.evaluation.bootstrap import Difference, Interval, fields
-from affetto.evaluation.enrolment import curve_lines, normal_count
+from affetto.evaluation.enrolment import curve_lines
 from affetto.evaluation.guard import STAMP
 from affetto.evaluation.metrics import METRICS, Reliability, metrics_of, same_metric
 from affetto.pages import Block, Heading, Page, Picture, Table, Text, decimal, percent, points
 from affetto.runs import write_json
 
+# What stands in place of a share that is not there.
+EMPTY = {"recall": "no test rows", "precision": "never given", "difference": ""}
 ALTS = {
     "confusion": "Confusion matrix: share of each true class that was given each label",
     "agreement": "Predicted values against those of the raters, a panel a dimension",
@@ -94,12 +96,9 @@ class Report:
 
     def row(self, **extra: Any) -> dict[str, Any]:
         """Returns the row for a results table; ``extra`` gives command, manifest_sha256 and the like."""
-        values: dict[str, Any] = {
-            "method": self.method,
-            "protocol": self.protocol,
-            "enrolment": self.enrolment,
-            "seeds": [int(seed) for seed in self.seeds if seed.isdigit()] or list(range(len(self.seeds))),
-        }
+        seeds = [int(seed) for seed in self.seeds if seed.isdigit()] or list(range(len(self.seeds)))
+        values: dict[str, Any] = {"method": self.method, "protocol": self.protocol}
+        values |= {"enrolment": self.enrolment, "seeds": seeds}
         for name, score in self.scores.items():
             values |= fields(name, score)
         values |= {"utterances": self.utterances, "speakers": self.speakers}
@@ -122,36 +121,41 @@ class Report:
         if self.ratings is not None:
             drawn["agreement"] = plots.agreement(*self.ratings, self.labels, stamp=stamp)
         if self.calibration is not None:
-            drawn["reliability"] = plots.reliability(
-                *self.calibration, error=self.calibration_error, title="Reliability", stamp=stamp
-            )
+            how: dict[str, Any] = {"error": self.calibration_error, "title": "Reliability", "stamp": stamp}
+            drawn["reliability"] = plots.reliability(*self.calibration, **how)
         if self.curve is not None:
             drawn["enrolment"] = plots.enrolment_curve(*curve_lines(self.curve), stamp=stamp)
         return {name: plots.to_png(figure) for name, figure in drawn.items()}
 
     def _page(self, pictures: Mapping[str, bytes]) -> Page:
         """Lays the report out; a picture that is not given is a name alone."""
+
+        def picture(name: str) -> Picture:
+            return Picture(f"{name}.png", ALTS[name], pictures.get(name, b""))
+
         blocks: list[Block] = []
         if self.speaker_dependent:
             text = "test speakers are in training; compare nothing here with speaker-independent numbers."
             blocks.append(Text(f"{STAMP}: {text}", alarm=True))
-        blocks += [Text(_what(self)), _scores(self), *map(Text, self.notes)]
-        blocks += [*_against(self), *_published(self)]
+        blocks += [
+            Text(_what(self)),
+            _scores(self),
+            *map(Text, self.notes),
+            *_against(self),
+            *_published(self),
+        ]
         if self.per_class is not None:
-            blocks += [Heading("Classes"), _classes(self, self.per_class), _picture("confusion", pictures)]
+            classes = _table(self, self.per_class, f"Percent over all folds together, {_enrolled(self)}")
+            blocks += [Heading("Classes"), classes, picture("confusion")]
         if self.ratings is not None:
-            blocks.append(_picture("agreement", pictures))
+            blocks.append(picture("agreement"))
         if self.curve is not None:
-            blocks += [Heading("Enrolment"), _curve(self, self.curve), _picture("enrolment", pictures)]
+            blocks += [Heading("Enrolment"), _curve(self, self.curve), picture("enrolment")]
         if self.calibration is not None:
             error = f"Expected calibration error {percent(self.calibration_error)} %"
             words = f"{error} (15 equal bins, mean over seeds; the figure holds all seeds)."
-            blocks += [Heading("Calibration"), Text(words), _picture("reliability", pictures)]
+            blocks += [Heading("Calibration"), Text(words), picture("reliability")]
         return Page(f"{self.method} on {self.protocol}", [*blocks, *_by_group(self)])
-
-
-def _mark(report: Report) -> str:
-    return f"{STAMP}: " if report.speaker_dependent else ""
 
 
 def _enrolled(report: Report) -> str:
@@ -161,48 +165,52 @@ def _enrolled(report: Report) -> str:
     return f"{number} unlabelled enrolment utterances a speaker, not scored"
 
 
+def _marked(report: Report, caption: str) -> str:
+    return f"{STAMP}: {caption}" if report.speaker_dependent else caption
+
+
+def _many(number: int, name: str) -> str:
+    return f"{number:,} {name}{'s' * (number != 1)}"
+
+
 def _what(report: Report) -> str:
-    seeds = f"{len(report.seeds)} seed{'s' * (len(report.seeds) != 1)} ({', '.join(report.seeds)})"
     ways = {
-        "mean": "each fold scored by itself, then averaged",
-        "pooled": "the folds' predictions scored together",
+        "mean": ", each fold scored by itself, then averaged",
+        "pooled": ", the folds' predictions scored together",
     }
-    averaged = "" if report.folds == 1 else f", {ways[report.average]}"
+    of = f"{len(report.labels)} {'classes' if report.ratings is None else 'dimensions'}"
+    folds = _many(report.folds, "fold") + (ways[report.average] if report.folds > 1 else "")
+    seeds = f"{_many(len(report.seeds), 'seed')} ({', '.join(report.seeds)})"
     return (
-        f"{report.utterances:,} test utterances of {report.speakers} speaker{'s' * (report.speakers != 1)}, "
-        f"{len(report.labels)} {'classes' if report.ratings is None else 'dimensions'}, {report.folds} "
-        f"fold{'s' * (report.folds != 1)}{averaged}; {seeds}, averaged; {_enrolled(report)}."
+        f"{report.utterances:,} test utterances of {_many(report.speakers, 'speaker')}, {of}, {folds}; "
+        f"{seeds}, averaged; {_enrolled(report)}."
     )
 
 
+def _titles(report: Report) -> dict[str, str]:
+    metrics = metrics_of(() if report.ratings is None else report.labels)
+    return {name: metric.title for name, metric in metrics.items()}
+
+
 def _scores(report: Report) -> Table:
-    rows = [[_title(report, name), _score(report, score)] for name, score in report.scores.items()]
-    unit = "Percent, with" if report.ratings is None else "With"
-    caption = f"{_mark(report)}{unit} the 95 % interval over speakers; {_enrolled(report)}"
-    return Table(["score", "value"], rows, caption, [False, True])
-
-
-def _title(report: Report, name: str) -> str:
-    return metrics_of(() if report.ratings is None else report.labels)[name].title
-
-
-def _score(report: Report, score: Interval) -> str:
-    return percent(*score) if report.ratings is None else decimal(*score)
+    write, unit = (percent, "Percent, with") if report.ratings is None else (decimal, "With")
+    rows = [[_titles(report)[name], write(*score)] for name, score in report.scores.items()]
+    caption = f"{unit} the 95 % interval over speakers; {_enrolled(report)}"
+    return Table(["score", "value"], rows, _marked(report, caption))
 
 
 def _against(report: Report) -> list[Block]:
     if not report.differences:
         return []
     rows = []
-    for name, gap in report.differences.items():
-        p = "" if gap.p is None else ("< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}")
-        ends = (gap.value, gap.low, gap.high)
-        shown = points(*ends) if report.ratings is None else decimal(*ends, sign=True)
-        rows.append([_title(report, name), shown, p])
+    for name, (value, low, high, p) in report.differences.items():
+        plain = report.ratings is None
+        gap = points(value, low, high) if plain else decimal(value, low, high, sign=True)
+        rows.append([_titles(report)[name], gap, "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"])
     unit = "Points above" if report.ratings is None else "Above"
-    caption = f"{_mark(report)}{unit} {report.against}, on the same utterances and the same drawn speakers"
-    heads = ["score", "difference", "two-sided p"]
-    return [Heading(f"Against {report.against}"), Table(heads, rows, caption, [False, True, True])]
+    caption = f"{unit} {report.against}, on the same utterances and the same drawn speakers"
+    table = Table(["score", "difference", "two-sided p"], rows, _marked(report, caption))
+    return [Heading(f"Against {report.against}"), table]
 
 
 def _published(report: Report) -> list[Block]:
@@ -212,7 +220,9 @@ def _published(report: Report) -> list[Block]:
     apart: list[list[str]] = []
     for entry in report.published:
         name = same_metric(entry.get("metric", "")) if entry.get("comparable", True) else None
-        system, share = str(entry.get("system", "")), _fraction(entry.get("value"))
+        system, share = str(entry.get("system", "")), entry.get("value")
+        if share is not None:  # papers give fractions or percent
+            share = float(share) / (100 if float(share) > 1 else 1)
         tail = [str(entry.get("source") or ""), str(entry.get("caveat") or "")]
         if name not in report.scores:
             apart.append([system, str(entry.get("metric", "")), percent(share), *tail])
@@ -224,7 +234,8 @@ def _published(report: Report) -> list[Block]:
     if ours:
         heads = ["system", "score", "published", "ours", "ours minus published", "source", "caveat"]
         right = [False, False, True, True, True, False, False]
-        found.append(Table(heads, ours, f"{_mark(report)}Percent; ours with {_enrolled(report)}", right))
+        caption = _marked(report, f"Percent; ours with {_enrolled(report)}")
+        found.append(Table(heads, ours, caption, right))
     if apart:
         caption = "Not comparable with the scores above: another metric, or epochs chosen on test"
         heads = ["system", "metric", "published", "source", "caveat"]
@@ -232,32 +243,15 @@ def _published(report: Report) -> list[Block]:
     return found
 
 
-def _classes(report: Report, per_class: pd.DataFrame) -> Table:
-    rows = []
-    for entry in per_class.to_dict("records"):
-        recall = "no test rows" if entry["utterances"] == 0 else percent(entry["recall"])
-        precision = percent(entry["precision"]) or "never given"
-        rows.append([entry["class"], recall, precision, str(entry["utterances"])])
-    caption = f"{_mark(report)}Percent over all folds together, {_enrolled(report)}"
-    return Table(["class", "recall", "precision", "utterances"], rows, caption, [False, True, True, True])
-
-
 def _curve(report: Report, curve: pd.DataFrame) -> Table:
-    mixed = "mix" in curve and curve["mix"].astype(str).str.len().gt(0).any()
-    gaps = "difference" in curve
-    rows = []
-    for entry in curve.to_dict("records"):
-        line = [str(entry["mix"])] if mixed else []
-        line += [str(normal_count(entry["enrolment"])), f"{entry['utterances']:,}"]
-        line.append(percent(*_ends(entry, "uar")))
-        rows.append(line + ([points(*_ends(entry, "difference"))] if gaps else []))
-    heads = ["mix"] * bool(mixed) + ["enrolled", "scored", "UAR"] + ["points above none"] * gaps
     caption = (
-        f"{_mark(report)}UAR in percent. Enrolled are so many utterances a speaker, or all of the one "
-        "emotion where there are fewer; they are not scored, and a speaker who has no more is left out"
+        "UAR in percent. Enrolled are so many utterances a speaker, or all of the one emotion where there "
+        "are fewer; they are not scored, and a speaker who has no more than those is left out"
     )
-    caption += "; each difference is over the utterances that both score" * gaps
-    return Table(heads, rows, caption, [name != "mix" for name in heads])
+    if "difference" in curve:
+        caption += "; each difference is over the utterances that both score"
+    names = {"enrolment": "enrolled", "utterances": "scored", "difference": "points above none"}
+    return _table(report, curve.drop(columns="p", errors="ignore"), caption, names=names)
 
 
 def _by_group(report: Report) -> list[Block]:
@@ -265,37 +259,32 @@ def _by_group(report: Report) -> list[Block]:
         return []
     found: list[Block] = [Heading("Groups of speakers")]
     if report.per_gender is not None:
-        found.append(_groups(report.per_gender, f"{_mark(report)}By gender, {_enrolled(report)}"))
+        found.append(_table(report, report.per_gender, f"By gender, {_enrolled(report)}"))
     if report.per_fold is not None and report.folds > 1:
-        found.append(_groups(report.per_fold, f"{_mark(report)}By fold, {_enrolled(report)}"))
+        found.append(_table(report, report.per_fold, f"By fold, {_enrolled(report)}"))
     worst = report.per_speaker.sort_values("uar", kind="stable").drop(columns="speakers")
-    caption = f"{_mark(report)}By speaker, the lowest UAR first, {_enrolled(report)}"
-    return [*found, _groups(worst, caption, folded=True)]
+    caption = f"By speaker, the lowest UAR first, {_enrolled(report)}"
+    return [*found, _table(report, worst, caption, folded=True)]
 
 
-def _groups(table: pd.DataFrame, caption: str, folded: bool = False) -> Table:
-    heads = [str(name) for name in table.columns if not str(name).endswith(("_low", "_high"))]
-    rows: list[Sequence[str]] = [
-        [percent(*_ends(entry, name)) if name in METRICS else str(entry[name]) for name in heads]
-        for entry in table.to_dict("records")
-    ]
-    titles = [METRICS[name].title if name in METRICS else name for name in heads]
-    return Table(titles, rows, caption, [False] + [True] * (len(heads) - 1), folded)
+def _table(
+    report: Report,
+    frame: pd.DataFrame,
+    caption: str,
+    folded: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> Table:
+    """Writes a table of scores and their intervals; ``names`` are heads that differ from the columns."""
+    titles = {**_titles(report), **(names or {})}
+    columns = [str(name) for name in frame if not str(name).endswith(("_low", "_high"))]
+    rows = [[_cell(entry, name) for name in columns] for entry in frame.to_dict("records")]
+    heads = [titles.get(name, name) for name in columns]
+    return Table(heads, rows, _marked(report, caption), folded=folded)
 
 
-def _ends(entry: Mapping[Any, Any], name: str) -> list[float | None]:
-    """Returns a value and the ends of its interval, None where a row has none."""
-    ends = [entry.get(name), entry.get(f"{name}_low"), entry.get(f"{name}_high")]
-    return [None if end is None or end != end else float(end) for end in ends]
-
-
-def _picture(name: str, pictures: Mapping[str, bytes]) -> Picture:
-    return Picture(f"{name}.png", ALTS[name], pictures.get(name, b""))
-
-
-def _fraction(value: Any) -> float | None:
-    """Reads a published value, which papers give as a fraction or in percent."""
-    if value is None:
-        return None
-    number = float(value)
-    return number / 100 if number > 1 else number
+def _cell(entry: Mapping[Any, Any], name: str) -> str:
+    if name in METRICS or name in EMPTY:
+        ends = [entry.get(name), entry.get(f"{name}_low"), entry.get(f"{name}_high")]
+        known = [None if end is None or end != end else float(end) for end in ends]
+        return points(*known) if name == "difference" else percent(*known) or EMPTY.get(name, "")
+    return f"{entry[name]:,}" if isinstance(entry[name], int) else str(entry[name])

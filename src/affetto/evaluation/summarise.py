@@ -6,13 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from affetto.evaluation.bootstrap import (
-    Difference,
-    interval,
-    paired_differences,
-    same_utterances,
-    tallies,
-)
+from affetto.evaluation.bootstrap import Difference, interval, paired_differences, same_utterances, tallies
 from affetto.evaluation.breakdown import measured, taken_apart
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import check_leaks
