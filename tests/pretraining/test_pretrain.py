@@ -29,7 +29,7 @@ from affetto.models.checkpoint import read_config
 from affetto.models.folders import find_encoder
 from affetto.objectives.objective import Task, Views
 from affetto.objectives.tasks import TASKS, TaskSpec, task_table
-from affetto.pretraining.columns import VectorColumn
+from affetto.pretraining.columns import GroupColumn, PlainColumn, VectorColumn
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import PretrainSettings, VectorSettings, pretrain_settings
 from affetto.runs import RunFolder
@@ -421,6 +421,21 @@ def test_a_task_is_a_class_and_a_row_of_the_table(
     assert found.exit_code == 0, found.output
     row = json.loads((tmp_path / "run" / FOLD / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"age", "instance"} <= set(row)
+
+
+def test_a_column_of_a_task_holds_numbers_or_numbered_values(corpus: Manifest) -> None:
+    ages = np.arange(len(corpus), dtype=float)
+    ages[3] = np.nan
+    manifest = Manifest(corpus.table.assign(age=ages), corpus.roots)
+    recordings, rows = Recordings(manifest), np.array([0, 1])
+    assert PlainColumn(manifest, "age", "scan").of(recordings, rows)[:2].tolist() == [0, 1]
+    assert PlainColumn(manifest, "emotion", "scan").of(recordings, rows).max() == 4
+    with pytest.raises(ManifestError, match="'age' is empty in 1 rows"):
+        PlainColumn(manifest, "age", "scan").of(recordings, np.array([2, 3]))
+    with pytest.raises(ManifestError, match="'session' is empty in every row; run affetto scan"):
+        PlainColumn(manifest, "session", "scan")
+    with pytest.raises(ManifestError, match="'session' is empty in every row; run affetto annotate clusters"):
+        GroupColumn(manifest, "session", "annotate clusters")
 
 
 def test_the_table_of_tasks_in_the_docs_is_that_of_the_code() -> None:

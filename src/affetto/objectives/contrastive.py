@@ -1,9 +1,8 @@
 """Contrastive learning on groups within a speaker: clusters, the utterance itself, or similarity.
 
-Ulgen et al. (2024), "Revealing emotional clusters in speaker embeddings": utterances of the same speaker and
-cluster are positives, those of the speaker's other clusters are negatives. The loss is that of Khosla et al.
-(2020), "Supervised contrastive learning", equation 2, with the sum over positives outside the logarithm. The
-paper's recipe is not published in full; this is a reconstruction.
+Ulgen et al. (2024), "Revealing emotional clusters in speaker embeddings", with the loss of Khosla et al.
+(2020), "Supervised contrastive learning", equation 2. The recipe is not published in full; this is a
+reconstruction.
 """
 
 from typing import Literal
@@ -24,11 +23,10 @@ class ContrastiveSettings(Settings):
 
     Attributes:
         positives: ``"group"``, utterances of the same speaker and group; ``"view"``, only the utterance's own
-            second view (SimCLR, Chen et al. 2020); ``"similar"``, every candidate in proportion to how
-            similar the speaker-centred vectors of the two utterances are.
+            second view (SimCLR, Chen et al. 2020); ``"similar"``, all candidates, by how similar their
+            speaker-centred vectors are.
         candidates: ``"speaker"``, all other items of the same speaker; ``"all"``, of every speaker.
-        matched: whether a group means the same for every speaker, so that items of other speakers are
-            positives too; only with candidates ``"all"``.
+        matched: whether a group means the same for every speaker; for candidates ``"all"``.
         temperature: divides the cosines that are learned.
         target_temperature: divides the cosines of the vectors, where positives are ``"similar"``.
         hidden: width of the hidden layer of the projection head.
@@ -45,17 +43,12 @@ class ContrastiveSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> "ContrastiveSettings":
+        got = f"with positives={self.positives} and candidates={self.candidates}; it is for positives"
         if self.matched and (self.positives, self.candidates) != ("group", "all"):
-            raise ValueError(
-                f"got matched=true with positives={self.positives} and candidates={self.candidates}; it is "
-                "for positives=group and candidates=all: set these, or leave matched out"
-            )
-        default = type(self).model_fields["target_temperature"].default
-        if self.positives != "similar" and self.target_temperature != default:
-            raise ValueError(
-                f"got target_temperature={self.target_temperature:g} with positives={self.positives}; it is "
-                "for positives=similar: set that, or leave it out"
-            )
+            raise ValueError(f"got matched=true {got}=group and candidates=all: set these, or leave it out")
+        if self.positives != "similar" and self.target_temperature != 0.1:
+            temperature = f"target_temperature={self.target_temperature:g}"
+            raise ValueError(f"got {temperature} {got}=similar: set that, or leave it out")
         return self
 
 
@@ -97,11 +90,10 @@ class Contrastive(Task):
 def contrastive_losses(similarities: Tensor, positives: Tensor, candidates: Tensor) -> Tensor:
     """Returns the supervised contrastive loss of each anchor, ``(B,)`` (Khosla et al. 2020, equation 2).
 
-    For each positive, minus the logarithm of its share among the candidates; then the mean over positives,
-    with their weights.
+    Minus the logarithm of a positive's share among the candidates, averaged over positives by their weights.
 
     Args:
-        similarities: of anchors and items, already divided by the temperature, ``(B, N)``.
+        similarities: of anchors and items, divided by the temperature, ``(B, N)``.
         positives: weights, ``(B, N)``, zero for items that are not positives; each anchor needs one above 0.
         candidates: ``(B, N)`` bool; the items in the denominator, positives among them.
     """

@@ -1,6 +1,5 @@
 """Mockingjay: rebuilding hidden frames, with emotion intensity as input or target after Liu & Ma (2024)."""
 
-import torch
 from torch import Tensor, nn
 
 from affetto.config import Settings
@@ -13,6 +12,7 @@ from affetto.objectives.objective import (
     mean_distance,
     new_generator,
     spectra_and_curves,
+    unstacked,
 )
 
 
@@ -32,17 +32,13 @@ class MockingjayObjectiveSettings(Settings):
 class MockingjayObjective(Objective):
     """Mean distance between hidden frames and what a head predicts from the encoder's frames there.
 
-    Liu et al. (2020) as s3prl trains it: in an utterance, hidden frames become zero (80 %), other frames of
-    the same utterance (10 %) or stay (10 %). Liu & Ma (2024) choose them by emotion intensity, add the
-    intensity to the input, and rebuild it too, all with weight 1. Losses are named ``mockingjay`` and
-    ``intensity``; ``hidden_share``, of weight 0, is the share of frames that was hidden.
+    Liu et al. (2020) as s3prl trains it. Liu & Ma (2024) choose frames by emotion intensity, add it to the
+    input, and rebuild it too, all with weight 1. Losses are named ``mockingjay`` and ``intensity``;
+    ``hidden_share``, of weight 0, is the share of frames that was hidden.
 
     A batch holds waveforms ``(B, S)``, or features ``(B, T, F)`` of the encoder's own front end. Its column
     ``guide`` ``(B, T')`` is needed where ``masking`` names a curve, ``intensity`` ``(B, T')`` where a setting
     asks for it; both have one number a feature frame, and zeros at the end.
-
-    Raises:
-        ConfigError: for an encoder that reads samples.
     """
 
     def __init__(
@@ -81,10 +77,7 @@ class MockingjayObjective(Objective):
 
 
 class RebuildingHead(nn.Module):
-    """Linear, GELU, layer norm, linear: from encoder frames ``(B, T', dim)`` to their feature frames.
-
-    Each stands for ``stack`` feature frames of so many columns.
-    """
+    """Linear, GELU, layer norm, linear: from each of the encoder's frames to its ``stack`` feature frames."""
 
     def __init__(self, dim: int, columns: int, stack: int) -> None:
         super().__init__()
@@ -95,4 +88,4 @@ class RebuildingHead(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Maps ``(B, T', D)`` to ``(B, stack T', columns)``."""
-        return torch.as_tensor(self.layers(frames).unflatten(2, (self.stack, -1)).flatten(1, 2))
+        return unstacked(self.layers(frames), self.stack)

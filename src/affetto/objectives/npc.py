@@ -19,6 +19,7 @@ from affetto.objectives.objective import (
     mean_distance,
     new_generator,
     spectra_and_curves,
+    unstacked,
 )
 
 
@@ -41,15 +42,10 @@ class NpcObjectiveSettings(Settings):
 class NpcObjective(Objective):
     """Mean distance between frames and what is predicted from their neighbours (Liu et al. 2021).
 
-    The weights of NPC hide the frame itself, and all frames carry the loss. How Liu & Ma (2024) let emotion
-    intensity guide it is not known: the network is not among what they released. So a mask may choose the
-    frames that carry the loss. Their second loss is L1 on features plus intensity, with weight 1. Losses are
-    named ``npc`` and ``intensity``; where frames are chosen ``hidden_share``, of weight 0, is their share.
-
-    A batch is what :class:`affetto.objectives.mockingjay.MockingjayObjective` takes.
-
-    Raises:
-        ConfigError: for another encoder.
+    All frames carry the loss, since the weights hide the frame itself, or those that a mask chooses: how Liu
+    & Ma (2024) guide NPC by intensity is not published. Their second loss is L1 on features plus intensity,
+    with weight 1. Losses are named ``npc`` and ``intensity``; ``hidden_share``, of weight 0, is the share of
+    chosen frames. A batch is that of :class:`affetto.objectives.mockingjay.MockingjayObjective`.
     """
 
     def __init__(self, encoder: Npc, settings: NpcObjectiveSettings, masking: MaskSettings) -> None:
@@ -86,21 +82,17 @@ class NpcObjective(Objective):
             losses["hidden_share"] = carrying.sum() / lengths.sum()
         encoded = self.encoder(feature_scale(read, front_end), lengths)
         values = self.quantiser(encoded.values)
-        losses["npc"] = mean_distance(self._rebuilt(self.head, values), target, carrying)
+        losses["npc"] = mean_distance(unstacked(self.head(values), self.stack), target, carrying)
         if self.settings.intensity_loss:
-            rebuilt = self._rebuilt(self.intensity_head, values)
+            rebuilt = unstacked(self.intensity_head(values), self.stack)
             losses["intensity"] = mean_distance(rebuilt, summed, carrying)
         return losses
 
-    def _rebuilt(self, head: nn.Module, values: Tensor) -> Tensor:
-        return torch.as_tensor(head(values).unflatten(2, (self.stack, -1)).flatten(1, 2))
-
 
 class Quantiser(nn.Module):
-    """Frames of ``width`` columns as four vectors, each one of 64 that are learned.
+    """Frames ``(B, T, width)`` as four vectors, each one of 64 that are learned: ``(B, T, 4 * 128)``.
 
-    Hard Gumbel softmax in training, else the likeliest; Liu et al. (2021), section 2.3, with the sizes and
-    the temperature of 1 of their code.
+    Hard Gumbel softmax in training, else the likeliest; Liu et al. (2021), section 2.3, sizes of their code.
     """
 
     groups, codes, code_dim = 4, 64, 128
@@ -112,7 +104,7 @@ class Quantiser(nn.Module):
         self.vectors = nn.Parameter(torch.randn(self.groups, self.codes, self.code_dim) / self.code_dim**0.5)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Maps ``(B, T, D)`` to ``(B, T, 4 * 128)``."""
+        """Returns the chosen vectors."""
         scores = self.choose(frames).unflatten(2, (self.groups, self.codes)).float()
         if self.training:  # draws from torch's own state, which checkpoints keep
             shares = F.gumbel_softmax(scores, tau=1.0, hard=True)

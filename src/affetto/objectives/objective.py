@@ -27,14 +27,14 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Views:
-    """Views of the utterances of a batch, mostly two of each, the first views before the second ones.
+    """Two views of each utterance of a batch, the first views before the second ones; or one of each.
 
     Attributes:
         vectors: one a view, ``(2 B, D)``.
         frames: of the encoder.
         features: what the encoder read, before anything was hidden, ``(2 B, T, F)``.
         lengths: feature frames in each, ``(2 B,)``.
-        index: row numbers in the manifest, ``(2 B,)``; both views of an utterance have the same.
+        index: row numbers in the manifest, ``(2 B,)``.
         columns: the batch's columns, once for each view.
     """
 
@@ -55,10 +55,7 @@ class Task(nn.Module):
 
 
 def new_generator() -> torch.Generator:
-    """Returns a generator on the CPU, seeded from torch's own state.
-
-    Checkpoints keep that state, so that a resumed run draws the same numbers.
-    """
+    """Returns a generator on the CPU, seeded from torch's own state, which checkpoints keep."""
     generator = torch.Generator(device="cpu")
     generator.manual_seed(int(torch.randint(2**31, ()).item()))
     return generator
@@ -82,17 +79,18 @@ def encoder_name(encoder: Encoder) -> str:
 
 
 def feature_frames(encoder: Encoder) -> int:
-    """Returns how many feature frames one frame of an encoder stands for.
-
-    Raises:
-        ConfigError: for an encoder that reads samples.
-    """
+    """Returns how many feature frames one frame of an encoder stands for; refuses one that reads samples."""
     if encoder.front_end.kind == "waveform":
         raise ConfigError(
             "got an encoder that reads samples; frames can be rebuilt for one that reads spectra, e.g. "
             "encoder.name=mockingjay"
         )
     return round(encoder.hop_seconds / encoder.front_end.frame_seconds)
+
+
+def unstacked(values: Tensor, stack: int) -> Tensor:
+    """Returns frames that hold ``stack`` others, ``(B, T, stack F)``, as these, ``(B, stack T, F)``."""
+    return values.reshape(len(values), values.shape[1] * stack, -1)
 
 
 def mean_distance(rebuilt: Tensor, target: Tensor, chosen: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.models.encoder import Encoder, frame_mask, normalise_logmel
 from affetto.objectives.distributed import mean_loss
-from affetto.objectives.objective import Task, Views, encoder_name, feature_frames, mean_distance
+from affetto.objectives.objective import Task, Views, encoder_name, feature_frames, mean_distance, unstacked
 
 
 class VectorTask(Task):
@@ -41,11 +41,8 @@ class SpeakerTaskSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> "SpeakerTaskSettings":
-        if self.scale != type(self).model_fields["scale"].default and not self.margin:
-            raise ValueError(
-                f"got scale={self.scale:g} with margin={self.margin:g}; it is for a margin above 0: set one, "
-                "or leave scale out"
-            )
+        if self.scale != 30 and not self.margin:
+            raise ValueError(f"got scale={self.scale:g} with margin=0; set a margin, or leave scale out")
         return self
 
 
@@ -71,10 +68,7 @@ class SpeakerTask(Task):
 
 
 class Adversary(SpeakerTask):
-    """The same with its gradient reversed: the network before the head learns to hide the speaker.
-
-    Ganin et al. (2016), "Domain-adversarial training of neural networks".
-    """
+    """The same with its gradient reversed: the network learns to hide the speaker (Ganin et al. 2016)."""
 
     def read(self, vectors: Tensor) -> Tensor:
         """Returns the vectors with their gradient reversed."""
@@ -94,7 +88,7 @@ class ReconstructionTask(Task):
 
     def forward(self, views: Views) -> Tensor:
         """Returns the mean absolute error over valid feature frames of all processes."""
-        rebuilt = self.head(views.frames.values).unflatten(2, (self.stack, -1)).flatten(1, 2)
+        rebuilt = unstacked(self.head(views.frames.values), self.stack)
         features = views.features.clamp_min(1e-10).log() if self.power else views.features
         valid = frame_mask(views.lengths, features.shape[1]).squeeze(2).bool()
         return mean_distance(rebuilt, normalise_logmel(features), valid)

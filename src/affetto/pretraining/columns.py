@@ -34,19 +34,21 @@ class PlainColumn:
         sha256: of what was read.
     """
 
-    def __init__(self, manifest: Manifest, column: str, verb: str, groups: bool = False) -> None:
+    groups = False
+
+    def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
         """Reads numbers as they are, and numbers other values, and groups: -1 for an empty cell."""
         table, self.columns, self.keys = manifest.table, [column], pd.Index(manifest.keys)
         if column not in table:
             raise ManifestError(
                 f"the manifest has no column {column!r} to take groups from; run affetto {verb}, or name "
                 "another column"
-                if groups
+                if self.groups
                 else f"{lacks(column, table.columns)}; affetto {verb} makes such a column"
             )
         if table[column].isna().all():
             raise ManifestError(f"the column {column!r} is empty in every row; run affetto {verb}")
-        numeric = pd.api.types.is_numeric_dtype(table[column]) and not groups
+        numeric = pd.api.types.is_numeric_dtype(table[column]) and not self.groups
         values = table[column] if numeric else pd.factorize(table[column], sort=True)[0]
         self.values = np.asarray(values, np.float32 if numeric else np.int64)
         text = [column, *table[column].astype(str)]
@@ -58,14 +60,18 @@ class PlainColumn:
 
     def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
         """Returns values of all recordings, ``(N, ...)``, of which only ``rows`` are used."""
-        return torch.from_numpy(self.values[self.places(recordings)])
+        values = self.values[self.places(recordings)]
+        if empty := int(np.isnan(values[rows]).sum()):
+            raise ManifestError(
+                f"the column {self.columns[0]!r} is empty in {empty} rows; leave these rows out"
+            )
+        return torch.from_numpy(values)
 
 
 class GroupColumn(PlainColumn):
     """Groups of utterances, which contrastive learning takes as positives."""
 
-    def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
-        super().__init__(manifest, column, verb, groups=True)
+    groups = True
 
 
 class VectorColumn(PlainColumn):

@@ -182,16 +182,12 @@ def _refuse_idle(settings: PretrainSettings) -> None:
             f"{', and '.join(dict.fromkeys(reasons.values()))}; leave them out, or choose --objective "
             f"{' or '.join(choices)}"
         )
-    if settings.train.patience:
-        raise ConfigError(
-            f"got train.patience={settings.train.patience}, which would do nothing: pretraining has no score "
-            "to wait for; leave it out"
-        )
-    if settings.views.augment.mixup:
-        raise ConfigError(
-            f"got views.augment.mixup={settings.views.augment.mixup:g}, which would do nothing: views are "
-            "not mixed; leave it out"
-        )
+    for setting, value, reason in (
+        ("train.patience", settings.train.patience, "pretraining has no score to wait for"),
+        ("views.augment.mixup", settings.views.augment.mixup, "views are not mixed"),
+    ):
+        if value:
+            raise ConfigError(f"got {setting}={value:g}, which would do nothing: {reason}; leave it out")
 
 
 def _reads(settings: PretrainSettings, name: str, setting: str) -> bool:
