@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -30,6 +29,7 @@ from affetto.models.embedders import FunctionalsSettings, build_embedder
 from affetto.models.encoder import frame_mask
 from affetto.runs import RunFolder
 from affetto.training import TrainSettings, fit, make_accelerator, seed_everything
+from affetto.vectors.spaces import centred
 
 COSTS = (1.0, 10.0, 100.0, 1000.0)
 """Costs of the rankers that dev chooses from."""
@@ -100,7 +100,7 @@ def utterance_intensities(
     """
     vectors = recordings.vectors(build_embedder(settings.functionals).eval()).double().numpy()
     if settings.centre:
-        vectors -= pd.DataFrame(vectors).groupby(known.speakers).transform("mean").to_numpy()
+        vectors = centred(vectors, known.speakers)
     train, truth, neutral = known.train, known.truth, known.labels.index(NEUTRAL)
     mean, deviation = vectors[train].mean(0), vectors[train].std(0)
     # Vectors of length about 1, whatever the number of columns, so that the costs mean the same.

@@ -1,5 +1,7 @@
 """Vectors without speaker and words, for clustering."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,16 +9,17 @@ from affetto.vectors.kmeans import spherical_kmeans
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
+Float = TypeVar("Float", np.float32, np.float64)
 
 _CONTENT_COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 _CONTENT_DIMS, _CONTENT_MOST = 50, 20_000  # dimensions and utterances that content groups are fitted on
 
 
-def centred(vectors: Vectors, groups: Codes) -> Vectors:
+def centred(vectors: NDArray[Float], groups: Codes) -> NDArray[Float]:
     """Returns vectors ``(N, D)`` minus the mean of their group ``(N,)``; those of group -1 unchanged."""
-    found = vectors.astype(np.float32)
+    found = vectors.copy()
     for rows in members(groups):
-        found[rows] -= vectors[rows].mean(0, dtype=np.float64).astype(np.float32)
+        found[rows] -= vectors[rows].mean(0, dtype=np.float64).astype(vectors.dtype)
     return found
 
 
