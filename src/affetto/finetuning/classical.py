@@ -28,10 +28,7 @@ Rows = NDArray[np.int64]
 def fit_logistic(
     values: Vectors, truth: Rows, train: Rows, dev: Rows, classes: int, weights: str | None
 ) -> tuple[LinearHead, dict[str, Any]]:
-    """Fits logistic regression to standardised vectors ``(N, D)`` of classes ``(N,)``; returns dev's choice.
-
-    ``weights="balanced"`` weighs classes by the inverse of their frequency.
-    """
+    """Fits logistic regression to standardised vectors ``(N, D)`` of classes ``(N,)``; dev chooses."""
     best: dict[str, Any] = {"dev_uar": -1.0}
     head = LinearHead(values.shape[1], classes)
     for strength in LOGISTIC_STRENGTHS:

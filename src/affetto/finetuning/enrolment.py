@@ -35,10 +35,7 @@ _NEVER = -1e4  # log-probability of a class that no training utterance has
 
 
 def can_enrol(train: NDArray[np.str_], dev: NDArray[np.str_]) -> bool:
-    """Whether the speakers of training and dev utterances, ``(N,)`` and ``(M,)``, can fit an enrolment.
-
-    There must be two training speakers, and in either part one with more utterances than the fewest enrolled.
-    """
+    """Whether there are two training speakers, and in both parts one with more utterances than the fewest."""
     counts = [np.unique(part, return_counts=True)[1] for part in (train, dev)]
     return len(counts[0]) > 1 and all(count.max(initial=0) > min(SIZES) for count in counts)
 
@@ -206,16 +203,14 @@ class _Fitting(NamedTuple):
 @torch.no_grad()
 def enrolled_probabilities(
     classifier: EmotionClassifier, vectors: Tensor, drawn: Sequence[SpeakerDraw]
-) -> tuple[Rows, NDArray[np.float64]]:
-    """Returns the scored rows, sorted, and their class probabilities under their speakers' enrolment."""
-    offsets = [classifier.offset(vectors[torch.from_numpy(each.enrolled)]) for each in drawn]
-    parts = [
-        classifier.probabilities(vectors[torch.from_numpy(each.scored)], offset).double().numpy()
-        for each, offset in zip(drawn, offsets, strict=True)
-    ]
-    rows = np.concatenate([each.scored for each in drawn])
-    order = np.argsort(rows, kind="stable")
-    return rows[order], np.concatenate(parts)[order]
+) -> NDArray[np.float64]:
+    """Returns class probabilities ``(N, K)`` of the scored rows under their speakers' enrolment, NaN else."""
+    found = np.full((len(vectors), len(classifier.settings.labels)), np.nan)
+    for each in drawn:
+        offset = classifier.offset(vectors[torch.from_numpy(each.enrolled)])
+        scored = classifier.probabilities(vectors[torch.from_numpy(each.scored)], offset)
+        found[each.scored] = scored.double().numpy()
+    return found
 
 
 def fit_temperature(scores: Tensor, target: Tensor) -> float:

@@ -30,8 +30,7 @@ from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
 
 Rows = NDArray[np.int64]
-Speakers = dict[str, list[str]]
-"""Speakers of a pretrained encoder, ``with_labels`` and ``without_labels``."""
+Speakers = dict[str, list[str]]  # of a pretrained encoder, with_labels and without_labels
 
 
 class FoldTask(NamedTuple):
@@ -97,10 +96,9 @@ def fit_recogniser(
     """Fits a recogniser on training rows, every choice made on dev rows; also returns its supervision."""
     material, settings = task.material, task.settings
     seed_everything(task.seed, task.accelerator.process_index)
-    train = labelled_part(task.train, material.truth, settings.label_fraction, task.seed)
-    enough = can_enrol(material.speakers[train], material.speakers[task.dev])
+    enough = can_enrol(material.speakers[task.train], material.speakers[task.dev])
     rank = settings.rank if settings.enrolment and enough and material.values is None else 0
-    task = task._replace(train=train, rank=rank)
+    task = task._replace(rank=rank)
     source = supervision(task)
     fitted = _fit_classical(task) if settings.classical else _fit_network(task, source)
     if material.values is None:

@@ -18,7 +18,7 @@ from affetto.errors import ProtocolError, RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
 from affetto.finetuning.card import model_card
 from affetto.finetuning.enrolment import SIZES, SKEWED_SIZE, enrolled_probabilities
-from affetto.finetuning.fold import Fitted, FoldTask, Supervision, fit_recogniser, labelled_part
+from affetto.finetuning.fold import Fitted, FoldTask, Rows, Supervision, fit_recogniser, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
 from affetto.models.checkpoint import save_weights
@@ -88,10 +88,9 @@ def _check_classes(protocol: Protocol, manifest: Manifest) -> None:
     folds = protocol.folds(manifest)
     if protocol.dimensions:
         return
-    selected = protocol.select(manifest)
-    emotion = dict(zip(selected.keys, selected.table["emotion"], strict=True))
+    emotion = protocol.select(manifest).table.set_index("key")["emotion"]
     for fold in folds:
-        found = sorted({str(emotion[key]) for key in fold.train})
+        found = sorted(emotion[list(fold.train)].astype(str).unique())
         if len(found) < 2:
             raise ProtocolError(
                 f"{protocol.name}: all {len(fold.train)} training utterances of fold {fold.number} are "
@@ -110,6 +109,7 @@ def _work(run: _Run, supervision: type[Supervision]) -> None:
             continue
         folder.path.mkdir(parents=True, exist_ok=True)
         train, dev = material.rows(fold.train), material.rows(fold.dev)
+        train = labelled_part(train, material.truth, run.settings.label_fraction, seed)
         task = FoldTask(material, fold.number, train, dev, run.settings, seed, folder, accelerator)
         fitted, source = fit_recogniser(task, supervision)
         if accelerator.is_main_process:
@@ -124,7 +124,7 @@ def _work(run: _Run, supervision: type[Supervision]) -> None:
     accelerator.wait_for_everyone()
 
 
-def _write_tables(task: FoldTask, fitted: Fitted, test: NDArray[np.int64]) -> dict[str, Any]:
+def _write_tables(task: FoldTask, fitted: Fitted, test: Rows) -> dict[str, Any]:
     """Writes the tables of a fold, and returns its choices and speakers."""
     material, classifier, folder = task.material, fitted.classifier, task.run
     place: dict[str, Any] = {"fold": task.fold, "seed": task.seed, "method": task.settings.recipe}
@@ -137,12 +137,11 @@ def _write_tables(task: FoldTask, fitted: Fitted, test: NDArray[np.int64]) -> di
     if classifier.enrolment is not None:
         table = enrolled_table(material, classifier, fitted.vectors, test, task.seed, task.fold)
         write_table(table.assign(**place), folder / ENROLLED)
-    used = labelled_part(task.train, material.truth, task.settings.label_fraction, task.seed)
     pretrained_on = fitted.pretrained_on.get("with_labels", [])
     return {
         "choices": fitted.choices,
         "chosen_on": "dev",
-        "trained_on": sorted({*material.speakers[used].tolist(), *pretrained_on}),
+        "trained_on": sorted({*material.speakers[task.train].tolist(), *pretrained_on}),
         "pretrained_with_labels": pretrained_on,
         "heard": fitted.pretrained_on.get("without_labels", []),
         "dev": sorted(set(material.speakers[task.dev].tolist())),
@@ -151,7 +150,7 @@ def _write_tables(task: FoldTask, fitted: Fitted, test: NDArray[np.int64]) -> di
 
 
 def predictions_table(
-    material: Material, rows: NDArray[np.int64], answers: NDArray[np.float64], parts: NDArray[Any] | str
+    material: Material, rows: Rows, answers: NDArray[np.float64], parts: NDArray[Any] | str
 ) -> pd.DataFrame:
     """Returns the predictions table of rows ``(N,)`` with probabilities or values ``(N, K)``.
 
@@ -176,12 +175,7 @@ def predictions_table(
 
 
 def enrolled_table(
-    material: Material,
-    classifier: EmotionClassifier,
-    vectors: Tensor,
-    test: NDArray[np.int64],
-    seed: int,
-    fold: int,
+    material: Material, classifier: EmotionClassifier, vectors: Tensor, test: Rows, seed: int, fold: int
 ) -> pd.DataFrame:
     """Predicts test under every number and mix of enrolment utterances that is measured."""
     with torch.no_grad():
@@ -197,8 +191,9 @@ def enrolled_table(
     drawn["random", "all"] = list(all_others(test, material.speakers))
     for (mix, count), enrolments in drawn.items():
         if enrolments:
-            rows, values = enrolled_probabilities(classifier, vectors, enrolments)
-            table = predictions_table(material, rows, values, "test")
+            answers = enrolled_probabilities(classifier, vectors, enrolments)
+            rows = np.flatnonzero(np.isfinite(answers[:, 0]))
+            table = predictions_table(material, rows, answers[rows], "test")
             tables.append(table.assign(enrolment=count, mix=mix))
     return pd.concat(tables, ignore_index=True)
 

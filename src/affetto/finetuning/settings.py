@@ -126,10 +126,8 @@ def finetune_settings(
 def asked_for(file: Path | None, overrides: tuple[str, ...] = (), **given: Any) -> dict[str, Any]:
     """Returns what a file, names and overrides ask for, without defaults; an encoder's name is a recipe."""
     asked: dict[str, Any] = {}
-    for values in (
-        read(file) if file else {},
-        {name: value for name, value in given.items() if value is not None},
-    ):
+    given = {name: value for name, value in given.items() if value is not None}
+    for values in (read(file) if file else {}, given):
         if not isinstance(values.get("encoder", {}), dict):
             values["recipe"] = values.pop("encoder")
         asked = merge(asked, values)

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,9 +22,6 @@ from affetto.models.encoder import Embedder, chosen_device
 from affetto.models.folders import RECOGNISER, copy_folder, find_recogniser
 from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 VECTORS, ROWS = "vectors.npy", "vectors.csv"
 
@@ -138,9 +136,7 @@ class Index:
         return head, text_encoder(self.folder / RECOGNISER, head)
 
     @cached_property
-    def _rows(self) -> "pd.DataFrame":
-        import pandas as pd
-
+    def _rows(self) -> pd.DataFrame:
         table = pd.read_csv(self.folder / ROWS, dtype={"file": str}, keep_default_na=False, na_values=[""])
         return table[table["row"].notna()].reset_index(drop=True)
 
