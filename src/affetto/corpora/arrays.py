@@ -1,8 +1,7 @@
 """Columns whose cells ``FILE.npy#ROW`` name rows of arrays on disk, and the facts of such columns.
 
 ``FILE.json`` has one form for vectors and for curves (:mod:`affetto.corpora.curves`): what made the array,
-the content hash of each row (``hashes``), and whose emotion labels were seen on the way (``speakers_seen``,
-``weights_from_elsewhere``).
+the content hash of each row (``hashes``), and what :class:`~affetto.corpora.marks.Marks` reads.
 """
 
 import hashlib
@@ -27,10 +26,9 @@ _MOVE = "move a manifest together with the folder of its arrays, or "
 
 
 def marks_of(manifest: Manifest, column: str) -> Marks:
-    """Returns which emotion labels a column of a manifest rests on.
+    """Returns which emotion labels a column rests on; ``emotion`` and ``votes_<emotion>`` are labels.
 
-    They stand beside the arrays for a column of such, and in the manifest's own marks for another.
-    ``emotion`` and ``votes_<emotion>`` are labels themselves.
+    They stand beside the arrays of a column of such, and in the manifest's own marks for another.
     """
     if column == "emotion" or column.startswith("votes_"):
         return Marks("labels", labels_used=True)
@@ -58,19 +56,14 @@ def cell(array: Path, row: int) -> str:
 def write_vectors(
     file: Path, rows: NDArray[np.float32], hashes: Sequence[str], info: Mapping[str, Any]
 ) -> None:
-    """Writes vectors ``(R, D)`` to ``NAME.npy``, and their description to ``NAME.json``, each atomically.
-
-    ``hashes`` are the :func:`content_hash` of what each row belongs to; ``info`` is the rest of the
-    description: at least ``encoder`` and ``encoder_sha256``, and the facts of
-    :class:`~affetto.corpora.marks.Marks`.
-    """
-    write_array(file, rows, hashes, {**info, "dim": int(rows.shape[1])})
+    """Writes vectors ``(R, D)`` to ``NAME.npy``; ``info`` has ``encoder`` and ``encoder_sha256``."""
+    save_array(file, rows, hashes, {**info, "dim": int(rows.shape[1])})
 
 
-def write_array(
+def save_array(
     file: Path, values: NDArray[np.float32], hashes: Sequence[str], info: Mapping[str, Any]
 ) -> None:
-    """Writes an array and ``FILE.json``, each atomically."""
+    """Writes an array and ``FILE.json``, each atomically; ``hashes`` are :func:`content_hash` of its rows."""
     with atomic_write(file) as temporary, open(temporary, "wb") as handle:
         np.save(handle, values, allow_pickle=False)
     write_json(file.with_suffix(".json"), {**info, "hashes": list(hashes)})
@@ -79,10 +72,7 @@ def write_array(
 def vector_places(
     manifest: Manifest, column: str = SPEAKER_COLUMN, verb: str = "speakers"
 ) -> list[tuple[Path, int] | None]:
-    """Returns array and row of every utterance; None where the cell is empty.
-
-    ``verb`` is that of ``affetto annotate`` that makes such a column, for errors.
-    """
+    """Returns array and row of every utterance, None where the cell is empty; ``verb`` is for errors."""
     if column not in manifest.table.columns:
         raise ManifestError(
             f"{lacks(column, manifest.table.columns)}; affetto annotate {verb} makes such a column"
@@ -102,8 +92,7 @@ def vector_places(
 def all_places(manifest: Manifest, column: str, verb: str) -> tuple[list[Path], NDArray[np.int64]]:
     """Returns the arrays, sorted, and for each utterance the number of its array and its row, ``(N, 2)``."""
     places = vector_places(manifest, column, verb)
-    empty = [key for key, place in zip(manifest.keys, places, strict=True) if place is None]
-    if empty:
+    if empty := [key for key, place in zip(manifest.keys, places, strict=True) if place is None]:
         raise ManifestError(
             f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
             f"run affetto annotate {verb}, or leave these rows out"

@@ -20,14 +20,8 @@ def read_audformat(folder: Path, chosen: Sequence[str], texts: Collection[str]) 
 
     What a scheme knows of a label (the gender of a speaker, the words of a sentence) becomes a column.
 
-    Args:
-        folder: with ``db.yaml`` and the tables as CSV or Parquet.
-        chosen: names of tables; all when empty.
-        texts: columns whose labels stand for what is spoken.
-
-    Raises:
-        ManifestError: when tables contradict each other, or are stored in another format than CSV or Parquet.
-        MissingPackageError: without the package, with the install line.
+    ``chosen`` names tables, all when empty; labels of the columns ``texts`` stand for what is spoken. Tables
+    that contradict each other, or are stored as something else than CSV or Parquet, are refused.
     """
     try:
         import audformat
@@ -59,8 +53,7 @@ def read_audformat(folder: Path, chosen: Sequence[str], texts: Collection[str]) 
 
 def _joined(database: Any, chosen: Sequence[str], texts: Collection[str]) -> pd.DataFrame:
     """Puts the columns of several tables side by side."""
-    files: dict[tuple[str, ...], dict[str, Any]] = {}
-    segments: dict[tuple[str, ...], dict[str, Any]] = {}
+    files, segments = (dict[tuple[str, ...], dict[str, Any]]() for _ in range(2))
     for name in chosen:
         segmented = database[name].type == "segmented"
         index = ("file", "start", "end") if segmented else ("file",)

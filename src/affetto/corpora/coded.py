@@ -12,8 +12,8 @@ from pydantic import Field
 from affetto.config import Settings, build
 from affetto.corpora.labels import gender_of
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, Corpus, collect, decoded, matched, text_of
-from affetto.corpora.tabular import read_columns
+from affetto.corpora.scanning import About, Corpus, collect, matched, of_code, text_of
+from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
 
@@ -44,7 +44,7 @@ class SideTable(Settings):
             votes = last.startswith("votes_")
             notes.append(f"{self.file} is absent: " + ("there are no votes" if votes else f"{empty} empty"))
             return None
-        table = read_columns(root / self.file, (self.key, *self.columns.values()))
+        table = read_listing(root / self.file, (self.key, *self.columns.values()))
         for column, start in self.rows.items():
             table = table[table[column].str.startswith(start)]
         table = table.apply(lambda cells: cells.str.strip().str.strip("\ufeff").str.strip())
@@ -134,7 +134,7 @@ class Naming(Settings):
             return says.format_map(parts)
         if any(parts[group] == value for group, value in says.unless.items()):
             return None
-        return decoded(says.of, parts[says.of], says.codes)
+        return of_code(says.of, parts[says.of], says.codes)
 
 
 def read_coded(file: Path) -> Corpus:

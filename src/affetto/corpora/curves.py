@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affetto.corpora.arrays import all_places, open_array, read_facts, write_array
+from affetto.corpora.arrays import all_places, open_array, read_facts, save_array
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import Marks
 from affetto.corpora.tabular import some
@@ -25,25 +25,31 @@ INTENSITY_COLUMN = "intensity"
 """The column that ``affetto annotate intensity`` writes where intensity comes from emotion labels."""
 
 VERB = "intensity"
-NEEDED = ("source", "source_sha256", "hop_seconds", "lengths", "protocol", "folds", "speakers_seen")
-_SHARE, _FRAMES = 0.05, 3
-"""The duration of a curve may differ from that of the features by this share, and by so many frames."""
+_ALIKE = ("source", "source_sha256", "hop_seconds", "protocol", "folds")
+_SHARE, _FRAMES = 0.05, 3  # by which the durations of a curve and of features may differ
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
     """The curves of a manifest, in its order."""
 
-    hop_seconds: float  # step between the frames of every curve
     info: dict[str, Any]  # what made them, as FILE.json says; of several files the labels of all
-    lengths: NDArray[np.int64]  # frames of each utterance
     keys: list[str]
     column: str
-    _arrays: list[NDArray[np.float32]]
-    _places: NDArray[np.int64]  # array, first frame
+    _rows: list[NDArray[np.float32]]  # (T, C) each, on disk
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self._rows)
+
+    @property
+    def hop_seconds(self) -> float:
+        """Step between the frames of every curve."""
+        return float(self.info["hop_seconds"])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each utterance, ``(N,)``."""
+        return np.array([len(row) for row in self._rows], np.int64)
 
     @property
     def folds(self) -> list[int] | None:
@@ -53,8 +59,7 @@ class Curves:
 
     def row(self, number: int, fold: int | None = None) -> NDArray[np.float32]:
         """Returns the curve of an utterance, ``(T,)``; the fold counts where each fold has its own curves."""
-        array, first = self._places[number].tolist()
-        return np.asarray(self._arrays[array][first : first + self.lengths[number], self._column(fold)])
+        return np.asarray(self._rows[number][:, self._column(fold)])
 
     def aligned(
         self, number: int, frames: int, frame_hop_seconds: float, fold: int | None = None
@@ -103,9 +108,10 @@ def write_curves(
         values: all curves one after another, ``(sum of lengths, C)``; may be memory-mapped.
         lengths: frames of each, ``(R,)``.
         hashes: :func:`~affetto.corpora.arrays.content_hash` of what each curve belongs to.
-        info: the rest of ``NAME.json``, see :data:`NEEDED`. ``folds`` are the numbers of the C columns, or
-            None with one; ``speakers_seen`` is ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}``
-            with "" for FOLD where there is one column.
+        info: ``source``, ``source_sha256``, ``hop_seconds``, ``protocol``, ``folds`` (the C numbers, or None
+            with
+            one column), ``speakers_seen`` with ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}``,
+            where FOLD is "" for one column; any others are kept.
     """
     folds = info["folds"]
     fits = values.ndim == 2 and values.shape == (sum(lengths), len(folds) if folds is not None else 1)
@@ -115,7 +121,7 @@ def write_curves(
             f"{len(hashes)} hashes and the folds {folds}; they must fit each other"
         )
     described = {**info, "lengths": [int(length) for length in lengths]}
-    write_array(file, np.asarray(values, np.float32), hashes, described)
+    save_array(file, np.asarray(values, np.float32), hashes, described)
 
 
 def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
@@ -126,30 +132,28 @@ def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
     described = [describe_curves(file) for file in files]
     info = _one_source(column, described)
     arrays = []
-    begins, lengths = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
-    for number, (file, facts) in enumerate(zip(files, described, strict=True)):
-        array = open_array(file)
-        known = np.array(facts["lengths"], np.int64)
-        width = 1 if facts["folds"] is None else len(facts["folds"])
-        if array.shape != (known.sum(), width):
+    for file, facts in zip(files, described, strict=True):
+        array, ends = open_array(file), np.cumsum(facts["lengths"], dtype=np.int64)
+        shape = (int(ends[-1]), 1 if facts["folds"] is None else len(facts["folds"]))
+        if array.shape != shape:
             raise ManifestError(
-                f"{file} holds {array.shape}, and {file.stem}.json describes {(int(known.sum()), width)}; "
-                f"they do not belong together: run affetto annotate {VERB} again"
+                f"{file} holds {array.shape}, and {file.stem}.json describes {shape}; they do not belong "
+                f"together: run affetto annotate {VERB} again"
             )
-        arrays.append(array)
-        own = places[:, 0] == number
-        rows = places[own, 1]
-        if (outside := rows[rows >= len(known)]).size:
-            raise ManifestError(f"{file} has {len(known)} curves; the manifest asks for row {outside[0]}")
-        begins[own], lengths[own] = (np.cumsum(known) - known)[rows], known[rows]
-    found = np.stack([places[:, 0], begins], axis=1)
-    return Curves(float(info["hop_seconds"]), info, lengths, manifest.keys, column, arrays, found)
+        arrays.append(np.split(array.view(np.ndarray), ends[:-1]))
+    rows = []
+    for number, row in places.tolist():
+        if row >= len(arrays[number]):
+            count = len(arrays[number])
+            raise ManifestError(f"{files[number]} has {count} curves; the manifest asks for row {row}")
+        rows.append(arrays[number][row])
+    return Curves(info, manifest.keys, column, rows)
 
 
 def describe_curves(file: Path) -> dict[str, Any]:
-    """Reads what lies beside an array of curves."""
+    """Reads the description of an array of curves."""
     info = read_facts(file, again=f"run affetto annotate {VERB} again")
-    if missing := [name for name in NEEDED if name not in info]:
+    if missing := [name for name in (*_ALIKE, "lengths", "speakers_seen") if name not in info]:
         raise ManifestError(
             f"{file.with_suffix('.json')} describes no curves, it lacks {some(missing)}; name a column that "
             f"affetto annotate {VERB} wrote"
@@ -158,9 +162,8 @@ def describe_curves(file: Path) -> dict[str, Any]:
 
 
 def _one_source(column: str, described: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns one description for all files, with the speakers of all."""
-    alike = ("source", "source_sha256", "hop_seconds", "protocol", "folds")
-    if len({json.dumps([info[name] for name in alike]) for info in described}) > 1:
+    """Returns one description for all files, with the labels of all."""
+    if len({json.dumps([info[name] for name in _ALIKE]) for info in described}) > 1:
         names = some(
             f"{info['source']} of {info['protocol'] or 'no protocol'}, every {info['hop_seconds']} s"
             for info in described
@@ -185,9 +188,8 @@ def aligned(
     """Brings a curve onto the frames of features by straight lines between its values (Liu and Ma 2024).
 
     A frame stands for the stretch of its hop, so that value ``k`` of a curve lies at ``(k + 1/2)
-    hop_seconds``; before the first and past the last middle the curve stays as it is there. Durations may
-    differ by 5 % and three frames, or curve and features are not of the same recording. ``key`` names the
-    utterance in errors.
+    hop_seconds``; before the first and past the last middle the curve stays as it is there. ``key`` is for
+    errors.
     """
     duration, wanted = len(curve) * hop_seconds, frames * frame_hop_seconds
     slack = _SHARE * max(duration, wanted) + _FRAMES * max(hop_seconds, frame_hop_seconds)

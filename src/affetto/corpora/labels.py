@@ -38,11 +38,12 @@ _SPELLINGS = {
 EMOTIONS = tuple(_SPELLINGS)
 """The names that affetto writes, sorted."""
 
-_CANONICAL = {word: name for name, words in _SPELLINGS.items() for word in [name, *words.split()]}
-
 
 def _same(names: str) -> dict[str, str]:
     return {name: name for name in names.split()}
+
+
+_CANONICAL = {word: name for name, words in _SPELLINGS.items() for word in [name, *words.split()]}
 
 
 _GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}

@@ -59,20 +59,13 @@ class Manifest:
 
     @classmethod
     def read(cls, path: str | Path, root: str | Path | None = None) -> "Manifest":
-        """Reads a manifest.
+        """Reads a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file with at least the column ``file``.
 
         The root of a corpus is the ``root`` argument, or else the variable ``AFFETTO_ROOT_<CORPUS>`` (upper
         case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else what ``NAME.roots.json``
         beside the manifest says, or else the manifest's own folder. Cells that name rows of an array,
         ``FILE.npy#ROW``, are relative to that folder too, and absolute once read. Marks come from
-        ``NAME.marks.json``.
-
-        Args:
-            path: a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file with at least the column ``file``.
-            root: the folder that all file names are relative to.
-
-        Raises:
-            ManifestError: when the file is absent, of another format, or not a manifest.
+        ``NAME.marks.json``. A file that is no manifest is a :class:`ManifestError`.
         """
         path = Path(path)
         try:
@@ -91,9 +84,6 @@ class Manifest:
         """Writes the table, ``NAME.roots.json``, and ``NAME.marks.json`` where columns have marks.
 
         A root or an array inside the manifest's folder, or beside it, is written relative to the manifest.
-
-        Raises:
-            ManifestError: for a suffix other than ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
         """
         path = Path(os.path.abspath(path))
         write_table(with_array_files(self.table, lambda file: near(file, path.parent)), path)
@@ -140,20 +130,17 @@ class Manifest:
 
     @property
     def paths(self) -> list[Path]:
-        """The absolute path of every row's recording; raises as :meth:`located`."""
+        """The absolute path of every row's recording."""
         return [self.located(*cells) for cells in self._files()]
 
     def path(self, row: int) -> Path:
-        """Returns the absolute path of the recording of one row (a row number); raises as :meth:`located`."""
+        """Returns the absolute path of the recording of one row (a row number)."""
         return self.located(*(self.table[name].iloc[row] for name in ("key", "corpus", "file")))
 
     def located(self, key: str, corpus: str | None, file: str) -> Path:
-        """Returns the absolute path of a recording from the cells of its row.
+        """Returns the path of a recording from the cells of its row; one outside the root is refused.
 
         ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
-
-        Raises:
-            ManifestError: when it lies outside the root of its corpus.
         """
         root = os.path.abspath(self.roots.get(corpus or "", Path()))
         path = os.path.normpath(os.path.join(root, file))
@@ -171,11 +158,7 @@ class Manifest:
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
     def where(self, rows: "Collection[str] | NDArray[np.bool_] | pd.Series[bool]") -> "Manifest":
-        """Returns the rows that a mask or a collection of keys names, in table order.
-
-        Raises:
-            ManifestError: for a key that no row has, or a mask of another length.
-        """
+        """Returns the rows that a mask or a collection of keys, all of them known, names, in table order."""
         if isinstance(rows, np.ndarray | pd.Series):
             mask = np.asarray(rows)
             if mask.dtype != np.bool_ or mask.shape != (len(self),):
@@ -230,13 +213,8 @@ class Manifest:
     def relabelled(self, name: str, drop: bool = False) -> "Manifest":
         """Returns the manifest with the classes of a map of :data:`~affetto.corpora.labels.LABEL_MAPS`.
 
-        Args:
-            name: of the map, e.g. ``"valence-sign"``.
-            drop: leave out the rows whose emotion the map does not name, and those without one.
-
-        Raises:
-            ManifestError: for an unknown map; and, unless they may be dropped, for emotions that it does not
-                name, with how many rows each has.
+        Emotions that the map does not name are refused, with how many rows each has; with ``drop`` these
+        rows, and those without an emotion, are left out.
         """
         emotions = self.table["emotion"]
         if (lost := dropped(emotions, name)) and not drop:
@@ -254,10 +232,8 @@ class Manifest:
         """Puts the rows of several manifests into one.
 
         Where two corpora use the same key or speaker id, every id of that column gets its corpus in front
-        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another; a note says so.
-
-        Raises:
-            ManifestError: when the same corpus comes with two roots.
+        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another; a note says so. A corpus
+        with two roots is refused.
         """
         roots: dict[str, Path] = {}
         marks: dict[str, Marks] = {}

@@ -10,8 +10,8 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, decoded, matched, misfit, parts_of
-from affetto.corpora.tabular import read_columns
+from affetto.corpora.scanning import About, collect, matched, misfit, of_code, parts_of
+from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
 ABOUT = About(
@@ -57,7 +57,7 @@ def scan(root: Path) -> Manifest:
     notes = [f"{TABLES[split]} is absent: no labels for {split}" for split in TABLES if split in absent]
     lines: dict[str, tuple[str, ...]] = {}
     for split, path in tables.items():
-        table = read_columns(path, _COLUMNS)
+        table = read_listing(path, _COLUMNS)
         for dialogue, turn, *line in zip(*(table[name].str.strip() for name in _COLUMNS), strict=True):
             lines[f"{split}_dia{dialogue}_utt{turn}"] = tuple(line)
     seen: set[str] = set()
@@ -78,7 +78,7 @@ def scan(root: Path) -> Manifest:
         return {
             **columns,
             "speaker": speaker or None,
-            "emotion": decoded("emotion", emotion, EMOTIONS),
+            "emotion": of_code("emotion", emotion, EMOTIONS),
             "gender": GENDERS.get(speaker),
             "text": text.translate(_MARKS),
         }

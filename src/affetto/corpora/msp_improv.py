@@ -10,7 +10,7 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, decoded, lines_of, matched, misfit, parts_of, text_of
+from affetto.corpora.scanning import About, collect, lines_of, matched, misfit, of_code, parts_of, text_of
 from affetto.errors import ManifestError
 
 ABOUT = About(
@@ -57,7 +57,7 @@ def scan(root: Path) -> Manifest:
         columns = dict(labels.get(path.stem, {}))
         return {
             "speaker": gender + session,
-            "emotion": decoded("emotion", columns.pop("emotion", "X"), EMOTIONS),
+            "emotion": of_code("emotion", columns.pop("emotion", "X"), EMOTIONS),
             "gender": "female" if gender == "F" else "male",
             "session": session,
             "text": text_of(texts.get(path.stem)),

@@ -13,8 +13,8 @@ import pandas as pd
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, decoded, matched, misfit, parts_of, text_of
-from affetto.corpora.tabular import read_columns
+from affetto.corpora.scanning import About, collect, matched, misfit, of_code, parts_of, text_of
+from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
 ABOUT = About(
@@ -78,9 +78,9 @@ def scan(root: Path) -> Manifest:
             emotion, speaker, gender, split, *scales = labels[path.stem]
             columns |= {
                 "speaker": None if speaker in ("Unknown", "") else speaker,
-                "emotion": decoded("emotion", emotion, EMOTIONS),
+                "emotion": of_code("emotion", emotion, EMOTIONS),
                 "gender": GENDERS.get(gender),
-                "split": decoded("split", split, SPLITS),
+                "split": of_code("split", split, SPLITS),
                 **dict(zip(("arousal", "valence", "dominance"), scales, strict=True)),
             }
         return columns | votes.get(path.stem, {})
@@ -92,7 +92,7 @@ def scan(root: Path) -> Manifest:
 
 def _consensus(path: Path) -> dict[str, tuple[Any, ...]]:
     names = ("EmoClass", "SpkrID", "Gender", "Split_Set")
-    table = read_columns(path, ("FileName", *names, *_SCALES))
+    table = read_listing(path, ("FileName", *names, *_SCALES))
     texts = (table[name].str.strip() for name in names)
     numbers = (pd.to_numeric(table[name], errors="coerce") for name in _SCALES)
     return dict(zip(_stems(table), zip(*texts, *numbers, strict=True), strict=True))
@@ -106,7 +106,7 @@ def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
     if not path.is_file():
         notes.append(f"{path.parent.name}/{path.name} is absent: there are no votes")
         return {}
-    table = read_columns(path, ("FileName",))
+    table = read_listing(path, ("FileName",))
     if "EmoClass_Major" in table.columns:
         cells = table["EmoClass_Major"]
     elif table.shape[1] == 2:

@@ -61,7 +61,7 @@ def collect(
         row: the columns of a recording from its path, or None for one that is no part of the corpus; may
             raise :class:`ManifestError` to refuse it. A missing key is the file's stem.
         folder: where to look; ``root`` when None.
-        notes: passed on to the manifest.
+        notes: of the manifest.
     """
     corpus = about.name
     rows: list[dict[str, Any]] = []
@@ -105,7 +105,7 @@ def parts_of(path: Path, pattern: re.Pattern[str], named: str) -> tuple[str, ...
     return found.groups()
 
 
-def decoded(kind: str, code: str, names: Mapping[str, Decoded]) -> Decoded:
+def of_code(kind: str, code: str, names: Mapping[str, Decoded]) -> Decoded:
     """Returns what a code stands for; the error for another code lists the codes of that kind."""
     if code not in names:
         raise ManifestError(unknown(kind, code, names))
@@ -149,10 +149,7 @@ def find_audio(folder: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(parent, name) for name in files if _is_audio(name)]
+        audio = (name for name in files if os.path.splitext(name)[1].lower() in AUDIO)
+        found += [os.path.join(parent, name) for name in audio if not name.startswith(".")]
     found.sort(key=lambda path: path.split(os.sep))  # as paths are sorted, which is slower
     return [Path(path) for path in found]
-
-
-def _is_audio(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO

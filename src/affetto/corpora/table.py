@@ -30,19 +30,19 @@ ABOUT = About(
     title="your own: a CSV, TSV, JSONL, audformat or Hugging Face table, or a folder with a pattern",
 )
 ALIASES = {
-    "key": ("key", "utterance_id", "utt_id"),
-    "file": ("file", "file_name", "filename", "filepath", "file_path", "path", "wav", "audio"),
-    "start": ("start", "start_seconds"),
-    "end": ("end", "end_seconds"),
-    "speaker": ("speaker", "speaker_id", "spk", "actor"),
-    "emotion": ("emotion", "emo", "label"),
-    "gender": ("gender", "sex"),
-    "session": ("session",),
-    "text": ("text", "transcription", "transcript", "sentence"),
-    "language": ("language", "lang"),
-    "split": ("split",),
-    "corpus": ("corpus", "dataset"),
-    "intensity_level": ("intensity_level", "intensity"),
+    "key": "key utterance_id utt_id",
+    "file": "file file_name filename filepath file_path path wav audio",
+    "start": "start start_seconds",
+    "end": "end end_seconds",
+    "speaker": "speaker speaker_id spk actor",
+    "emotion": "emotion emo label",
+    "gender": "gender sex",
+    "session": "session",
+    "text": "text transcription transcript sentence",
+    "language": "language lang",
+    "split": "split",
+    "corpus": "corpus dataset",
+    "intensity_level": "intensity_level intensity",
 }
 """Names that other people's tables use, by the column of the manifest; case does not matter."""
 
@@ -65,14 +65,13 @@ def scan(
 
     Args:
         root: the table, or the folder.
-        columns: manifest column to column of the table, where :data:`ALIASES` does not find it; further
-            columns are kept under their own names.
+        columns: manifest column to column of the table, where :data:`ALIASES` does not find it.
         pattern: a regular expression with named groups (``(?P<speaker>..)``) that is searched in each
             file's path below the root, with ``/``; the groups fill columns that the table leaves empty.
         labels: word to emotion, for words that affetto does not know.
         keep_labels: take every word for an emotion as it is.
         audio_root: what the file names are relative to; the table's own folder when None.
-        name: the name of the corpus; the table's ``corpus`` column, or else the folder's name, when None.
+        name: of the corpus; the table's ``corpus`` column, or else the folder's name, when None.
         tables: which tables of an audformat database to read; all when empty.
     """
     groups = _compile(pattern)
@@ -128,22 +127,18 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
     """Returns the records, the folder that their file names are relative to, and notes."""
     if root.is_file() and root.suffix not in (".yaml", ".yml"):
         if root.suffix.lower() not in FORMATS:
-            raise ManifestError(
-                f"{unknown('table format', root.suffix, FORMATS)}; a spreadsheet program saves its sheet as "
-                "CSV"
-            )
+            message = unknown("table format", root.suffix, FORMATS)
+            raise ManifestError(f"{message}; a spreadsheet program saves its sheet as CSV")
         return read_table(root), root.parent, []
     home = root if root.is_dir() else root.parent
     if (home / "db.yaml").is_file():
-        return read_audformat(home, tables, ALIASES["text"]), home, []
+        return read_audformat(home, tables, ALIASES["text"].split()), home, []
     for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
         if metadata.is_file():
             return read_table(metadata), home, []
     files = [path.relative_to(home).as_posix() for path in find_audio(home)]
-    note = (
-        [] if pattern else [f"{root} has no table and no pattern was given: speakers and emotions stay empty"]
-    )
-    return pd.DataFrame({"file": files}), home, note
+    note = f"{root} has no table and no pattern was given: speakers and emotions stay empty"
+    return pd.DataFrame({"file": files}), home, [] if pattern else [note]
 
 
 def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -154,7 +149,7 @@ def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     lower = {name.lower(): name for name in reversed(names)}
     chosen = dict(columns)
     for column, aliases in ALIASES.items():
-        found = next((lower[alias] for alias in aliases if alias in lower), None)
+        found = next((lower[alias] for alias in aliases.split() if alias in lower), None)
         if column not in chosen and found is not None and found not in columns.values():
             chosen[column] = found
     if "file" not in chosen:
@@ -195,22 +190,17 @@ class _Finder:
 
     @cached_property
     def _names(self) -> dict[str, list[Path]]:
-        """Every recording, by its name without suffix."""
         found: dict[str, list[Path]] = {}
         for path in find_audio(self.base):
             found.setdefault(path.stem, []).append(path)
         return found
 
     def _called(self, path: Path) -> Path:
-        if path.parent != self.base:
-            return path
         stem = path.stem if path.suffix.lower() in AUDIO else path.name
-        found = self._names.get(stem, [])
+        found = self._names.get(stem, []) if path.parent == self.base else []
         if len(found) > 1:
-            raise ManifestError(
-                f"is the name of {len(found)} recordings: "
-                f"{some(each.relative_to(self.base).as_posix() for each in found)}; name their folders too"
-            )
+            names = some(each.relative_to(self.base).as_posix() for each in found)
+            raise ManifestError(f"is the name of {len(found)} recordings: {names}; name their folders too")
         return found[0] if found else path
 
 

@@ -73,7 +73,7 @@ def read_table(path: Path) -> pd.DataFrame:
     raise ManifestError(unknown("table format", path.suffix, FORMATS))
 
 
-def read_columns(path: Path, columns: Collection[str]) -> pd.DataFrame:
+def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
     """Reads a delimited text or a JSON list that must have some columns, all text; an empty cell is ""."""
     as_json = path.suffix == ".json"
     try:
