@@ -114,7 +114,10 @@ class Network(Embedder):
         self.encoder = build_encoder(settings.encoder)
         self.front_end = self.encoder.front_end
         dims = self.encoder.layer_dims
-        alone = self._alone(settings, len(dims))
+        # The number of the layer where one is read, else that of the last.
+        self.alone = alone = settings.layers if isinstance(settings.layers, int) else len(dims) - 1
+        if alone >= len(dims):
+            raise ConfigError(f"got layers: {alone}; this encoder has layers 0 to {len(dims) - 1}")
         width = {"weighted": dims[0], "all": sum(dims)}.get(str(settings.layers), dims[alone])
         if settings.layers == "weighted":
             if settings.context:
@@ -153,8 +156,7 @@ class Network(Embedder):
         """Turns the encoder's frames, new or cached, into ``(B, D)``."""
         layers = frames.layers
         if self.settings.layers not in ("weighted", "all"):
-            alone = self._alone(self.settings, len(layers))
-            layers = (frames.values if self.settings.layers == "last" else layers[alone],)
+            layers = (layers[self.alone],)
         if self.settings.context:
             layers = tuple(norm(layer) for norm, layer in zip(self.input_norms, layers, strict=True))
         if self.settings.layers == "weighted":
@@ -171,14 +173,6 @@ class Network(Embedder):
         if self.settings.projector:
             values = self.projector(values)
         return torch.as_tensor(self.norm(self.pooling(values, frames.lengths)))
-
-    @staticmethod
-    def _alone(settings: NetworkSettings, layers: int) -> int:
-        """Returns the number of the layer where one is read, else that of the last."""
-        number = settings.layers if isinstance(settings.layers, int) else layers - 1
-        if number >= layers:
-            raise ConfigError(f"got layers: {number}; this encoder has layers 0 to {layers - 1}")
-        return number
 
 
 class Joined(Embedder):

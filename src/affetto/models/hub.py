@@ -107,17 +107,15 @@ def adapt(network: Any, blocks: Sequence[nn.Module], settings: Adaptation, linea
         for block in list(blocks)[len(blocks) - settings.trained_blocks :]:
             block.requires_grad_(True)
     if settings.lora:
-        _add_lora(network, settings.lora, linear)
+        try:
+            import peft
+        except ImportError as error:
+            raise MissingPackageError(
+                "lora needs the peft package; install it with: pip install 'affetto[lora]'"
+            ) from error
+        rank = settings.lora
+        peft.inject_adapter_in_model(
+            peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear), network
+        )
     if settings.checkpointing:
         network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-
-
-def _add_lora(network: nn.Module, rank: int, layers: list[str]) -> None:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingPackageError(
-            "lora needs the peft package; install it with: pip install 'affetto[lora]'"
-        ) from error
-    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers)
-    peft.inject_adapter_in_model(config, network)

@@ -28,10 +28,16 @@ class StatisticsPooling(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Pools ``frames (B, T, D)`` over valid ``lengths (B,)``."""
-        return mean_and_deviation(frames, lengths)
+        weights = self._weights(frames, frame_mask(lengths, frames.shape[1]))
+        mean = (weights * frames).sum(1)
+        variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(1)
+        return torch.cat([mean, variance.clamp_min(1e-6).sqrt()], dim=1)
+
+    def _weights(self, frames: Tensor, mask: Tensor) -> Tensor:
+        return mask / mask.sum(1, keepdim=True).clamp_min(1.0)
 
 
-class AttentiveStatistics(nn.Module):
+class AttentiveStatistics(StatisticsPooling):
     """Mean and standard deviation under learned weights, a set for each channel: ``(B, T, D) -> (B, 2 D)``.
 
     Attentive statistics pooling of Okabe et al. (2018), with the channel-wise weights of ECAPA-TDNN
@@ -39,35 +45,20 @@ class AttentiveStatistics(nn.Module):
     """
 
     def __init__(self, dim: int, hidden: int = 64) -> None:
-        super().__init__()
-        self.dim = 2 * dim
+        super().__init__(dim)
         self.score = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, dim))
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Pools ``frames (B, T, D)`` over valid ``lengths (B,)``."""
-        mask = frame_mask(lengths, frames.shape[1])
-        weights = self.score(frames).masked_fill(mask == 0, -1e4).softmax(1)
-        return _weighted(frames, weights)
-
-
-def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Returns mean and deviation of ``frames (B, T, D)`` over valid ``lengths (B,)``: ``(B, 2 D)``."""
-    mask = frame_mask(lengths, frames.shape[1])
-    return _weighted(frames, mask / mask.sum(1, keepdim=True).clamp_min(1.0))
+    def _weights(self, frames: Tensor, mask: Tensor) -> Tensor:
+        return torch.as_tensor(self.score(frames).masked_fill(mask == 0, -1e4).softmax(1))
 
 
 def frame_statistics(frames: Frames) -> Tensor:
     """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``."""
-    return torch.cat([mean_and_deviation(layer, frames.lengths) for layer in frames.layers], dim=1)
+    pools = [(StatisticsPooling(layer.shape[2]), layer) for layer in frames.layers]
+    return torch.cat([pool(layer, frames.lengths) for pool, layer in pools], dim=1)
 
 
-def _weighted(frames: Tensor, weights: Tensor) -> Tensor:
-    mean = (weights * frames).sum(1)
-    variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(1)
-    return torch.cat([mean, variance.clamp_min(1e-6).sqrt()], dim=1)
-
-
-POOLINGS: dict[str, type[MeanPooling] | type[StatisticsPooling] | type[AttentiveStatistics]] = {
+POOLINGS: dict[str, type[MeanPooling] | type[StatisticsPooling]] = {
     "mean": MeanPooling,
     "statistics": StatisticsPooling,
     "attentive": AttentiveStatistics,

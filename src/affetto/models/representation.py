@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from affetto.errors import ConfigError, unknown
-from affetto.features import FrontEnd
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.encoder import Embedder, Encoder, description
 from affetto.models.pooling import MeanPooling
@@ -46,13 +45,6 @@ class Representation(nn.Module):
         elif layer is not None:
             raise ConfigError(f"{name or 'this embedder'} has no layers: it makes one vector an utterance")
         self.dim = self.frame_dim if embedder is None or layer is not None else embedder.dim
-
-    @property
-    def front_end(self) -> FrontEnd:
-        """How waveforms become features."""
-        network = self.encoder or self.embedder
-        assert network is not None
-        return network.front_end
 
     @property
     def device(self) -> torch.device:
