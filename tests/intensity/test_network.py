@@ -29,22 +29,23 @@ def features() -> Tensor:
 def test_padding_and_batch_mates_change_nothing(features: Tensor) -> None:
     network = StrengthNet(SMALL, 3).eval()
     with torch.no_grad():
-        together = network(torch.nn.functional.pad(features, (0, 0, 0, 9), value=5.0), LENGTHS)
+        together, lengths, emotions = network(
+            torch.nn.functional.pad(features, (0, 0, 0, 9), value=5.0), LENGTHS
+        )
         for row, length in enumerate(LENGTHS.tolist()):
             alone = network(features[row : row + 1, :length], LENGTHS[row : row + 1])
-            frames = int(alone.lengths)
-            assert frames == -(-length // 3) == int(together.lengths[row])
-            torch.testing.assert_close(together.frames[row, :frames], alone.frames[0])
-            assert not together.frames[row, frames:].any()
-            torch.testing.assert_close(together.utterances[row], alone.frames.mean())
-            torch.testing.assert_close(together.emotions[row], alone.emotions[0])
-    assert together.frames[0].std() > 0
+            frames = int(alone[1])
+            assert frames == -(-length // 3) == int(lengths[row])
+            torch.testing.assert_close(together[row, :frames], alone[0][0])
+            assert not together[row, frames:].any()
+            torch.testing.assert_close(emotions[row], alone[2][0])
+    assert together[0].std() > 0
 
 
 def test_intensity_lies_between_nothing_and_one(features: Tensor) -> None:
     network = StrengthNet(SMALL, 3).eval()
     assert network.hop_seconds == pytest.approx(0.03)
-    frames = network(100 * features, LENGTHS).frames
+    frames = network(100 * features, LENGTHS)[0]
     assert frames.min() >= 0
     assert frames.max() <= 1
 
@@ -54,17 +55,14 @@ def test_losses_are_those_written_out(features: Tensor) -> None:
     intensity, label = torch.tensor([0.1, 0.9, 0.4, 0.0]), torch.tensor([0, 2, 1, 1])
     batch = Batch(features, LENGTHS, torch.arange(4), {"intensity": intensity, "label": label})
     losses = objective(batch)
-    said = objective.network(features, LENGTHS)
+    found, lengths, emotions = objective.network(features, LENGTHS)
     frames = [
-        abs(float(said.frames[row, frame]) - float(intensity[row]))
+        abs(float(found[row, frame]) - float(intensity[row]))
         for row in range(4)
-        for frame in range(int(said.lengths[row]))
+        for frame in range(int(lengths[row]))
     ]
-    means = [
-        abs(float(said.frames[row, : int(said.lengths[row])].mean()) - float(intensity[row]))
-        for row in range(4)
-    ]
-    chosen = said.emotions.log_softmax(1)[torch.arange(4), label]
+    means = [abs(float(found[row, : int(lengths[row])].mean()) - float(intensity[row])) for row in range(4)]
+    chosen = emotions.log_softmax(1)[torch.arange(4), label]
     assert float(losses["frame"]) == pytest.approx(np.mean(frames), abs=1e-6)
     assert float(losses["utterance"]) == pytest.approx(np.mean(means), abs=1e-6)
     assert float(losses["emotion"]) == pytest.approx(-float(chosen.mean()), abs=1e-6)

@@ -45,10 +45,7 @@ class RankerSettings(Settings):
         functionals: features of the linear rankers.
         centre: subtract the mean over all utterances of each speaker from what rankers and network read.
         similar: weight of similar pairs against ordered ones.
-        network: predicts intensity frame by frame.
-        loss: weights of its losses.
-        augment: of its log-mel frames in training.
-        train: the loop.
+        network: predicts intensity frame by frame; its ``loss``, augmentation and training follow.
         seed: of everything random.
     """
 
@@ -183,8 +180,8 @@ def predict_curves(
     """Returns the intensity of every frame of some utterances, ``(T,)`` each, in the order of the rows."""
 
     def read(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        found = network(values, lengths)
-        return found.frames, found.lengths
+        frames, counts, _ = network(values, lengths)
+        return frames, counts
 
     lengths, device = recordings.waveforms.lengths[rows], next(network.parameters()).device
     return list(run_over(read, store, rows, lengths, module=network, device=device))

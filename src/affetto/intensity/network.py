@@ -1,7 +1,7 @@
 """StrengthNet: intensity frame by frame from stacked log-mel frames; its losses and its folder."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -31,13 +31,8 @@ FOLDER = "strength"
 class StrengthNetSettings(Settings):
     """Shape of :class:`StrengthNet`.
 
-    Attributes:
-        bins: mel bands of the front end.
-        stack: log-mel frames of 10 ms that are concatenated to one frame of the network.
-        width: channels of the convolutions.
-        blocks: residual blocks over time.
-        hidden: units of the recurrent layer, in each direction.
-        dropout: share of the frames' channels hidden in training.
+    ``stack`` log-mel frames of ``bins`` bands are concatenated to one frame of the network; ``width`` are the
+    channels of its residual ``blocks`` over time, ``hidden`` the units of its recurrent layer a direction.
     """
 
     bins: int = Field(80, ge=8)
@@ -46,15 +41,6 @@ class StrengthNetSettings(Settings):
     blocks: int = Field(3, ge=0)
     hidden: int = Field(64, ge=2)
     dropout: float = Field(0.2, ge=0, lt=1)
-
-
-class NetIntensities(NamedTuple):
-    """Intensities ``(B, T)``, zero past lengths ``(B,)``; means ``(B,)``; scores of emotions ``(B, K)``."""
-
-    frames: Tensor
-    lengths: Tensor
-    utterances: Tensor
-    emotions: Tensor
 
 
 class StrengthNet(nn.Module):
@@ -84,8 +70,12 @@ class StrengthNet(nn.Module):
         """Step between the frames that come out."""
         return self.settings.stack * self.front_end.hop_seconds
 
-    def forward(self, features: Tensor, lengths: Tensor) -> NetIntensities:
-        """Reads log-mel ``features (B, T, F)`` of valid ``lengths (B,)``; ``T' = ceil(T / stack)``."""
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads log-mel ``features (B, T, F)`` of valid ``lengths (B,)``; ``T' = ceil(T / stack)``.
+
+        Returns intensities ``(B, T')``, 0 to 1 and zero past each length, their lengths, and scores of the
+        emotions ``(B, K)``.
+        """
         values, lengths = stacked(normalise_logmel(features), lengths, self.settings.stack)
         mask = frame_mask(lengths, values.shape[1])
         frames = F.gelu(self.input_norm(self.input(values))) * mask
@@ -97,10 +87,7 @@ class StrengthNet(nn.Module):
         hidden = pad_packed_sequence(self.recurrent(packed)[0], True, total_length=values.shape[1])[0]
         hidden = self.dropout(hidden)
         intensity = torch.sigmoid(self.strength(hidden)) * mask
-        mean = intensity.sum((1, 2)) / lengths
-        return NetIntensities(
-            intensity.squeeze(2), lengths, mean, self.emotion(self.pooling(hidden, lengths))
-        )
+        return intensity.squeeze(2), lengths, self.emotion(self.pooling(hidden, lengths))
 
 
 class IntensityLossSettings(Settings):
@@ -135,14 +122,15 @@ class IntensityObjective(Objective):
             front_end = self.network.front_end
             values, lengths = augment_spectra(values, lengths, self.augment, front_end, generator)
             values = spec_augment(values, lengths, self.augment, generator)
-        found = self.network(values, lengths)
+        frames, lengths, emotions = self.network(values, lengths)
         target = batch.columns["intensity"]
-        mask = frame_mask(found.lengths, found.frames.shape[1]).squeeze(2)
-        errors = (found.frames - target[:, None]).abs() * mask
+        mask = frame_mask(lengths, frames.shape[1]).squeeze(2)
+        errors = (frames - target[:, None]).abs() * mask
         count = torch.as_tensor(float(len(target)), device=target.device)
-        wrong = F.cross_entropy(found.emotions.float(), batch.columns["label"], reduction="sum")
+        wrong = F.cross_entropy(emotions.float(), batch.columns["label"], reduction="sum")
+        means = frames.sum(1) / lengths
         return {
-            "utterance": mean_over_processes((found.utterances - target).abs().sum(), count),
+            "utterance": mean_over_processes((means - target).abs().sum(), count),
             "frame": mean_over_processes(errors.sum(), mask.sum()),
             "emotion": mean_over_processes(wrong, count),
         }

@@ -44,18 +44,12 @@ def measure(
 def judge(table: pd.DataFrame) -> dict[str, Any]:
     """Judges curves on utterances of speakers whose labels were not seen, figures as :class:`Interval`.
 
-    Args:
-        table: the columns of :func:`measure`, ``speaker``, ``emotion`` and ``text`` (missing where unknown),
-            and ``acted``: the acted intensity as a number, NaN for none.
-
-    Returns:
-        Numbers of ``utterances`` and ``speakers``; ``order``, the share of pairs of an emotional and a
-        neutral utterance of a speaker in this order, by measure and by emotion or over all; ``means`` of the
-        curves by emotion; ``levels``, the share of pairs of two acted intensities of a speaker, an emotion
-        and a sentence in order, by measure and by pair or over all, and ``level_correlation``, Spearman's
-        within speakers; ``correlations`` with loudness and duration (Spearman's, within speakers) and with
-        the level of frames (Pearson's, within utterances); ``within``, the share of a speaker's variance over
-        frames that lies within utterances.
+    ``table`` has the columns of :func:`measure`, ``speaker``, ``emotion`` and ``text`` (missing where
+    unknown), and ``acted``, the acted intensity as a number. ``order`` is the share of pairs of an emotional
+    and a neutral utterance of a speaker in this order, ``levels`` that of pairs of two acted intensities of a
+    speaker, an emotion and a sentence, by measure and over all or part by part; correlations are Spearman's
+    within speakers, by frame Pearson's within utterances; ``within`` is the share of a speaker's variance
+    over frames that lies within utterances.
     """
     table = table.assign(speaker=pd.factorize(table["speaker"])[0])
     speakers = table.groupby("speaker")

@@ -29,7 +29,7 @@ DEFAULT_PROTOCOLS = {"crema-d": "crema-d-6-evar"}
 """Whose labels may be used where nothing says so, by corpus."""
 
 Curves = list[NDArray[np.float32]]
-Seen = dict[str, list[str]]  # speakers by fold
+Seen = dict[str, list[str]]  # speakers whose labels were seen, by fold, or under "" with one column
 
 
 class IntensitySettings(Settings):
@@ -39,12 +39,9 @@ class IntensitySettings(Settings):
         source: ``ranker``, learned from emotion labels by relative attributes; ``recogniser``, one minus the
             probability of neutral; ``loudness``; ``voicing``.
         name: of the column and its array; None for ``intensity``, or the source's own name without labels.
-        protocol: whose training and dev speakers the ranker's labels may come from; None for the one of
-            :data:`DEFAULT_PROTOCOLS`.
+        protocol: whose training and dev speakers the ranker's labels come from; None for the corpus's own.
         model: a network that an earlier run made, in place of labels.
-        recogniser: folder of a recogniser, for the source of this name.
-        window_seconds: length of the recogniser's windows.
-        hop_seconds: step between them.
+        recogniser: folder of a recogniser, which reads windows of ``window_seconds`` every ``hop_seconds``.
         ranker: how intensity is learned.
     """
 
@@ -92,9 +89,9 @@ class IntensitySettings(Settings):
 class Made(NamedTuple):
     """Curves of every utterance, one after another, ``values (sum of lengths, C)``: a column a fold, or one.
 
-    ``tested (N,)`` is the column that tests each utterance: that of a fold which did not see labels of its
-    speaker; -1 for none. ``emotions`` are what the curves are compared with. ``info`` is for the sidecar; its
-    ``ends`` are what became 0 and what 1, by fold and corpus. ``choices`` are what dev chose, by fold.
+    ``tested (N,)`` is the column that tests each utterance, of a fold which did not see labels of its
+    speaker; -1 for none. ``emotions`` are compared with the curves, ``info`` is for the sidecar, and
+    ``choices`` are what dev chose, by fold.
     """
 
     values: NDArray[np.float32]
@@ -127,7 +124,7 @@ def _from_sound(manifest: Manifest, settings: IntensitySettings) -> Ready:
             features = recordings.features(front_end)
             curves = [np.asarray(features[row][:, -1]) for row in rows]
         made_by = {"protocol": None, "source_sha256": f"{settings.source} {front_end.sha256}"}
-        return _made(recordings, {"": curves}, None, loud, hop_seconds=front_end.hop_seconds, **made_by)
+        return _made(recordings, {"": curves}, {}, loud, hop_seconds=front_end.hop_seconds, **made_by)
 
     return {}, make
 
@@ -229,24 +226,19 @@ def _from_labels(manifest: Manifest, settings: IntensitySettings) -> Ready:
     return {"protocol_sha256": protocol.sha256}, make
 
 
-def _made(
-    recordings: Recordings, columns: dict[str, Curves], seen: Seen | None, scale: bool, **facts: Any
-) -> Made:
-    """Puts the curves of each fold together; ``scale`` brings the frames of each corpus to 0 to 1.
-
-    ``seen`` are speakers with labels, by fold; None where no label is read.
-    """
+def _made(recordings: Recordings, columns: dict[str, Curves], seen: Seen, scale: bool, **facts: Any) -> Made:
+    """Puts the curves of each fold together; ``scale`` brings the frames of each corpus to 0 to 1."""
     manifest, ends, values = recordings.manifest, {}, []
     corpora = manifest.table["corpus"].fillna("").to_numpy(str)
     for fold, curves in columns.items():
         if scale:
             joined, ends[fold] = scaled_by_corpus(curves, corpora)
         values.append(joined if scale else np.concatenate(curves))
-    known = set().union(*(seen or {}).values())
-    tested = [0 if seen is None or (name and name not in known) else -1 for name in manifest.owners]
+    known = set().union(*seen.values(), [""])
+    tested = [-1 if name in known else 0 for name in manifest.owners]
     info = {
         "folds": None if "" in columns else list(map(int, columns)),
-        "speakers_seen": {"with_labels": seen or {}, "without_labels": _names(manifest.owners)},
+        "speakers_seen": {"with_labels": seen, "without_labels": _names(manifest.owners)},
         "weights_from_elsewhere": False,
         "ends": ends,
         **facts,
