@@ -28,7 +28,7 @@ _MOVE = "move a manifest together with the folder of its arrays, or "
 def marks_of(manifest: Manifest, column: str) -> Marks:
     """Returns which emotion labels a column rests on; ``emotion`` and ``votes_<emotion>`` are labels.
 
-    They stand beside the arrays of a column of such, and in the manifest's own marks for another.
+    They are read from the JSON of the arrays for a column of such, from the manifest's marks for another.
     """
     if column == "emotion" or column.startswith("votes_"):
         return Marks("labels", labels_used=True)
@@ -157,7 +157,7 @@ def describe_array(file: Path) -> dict[str, Any]:
 
 
 def read_facts(file: Path, maker: str = "what", again: str = "annotate again") -> dict[str, Any]:
-    """Reads the JSON beside an array; ``maker`` and ``again`` word the error."""
+    """Reads the JSON next to an array; ``maker`` and ``again`` word the error."""
     try:
         return dict(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

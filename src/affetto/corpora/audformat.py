@@ -18,7 +18,7 @@ _FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeErro
 def read_audformat(folder: Path, chosen: Sequence[str], texts: Collection[str]) -> pd.DataFrame:
     """Reads the tables of a database into one, a row a segment where a table has any, else a row a file.
 
-    What a scheme knows of a label (the gender of a speaker, the words of a sentence) becomes a column.
+    The facts of a scheme about a label (the gender of a speaker, the words of a sentence) become columns.
 
     ``chosen`` names tables, all when empty; labels of the columns ``texts`` stand for what is spoken. Tables
     that contradict each other, or are stored as something else than CSV or Parquet, are refused.

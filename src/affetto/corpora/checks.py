@@ -39,8 +39,7 @@ class _Decoded(NamedTuple):
 def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> str:
     """Returns counts, hours, speakers, classes by gender and sample rates; headers are read, samples are not.
 
-    ``places`` says where each row's recording lies, or why it may not be opened, ``digest`` is the
-    manifest's.
+    ``places`` are the recordings of the rows, or why one may not be opened; ``digest`` is the manifest's.
     """
     rates: Counter[int] = Counter()
     seconds, unreadable = 0.0, 0
@@ -87,10 +86,10 @@ def _classes(table: pd.DataFrame) -> str:
 def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]:
     """Decodes every row, on all cores, and returns what is wrong with which, in the order of the table.
 
-    ``unreadable`` cannot be decoded, ``outside`` lies outside the root of its corpus, ``silent`` never leaves
+    ``unreadable`` cannot be decoded, ``outside`` is outside the root of its corpus, ``silent`` never leaves
     ±0.001 of full scale, ``clipped`` has more than 1 % of its samples at full scale, ``duplicate`` decodes
     to the same samples as an earlier row, ``contradictory`` does so and has another emotion or speaker.
-    ``places`` says where each row's recording lies, or why it may not be opened.
+    ``places`` are the recordings of the rows, or why one may not be opened.
     """
     found: list[Problem] = []
     first: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""Corpora whose file names are codes: a YAML file in ``coded/`` says how the names are read."""
+"""Corpora whose file names are codes: a YAML file in ``coded/`` describes the names."""
 
 import re
 from dataclasses import replace
@@ -85,15 +85,15 @@ def _decoded_text(path: Path, encoding: str) -> str:
 
 
 class Naming(Settings):
-    """How the files of a corpus are named, and what lies beside them."""
+    """How the files of a corpus are named, and which tables and texts come with them."""
 
     file: (
         str  # pattern with named groups for the stem of a file, or where it holds "/" for the end of its path
     )
     misnamed: str  # the error for another name
     columns: dict[str, str | Codes]  # codes, or a text in which {GROUP} stands for a group
-    folder: str | None = None  # where the recordings lie; all folders are searched where it is absent
-    note_folder: bool = False  # whether a note says so
+    folder: str | None = None  # of the recordings; all folders are searched where it is absent
+    note_folder: bool = False  # whether a note reports that
     from_folder: str | None = None  # the group that the folder names, where the file does not
     same: dict[str, dict[str, str]] = Field(default_factory=dict)  # other spellings of a group's values
     only: dict[str, str] = Field(default_factory=dict)  # values that files of the corpus have
@@ -122,19 +122,19 @@ class Naming(Settings):
 
     def key(self, path: Path, parts: dict[str, str] | None = None) -> str:
         """Returns the key of a recording from its name, or as a table names it."""
-        says = self.columns.get("key")
-        if not isinstance(says, str) or (parts is None and not self.pattern.fullmatch(path.stem)):
+        template = self.columns.get("key")
+        if not isinstance(template, str) or (parts is None and not self.pattern.fullmatch(path.stem)):
             return path.stem
-        return says.format_map(parts or self.parts(path.with_name(path.stem)))
+        return template.format_map(parts or self.parts(path.with_name(path.stem)))
 
     def value(self, column: str, parts: dict[str, str]) -> Any:
         """Returns the value of a column."""
-        says = self.columns[column]
-        if isinstance(says, str):
-            return says.format_map(parts)
-        if any(parts[group] == value for group, value in says.unless.items()):
+        source = self.columns[column]
+        if isinstance(source, str):
+            return source.format_map(parts)
+        if any(parts[group] == value for group, value in source.unless.items()):
             return None
-        return of_code(says.of, parts[says.of], says.codes)
+        return of_code(source.of, parts[source.of], source.codes)
 
 
 def read_coded(file: Path) -> Corpus:

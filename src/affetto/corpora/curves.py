@@ -1,7 +1,7 @@
 """Columns of curves: a value a frame for every utterance, in arrays on disk.
 
-Curves differ in length and lie one after another in one array, ``(sum of frames, C)``; ``lengths`` in
-``FILE.json`` says where each begins, ``hop_seconds`` the step between frames.
+Curves differ in length and are stored one after another in one array, ``(sum of frames, C)``; ``lengths`` in
+``FILE.json`` is the number of frames of each, ``hop_seconds`` the step between frames.
 """
 
 import json
@@ -33,7 +33,7 @@ _SHARE, _FRAMES = 0.05, 3  # by which the durations of a curve and of features m
 class Curves:
     """The curves of a manifest, in its order."""
 
-    info: dict[str, Any]  # what made them, as FILE.json says; of several files the labels of all
+    info: dict[str, Any]  # what made them, as in FILE.json; of several files the labels of all
     keys: list[str]
     column: str
     _rows: list[NDArray[np.float32]]  # (T, C) each, on disk
@@ -187,7 +187,7 @@ def aligned(
 ) -> NDArray[np.float32]:
     """Brings a curve onto the frames of features by straight lines between its values (Liu and Ma 2024).
 
-    A frame stands for the stretch of its hop, so that value ``k`` of a curve lies at ``(k + 1/2)
+    A frame stands for the stretch of its hop, so that value ``k`` of a curve is at ``(k + 1/2)
     hop_seconds``; before the first and past the last middle the curve stays as it is there. ``key`` is for
     errors.
     """

@@ -1,7 +1,7 @@
 """IEMOCAP: ten speakers in five sessions of dialogue (Busso et al., Language Resources and Evaluation 2008).
 
 An utterance is named after its dialogue and its speaker: ``Ses01F_impro01_M003`` is spoken by the man of
-session 1; the first ``F`` only says that the woman wore the markers.
+session 1; the first ``F`` means that the woman wore the markers.
 """
 
 import re
@@ -69,12 +69,12 @@ def scan(root: Path) -> Manifest:
 
     def row(path: Path) -> dict[str, Any] | None:
         if "sentences" not in path.relative_to(root).parts:
-            return None  # whole dialogues and motion capture lie beside them
-        session, style, talker = parts_of(path, _UTTERANCE, "like Ses01F_impro01_M003")
+            return None  # there are whole dialogues and motion capture too
+        session, style, gender = parts_of(path, _UTTERANCE, "like Ses01F_impro01_M003")
         seen.add(path.stem)
         return {
-            "speaker": session + talker,
-            "gender": "female" if talker == "F" else "male",
+            "speaker": session + gender,
+            "gender": "female" if gender == "F" else "male",
             "session": session,
             "style": "improvised" if style == "impro" else "scripted",
             "text": texts.get(path.stem),

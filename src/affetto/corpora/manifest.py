@@ -1,4 +1,4 @@
-"""The manifest: one row an utterance, and where the recordings lie.
+"""The manifest: one row an utterance, and where the recordings are.
 
 A manifest is a table that any spreadsheet opens. Identifiers are strings ("03" stays "03"), what is not
 known is empty, and file names are relative to the root of their corpus, so that a manifest may travel
@@ -62,9 +62,9 @@ class Manifest:
         """Reads a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file with at least the column ``file``.
 
         The root of a corpus is the ``root`` argument, or else the variable ``AFFETTO_ROOT_<CORPUS>`` (upper
-        case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else what ``NAME.roots.json``
-        beside the manifest says, or else the manifest's own folder. Cells that name rows of an array,
-        ``FILE.npy#ROW``, are relative to that folder too, and absolute once read. Marks come from
+        case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else the entry of
+        ``NAME.roots.json`` next to the manifest, or else the manifest's own folder. Cells that name rows of
+        an array, ``FILE.npy#ROW``, are relative to that folder too, and absolute once read. Marks come from
         ``NAME.marks.json``. A file that is no manifest is a :class:`ManifestError`.
         """
         path = Path(path)
@@ -83,7 +83,7 @@ class Manifest:
     def write(self, path: str | Path) -> None:
         """Writes the table, ``NAME.roots.json``, and ``NAME.marks.json`` where columns have marks.
 
-        A root or an array inside the manifest's folder, or beside it, is written relative to the manifest.
+        A root or an array inside the manifest's folder, or next to it, is written relative to the manifest.
         """
         path = Path(os.path.abspath(path))
         write_table(with_array_files(self.table, lambda file: near(file, path.parent)), path)
@@ -201,7 +201,7 @@ class Manifest:
         return zip(*(self.table[name].tolist() for name in ("key", "corpus", "file")), strict=True)
 
     def _places(self) -> list[Path | str]:
-        """Returns where each row's recording lies, or why it may not be opened."""
+        """Returns the recording of each row, or why it may not be opened."""
         places: list[Path | str] = []
         for cells in self._files():
             try:
@@ -232,8 +232,8 @@ class Manifest:
         """Puts the rows of several manifests into one.
 
         Where two corpora use the same key or speaker id, every id of that column gets its corpus in front
-        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another; a note says so. A corpus
-        with two roots is refused.
+        (``emodb/03``), since speaker 03 of one corpus is not speaker 03 of another; a note reports it. A
+        corpus with two roots is refused.
         """
         roots: dict[str, Path] = {}
         marks: dict[str, Marks] = {}

@@ -1,7 +1,7 @@
 """What is known of a manifest's columns: how they were made, and which emotion labels they rest on.
 
-``NAME.marks.json`` beside a manifest holds the marks of its columns, in the form that ``FILE.json`` beside an
-array has (:mod:`affetto.corpora.arrays`). A column without marks rests on no label.
+``NAME.marks.json`` next to a manifest holds the marks of its columns, in the form that ``FILE.json`` next to
+an array has (:mod:`affetto.corpora.arrays`). A column without marks rests on no label.
 """
 
 import json
@@ -66,7 +66,7 @@ class Marks:
 
 
 def read_marks(manifest: Path) -> dict[str, Marks]:
-    """Reads the marks beside the file of a manifest, by column; none where there is no such file."""
+    """Reads the marks next to the file of a manifest, by column; none where there is no such file."""
     beside = _beside(manifest)
     if not beside.is_file():
         return {}
@@ -78,7 +78,7 @@ def read_marks(manifest: Path) -> dict[str, Marks]:
 
 
 def write_marks(manifest: str | Path, marks: Mapping[str, Marks], *, keep: bool = True) -> None:
-    """Writes marks, by column, beside the file of a manifest; those of other columns stay, if ``keep``."""
+    """Writes marks, by column, next to the file of a manifest; those of other columns stay, if ``keep``."""
     manifest = Path(manifest)
     together = {**(read_marks(manifest) if keep else {}), **marks}
     if together:

@@ -43,7 +43,7 @@ _COLUMNS = ("Dialogue_ID", "Utterance_ID", "Speaker", "Emotion", "Utterance")
 
 
 def scan(root: Path) -> Manifest:
-    """Makes the manifest of MELD, whose recordings lie in folders that say train, dev or test, at any depth.
+    """Makes the manifest of MELD, whose recordings are in folders named train, dev or test, at any depth.
 
     The speaker is the character, whose gender stands for the six friends alone; the session is the dialogue.
     The few recordings that no table names become errors; clips that the test part holds a second time, as

@@ -145,7 +145,7 @@ def misfit(about: About, root: Path, message: str) -> ManifestError:
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Returns the recordings below a folder, sorted; hidden files and folders are passed over."""
+    """Returns the recordings below a folder, sorted; hidden files and folders are left out."""
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

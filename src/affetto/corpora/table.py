@@ -1,4 +1,4 @@
-"""Every other corpus: other people's tables of recordings, and folders whose paths say enough.
+"""Every other corpus: other people's tables of recordings, and folders whose paths have the labels.
 
 CSV, TSV, Parquet, JSONL     any column names; EmoBox's JSONL (``wav``, ``emo``) is one of these
 folder with metadata.csv     as Hugging Face's AudioFolder has it (``file_name``), also metadata.jsonl

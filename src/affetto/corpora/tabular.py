@@ -46,7 +46,7 @@ NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), _free_of(*COLUMNS
 """The name of a column that settings add to a manifest."""
 
 NewArrayColumn = Annotated[NewColumn, _free_of("manifest", "meta")]
-"""The same for a column of arrays, whose file lies beside ``manifest.csv`` and ``meta.json``."""
+"""The same for a column of arrays, whose file is next to ``manifest.csv`` and ``meta.json``."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -92,12 +92,12 @@ def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
     """Reads CSV or TSV; commas, semicolons or tabs are between cells, whatever its header has most of."""
     with open(path, encoding="utf-8-sig", newline="") as lines:
         header = lines.readline()
-    says = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
+    given = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
     most = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
     return pd.read_csv(
         path,
-        sep="\t" if path.suffix.lower() == ".tsv" else says or most,
-        skiprows=1 if says else 0,
+        sep="\t" if path.suffix.lower() == ".tsv" else given or most,
+        skiprows=1 if given else 0,
         index_col=False,  # or a row with one cell too many would shift every column
         dtype=str,
         keep_default_na=False,
@@ -124,7 +124,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def near(path: str | Path, folder: Path) -> str:
-    """Returns a path relative to a folder where it lies inside it or beside it, and absolute elsewhere."""
+    """Returns a path relative to a folder if it is inside or next to it, and absolute elsewhere."""
     path = os.path.abspath(path)
     close = Path(path).is_relative_to(folder.parent) and folder.parent != Path(folder.anchor)
     return os.path.relpath(path, folder) if close else path

@@ -106,8 +106,8 @@ def write(
     Args:
         root: the folder, made when missing.
         speakers: how many; every other one is a woman.
-        sentences: how many each of them says, at most 8.
-        takes: how often each sentence is said with each of the five emotions.
+        sentences: how many each of them speaks, at most 8.
+        takes: how often each sentence is spoken with each of the five emotions.
         seed: which corpus.
     """
     root = Path(root)
