@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from affetto.config import Settings
 from affetto.data import Batch, Loader
@@ -114,7 +114,7 @@ def fit(
             seen += len(batch)
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
     if loop.best is not None:
-        objective.load_state_dict(loop.best["weights"])
+        objective.load_state_dict(loop.best["weights"], strict=False)
     accelerator.wait_for_everyone()
     accelerator.free_memory(loop.model, loop.prepared)  # else it would keep the networks of every fold
     return loop.history
@@ -190,7 +190,7 @@ class _Loop:
         }
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
-            weights = self.objective.state_dict()
+            weights = _without_frozen(self.objective)
             state = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
             self.best = {"score": score, "epoch": epoch, "weights": state}
         if score is not None and self.best is not None and self.settings.patience:
@@ -205,7 +205,7 @@ class _Loop:
         processes = gather_object([{"random": _random_state(), "sums": self.sums}])
         if self.accelerator.is_main_process:
             content = {
-                "objective": self.objective.state_dict(),
+                "objective": _without_frozen(self.objective),
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
                 "batches": self.batches.state_dict(),
@@ -238,7 +238,7 @@ class _Loop:
                 f"{self.file} was made by {len(processes)} processes, now there are "
                 f"{self.accelerator.num_processes}; start as many, or remove it to start anew"
             )
-        self.objective.load_state_dict(content["objective"])
+        self.objective.load_state_dict(content["objective"], strict=False)
         self.optimiser.load_state_dict(content["optimiser"])
         if self.accelerator.scaler and content["scaler"]:
             self.accelerator.scaler.load_state_dict(content["scaler"])
@@ -247,6 +247,12 @@ class _Loop:
             setattr(self, name, content[name])
         self.sums = processes[self.accelerator.process_index]["sums"]
         _set_random_state(processes[self.accelerator.process_index]["random"])
+
+
+def _without_frozen(objective: nn.Module) -> dict[str, Tensor]:
+    # A frozen encoder may be far larger than what is trained on it, and whoever resumes has it already.
+    frozen = {name for name, value in objective.named_parameters() if not value.requires_grad}
+    return {name: value for name, value in objective.state_dict().items() if name not in frozen}
 
 
 def _groups(objective: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:

@@ -8,31 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from affetto.analysis.layers_page import SUM, UNTRAINED, layers_page, name_of
 from affetto.corpora.manifest import Manifest
-from affetto.data import LengthBuckets, Loader, Store
 from affetto.errors import ConfigError
-from affetto.evaluation.metrics import uar
 from affetto.evaluation.predictions import PREDICTIONS
 from affetto.evaluation.report import Report
 from affetto.evaluation.summarise import summarise
-from affetto.finetuning.enrolment import fit_temperature
-from affetto.finetuning.fold import FoldTask, class_weights, labelled_part, load_weights_into
+from affetto.finetuning.fold import FoldTask, Speakers, fit_recogniser, labelled_part
 from affetto.finetuning.run import predictions_table, write_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.material.labelled import Material
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.embedders import Network, NetworkSettings
-from affetto.models.encoder import Encoder
-from affetto.objectives.classify import Classify
+from affetto.models.embedders import Network, NetworkSettings, build_encoder
 from affetto.progress import progress
-from affetto.protocols.folds import Fold
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import META, RunFolder, write_json
-from affetto.training import fit, make_accelerator, seed_everything
+from affetto.training import make_accelerator
 
 RESULT = "layers.json"
 
@@ -107,7 +99,9 @@ def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> Non
         folder = RunFolder(run / (which or "trained") / f"seed-{seed}" / f"fold-{fold.number}")
         if not folder.done:
             folder.path.mkdir(parents=True, exist_ok=True)
-            _probe_fold(material, fold, encoders[which], seed, folder, accelerator)
+            train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
+            given = (encoders[which], seed, folder, accelerator)
+            _probe_fold(FoldTask(material, fold.number, train, dev, *given), test)
     rows = _scored(material, encoders, run, manifest.sha256)
     write_json(run / RESULT, rows)
     shown = Path(settings.pretrained).resolve().name if settings.pretrained else settings.recipe
@@ -122,91 +116,47 @@ class _Probed(NamedTuple):
     weights: list[float]
 
 
-def _probe_fold(
-    material: Material,
-    fold: Fold,
-    settings: FinetuneSettings,
-    seed: int,
-    folder: RunFolder,
-    accelerator: Accelerator,
-) -> None:
-    train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
-    used = labelled_part(train, material.truth, settings.label_fraction, seed)
-    task = FoldTask(material, fold.number, used, dev, settings, seed, folder, accelerator)
-    encoder = _classifier(task, SUM)[1].encoder.requires_grad_(False)
-    seen = load_weights_into(encoder, task)
-    store = material.frames(encoder, pooled=True)
-    layers = (*range(len(encoder.layer_dims)), SUM)
-    probes = {layer: _probe(task, test, layer, store) for layer in layers}
-    tables = [probe.table.assign(method=name_of(layer)) for layer, probe in probes.items()]
-    write_table(pd.concat(tables, ignore_index=True), folder / PREDICTIONS)
+def _probe_fold(task: FoldTask, test: NDArray[np.int64]) -> None:
+    shape = task.settings.embedder
+    assert isinstance(shape, NetworkSettings)
+    count = len(build_encoder(shape.encoder).layer_dims)
+    probes = {layer: _probe(task, test, layer) for layer in (*range(count), SUM)}
+    tables = [
+        probed.table.assign(fold=task.fold, seed=task.seed, method=name_of(layer))
+        for layer, (probed, _) in probes.items()
+    ]
+    write_table(pd.concat(tables, ignore_index=True), task.run / PREDICTIONS)
+    seen = probes[SUM][1]
+    used = labelled_part(task.train, task.material.truth, task.settings.label_fraction, task.seed)
     info = {
-        "trained_on": sorted({*material.speakers[used].tolist(), *seen.get("with_labels", [])}),
+        "trained_on": sorted({*task.material.speakers[used].tolist(), *seen.get("with_labels", [])}),
         "heard": seen.get("without_labels", []),
-        "dev_uar": {name_of(layer): probe.dev_uar for layer, probe in probes.items()},
-        "epoch": {name_of(layer): probe.epoch for layer, probe in probes.items()},
-        "weights": probes[SUM].weights,
+        "dev_uar": {name_of(layer): probed.dev_uar for layer, (probed, _) in probes.items()},
+        "epoch": {name_of(layer): probed.epoch for layer, (probed, _) in probes.items()},
+        "weights": probes[SUM][0].weights,
     }
-    folder.finish(info)
+    task.run.finish(info)
 
 
-def _classifier(task: FoldTask, layer: int | str) -> tuple[EmotionClassifier, Network]:
-    # seeded as a run of its own would be
-    settings = task.settings
-    seed_everything(task.seed, task.accelerator.process_index)
-    embedder = settings.embedder.model_copy(update={"layers": layer})
-    labels = tuple(task.material.labels)
-    classifier = EmotionClassifier(
-        ClassifierSettings(embedder=embedder, labels=labels, dropout=settings.dropout)
-    )
-    network = classifier.embedder
-    assert isinstance(network, Network)
-    return classifier, network
-
-
-def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str, store: Store) -> _Probed:
-    material, settings = task.material, task.settings
-    classifier, network = _classifier(task, layer)
-    network.encoder = _Cached(network.encoder)
-    weights = class_weights(material, task.train, settings)
-    objective = Classify(classifier, settings.loss, settings.augment, weights, "frames")
-    lengths = material.waveforms.lengths[task.train]
-    buckets = LengthBuckets(lengths, settings.train.batch_size, seed=task.seed)
-    loader = Loader(buckets, [store], task.train, {"target": material.targets(settings.loss.vote_share)})
-
-    def scores(rows: NDArray[np.int64]) -> torch.Tensor:
-        with torch.no_grad():
-            vectors = material.embed(classifier, rows, store, "frames")
-            return classifier.scores(vectors.to(classifier.temperature.device)).cpu()
-
-    def dev_uar(epoch: int) -> float:
-        return uar(material.truth[task.dev], scores(task.dev).argmax(1).numpy())
-
+def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str) -> tuple[_Probed, Speakers]:
+    """Trains the probe of a layer as ``finetune`` would; means over time are computed once for all layers."""
     scratch = RunFolder(task.run / "scratch")
     shutil.rmtree(scratch.path, ignore_errors=True)  # of a run that was stopped
     scratch.path.mkdir()
-    history = fit(objective, loader, settings.train, scratch, dev_uar, task.accelerator)
+    embedder = task.settings.embedder.model_copy(update={"layers": layer})
+    settings = task.settings.model_copy(update={"embedder": embedder})
+    fitted, _ = fit_recogniser(task._replace(settings=settings, run=scratch))
     shutil.rmtree(scratch.path)
-    best = max(history, key=lambda row: row["score"])
-    classifier.cpu().eval()
-    classifier.temperature.fill_(
-        fit_temperature(scores(task.dev), torch.from_numpy(material.truth[task.dev]))
-    )
     rows = np.concatenate([task.dev, test])
     parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
-    found = (scores(rows) / classifier.temperature).softmax(1).double().numpy()
-    table = predictions_table(material, rows, found, parts).assign(fold=task.fold, seed=task.seed)
+    with torch.no_grad():
+        found = fitted.classifier.answers(fitted.vectors)[rows].double().numpy()
+    table = predictions_table(task.material, rows, found, parts)
+    network = fitted.classifier.embedder
+    assert isinstance(network, Network)
     learned = network.layer_weights.softmax(0).tolist() if layer == SUM else []
-    return _Probed(table, best["score"], best["epoch"], learned)
-
-
-class _Cached(Encoder):
-    """Stands for an encoder whose frames are cached, so that no checkpoint holds its weights."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.front_end, self.dim, self.layer_dims = encoder.front_end, encoder.dim, encoder.layer_dims
-        self.hop_seconds, self.level_layers = encoder.hop_seconds, encoder.level_layers
+    choices = fitted.choices
+    return _Probed(table, choices["dev_uar"], choices["epoch"], learned), fitted.pretrained_on
 
 
 def _scored(
