@@ -86,6 +86,8 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Trains an objective and leaves it with the weights of its best epoch.
 
+    Returns a row of each epoch: losses, score, learning rate, utterances a second.
+
     Args:
         objective: a module that maps a batch to named losses and has their ``weights``.
         batches: the training part; iterating once is one epoch.
@@ -93,9 +95,6 @@ def fit(
         run: where metrics and checkpoints go; a checkpoint there is resumed.
         on_epoch: called with the number of each finished epoch; may return a score to maximise on dev.
         accelerator: from :func:`make_accelerator`; None makes one.
-
-    Returns:
-        One row an epoch: losses, score, learning rate, utterances a second.
 
     Raises:
         CheckpointError: for a checkpoint made under other circumstances.

@@ -25,8 +25,8 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
 from affetto.inference.sources import NO_WINDOWS, Clip, Piece, Samples, Windows, cut, decoded
-from affetto.material.forward import batches_by_length
-from affetto.parallel import Here, can_fork, cores, processes, threads
+from affetto.material.forward import batches_by_length, threads
+from affetto.parallel import Here, can_fork, cores, processes
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0
 """Pieces that are sorted by length together, at most, and their seconds unless one piece is longer."""

@@ -1,6 +1,8 @@
-"""The one loop that runs a frozen network over recordings."""
+"""The one loop that runs a frozen network over recordings, and threads for such networks."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -46,9 +48,9 @@ def run_over(
     device: torch.device | str = "cpu",
     seconds: float = BATCH_SECONDS,
 ) -> Iterator[NDArray[np.float32]]:
-    """Runs a network over some rows of a store, without gradients, and yields results in their order.
+    """Runs a network over some rows of a store, and yields vectors ``(D,)`` or frames ``(T, D)`` in order.
 
-    Results leave the device a batch at a time.
+    Nothing is kept for gradients. Results leave the device a batch at a time.
 
     Args:
         network: what runs, on ``device``.
@@ -58,9 +60,6 @@ def run_over(
         module: is put in evaluation mode meanwhile, and back at the end.
         device: where the batches go.
         seconds: of a batch, as in :func:`batches_by_length`.
-
-    Yields:
-        Of each row, its vector ``(D,)`` or its frames ``(T, D)``.
     """
     mode = module is not None and module.training
     if module is not None:
@@ -88,3 +87,15 @@ def _results(
         return list(computed.float().cpu().numpy())
     frames, counts = computed
     return [row[:count] for row, count in zip(frames.float().cpu().numpy(), counts.tolist(), strict=True)]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Starts threads in which torch uses one core each; at the end, tasks that did not start are dropped."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
