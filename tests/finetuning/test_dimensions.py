@@ -18,7 +18,7 @@ from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser, predict
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.objectives.regress import concordance
+from affetto.objectives.supervised import concordance
 from smallest import tiny
 
 VALENCE = {"anger": 1.5, "fear": 2.0, "happiness": 6.5, "neutral": 4.0, "sadness": 2.5}

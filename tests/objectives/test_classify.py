@@ -14,8 +14,8 @@ from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.objectives import distributed
-from affetto.objectives.classify import Classify, ClassifySettings
 from affetto.objectives.distributed import mean_over_processes
+from affetto.objectives.supervised import Classify, ClassifySettings
 from affetto.objectives.view_tasks import Adversary, SpeakerTask, SpeakerTaskSettings
 
 LABELS = ("anger", "fear", "neutral")

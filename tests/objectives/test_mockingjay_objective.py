@@ -16,8 +16,8 @@ from affetto.models.encoder import Encoder, Frames, feature_scale, network_scale
 from affetto.models.ge2e import Ge2e, Ge2eSettings
 from affetto.models.mockingjay import Mockingjay, MockingjaySettings
 from affetto.models.tdnn import Tdnn, TdnnSettings
-from affetto.objectives import mockingjay
-from affetto.objectives.mockingjay import MockingjayObjective, MockingjayObjectiveSettings
+from affetto.objectives import masked
+from affetto.objectives.masked import MockingjayObjective, MockingjayObjectiveSettings
 from affetto.runs import RunFolder
 from affetto.training import TrainSettings, fit
 
@@ -45,7 +45,7 @@ class Drawn:
     """Takes down which frames were hidden and what was made of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        hide, change = mockingjay.hidden_frames, mockingjay.corrupt
+        hide, change = masked.hidden_frames, masked.corrupt
 
         def hidden_frames(*given: object) -> Tensor:
             self.guide = given[3]
@@ -56,8 +56,8 @@ class Drawn:
             self.masked, self.curve = change(*given)  # type: ignore[arg-type]
             return self.masked, self.curve
 
-        monkeypatch.setattr(mockingjay, "hidden_frames", hidden_frames)
-        monkeypatch.setattr(mockingjay, "corrupt", corrupt)
+        monkeypatch.setattr(masked, "hidden_frames", hidden_frames)
+        monkeypatch.setattr(masked, "corrupt", corrupt)
 
 
 def slow(rebuilt: Tensor, target: Tensor, hidden: Tensor) -> float:
@@ -75,7 +75,7 @@ def test_the_loss_is_the_mean_distance_over_hidden_frames(monkeypatch: pytest.Mo
     objective = MockingjayObjective(encoder(), MockingjayObjectiveSettings(), RANDOM).eval()
     losses = objective(given)
     frames = objective.encoder(drawn.masked, given.lengths).values
-    rebuilt = objective.head.layers(frames).reshape(3, 60, 12)  # two feature frames under each
+    rebuilt = objective.head(frames).reshape(3, 60, 12)  # two feature frames under each
     assert set(losses) == {"mockingjay", "hidden_share"}
     assert float(losses["mockingjay"].detach()) == pytest.approx(
         slow(rebuilt, given.values, drawn.hidden), rel=1e-5
@@ -92,12 +92,12 @@ def test_intensity_is_added_and_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(drawn.guide, given.columns["guide"][:, :60])
     level = drawn.curve[:, :, None]
     frames = objective.encoder(drawn.masked + level, given.lengths).values
-    rebuilt = objective.head.layers(frames).reshape(3, 60, 12)
+    rebuilt = objective.head(frames).reshape(3, 60, 12)
     assert float(losses["mockingjay"].detach()) == pytest.approx(
         slow(rebuilt, given.values, drawn.hidden), rel=1e-5
     )
     frames = objective.encoder(level.repeat(1, 1, 12), given.lengths).values
-    rebuilt = objective.intensity_head.layers(frames).reshape(3, 60, 1)
+    rebuilt = objective.intensity_head(frames).reshape(3, 60, 1)
     curve = given.columns["intensity"][:, :60, None]
     assert float(losses["intensity"]) == pytest.approx(slow(rebuilt, curve, drawn.hidden), rel=1e-5)
     assert objective.weights == {"mockingjay": 1.0, "intensity": 1.0, "hidden_share": 0.0}

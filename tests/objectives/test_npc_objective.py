@@ -9,8 +9,8 @@ from affetto.errors import ConfigError
 from affetto.masking import MaskSettings
 from affetto.models.npc import Npc, NpcSettings
 from affetto.models.tdnn import Tdnn
-from affetto.objectives import npc
-from affetto.objectives.npc import NpcObjective, NpcObjectiveSettings, Quantiser
+from affetto.objectives import masked
+from affetto.objectives.masked import NpcObjective, NpcObjectiveSettings, Quantiser
 
 RANDOM = MaskSettings()
 EMOTIONAL = MaskSettings(guidance="emotional")
@@ -35,13 +35,13 @@ def batch(lengths: tuple[int, ...] = (60, 41, 33), bins: int = 12) -> Batch:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The masks that were drawn, one after the other."""
-    found, hide = [], npc.hidden_frames
+    found, hide = [], masked.hidden_frames
 
     def hidden_frames(*given: object) -> Tensor:
         found.append(hide(*given))  # type: ignore[arg-type]
         return found[-1]
 
-    monkeypatch.setattr(npc, "hidden_frames", hidden_frames)
+    monkeypatch.setattr(masked, "hidden_frames", hidden_frames)
     return found
 
 

@@ -11,8 +11,7 @@ from affetto.masking import MaskSettings
 from affetto.models.mockingjay import Mockingjay
 from affetto.models.npc import Npc
 from affetto.objectives.contrastive import ContrastiveSettings
-from affetto.objectives.mockingjay import MockingjayObjectiveSettings
-from affetto.objectives.npc import NpcObjectiveSettings
+from affetto.objectives.masked import MockingjayObjectiveSettings, NpcObjectiveSettings
 from affetto.objectives.objective import Objective, Task
 from affetto.objectives.tasks import TASKS, task_class, task_settings
 

@@ -22,9 +22,7 @@ from affetto.models.embedders import Network, NetworkSettings, Statistics, build
 from affetto.models.encoder import Embedder, Encoder
 from affetto.models.folders import fill_encoder, find_encoder, speakers_seen
 from affetto.models.heads import KernelHead, LinearHead, Standardise
-from affetto.objectives.classify import Classify
-from affetto.objectives.regress import Regress
-from affetto.objectives.supervised import Supervised
+from affetto.objectives.supervised import Classify, Regress, Supervised
 from affetto.objectives.view_tasks import Adversary, SpeakerTask, SpeakerTaskSettings
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything

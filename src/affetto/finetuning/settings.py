@@ -11,7 +11,7 @@ from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings, build_embedder
 from affetto.models.folders import encoder_settings
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
-from affetto.objectives.classify import ClassifySettings
+from affetto.objectives.supervised import ClassifySettings
 from affetto.protocols.protocol import load_protocol
 from affetto.training import TrainSettings
 

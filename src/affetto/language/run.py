@@ -20,8 +20,7 @@ from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import NetworkSettings
 from affetto.models.folders import TEXT
 from affetto.models.heads import LanguageHead, LanguageSettings
-from affetto.objectives.classify import ClassifySettings
-from affetto.objectives.supervised import Supervised
+from affetto.objectives.supervised import ClassifySettings, Supervised
 from affetto.runs import RunFolder
 
 

@@ -10,7 +10,7 @@ _PLACES = {
     "margin_losses": "view_tasks",
     "reverse_gradient": "view_tasks",
     "mean_distance": "objective",
-    "concordance": "regress",
+    "concordance": "supervised",
     "gathered": "distributed",
     "mean_over_processes": "distributed",
 }

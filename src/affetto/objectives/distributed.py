@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def processes() -> int:
+def _processes() -> int:
     """Returns the number of processes that train together."""
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if ready else 1
@@ -22,14 +22,14 @@ def gathered(values: Tensor) -> Tensor:
 
     Gradients flow back to the process that a row came from.
     """
-    if processes() == 1:
+    if _processes() == 1:
         return values
     return torch.as_tensor(_Gather.apply(values, _counts(values)))  # type: ignore[no-untyped-call]
 
 
 def own_rows(values: Tensor) -> slice:
     """Returns where the rows of this process are in what :func:`gathered` makes of them."""
-    if processes() == 1:
+    if _processes() == 1:
         return slice(0, len(values))
     start = sum(_counts(values)[: torch.distributed.get_rank()])
     return slice(start, start + len(values))
@@ -42,10 +42,10 @@ def mean_over_processes(total: Tensor, weight: Tensor) -> Tensor:
     differ, by one utterance or by class weights, only this makes several processes equal to one.
     """
     weight = weight.detach()
-    if processes() > 1:
+    if _processes() > 1:
         weight = weight.clone()
         torch.distributed.all_reduce(weight)
-    return total * processes() / weight.clamp_min(1e-6)
+    return total * _processes() / weight.clamp_min(1e-6)
 
 
 def mean_loss(losses: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def mean_loss(losses: Tensor) -> Tensor:
 
 def _counts(values: Tensor) -> list[int]:
     own = torch.tensor([len(values)], device=values.device)
-    counts = [torch.zeros_like(own) for _ in range(processes())]
+    counts = [torch.zeros_like(own) for _ in range(_processes())]
     torch.distributed.all_gather(counts, own)
     return [int(count) for count in counts]
 

@@ -1,7 +1,6 @@
 """What objectives and tasks are, and what several of them share."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +8,6 @@ from torch.nn import functional as F
 
 from affetto.data import Batch
 from affetto.errors import ConfigError
-from affetto.features import FrontEnd
-from affetto.masking import fitted
 from affetto.models.encoder import Encoder, Frames
 from affetto.objectives.distributed import mean_over_processes
 
@@ -59,18 +56,6 @@ def new_generator() -> torch.Generator:
     generator = torch.Generator(device="cpu")
     generator.manual_seed(int(torch.randint(2**31, ()).item()))
     return generator
-
-
-def spectra_and_curves(batch: Batch, front_end: FrontEnd, intensity: bool) -> tuple[Tensor, Tensor, Any, Any]:
-    """Returns features ``(B, T, F)``, lengths ``(B,)``, and guide and intensity ``(B, T)`` or None.
-
-    Waveforms ``(B, S)`` become features; ``intensity`` says whether that column is asked for.
-    """
-    values, lengths = batch.values, batch.lengths
-    features, lengths = (values, lengths) if values.ndim == 3 else front_end(values, lengths)
-    columns, frames = batch.columns, features.shape[1]
-    guide = fitted(columns["guide"], lengths, frames) if "guide" in columns else None
-    return features, lengths, guide, fitted(columns["intensity"], lengths, frames) if intensity else None
 
 
 def encoder_name(encoder: Encoder) -> str:

@@ -1,24 +1,25 @@
-"""What trains a recogniser's network on labels: augmentation, mixing and embedding of a batch."""
+"""What trains a recogniser on labels: cross-entropy of classes, concordance of dimensions."""
 
+from typing import Literal
+
+import torch
+from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from affetto.augment import AugmentConfig, augment_waveforms, mixup, spec_augment
 from affetto.augment_features import augment_spectra
+from affetto.config import Settings
 from affetto.data import Batch
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import Network
 from affetto.models.encoder import Frames
-from affetto.objectives.objective import Objective, Views, new_generator
+from affetto.objectives.distributed import gathered, mean_over_processes
+from affetto.objectives.objective import Objective, Task, Views, new_generator
 
 
 class Supervised(Objective):
-    """An objective on a classifier; in training, batches are augmented and mixed before they are embedded.
-
-    Args:
-        classifier: the network to train.
-        augment: what is done to waveforms, features and cached frames in training.
-        reads: what the batches hold.
-    """
+    """An objective on a classifier; in training, batches are augmented and mixed before they are embedded."""
 
     def __init__(self, classifier: EmotionClassifier, augment: AugmentConfig, reads: Reads) -> None:
         super().__init__()
@@ -65,3 +66,95 @@ class Supervised(Objective):
             values = spec_augment(values, lengths, augment, generator)
         assert isinstance(embedder, Network)
         return embedder.encoder(values, lengths), values, lengths, targets
+
+
+class ClassifySettings(Settings):
+    """How targets are made and weighed.
+
+    Attributes:
+        label_smoothing: share of a target that is spread evenly over the classes.
+        vote_share: share of a target that raters' votes decide where an utterance has any; the label has the
+            rest.
+        class_weights: whether rare classes weigh more, by the inverse of their frequency.
+        speaker: a second task: ``"auxiliary"``, classifying the training speakers; ``"reversed"``, the same
+            with the gradient reversed, so that the embedding hides them; or ``"none"``.
+        speaker_weight: its weight.
+    """
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    vote_share: float = Field(0.0, ge=0, le=1)
+    class_weights: bool = False
+    speaker: Literal["none", "auxiliary", "reversed"] = "none"
+    speaker_weight: float = Field(0.1, ge=0)
+
+
+class Classify(Supervised):
+    """Cross-entropy of a classifier's scores against target distributions.
+
+    A batch holds the column ``target (B, K)``, and ``speaker (B,)`` for a speaker task.
+
+    ``class_weights (K,)`` are a factor for each class, ones where None. The speaker task is a second loss on
+    the classifier's embedding, with the weight ``settings.speaker_weight``.
+    """
+
+    def __init__(
+        self,
+        classifier: EmotionClassifier,
+        settings: ClassifySettings,
+        augment: AugmentConfig,
+        class_weights: Tensor | None = None,
+        reads: Reads = "waveforms",
+        speaker_task: Task | None = None,
+    ) -> None:
+        super().__init__(classifier, augment, reads)
+        self.weights = {"speaker": settings.speaker_weight}
+        self.settings = settings
+        self.speaker_task = speaker_task
+        classes = len(classifier.settings.labels)
+        self.register_buffer("class_weights", torch.ones(classes) if class_weights is None else class_weights)
+        self.class_weights: Tensor
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns ``{"classification": loss}``, a weighted mean, and ``"speaker"`` with a speaker task."""
+        targets = batch.columns["target"]
+        smoothing = self.settings.label_smoothing
+        targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
+        views: Views | None = None
+        if self.speaker_task is None:
+            vectors, targets = self.embedded(batch, targets)
+        else:
+            views, targets = self.viewed(batch, targets)
+            vectors = views.vectors
+        scores = self.classifier.scores(vectors)
+        losses = -(targets * self.class_weights * F.log_softmax(scores.float(), dim=1)).sum(1)
+        weights = (targets * self.class_weights).sum(1)
+        named = {"classification": mean_over_processes(losses.sum(), weights.sum())}
+        if self.speaker_task is not None and views is not None:
+            named["speaker"] = self.speaker_task(views)
+        return named
+
+
+class Regress(Supervised):
+    """One minus the concordance of a classifier's scores with standardised ratings, over the batch.
+
+    A batch holds the column ``target (B, K)``; the output of the classifier is ``"values"``.
+    """
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns ``{"concordance": loss}``: one minus its mean over dimensions, over all processes."""
+        vectors, targets = self.embedded(batch, batch.columns["target"])
+        scores = self.classifier.scores(vectors)
+        return {"concordance": 1 - concordance(gathered(scores), gathered(targets)).mean()}
+
+
+def concordance(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Returns the concordance of each column of ``predicted`` and ``truth``, both ``(B, K)``: ``(K,)``.
+
+    Lin (1989), "A concordance correlation coefficient to evaluate reproducibility". Columns that do not vary
+    at all have none, and count as 0.
+    """
+    predicted, truth = predicted.float(), truth.float()
+    gap = predicted.mean(0) - truth.mean(0)
+    left, right = predicted - predicted.mean(0), truth - truth.mean(0)
+    shared = (left * right).mean(0)
+    return 2 * shared / ((left**2).mean(0) + (right**2).mean(0) + gap**2 + 1e-6)

@@ -99,7 +99,7 @@ TASKS: dict[str, TaskSpec] = {
     ),
     "mockingjay": TaskSpec(
         "rebuilding hidden frames of whole utterances ([masking](masking.md))",
-        "affetto.objectives.mockingjay:MockingjayObjective",
+        "affetto.objectives.masked:MockingjayObjective",
         lambda task, settings, encoder, masking, sizes: task(encoder, settings, masking),
         _curve_needs,
         masked=True,
@@ -107,7 +107,7 @@ TASKS: dict[str, TaskSpec] = {
     ),
     "npc": TaskSpec(
         "predicting frames from their neighbours ([masking](masking.md))",
-        "affetto.objectives.npc:NpcObjective",
+        "affetto.objectives.masked:NpcObjective",
         lambda task, settings, encoder, masking, sizes: task(encoder, settings, masking),
         _curve_needs,
         masked=True,

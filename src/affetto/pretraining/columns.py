@@ -138,7 +138,7 @@ class CurveColumn(PlainColumn):
         return FeatureCache.open(hashlib.sha256(json.dumps(named).encode()).hexdigest(), produce)
 
 
-def read_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, PlainColumn]:
+def task_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, PlainColumn]:
     """Reads what the tasks ask of a batch, besides speakers; refuses a missing column with its verb."""
     manifest.require("speaker")
     masking = settings.masking

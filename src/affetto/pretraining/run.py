@@ -28,7 +28,7 @@ from affetto.pretraining.columns import (
     PlainColumn,
     knowledge_sha256,
     labelled,
-    read_columns,
+    task_columns,
 )
 from affetto.pretraining.settings import PretrainSettings
 from affetto.progress import progress
@@ -53,7 +53,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
         LeakError: when curves rest on labels of speakers that the protocol tests.
     """
     manifest = Manifest.of(manifest)
-    columns = read_columns(manifest, settings)
+    columns = task_columns(manifest, settings)
     parts = _parts(manifest, settings, columns)
     run = RunFolder(out, "pretrain")
     accelerator = make_accelerator(settings.train)
