@@ -28,8 +28,7 @@ from affetto.protocols.rules import Rule
 
 PAIR = "TRAIN-to-TEST"
 _SILENT = "1076_MTI_SAD_XX"  # a clip of CREMA-D without sound
-# Further columns and rows of tables about dimensions.
-_TAKEN = "confidence enrolled enrolment error fold label mean method part seed truth"
+_TAKEN = "confidence enrolled enrolment error fold label mean method part seed truth"  # names in other tables
 
 
 class Published(Settings):
@@ -91,8 +90,7 @@ class Protocol(Settings):
     def sha256(self) -> str:
         """Hash over everything in the protocol that differs from its default."""
         values = self.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def describe(self) -> str:
         """Returns the protocol as plain text; figures that measure something else stand apart."""
@@ -113,17 +111,16 @@ class Protocol(Settings):
             figures = [figure for figure in self.published if figure.comparable == comparable]
             lines += [head] if figures else []
             for figure in figures:
-                caveat = f"; {figure.caveat}" if figure.caveat else ""
-                share = f"{100 * figure.value:5.1f} % {figure.metric}"
-                lines.append(f"  {share}  {figure.system} ({figure.source}{caveat})")
+                source = "; ".join(filter(None, (figure.source, figure.caveat)))
+                lines.append(f"  {100 * figure.value:5.1f} % {figure.metric}  {figure.system} ({source})")
         return "\n".join(lines)
 
     def select(self, manifest: Manifest) -> Manifest:
         """Returns the rows that take part, with their labels mapped; applying it twice changes nothing.
 
         Rows of another corpus, without a class of the protocol or without one of its dimensions, excluded by
-        key, or with another value than the protocol asks for are left out.
-        ``leave-one-corpus-out`` and ``cross-corpus`` keep the classes that all their corpora have.
+        key, or with another value of ``only`` are left out. ``leave-one-corpus-out`` and ``cross-corpus``
+        keep the classes that all their corpora have.
         """
         table, keep = manifest.table, self._asked_for(manifest)
         if self.dimensions:
@@ -143,7 +140,7 @@ class Protocol(Settings):
 
     def _asked_for(self, manifest: Manifest) -> "pd.Series[bool]":
         """Returns which rows are of the corpora and have the values that the protocol asks for."""
-        table = manifest.table
+        table, there = manifest.table, f"this manifest holds {some(manifest.corpora)}"
         joined = (f"{corpus}/{key}" for key in self.exclude for corpus in manifest.corpora)
         keep = ~table["key"].isin({*self.exclude, *joined})
         for column, value in self.only.items():
@@ -155,19 +152,16 @@ class Protocol(Settings):
             keep &= table[column] == value
         if self.corpus is not None:
             if self.corpus not in manifest.corpora and manifest.corpora != [""]:
-                raise ProtocolError(
-                    f"{self.name} is for {self.corpus}; this manifest holds {some(manifest.corpora)}"
-                )
+                raise ProtocolError(f"{self.name} is for {self.corpus}; {there}")
             keep &= table["corpus"].isna() | (table["corpus"] == self.corpus)
         if self.rule is None:
             return keep
-        if missing := set(self.rule.corpora).difference(manifest.corpora):
-            raise ProtocolError(
-                f"{self.name} needs {some(missing)}; this manifest holds {some(manifest.corpora)}; put both "
-                "into one with affetto manifest join"
-            )
-        if self.rule.corpora:
-            keep &= table["corpus"].isin(self.rule.corpora)
+        named = {self.rule.train_corpus, self.rule.test_corpus} - {""}
+        if missing := named.difference(manifest.corpora):
+            join = "put both into one with affetto manifest join"
+            raise ProtocolError(f"{self.name} needs {some(missing)}; {there}; {join}")
+        if named:
+            keep &= table["corpus"].isin(named)
         elif self.rule.kind == "split-column":
             keep &= table["split"].isin(("train", "dev", self.rule.test_split)) & table["speaker"].notna()
         return keep
@@ -175,18 +169,16 @@ class Protocol(Settings):
     def _rated(self, table: pd.DataFrame, keep: "pd.Series[bool]") -> "pd.Series[bool]":
         """Returns which of the rows that are kept have a number in every dimension."""
         if absent := [name for name in self.dimensions if name not in table]:
-            raise ProtocolError(
-                f"{self.name} tells {some(self.dimensions)}; this manifest has no column {some(absent)}"
-            )
+            message = f"{self.name} tells {some(self.dimensions)}; this manifest has no column {some(absent)}"
+            raise ProtocolError(message)
         rated = keep.copy()
         for name in self.dimensions:
             numbers = pd.to_numeric(table[name], errors="coerce")
             wrong = keep & ((numbers.isna() & table[name].notna()) | np.isinf(numbers))
             if wrong.any():
-                raise ProtocolError(
-                    f"{self.name}: {int(wrong.sum())} cells of {name} are no finite numbers: "
-                    f"{some(table.loc[wrong, 'key'])}"
-                )
+                cells = f"{int(wrong.sum())} cells of {name}"
+                keys = some(table.loc[wrong, "key"])
+                raise ProtocolError(f"{self.name}: {cells} are no finite numbers: {keys}")
             rated &= numbers.notna()
         if not rated.any():
             raise ProtocolError(f"{self.name}: no row has a number in each of {some(self.dimensions)}")
@@ -195,8 +187,8 @@ class Protocol(Settings):
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Splits the rows that take part, and proves that no speaker is in two parts.
 
-        The ProtocolError names speakers (or sessions) that the manifest lacks, that the protocol does not
-        know, or that would be in two parts; rows without a speaker; a part without rows.
+        The error names speakers (or sessions) that the manifest lacks, that the protocol does not know, or
+        that would be in two parts; rows without a speaker; a part without rows.
         """
         selected = self.select(manifest)
         table = selected.table
@@ -206,13 +198,12 @@ class Protocol(Settings):
         if self.rule is not None:
             parts = self.rule.parts(self.name, table)
         else:
-            there = set(table[self.unit])
-            if missing := set(self.units) - there:
-                lost = f"{self.unit} {some(missing)}"
-                raise ProtocolError(f"{self.name} needs {lost}, which this manifest lacks")
-            if extra := there - set(self.units):
-                raise ProtocolError(f"{self.name} does not know {self.unit} {some(extra)} of this manifest")
-            parts = [fold.parts(table[self.unit].tolist()) for fold in self.folds_listed]
+            units, there = table[self.unit].tolist(), set(table[self.unit])
+            if missing := some(set(self.units) - there):
+                raise ProtocolError(f"{self.name} needs {self.unit} {missing}, which this manifest lacks")
+            if extra := some(there - set(self.units)):
+                raise ProtocolError(f"{self.name} does not know {self.unit} {extra} of this manifest")
+            parts = [fold.parts(units) for fold in self.folds_listed]
         shared = self.speaker_dependent
         return [proved(self.name, number, selected, part, shared) for number, part in enumerate(parts, 1)]
 
@@ -246,9 +237,6 @@ def load_protocol(name: str | Path) -> Protocol:
     """Reads a protocol by its name, or from a YAML file of your own; or makes that of two corpora.
 
     ``crema-d-to-ravdess`` learns from the first and tests on the second, with the classes that both have.
-
-    Raises:
-        ProtocolError: for a name that does not exist, or a file that is not a protocol.
     """
     if str(name) in list_protocols():
         text = files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
@@ -260,9 +248,8 @@ def load_protocol(name: str | Path) -> Protocol:
         except OSError as error:
             raise ProtocolError(f"cannot read the protocol {name}: {error.strerror}") from error
     else:
-        raise ProtocolError(
-            f"{unknown('protocol', name, list_protocols())} (or two corpora, {PAIR}, or a .yaml file)"
-        )
+        message = unknown("protocol", name, list_protocols())
+        raise ProtocolError(f"{message} (or two corpora, {PAIR}, or a .yaml file)")
     try:
         values = yaml.safe_load(text)
         if not isinstance(values, dict):

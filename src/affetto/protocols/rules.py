@@ -42,24 +42,17 @@ class Rule(Settings):
     @model_validator(mode="after")
     def _fits(self) -> "Rule":
         if (self.kind == "cross-corpus") != bool(self.train_corpus and self.test_corpus):
-            raise ValueError(
-                "train_corpus and test_corpus go together with cross-corpus, and with nothing else"
-            )
+            message = "train_corpus and test_corpus go together with cross-corpus, and with nothing else"
+            raise ValueError(message)
         if self.test_split in ("train", "dev"):
             raise ValueError(f"got test_split={self.test_split}, which is another part")
         return self
-
-    @property
-    def corpora(self) -> tuple[str, ...]:
-        """The corpora that the rule names."""
-        return tuple(name for name in (self.train_corpus, self.test_corpus) if name)
 
     def parts(self, name: str, table: pd.DataFrame) -> list[list[str]]:
         """Returns ``"train"``, ``"dev"`` or ``"test"`` for every row, fold by fold.
 
         The order in which speakers or clips are spread comes from a hash of their names and the seed, so that
-        it does not depend on the order of the rows, nor on any library's random numbers. ``name`` is the
-        protocol's, for errors; every row of the table has a speaker.
+        it does not depend on the order of the rows, nor on any library's random numbers.
         """
         corpora = [str(corpus) for corpus in table["corpus"]]
         pairs = zip(table["corpus"], table["speaker"], strict=True)
@@ -90,10 +83,8 @@ class Rule(Settings):
                 texts = [str(text) for text in table["text"]]
                 both, several = sorted(set(speakers)), set(texts)
                 if len(both) != 2 or len(several) < 2:
-                    there = f"{len(both)} speakers and {len(several)} texts"
-                    raise ProtocolError(
-                        f"{name} needs 2 speakers who say several texts; this manifest has {there}"
-                    )
+                    there = f"this manifest has {len(both)} speakers and {len(several)} texts"
+                    raise ProtocolError(f"{name} needs 2 speakers who say several texts; {there}")
                 return [_parted(speakers, tested, texts, self._share(several)) for tested in both]
 
     def _spread(self, strata: dict[str, str]) -> dict[str, int]:
@@ -103,10 +94,9 @@ class Rule(Settings):
 
     def _dev(self, speakers: Sequence[str], corpora: Sequence[str]) -> set[str]:
         """Returns the share of each corpus's speakers that is dev."""
-        by_corpus: dict[str, set[str]] = {}
-        for speaker, corpus in zip(speakers, corpora, strict=True):
-            by_corpus.setdefault(corpus, set()).add(speaker)
-        return set().union(*map(self._share, by_corpus.values()))
+        pairs = set(zip(corpora, speakers, strict=True))
+        groups = [{speaker for of, speaker in pairs if of == corpus} for corpus in set(corpora)]
+        return set().union(*map(self._share, groups))
 
     def _share(self, units: Collection[str]) -> set[str]:
         """Draws the share of units that is dev, at least one."""
