@@ -14,12 +14,12 @@ from affetto.parallel import can_fork, cores
 
 PARENT = """
 import os, sys, time
-from affetto.parallel import processes
+from affetto.parallel import copies
 
 def slow(number):
     time.sleep(300)
 
-with processes(2) as pool:
+with copies(2) as pool:
     pids = {pool.submit(os.getpid).result() for _ in range(50)}
     futures = [pool.submit(slow, number) for number in range(20)]
     while not futures[1].running():
@@ -60,9 +60,9 @@ def test_copies_of_a_killed_process_end() -> None:
 def test_a_copy_that_dies_is_told() -> None:
     code = (
         "import os\nfrom concurrent.futures.process import BrokenProcessPool\n"
-        "from affetto.parallel import processes\n"
+        "from affetto.parallel import copies\n"
         "try:\n"
-        "    with processes(2) as pool:\n"
+        "    with copies(2) as pool:\n"
         "        pool.submit(os._exit, 1).result()\n"
         "except BrokenProcessPool:\n"
         "    print('told')\n"

@@ -34,20 +34,12 @@ def read(file: Path) -> dict[str, Any]:
 def load(
     model: type[SettingsType], values: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> SettingsType:
-    """Fills a settings model from values, e.g. of :func:`read`, after overrides as in :func:`override`.
-
-    Raises:
-        ConfigError: for a key that does not exist or a value that does not fit.
-    """
+    """Fills a settings model from values, e.g. of :func:`read`, after overrides as in :func:`override`."""
     return build(model, override(values or {}, overrides))
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the values with overrides applied: ``"a.b=value"`` each, whose value is read as YAML.
-
-    Raises:
-        ConfigError: for an override that does not look like this.
-    """
+    """Returns the values with overrides applied: ``"a.b=value"`` each, whose value is read as YAML."""
     changed = dict(values)
     for text in overrides:
         _apply(changed, text)

@@ -25,7 +25,7 @@ def can_fork() -> bool:
 
 
 @contextmanager
-def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+def copies(count: int) -> Iterator[ProcessPoolExecutor]:
     """Starts ``count`` copies of this process (:func:`can_fork`), which end with it, however it ends.
 
     They inherit everything that it holds. At the end, tasks that did not start are dropped.

@@ -18,8 +18,7 @@ DONE = "DONE"
 MANIFEST = "manifest.csv"
 META = "meta.json"
 METRICS = "metrics.jsonl"
-STATE = "state.pt"
-"""The checkpoint of an unfinished training."""
+STATE = "state.pt"  # the checkpoint of an unfinished training
 
 _LOCK_SECONDS = 1  # the worker processes of a killed process end shortly after it
 PACKAGES = (
@@ -48,8 +47,7 @@ def _writing(path: Path) -> Iterator[None]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path that becomes ``path`` when the block succeeds: no crash leaves half a file.
 
-    Raises:
-        RunError: when the file cannot be written, e.g. on a full disk.
+    A RunError says when it cannot be written, e.g. on a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -77,11 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def locked(path: Path, file: Path | None = None) -> Iterator[None]:
-    """Holds a file or folder for this process, by a lock file: ``file``, or ``.NAME.lock`` next to it.
-
-    Raises:
-        RunError: when another process holds it.
-    """
+    """Holds a path for this process by a lock file, ``file`` or ``.NAME.lock`` next to it, or a RunError."""
     file = file or path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=_LOCK_SECONDS)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -123,9 +117,7 @@ def environment(**facts: Any) -> dict[str, Any]:
 class RunFolder:
     """A folder that one verb writes: its settings, its environment, and its results.
 
-    Args:
-        path: the folder; :meth:`start` makes it.
-        kind: the verb, e.g. ``finetune``, as ``meta.json`` records it; "" for a folder inside a run.
+    ``kind`` is the verb, e.g. ``finetune``, as ``meta.json`` records it; "" for a folder inside a run.
     """
 
     def __init__(self, path: str | Path, kind: str = "") -> None:
@@ -143,9 +135,7 @@ class RunFolder:
         """Makes the folder, or checks that it may be continued; returns False when it is finished.
 
         ``config.yaml`` holds the settings, ``env.json`` the versions and ``facts``, e.g. a manifest's hash.
-
-        Raises:
-            RunError: when the folder holds other settings or facts, or other files.
+        A RunError says when the folder holds other settings or facts, or other files.
         """
         text = dump(settings)
         written = self.path / "config.yaml"

@@ -15,7 +15,7 @@ import pandas as pd
 
 from affetto.audio import decode, read_info, to_int16
 from affetto.errors import AudioError, ManifestError
-from affetto.parallel import can_fork, cores, processes
+from affetto.parallel import can_fork, copies, cores
 from affetto.progress import progress
 
 SILENT_PEAK = 1e-3  # -60 dB of full scale
@@ -110,7 +110,7 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
 
 def _workers() -> AbstractContextManager[Executor]:
     # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
-    return processes(cores()) if can_fork() else ThreadPoolExecutor(cores())
+    return copies(cores()) if can_fork() else ThreadPoolExecutor(cores())
 
 
 def _unbroken(decoded: Iterator[_Decoded]) -> Iterator[_Decoded]:

@@ -82,9 +82,6 @@ class LengthBuckets(EpochBatches):
     Every utterance comes exactly once an epoch, in exactly one process, and all processes get the same number
     of batches of ``batch_size``; their shares differ by one utterance at most. Where less than one utterance
     a process is left at the end, it joins another batch, which then is larger.
-
-    Raises:
-        ConfigError: for fewer utterances than processes, or a size or rank out of range.
     """
 
     def __init__(

@@ -77,13 +77,7 @@ class WaveformCache(_Rows):
 
     @classmethod
     def open(cls, manifest: Manifest, cache: Path | None = None) -> "WaveformCache":
-        """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes recordings where needed.
-
-        A second process that asks for the same waits for the first and then reads.
-
-        Raises:
-            AffettoError: when the cache cannot be written, e.g. on a full disk.
-        """
+        """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes recordings where needed."""
         starts, ends = (_seconds(manifest.table, name) for name in ("start", "end"))
         rows = list(zip(manifest.paths, starts, ends, strict=True))
         named = [(str(path), *_stamp(path), start, end) for path, start, end in rows]
@@ -122,9 +116,6 @@ class FeatureCache(_Rows):
         """Opens a cache in ``cache`` or :func:`cache_dir`; ``produce`` makes it: ``(T, F)`` or ``(F,)`` each.
 
         The hash must change with everything that the arrays depend on.
-
-        Raises:
-            AffettoError: when the cache cannot be written, e.g. on a full disk.
         """
 
         def build(folder: Path) -> None:
@@ -157,7 +148,10 @@ def _write(folder: Path, arrays: Iterator[NDArray[Any]], empty: NDArray[Any], fa
 
 
 def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
-    """Returns the folder ``parent / name``; makes it first, under a lock, where it does not exist."""
+    """Returns the folder ``parent / name``; makes it first, under a lock, where it does not exist.
+
+    A second process that asks for the same waits for the first and then reads.
+    """
     folder, part = parent / name, parent / f"{name}.part"
     if folder.is_dir():
         return folder

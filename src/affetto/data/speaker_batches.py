@@ -17,9 +17,6 @@ class SpeakerBatches(EpochBatches):
     one group ``(N,)``, :data:`NONE` for none; the pairs are shuffled and cut into sets of ``per_speaker``,
     the last filled up with utterances of the same speaker, as far as there are any. A batch is several sets,
     ``batch_size`` utterances in each process.
-
-    Raises:
-        ConfigError: for sizes that do not fit each other.
     """
 
     def __init__(

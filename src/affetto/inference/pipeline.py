@@ -26,7 +26,7 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
 from affetto.inference.sources import NO_WINDOWS, Clip, Piece, Samples, Windows, cut, decoded
 from affetto.material.forward import batches_by_length, threads
-from affetto.parallel import Here, can_fork, cores, processes
+from affetto.parallel import Here, can_fork, copies, cores
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0
 """Pieces that are sorted by length together, at most, and their seconds unless one piece is longer."""
@@ -200,7 +200,7 @@ def _by_processes(
     _WORK[:] = [work]
     groups = _groups(everything)
     waiting: deque[tuple[list[Clip], Future[list[_Returned]]]] = deque()
-    with processes(workers) as pool, threads(workers) as own:
+    with copies(workers) as pool, threads(workers) as own:
         while True:
             while len(waiting) < 2 * workers and (group := next(groups, None)):
                 waiting.append((group, pool.submit(_work, group)))
