@@ -77,7 +77,7 @@ class WaveformCache(_Rows):
 
     @classmethod
     def open(cls, manifest: Manifest, cache: Path | None = None) -> "WaveformCache":
-        """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes recordings where needed."""
+        """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes what is not there yet."""
         starts, ends = (_seconds(manifest.table, name) for name in ("start", "end"))
         rows = list(zip(manifest.paths, starts, ends, strict=True))
         named = [(str(path), *_stamp(path), start, end) for path, start, end in rows]
