@@ -50,8 +50,8 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
     """Decodes a recording, or a part of it, to mono at 16 kHz, ``(S,)`` with ``S >= 1``.
 
     Channels are averaged, then resampled (soxr, high quality). WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and
-    whatever else libsndfile reads. Silence is not an error. A cut is found wherever the format lets one find
-    it: an Ogg file that ends between two pages looks like a whole one.
+    whatever else libsndfile reads. Silence is not an error. A truncated file is detected wherever the format
+    allows: an Ogg file that ends between two pages looks like a whole one.
 
     Args:
         source: a path, the bytes of a file, or an open binary file.

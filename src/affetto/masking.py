@@ -25,8 +25,7 @@ class MaskSettings(Settings):
         ratio: share of an utterance's frames that is hidden, as nearly as whole spans allow; at most one
             half, up to which spans that do not overlap always find room.
         span: frames hidden in a row.
-        sharpness: how steeply a guided span's probability rises with the guide: by a factor of ``e **
-            sharpness`` for each standard deviation of the guide's mean over a span. 0 is random.
+        sharpness: a span is ``e ** sharpness`` times as likely for each standard deviation of the guide.
         column: manifest column of the curve; None for the one that the guidance names.
     """
 
@@ -68,10 +67,7 @@ def hidden_frames(
     among those that are still free, each with a probability in proportion to ``exp(sharpness * z)``: ``z`` is
     the mean of the guide ``(B, T)`` over the span, standardised over the utterance's possible starts. A flat
     guide therefore is random. A chosen start takes at most ``2 span - 1`` starts from the others, so with
-    ``ratio <= 1 / 2`` there is always a free one left. The generator lives on the CPU.
-
-    Raises:
-        ConfigError: when the guide is missing, or not ``(B, T)``.
+    ``ratio <= 1 / 2`` there is always a free one left. Without a fitting guide ConfigError is raised.
     """
     if settings.curve is None:
         guide = None

@@ -34,7 +34,7 @@ class FrontEnd(Settings):
         hop_seconds: step between frames.
         bins: number of mel bands.
         low_hz: lower edge of the lowest band; None for 0, or for 20 in ``fbank``.
-        high_hz: upper edge of the highest band; None for half the sampling rate.
+        high_hz: upper edge of the highest; None for half the sampling rate.
         deltas: orders of regression over two frames to each side to append, as Kaldi's ``add-deltas``.
         cmvn: whether each column is normalised to mean 0 and standard deviation 1 over its utterance.
         level_db: level in dB against full scale, e.g. -30, to which a quieter utterance is raised.

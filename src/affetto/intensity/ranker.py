@@ -20,18 +20,14 @@ def fit_ranker(
 ) -> NDArray[np.float64]:
     """Fits a linear ranker on all pairs within speakers; returns its direction ``(D,)``, zero without pairs.
 
-    In an ordered pair the difference of scores should be at least 1; what is missing counts squared. Two
-    utterances of a speaker that both have more of it, or both have not, are similar: their difference counts
-    squared. No pair is written down as a vector: margins are differences of scores, and the squares of
-    similar pairs are those of distances from the mean of their group. The paper weighs every pair alike; here
-    ordered and similar pairs are averaged first, so that ``cost`` means the same for corpora of any size.
+    ``vectors (N, D)`` are standardised. In an ordered pair, of an utterance that has ``more`` of it and one
+    that has not, the difference of scores should be at least 1; what is missing counts squared. In a similar
+    pair, of two that both have more or both have not, the difference counts squared, with the weight
+    ``similar``. ``cost`` weighs the pairs against half the squared length of the direction.
 
-    Args:
-        vectors: ``(N, D)``, standardised.
-        speakers: number of the speaker of each, ``(N,)``.
-        more: whether an utterance has more of it, ``(N,)``.
-        cost: weight of the pairs against half the squared length of the direction.
-        similar: weight of similar pairs against ordered ones.
+    No pair is written down as a vector: margins are differences of scores, and the squares of similar pairs
+    are those of distances from the mean of their group. The paper weighs every pair alike; here ordered and
+    similar pairs are averaged first, so that ``cost`` means the same for corpora of any size.
     """
     values = np.asarray(vectors, np.float64)
     first, second = _ordered(speakers, more)
