@@ -1,7 +1,7 @@
 """The interface of the HEAR benchmark, so that its evaluation takes any encoder of affetto.
 
-Named by its module: ``python -m heareval.embeddings.runner affetto.hear --model FOLDER``. The interface is
-described at https://hearbenchmark.com/hear-api.html (Turian et al. 2022).
+``python -m heareval.embeddings.runner affetto.hear --model FOLDER``; the interface is described at
+https://hearbenchmark.com/hear-api.html (Turian et al. 2022).
 """
 
 import torch
@@ -12,20 +12,20 @@ from affetto.errors import ConfigError
 from affetto.inference.loading import load_representation
 from affetto.models.representation import Layer
 
-_TOGETHER_SECONDS = 120.0  # of sound that go through at once, unless one sound is longer
+_TOGETHER_SECONDS = 120.0  # of sound that go through the network at once, unless one sound is longer
 
 
 class HearModel(nn.Module):
-    """What HEAR's evaluation asks of a model.
+    """A representation with the attributes that HEAR's evaluation reads.
 
     Args:
-        model_file_path: what :func:`load_model` is given.
+        model_file_path: as :func:`load_model` takes it.
         layer: of the encoder.
 
     Attributes:
         sample_rate: of the sounds that it takes.
         scene_embedding_size: size of an embedding of a whole sound.
-        timestamp_embedding_size: size of an embedding of a moment; 0 for what embeds whole sounds only.
+        timestamp_embedding_size: size of an embedding of a moment; 0 where there are no frames.
     """
 
     def __init__(self, model_file_path: str, layer: Layer | None = None) -> None:
@@ -64,15 +64,11 @@ def load_model(model_file_path: str = "", layer: Layer | None = None) -> HearMod
 
 @torch.no_grad()
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
-    """Embeds sounds moment by moment.
-
-    Args:
-        audio: ``(B, S)``, mono at ``model.sample_rate``, in ±1.
-        model: from :func:`load_model`.
+    """Embeds sounds ``(B, S)``, mono at ``model.sample_rate``, in ±1, frame by frame.
 
     Returns:
-        Embeddings ``(B, T, D)`` float32, and the moment that each is about, in milliseconds, ``(B, T)``. A
-        last frame that is about a moment past the end is left out.
+        Embeddings ``(B, T, D)`` float32, and the time of each frame in milliseconds, ``(B, T)``. A last frame
+        whose time is past the end is left out.
 
     Raises:
         ConfigError: for a tensor of another shape, or a model without frames.
@@ -82,9 +78,8 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     assert encoder is not None
     parts = [model.representation.frames(*batch)[0].float() for batch in _batches(audio, model)]
     embeddings = torch.cat(parts)
-    seconds = encoder.centre_seconds + encoder.hop_seconds * torch.arange(
-        embeddings.shape[1], dtype=torch.float64
-    )
+    frames = torch.arange(embeddings.shape[1], dtype=torch.float64)
+    seconds = encoder.centre_seconds + encoder.hop_seconds * frames
     inside = max(1, int((seconds <= audio.shape[1] / SAMPLE_RATE).sum()))
     moments = (1000 * seconds[:inside]).float().to(embeddings.device)
     return embeddings[:, :inside], moments.expand(len(embeddings), -1).contiguous()
@@ -92,14 +87,7 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
 
 @torch.no_grad()
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
-    """Embeds whole sounds.
-
-    Args:
-        audio: ``(B, S)``, mono at ``model.sample_rate``, in ±1.
-        model: from :func:`load_model`.
-
-    Returns:
-        Embeddings ``(B, D)`` float32.
+    """Embeds sounds ``(B, S)``, mono at ``model.sample_rate``, in ±1, as ``(B, D)`` float32.
 
     Raises:
         ConfigError: for a tensor of another shape.

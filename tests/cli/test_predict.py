@@ -92,6 +92,26 @@ def test_standard_output_is_csv_and_nothing_else(model: Path, folder: Path) -> N
     assert len(lines) - 1 == sum(1 + number for number in range(6))
 
 
+@pytest.mark.parametrize("output", ["-", "out.csv", "out.jsonl", "out.parquet"])
+def test_a_timeline_is_drawn(model: Path, folder: Path, tmp_path: Path, output: str) -> None:
+    out = output if output == "-" else tmp_path / output
+    words = (folder / "5.flac", "-m", model, "-o", out, "--window", "0.5", "--figure", tmp_path / "t.png")
+    assert run(*words)[0] == 0
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_is_of_one_recording_in_windows(model: Path, folder: Path, tmp_path: Path) -> None:
+    figure = ("-m", model, "--figure", tmp_path / "t.png")
+    with pytest.raises(AffettoError, match="name --window too"):
+        run(folder / "5.flac", *figure)
+    for sources in ([folder], [folder / "4.flac", folder / "5.flac"]):
+        with pytest.raises(AffettoError, match="a figure shows one recording"):
+            run(*sources, *figure, "--window", "0.5")
+    (folder / "5.flac").write_bytes(b"")
+    assert run(folder / "5.flac", *figure, "--window", "0.5")[0] == 1
+    assert not (tmp_path / "t.png").exists()
+
+
 def test_a_bad_file_is_a_row_and_the_exit_code_is_one(model: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "3.flac").write_bytes(b"")
     for _ in range(2):  # the second time there is nothing left to do, and still something wrong

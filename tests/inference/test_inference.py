@@ -308,8 +308,8 @@ from affetto import Recogniser
 from affetto.errors import AffettoError
 from affetto.inference import pipeline, predict
 pipeline.GROUP_CLIPS = 3
-real, used, decoded = pipeline.processes, [], pipeline.decoded
-pipeline.processes = lambda *given: used.append(given) or real(*given)
+real, used, decoded = pipeline.copies, [], pipeline.decoded
+pipeline.copies = lambda *given: used.append(given) or real(*given)
 def deadly(clip):
     if clip.file.endswith(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -42,18 +42,11 @@ _GPU_BATCHES = 16  # a GPU computes so many at once
 
 
 class SpeakerSettings(Settings):
-    """How ``annotate speakers`` embeds utterances.
+    """How ``annotate speakers`` embeds utterances."""
 
-    Attributes:
-        encoder: ``ge2e``, the path of an ``.onnx`` file, or an x-vector model of transformers; see
-            :func:`~affetto.inference.loading.load_speaker`.
-        name: of the column, and of the array beside the manifest.
-        taper: window of the filterbanks of an ONNX model: ``hamming`` for WeSpeaker, else mostly ``povey``.
-    """
-
-    encoder: str = "ge2e"
-    name: NewArrayColumn = SPEAKER_COLUMN
-    taper: Literal["povey", "hamming"] = "hamming"
+    encoder: str = "ge2e"  # or a FILE.onnx, or an x-vector model; see load_speaker
+    name: NewArrayColumn = SPEAKER_COLUMN  # of the column, and of the array
+    taper: Literal["povey", "hamming"] = "hamming"  # of an ONNX model's filterbanks; most others have povey
 
 
 def annotate_speakers(
@@ -72,13 +65,10 @@ def annotate_speakers(
     Args:
         manifest: the utterances, or the file that lists them.
         settings: which encoder, and the name of the column.
-        out: the run folder.
+        out: the run folder: ``manifest.csv``, ``NAME.npy`` with a vector a row, ``NAME.json`` with what made
+            them, ``meta.json`` with the utterances that could not be read. Their cells are empty.
         device: where the encoder runs, e.g. ``cpu`` or ``cuda``.
         workers: threads; None for one a core, at most 8.
-
-    Returns:
-        The run folder: ``manifest.csv``, ``NAME.npy`` with a vector a row, ``NAME.json`` with what made
-        them, ``meta.json`` with the utterances that could not be read. Their cells are empty.
 
     Raises:
         ManifestError: when not one utterance can be read.
@@ -88,16 +78,15 @@ def annotate_speakers(
     todo = {clip: _state(clip) for clip in clips(manifest)}
     run = RunFolder(out, "annotate speakers")
     with run.locked():
-        facts = manifest.facts
         array = Path(os.path.abspath(run / f"{settings.name}.npy"))
         types = {"hash": TEXT, **VECTORS, "error": TEXT}
         shards = Shards(array, types, run / f"{settings.name}.part", retry=True)
-        if run.done and not run.start(settings, **facts):
+        if run.done and not run.start(settings, **manifest.facts):
             shards.remove()  # where the last moment of the run was missing
             return run
         model = load_speaker(settings.encoder, device, settings.taper)
         known = _known(manifest, settings.name, model.sha256)
-        run.start(settings, **facts, encoder_sha256=model.sha256)
+        run.start(settings, **manifest.facts, encoder_sha256=model.sha256)
         with shards.opened({}, lambda: _finish(run, manifest, settings, model, shards, todo)):
             _embed(model, shards, todo, known, workers)
     return run
@@ -107,10 +96,9 @@ def _state(clip: Clip) -> str:
     """Identifies the state of an utterance without decoding it."""
     if clip.fault:
         raise ManifestError(clip.fault)
-    assert isinstance(clip.sound, Path)
     stamp = (-1, -1)
     with suppress(OSError):  # it is missing, and reported when decoded
-        status = clip.sound.stat()
+        status = Path(str(clip.sound)).stat()
         stamp = (status.st_size, status.st_mtime_ns)
     return json.dumps([str(clip.sound), clip.start, clip.end, *stamp])
 
@@ -134,16 +122,14 @@ def _embed(
     known: Mapping[str, NDArray[np.float32]],
     workers: int | None,
 ) -> None:
-    """Embeds what is not in the shards yet; samples that are equal once."""
-    embedder = model.embedder
-    assert embedder is not None
-    hashes: dict[Clip, str] = {}
+    """Embeds what is not in the shards yet; equal samples once."""
     stored = {row["hash"] for chunk in shards.rows("hash", "count") for row in chunk if row["count"]}
     seen = {*stored, *known}
+    hashes: dict[Clip, str] = {}
 
     def decode_and_hash(clip: Clip) -> Samples:
         try:
-            samples = to_int16(decode(clip.sound, clip.start, clip.end))  # type: ignore[arg-type]
+            samples = to_int16(decode(Path(str(clip.sound)), clip.start, clip.end))
         except AudioError as error:
             return str(error)
         hashes[clip] = content_hash(samples)
@@ -154,23 +140,18 @@ def _embed(
         seen.add(hashes[clip])
         return fresh
 
-    batch = embedder.batch_seconds * (1 if model.device.type == "cpu" else _GPU_BATCHES)
-    plan = Plan(
-        Windows(longest=embedder.longest_seconds or math.inf),
-        workers,
-        chunk_seconds=max(_CHUNK_SECONDS, batch),
-        batch_seconds=batch,
-        decode=decode_and_hash,
-        wanted=wanted,
-    )
+    assert model.embedder is not None
+    windows = Windows(longest=model.embedder.longest_seconds or math.inf)
+    batch = model.embedder.batch_seconds * (1 if model.device.type == "cpu" else _GPU_BATCHES)
+    plan = Plan(windows, workers, 0, max(_CHUNK_SECONDS, batch), batch, decode_and_hash, wanted)
     rest = shards.rest(progress(todo, "embed", len(todo)), lambda clip: todo[clip])
     for piece, vector in vectors_of_clips(model, rest, plan):
-        hashed = hashes.pop(piece.clip, None)
-        if vector is None and hashed is not None and hashed not in stored:
+        hashed = hashes.pop(piece.clip, "")
+        if vector is None and hashed not in stored:
             vector = known.get(hashed)
-        if vector is not None and hashed is not None:
+        if vector is not None:
             stored.add(hashed)
-        row = {"hash": hashed, "error": piece.fault or None, **packed(vector)}
+        row = {"hash": hashed or None, "error": piece.fault or None, **packed(vector)}
         shards.add(todo[piece.clip], row)
 
 
@@ -183,23 +164,22 @@ def _finish(
     todo: Mapping[Clip, str],
 ) -> None:
     """Puts array, manifest and description in place."""
-    row_of: dict[str, int] = {}
+    place_of: dict[str, int] = {}
     hash_of: dict[str, str] = {}
     faults: dict[str, str] = {}
     for row in chain.from_iterable(shards.rows("clip", "hash", "count", "error")):
         if row["count"]:
-            row_of[row["hash"]] = len(row_of)
+            place_of[row["hash"]] = len(place_of)
         if row["hash"]:
             hash_of[row["clip"]] = row["hash"]
         faults[row["clip"]] = row["error"]
-    cells, unreadable = [], {}
-    for clip, state in todo.items():
-        place = row_of.get(hash_of.get(state, ""))
-        cells.append(None if place is None else cell(shards.output, place))
+    places = [place_of.get(hash_of.get(state, "")) for state in todo.values()]
+    unreadable = {}
+    for (clip, state), place in zip(todo.items(), places, strict=True):
         if place is None:
             odd = f"{clip.sound!s}: {model.name} gives no finite embedding"
             unreadable[clip.utterance] = odd if state in hash_of else faults[state]
-    if not row_of:
+    if not place_of:
         first = next(iter(unreadable.values()), "there are none")
         raise ManifestError(
             f"none of the {len(manifest)} utterances can be embedded; the first: {first}; "
@@ -215,15 +195,10 @@ def _finish(
     }
     joined = shards.part / "vectors.npy"
     write_npy(joined, model.dim, shards)
-    write_vectors(shards.output, np.load(joined, mmap_mode="r"), list(row_of), info)
+    write_vectors(shards.output, np.load(joined, mmap_mode="r"), list(place_of), info)
+    cells = [None if place is None else cell(shards.output, place) for place in places]
     column = pd.Series(cells, manifest.table.index, dtype=object)
     manifest.with_columns({settings.name: column}).write(run / MANIFEST)
-    meta = {
-        "utterances": len(manifest),
-        "vectors": len(row_of),
-        "column": settings.name,
-        "encoder": model.name,
-        "manifest_sha256": manifest.sha256,
-        "unreadable": unreadable,
-    }
+    meta = {"utterances": len(manifest), "vectors": len(place_of), "column": settings.name}
+    meta |= {"encoder": model.name, "manifest_sha256": manifest.sha256, "unreadable": unreadable}
     run.finish(meta)

@@ -1,13 +1,16 @@
 """``affetto predict``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from affetto.cli.options import Device, FileRoot, Sources, option
 from affetto.cli.outcome import report_table
+
+if TYPE_CHECKING:
+    from affetto.inference import Recogniser
 
 _PROMPTS = "--prompts"
 
@@ -53,6 +56,7 @@ def predict(
             "'a bored voice'; they end where another option begins."
         ),
     ] = None,
+    figure: Annotated[Path | None, option("PNG of the timeline of one recording, with --window.")] = None,
     root: FileRoot = None,
     device: Device = "cpu",
 ) -> None:
@@ -61,31 +65,36 @@ def predict(
     The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
     read, now or by the run that left a finished output; their rows say why.
     """
-    from affetto.inference import Recogniser
     from affetto.inference import predict as run_predict
+    from affetto.inference.output import draw_timeline, refuse_figure
 
-    if prompts:
-        from affetto.language import with_prompts
-
-        recogniser = with_prompts(model, prompts, device=device)
-    else:
-        recogniser = Recogniser.from_pretrained(model, device=device)
-    if recogniser.speaker_dependent:
-        typer.echo(
-            "note: speaker-dependent: this recogniser was measured on speakers it was trained on", err=True
-        )
+    recogniser = _recogniser(model, prompts, device)
+    if figure:
+        refuse_figure(recogniser, sources, window)
+    options: dict[str, Any] = {"window": window, "hop": hop, "enrol": enrol or None}
     outcome = run_predict(
-        recogniser,
-        sources,
-        output,
-        root=root,
-        window=window,
-        hop=hop,
-        enrol=enrol or None,
-        enrol_by_speaker=enrol_by_speaker,
+        recogniser, sources, output, root=root, enrol_by_speaker=enrol_by_speaker, **options
     )
     if outcome.enrolled is not None:
         typer.echo(
             f"{outcome.enrolled} speakers were enrolled; those with too few utterances were not", err=True
         )
+    if figure:
+        draw_timeline(recogniser, sources[0], output, figure, **options)
     report_table(outcome, output, "predict")
+
+
+def _recogniser(model: str, prompts: list[str] | None, device: str) -> "Recogniser":
+    if prompts:
+        from affetto.language import with_prompts
+
+        recogniser = with_prompts(model, prompts, device=device)
+    else:
+        from affetto.inference import Recogniser
+
+        recogniser = Recogniser.from_pretrained(model, device=device)
+    if recogniser.speaker_dependent:
+        typer.echo(
+            "note: speaker-dependent: this recogniser was measured on speakers it was trained on", err=True
+        )
+    return recogniser

@@ -44,22 +44,10 @@ class _EmbedderChoice(Settings):
 def load_representation(
     name: str | Path, layer: Layer | None = None, settings: Sequence[str] = (), device: str = "cpu"
 ) -> Representation:
-    """Loads what turns sound into vectors.
+    """Loads what turns sound into vectors: a folder of ``pretrain`` or of a recogniser, or one of ``NAMES``.
 
     A recogniser gives the vector that its head reads; its encoder's frames, or their mean, where frames or a
-    layer are asked for.
-
-    Args:
-        name: a folder that ``pretrain`` wrote (its run, or one encoder), a recogniser folder, or one of
-            :data:`NAMES`.
-        layer: of the encoder; see :class:`~affetto.models.representation.Representation`.
-        settings: of an encoder by name, ``"encoder.model=microsoft/wavlm-base"`` each.
-        device: where it runs.
-
-    Raises:
-        ConfigError: for an unknown name, layer, setting or device.
-        CheckpointError: for a folder that holds no encoder, or a damaged one.
-        MissingPackageError: with the install line, where published weights come with a package.
+    ``layer`` are asked for. ``settings`` are of an encoder by name, ``"encoder.model=microsoft/wavlm-base"``.
     """
     path = Path(name)
     if path.is_dir():
@@ -78,23 +66,17 @@ def load_speaker(
 ) -> Representation:
     """Loads a speaker encoder.
 
-    Args:
-        name: one of ``SPEAKERS``, with the Resemblyzer weights; the path of an ``.onnx`` file that takes
-            80-bin Kaldi filterbanks; or an x-vector model of transformers, a folder or a hub id such as
-            ``owner/name``.
-        device: where it runs, e.g. ``cpu`` or ``cuda``.
-        taper: window of the filterbanks of an ONNX model.
-
-    Raises:
-        ConfigError: for a name that is none of these, or a device that is not there.
-        MissingPackageError: with the install line, where a package is needed.
-        CheckpointError: where there is no such model, or one of another kind.
+    ``name`` is one of ``SPEAKERS``, with the Resemblyzer weights; an ``.onnx`` file that takes 80-bin Kaldi
+    filterbanks, made with the window ``taper``; or an x-vector model of transformers, a folder or a hub id.
     """
-    path = Path(name)
+    path, shown = Path(name), name
     embedder: Embedder
-    shown = name
-    if name in SPEAKERS:
-        embedder = load_published(_ge2e(name))
+    if name == "ge2e":
+        embedder = DVector()
+    elif name == "ge2e-statistics":
+        embedder = Statistics(StatisticsSettings())
+    elif name == "ge2e-content":
+        embedder = Course(Ge2e(), 1, 8)
     elif path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
@@ -108,13 +90,7 @@ def load_speaker(
     else:
         kinds = (*SPEAKERS, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
         raise ConfigError(unknown("speaker encoder", name, kinds))
-    return _ready(Representation(None, embedder, name=shown), device)
-
-
-def _ge2e(name: str) -> Embedder:
-    if name == "ge2e":
-        return DVector()
-    return Statistics(StatisticsSettings()) if name == "ge2e-statistics" else Course(Ge2e(), 1, 8)
+    return _ready(Representation(None, load_published(embedder), name=shown), device)
 
 
 def _ready(made: Representation, device: str) -> Representation:

@@ -3,7 +3,7 @@
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -15,9 +15,10 @@ from affetto.errors import AffettoError, ConfigError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
-from affetto.inference.sources import Piece, Source, Windows, clips
+from affetto.inference.sources import Piece, Source, Windows, clips, is_recording
 from affetto.inference.writers import Outcome, Row, Shards, finished, rounded, write_lines, write_parquet
 from affetto.progress import progress
+from affetto.runs import atomic_write
 
 STDOUT = "-"
 OUTPUTS = (".csv", ".jsonl", ".parquet")
@@ -88,6 +89,50 @@ def predict(
             shards.add(piece.clip.name, row, piece.last)
     enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None
     return Outcome(shards.clips, shards.failed, shards.resumed, enrolled=enrolled)
+
+
+def refuse_figure(recogniser: Recogniser, sources: Sequence[Source], window: float | None) -> None:
+    """Refuses a figure of anything but one recording in windows, with classes."""
+    if window is None:
+        raise ConfigError("a figure shows a recording over time; name --window too, e.g. --window 2")
+    if len(sources) != 1 or not is_recording(sources[0]):
+        raise ConfigError("a figure shows one recording; name one file, or leave --figure out")
+    if recogniser.format.values:
+        raise ConfigError("a figure shows probabilities of classes; this recogniser predicts dimensions")
+
+
+def draw_timeline(
+    recogniser: Recogniser,
+    source: Source,
+    output: str | Path,
+    figure: Path,
+    *,
+    window: float,
+    hop: float | None = None,
+    enrol: Source | Iterable[Source] | None = None,
+) -> None:
+    """Draws the windows of one recording as PNG: those that :func:`predict` wrote, if it wrote a file."""
+    import pandas as pd
+
+    from affetto.plots import timeline, to_png
+
+    suffix = Path(output).suffix.lower()
+    if suffix == ".csv":
+        table = pd.read_csv(output)
+    elif suffix == ".jsonl":
+        table = pd.read_json(output, lines=True)
+    elif suffix == ".parquet":
+        table = pd.read_parquet(output)
+    else:
+        enrolment = None if enrol is None else recogniser.enrol(enrol)
+        table = pd.DataFrame(recogniser.files(source, window=window, hop=hop, enrolment=enrolment))
+    shares = table[recogniser.format.predictions].astype(float).dropna()
+    if len(shares):
+        table = table.loc[shares.index]
+        title = Path(str(source)).name
+        drawn = timeline(table["start"], table["end"], shares, recogniser.labels, title=title)
+        with atomic_write(figure) as temporary:
+            temporary.write_bytes(to_png(drawn))
 
 
 def _join(shards: Shards) -> None:

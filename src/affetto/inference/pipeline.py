@@ -10,8 +10,9 @@ import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
@@ -25,7 +26,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
 from affetto.inference.sources import NO_WINDOWS, Clip, Piece, Samples, Windows, cut, decoded
-from affetto.material.forward import batches_by_length, threads
+from affetto.material.forward import batches_by_length
 from affetto.parallel import Here, can_fork, copies, cores
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0
@@ -94,8 +95,20 @@ def in_order(everything: Iterable[Clip], compute: Compute, plan: Plan) -> Iterat
     if workers > 1 and plan.clips >= workers * GROUP_CLIPS and can_fork():
         yield from _by_processes(everything, compute, plan, workers)
         return
-    with threads(workers) as pool:
+    with _threads(workers) as pool:
         yield from _by_chunks(everything, compute, plan, pool)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Starts threads in which torch uses one core each; at the end, tasks that did not start are dropped."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def by_clip(computed: Iterable[Computed]) -> Iterator[list[Computed]]:
@@ -200,7 +213,7 @@ def _by_processes(
     _WORK[:] = [work]
     groups = _groups(everything)
     waiting: deque[tuple[list[Clip], Future[list[_Returned]]]] = deque()
-    with copies(workers) as pool, threads(workers) as own:
+    with copies(workers) as pool, _threads(workers) as own:
         while True:
             while len(waiting) < 2 * workers and (group := next(groups, None)):
                 waiting.append((group, pool.submit(_work, group)))
