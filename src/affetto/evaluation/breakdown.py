@@ -34,7 +34,7 @@ def taken_apart(
     }
 
 
-def measured(
+def rated(
     rows: pd.DataFrame, dimensions: Sequence[str], *_: object
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """The raters' and the predicted values of the first seed, (N, K) each."""

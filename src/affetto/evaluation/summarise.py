@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from affetto.evaluation.bootstrap import Difference, interval, paired_differences, same_utterances, tallies
-from affetto.evaluation.breakdown import measured, taken_apart
+from affetto.evaluation.breakdown import rated, taken_apart
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import check_leaks
 from affetto.evaluation.metrics import METRICS, metrics_of
@@ -66,7 +66,7 @@ def summarise(
         against_name = against_name or one_value(against, "method", "the other run")
         left, right = same_utterances(rows, scored(_checked(against, protocol, labels)[0]), only_shared)
         differences = paired_differences(left, right, labels, metrics, average, draws, seed)
-    parts = (measured if protocol.get("dimensions") else taken_apart)(rows, labels, average, draws, seed)
+    parts = (rated if protocol.get("dimensions") else taken_apart)(rows, labels, average, draws, seed)
     speakers = rows["speaker"].nunique()
     return Report(
         method=name,
