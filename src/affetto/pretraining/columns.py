@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -158,24 +158,6 @@ def task_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, Pl
     return found
 
 
-def knowledge_sha256(columns: Mapping[str, PlainColumn]) -> str | None:
-    """Returns a hash of what was read, so that new clusters are not taken for the old; None for nothing."""
-    named = {name: column.sha256 for name, column in columns.items()}
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest() if named else None
-
-
-class Labelled(NamedTuple):
-    """Whose emotion labels columns rest on.
-
-    Attributes:
-        speakers: ``corpus/speaker``.
-        unknown: whether weights from elsewhere took part, whose labels are not known.
-    """
-
-    speakers: list[str]
-    unknown: bool
-
-
 def labelled(
     manifest: Manifest,
     columns: Mapping[str, PlainColumn],
@@ -183,10 +165,10 @@ def labelled(
     fold: int,
     heard: Collection[str],
     tested: Collection[str],
-) -> Labelled:
-    """Returns whose emotion labels the columns rest on, in a fold with speakers heard and tested.
+) -> tuple[list[str], bool]:
+    """Returns the speakers whose labels the columns rest on, and whether unknown labels took part.
 
-    Refuses curves that rest on labels of tested speakers, or were made fold by fold of another protocol.
+    Refuses curves that rest on labels of speakers whom the fold tests, or were made for another protocol.
     """
     speakers, unknown = set[str](), False
     for column in dict.fromkeys(columns.values()):
@@ -203,4 +185,4 @@ def labelled(
                     f"{fold} of {protocol} tests: {some(both)}; make curves for it with affetto annotate "
                     f"intensity --protocol {protocol}"
                 )
-    return Labelled(sorted(speakers), unknown)
+    return sorted(speakers), unknown

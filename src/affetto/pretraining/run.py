@@ -22,14 +22,7 @@ from affetto.models.folders import ENCODER, save_encoder
 from affetto.objectives.objective import Objective
 from affetto.objectives.tasks import TASKS, task_class
 from affetto.objectives.views import Multitask
-from affetto.pretraining.columns import (
-    CurveColumn,
-    Labelled,
-    PlainColumn,
-    knowledge_sha256,
-    labelled,
-    task_columns,
-)
+from affetto.pretraining.columns import CurveColumn, PlainColumn, labelled, task_columns
 from affetto.pretraining.settings import PretrainSettings
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
@@ -59,8 +52,9 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     accelerator = make_accelerator(settings.train)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
-        facts = {**manifest.facts, "knowledge_sha256": knowledge_sha256(columns)}
-        started = main and run.start(settings, **facts)
+        # So that new clusters are not taken for the old ones: a manifest's own hash leaves them out.
+        known = {name: column.sha256 for name, column in columns.items()}
+        started = main and run.start(settings, **manifest.facts, knowledge_sha256=known)
         if broadcast_object_list([started])[0]:
             recordings = Recordings(manifest)
             given = _Given(recordings, columns, settings, accelerator, manifest.sha256)
@@ -78,11 +72,12 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
 
 
 class _Part(NamedTuple):
-    """The keys to pretrain on in a fold, and whose emotion labels its columns rest on."""
+    """The keys to pretrain on in a fold, and the speakers whose emotion labels its columns rest on."""
 
     fold: int
     keys: set[str]
-    labelled: Labelled
+    with_labels: list[str]
+    unknown_labels: bool
 
 
 def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, PlainColumn]) -> list[_Part]:
@@ -98,7 +93,7 @@ def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, Pl
         # Recordings that the protocol leaves out, and further corpora, may be trained on all the same.
         heard = owner[~owner.isin(tested | dev)]
         seen = labelled(manifest, columns, settings.protocol, fold, set(heard), tested)
-        parts.append(_Part(fold, set(heard.index), seen))
+        parts.append(_Part(fold, set(heard.index), *seen))
     return parts
 
 
@@ -146,9 +141,9 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
             "switches": {name: value for task in masked.values() for name, value in task},
             "protocol": settings.protocol,
             "manifest_sha256": manifest_sha256,
-            "weights_from_elsewhere": settings.published_weights or part.labelled.unknown,
+            "weights_from_elsewhere": settings.published_weights or part.unknown_labels,
             "speakers_seen": {
-                "with_labels": part.labelled.speakers,
+                "with_labels": part.with_labels,
                 "without_labels": sorted({owners[row] for row in rows.tolist()}),
             },
         }

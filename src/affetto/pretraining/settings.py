@@ -110,13 +110,9 @@ class PretrainSettings(Settings):
         return {name: self.of_task(name) for name in self.task_weights if TASKS[name].masked}
 
 
-def settings_class() -> type[PretrainSettings]:
-    """Returns :class:`PretrainSettings` with the settings of every task in the table."""
-    return _settings_class(tuple(TASKS.items()))
-
-
 @cache
-def _settings_class(tasks: tuple[tuple[str, TaskSpec], ...]) -> type[PretrainSettings]:
+def settings_class(tasks: tuple[tuple[str, TaskSpec], ...]) -> type[PretrainSettings]:
+    """Returns :class:`PretrainSettings` with the settings of every task."""
     groups = {task.group or name: task_settings(name) for name, task in tasks}
     names = tuple(name for name, _ in tasks)
     fields: dict[str, Any] = {name: (type(own), own) for name, own in groups.items() if own is not None}
@@ -138,7 +134,7 @@ def pretrain_settings(
     task = TASKS.get(str(asked.get("objective")))
     if task is not None and task.encoder:
         asked["encoder"] = {"name": task.encoder, **asked.get("encoder", {})}
-    model = settings_class()
+    model = settings_class(tuple(TASKS.items()))
     # Group by group: one setting of a group leaves the others at their defaults.
     settings = build(model, merge(model().model_dump(mode="json"), asked))
     tasks = settings.task_weights
