@@ -24,11 +24,9 @@ _SORTED_TOGETHER = 2048  # utterances whose results wait in memory for their tur
 def batches_by_length(
     lengths: Sequence[int] | NDArray[np.int64], seconds: float = BATCH_SECONDS
 ) -> Iterator[NDArray[np.int64]]:
-    """Yields the places of utterances that go together: of similar length, about equal seconds.
+    """Yields the places of utterances that go together, from their lengths ``(N,)`` in samples at 16 kHz.
 
-    Args:
-        lengths: samples of each utterance at 16 kHz, ``(N,)``.
-        seconds: of a batch, padding counted; one longer utterance makes a batch alone.
+    They are of similar length, and of about equal seconds a batch, padding counted.
     """
     order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
     begin = 0
@@ -56,10 +54,10 @@ def run_over(
         network: what runs, on ``device``.
         store: the recordings: waveforms, or features of the network's front end.
         rows: row numbers in the store, ``(M,)``.
-        lengths: samples of each of these rows, ``(M,)``; they decide which utterances go together.
+        lengths: samples of each of these rows, ``(M,)``, for :func:`batches_by_length`.
         module: is put in evaluation mode meanwhile, and back at the end.
         device: where the batches go.
-        seconds: of a batch, as in :func:`batches_by_length`.
+        seconds: of a batch.
     """
     mode = module is not None and module.training
     if module is not None:

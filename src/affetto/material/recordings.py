@@ -58,10 +58,8 @@ class Recordings:
     def frames(self, encoder: Encoder, speed: float = 1.0, pooled: bool = False) -> FeatureCache:
         """Returns the frames of a frozen encoder, every layer concatenated, computed once, on its device.
 
-        Args:
-            encoder: the encoder with its weights.
-            speed: factor by which every utterance is sped up first.
-            pooled: keep only their mean over time, as one frame: all that a probe uses.
+        Utterances are sped up by the factor ``speed`` first; ``pooled`` keeps their mean over time alone, as
+        one frame: all that a probe uses.
         """
 
         def layers(waveforms: Tensor, lengths: Tensor) -> Tensor | tuple[Tensor, Tensor]:
