@@ -249,7 +249,7 @@ class _Loop:
 
 
 def _without_frozen(objective: nn.Module) -> dict[str, Tensor]:
-    # A frozen encoder may be far larger than what is trained on it, and whoever resumes has it already.
+    # A frozen encoder may be far larger than what is trained on it, and a resumed run loads it anyway.
     frozen = {name for name, value in objective.named_parameters() if not value.requires_grad}
     return {name: value for name, value in objective.state_dict().items() if name not in frozen}
 
