@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from affetto.analysis.layers_page import SUM, UNTRAINED, layers_page, name_of
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import write_table
 from affetto.errors import ConfigError
 from affetto.evaluation.predictions import PREDICTIONS
 from affetto.evaluation.report import Report
 from affetto.evaluation.summarise import summarise
 from affetto.finetuning.fold import FoldTask, Speakers, fit_recogniser, labelled_part
-from affetto.finetuning.run import predictions_table, write_table
+from affetto.finetuning.run import predictions_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.material.labelled import Material
 from affetto.models.embedders import Network, NetworkSettings, build_encoder
@@ -100,6 +101,7 @@ def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> Non
         if not folder.done:
             folder.path.mkdir(parents=True, exist_ok=True)
             train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
+            train = labelled_part(train, material.truth, settings.label_fraction, seed)
             given = (encoders[which], seed, folder, accelerator)
             _probe_fold(FoldTask(material, fold.number, train, dev, *given), test)
     rows = _scored(material, encoders, run, manifest.sha256)
@@ -127,10 +129,9 @@ def _probe_fold(task: FoldTask, test: NDArray[np.int64]) -> None:
     ]
     write_table(pd.concat(tables, ignore_index=True), task.run / PREDICTIONS)
     seen = probes[SUM][1]
-    used = labelled_part(task.train, task.material.truth, task.settings.label_fraction, task.seed)
     info = {
-        "trained_on": sorted({*task.material.speakers[used].tolist(), *seen.get("with_labels", [])}),
-        "heard": seen.get("without_labels", []),
+        "trained_on": sorted({*task.material.speakers[task.train].tolist(), *seen.get("with_labels", [])}),
+        "pretrained_without_labels": seen.get("without_labels", []),
         "dev_uar": {name_of(layer): probed.dev_uar for layer, (probed, _) in probes.items()},
         "epoch": {name_of(layer): probed.epoch for layer, (probed, _) in probes.items()},
         "weights": probes[SUM][0].weights,
@@ -183,7 +184,7 @@ def _scored(
             "speakers_seen_with_labels": {str(fold): info["trained_on"] for (_, fold), info in own.items()},
             "speakers_seen_without_labels": "unknown"
             if settings.published_weights
-            else {str(fold): info["heard"] for (_, fold), info in own.items()},
+            else {str(fold): info["pretrained_without_labels"] for (_, fold), info in own.items()},
         }
         for name in tables[which]["method"].unique():
             control = None if which == UNTRAINED else tables[UNTRAINED].query("method == @name")

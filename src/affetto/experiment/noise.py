@@ -12,10 +12,11 @@ from torch import Tensor
 from affetto.augment import add_noise
 from affetto.config import read
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import write_table
 from affetto.data import WaveformCache
 from affetto.errors import RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
-from affetto.finetuning.run import enrolled_table, predictions_table, write_table
+from affetto.finetuning.run import enrolled_table, predictions_table
 from affetto.material.labelled import Material
 from affetto.models.classifier import load_classifier
 from affetto.models.folders import RECOGNISER

@@ -19,7 +19,7 @@ from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
-from affetto.models.encoder import Embedder, Encoder
+from affetto.models.encoder import Embedder
 from affetto.models.folders import fill_encoder, find_encoder, speakers_seen
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
@@ -78,7 +78,10 @@ class Supervision:
             columns["speaker"] = torch.from_numpy(places)
             kind = Adversary if settings.loss.speaker == "reversed" else SpeakerTask
             speaker_task = kind(SpeakerTaskSettings(), classifier.embedder.dim, len(known))
-        weights = class_weights(material, rows, settings)
+        weights = None
+        if settings.loss.class_weights:  # by the inverse of the frequency of each class
+            counts = np.bincount(material.truth[rows], minlength=len(material.labels))
+            weights = torch.from_numpy(len(rows) / (len(counts) * np.maximum(counts, 1))).float()
         return Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task), columns
 
     def before_scoring(self, classifier: EmotionClassifier) -> None:
@@ -139,7 +142,7 @@ def _shape(task: FoldTask, **changed: Any) -> ClassifierSettings:
     )
 
 
-def load_weights_into(network: Embedder | Encoder, task: FoldTask) -> Speakers:
+def _load_weights(network: Embedder, task: FoldTask) -> Speakers:
     """Loads published or pretrained weights, where asked for; returns the speakers of the latter."""
     settings, material = task.settings, task.material
     if settings.published_weights:
@@ -147,9 +150,8 @@ def load_weights_into(network: Embedder | Encoder, task: FoldTask) -> Speakers:
     if not settings.pretrained:
         return {}
     folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
-    encoder = network.encoder if isinstance(network, Network | Statistics) else network
-    assert isinstance(encoder, Encoder)
-    config = fill_encoder(folder, encoder)
+    assert isinstance(network, Network | Statistics)
+    config = fill_encoder(folder, network.encoder)
     called = dict(zip(material.manifest.owners, material.speakers.tolist(), strict=True))
     return {kind: speakers_seen(config, kind, called) for kind in ("with_labels", "without_labels")}
 
@@ -161,7 +163,7 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
     classifier = EmotionClassifier(shape)
     if material.values is not None:
         classifier.fit_scale(material.values[torch.from_numpy(task.train)])
-    pretrained_on = load_weights_into(classifier.embedder, task)
+    pretrained_on = _load_weights(classifier.embedder, task)
     reads, stores = _stores(classifier, task)
     objective, columns = source.objective(classifier, reads)
     if classifier.enrolment is not None:
@@ -218,18 +220,10 @@ def _speeds(settings: FinetuneSettings) -> list[float]:
     return [1.0, *(round(float(speed), 4) for speed in np.geomspace(high, low, settings.views - 1)[::-1])]
 
 
-def class_weights(material: Material, train: Rows, settings: FinetuneSettings) -> Tensor | None:
-    """Returns a factor a class, ``(K,)``, by the inverse of its frequency in train; None for ones."""
-    if not settings.loss.class_weights:
-        return None
-    counts = np.bincount(material.truth[train], minlength=len(material.labels))
-    return torch.from_numpy(len(train) / (len(counts) * np.maximum(counts, 1))).float()
-
-
 def _fit_classical(task: FoldTask) -> Fitted:
     material, settings, train, dev = task.material, task.settings, task.train, task.dev
     embedder = build_embedder(settings.embedder)
-    pretrained_on = load_weights_into(embedder, task)
+    pretrained_on = _load_weights(embedder, task)
     vectors = material.vectors(embedder.eval())
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors).double().numpy()

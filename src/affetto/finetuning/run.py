@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import write_table
 from affetto.errors import ProtocolError, RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
 from affetto.finetuning.card import model_card
@@ -27,7 +28,7 @@ from affetto.models.enrolment import SpeakerDraw, all_others, draws
 from affetto.models.folders import RECOGNISER, copy_folder
 from affetto.progress import progress
 from affetto.protocols.protocol import Protocol, load_protocol
-from affetto.runs import META, RunFolder, atomic_write, write_text
+from affetto.runs import META, RunFolder, write_text
 from affetto.training import make_accelerator
 
 DEV_SCORES = ("dev_uar", "dev_ccc")
@@ -143,7 +144,7 @@ def _write_tables(task: FoldTask, fitted: Fitted, test: Rows) -> dict[str, Any]:
         "chosen_on": "dev",
         "trained_on": sorted({*material.speakers[task.train].tolist(), *pretrained_on}),
         "pretrained_with_labels": pretrained_on,
-        "heard": fitted.pretrained_on.get("without_labels", []),
+        "pretrained_without_labels": fitted.pretrained_on.get("without_labels", []),
         "dev": sorted(set(material.speakers[task.dev].tolist())),
         "test": sorted(set(material.speakers[test].tolist())),
     }
@@ -215,7 +216,7 @@ def _recogniser_config(run: _Run, classifier: EmotionClassifier, info: dict[str,
         "pretrained": run.settings.pretrained is not None,
         "speakers_seen": {
             "with_labels": info["trained_on"],
-            "without_labels": info["heard"],
+            "without_labels": info["pretrained_without_labels"],
             "chosen_on": info["dev"],
         },
         **{name: value for name, value in info["choices"].items() if name in DEV_SCORES},
@@ -255,7 +256,7 @@ def _gather(run: _Run, folds: list[int], unreadable: dict[str, str]) -> None:
         "seeds": list(settings.seeds),
         "speaker_dependent": protocol.speaker_dependent,
         "speakers_seen_with_labels": by_fold("trained_on"),
-        "speakers_seen_without_labels": by_fold("heard"),
+        "speakers_seen_without_labels": by_fold("pretrained_without_labels"),
         "speakers_pretrained_with_labels": by_fold("pretrained_with_labels"),
         "weights_from_elsewhere": settings.published_weights,
         "unreadable": unreadable,
@@ -265,9 +266,3 @@ def _gather(run: _Run, folds: list[int], unreadable: dict[str, str]) -> None:
     if not (run.folder / PREDICTIONS).exists():
         raise RunError(f"{run.folder.path} holds no predictions; remove it and run finetune again")
     run.folder.finish(meta)
-
-
-def write_table(table: pd.DataFrame, file: Path) -> None:
-    """Writes a predictions table as Parquet, all of it or nothing."""
-    with atomic_write(file) as temporary:
-        table.to_parquet(temporary, index=False)

@@ -67,13 +67,13 @@ def sentences(
             f"{', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}; fill the column {settings.gender}, "
             "drop them, or use clap.target=emo"
         )
-    said = [
+    texts_of = [
         tuple(worded(each, material.labels[truth], gender, level, settings.words) for each in templates)
         for truth, gender, level in zip(material.truth.tolist(), genders, levels, strict=True)
     ]
-    unique = sorted(set(said))
+    unique = sorted(set(texts_of))
     number = {texts: place for place, texts in enumerate(unique)}
-    columns = {"text": _one_hot([number[texts] for texts in said], len(unique))}
+    columns = {"text": _one_hot([number[texts] for texts in texts_of], len(unique))}
     known = sorted({genders[row] for row in rows.tolist() if genders[row]})
     if settings.needs_gender:
         places = [known.index(each) if each in known else 0 for each in genders]
