@@ -168,36 +168,22 @@ def test_kill_9_and_the_same_command_again(
 ) -> None:
     listed = tmp_path / "annotated.csv"
     annotated.write(listed)
-    runs = []
-    for name in ("whole", "killed"):
-        out = tmp_path / name
-        line = [
-            sys.executable,
-            "-m",
-            "affetto",
-            "pretrain",
-            "--manifest",
-            str(listed),
-            "-o",
-            str(out),
-            *overrides,
-            "train.epochs=4",
-            "train.checkpoint_steps=1",
-        ]
-        if name == "killed":
-            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            log = out / FOLD / "metrics.jsonl"
-            for _ in range(1200):
-                if (log.exists() and log.read_text().count("\n") >= 2) or process.poll() is not None:
-                    break
-                time.sleep(0.05)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            assert not (out / "DONE").exists()
-        subprocess.run(line, check=True, capture_output=True)
-        runs.append(RunFolder(out))
-    for name, tensor in weights(runs[0]).items():
-        assert torch.equal(tensor, weights(runs[1])[name]), name
+    words = ["pretrain", "--manifest", str(listed), *overrides, "train.epochs=4", "train.checkpoint_steps=1"]
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    assert CliRunner().invoke(app, [*words, "-o", str(whole.path)]).exit_code == 0
+    line = [sys.executable, "-m", "affetto", *words, "-o", str(killed.path)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = killed / FOLD / "metrics.jsonl"
+    for _ in range(1200):
+        if (log.exists() and log.read_text().count("\n") >= 2) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.done
+    assert CliRunner().invoke(app, [*words, "-o", str(killed.path)]).exit_code == 0
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(killed)[name]), name
 
 
 @pytest.mark.parametrize(
@@ -220,18 +206,14 @@ def test_kill_9_and_the_same_command_again(
 def test_two_processes_are_one(annotated: Manifest, tmp_path: Path, exact: tuple[str, ...]) -> None:
     listed = tmp_path / "annotated.csv"
     annotated.write(listed)
-    found = []
-    for processes, size in ((1, 16), (2, 8)):
-        start = [sys.executable, "-m"]
-        if processes > 1:
-            start += ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-        out = tmp_path / str(processes)
-        asked = ["--manifest", str(listed), "-o", str(out), *exact, "train.epochs=1"]
-        asked.append(f"train.batch_size={size}")
-        subprocess.run([*start, "affetto", "pretrain", *asked], check=True, capture_output=True)
-        found.append(weights(RunFolder(out)))
-    for name, tensor in found[0].items():
-        torch.testing.assert_close(tensor, found[1][name], rtol=1e-3, atol=1e-4)
+    words = ["pretrain", "--manifest", str(listed), *exact, "train.epochs=1"]
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    assert CliRunner().invoke(app, [*words, "-o", str(one.path), "train.batch_size=16"]).exit_code == 0
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    line = [*start, "affetto", *words, "-o", str(two.path), "train.batch_size=8"]
+    subprocess.run(line, check=True, capture_output=True)
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, weights(two)[name], rtol=1e-3, atol=1e-4)
 
 
 def test_all_tasks_together(annotated: Manifest, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class SpeakerTaskSettings(Settings):
 class SpeakerTask(Task):
     """Cross-entropy over the speakers of the training part."""
 
+    reverses = False
+
     def __init__(self, settings: SpeakerTaskSettings, dim: int, speakers: int) -> None:
         super().__init__()
         self.settings = settings
@@ -56,23 +58,18 @@ class SpeakerTask(Task):
 
     def forward(self, views: Views) -> Tensor:
         """Returns the loss over the items of all processes."""
-        vectors, speaker = self.read(views.vectors.float()), views.columns["speaker"]
+        vectors, speaker = views.vectors.float(), views.columns["speaker"]
+        vectors = reverse_gradient(vectors) if self.reverses else vectors
         if not self.settings.margin:
             return mean_loss(F.cross_entropy(self.head(vectors), speaker, reduction="none"))
         cosines = F.normalize(vectors, dim=1) @ F.normalize(self.head.weight, dim=1).T
         return mean_loss(margin_losses(cosines, speaker, self.settings.margin, self.settings.scale))
 
-    def read(self, vectors: Tensor) -> Tensor:
-        """Returns the vectors as the head reads them."""
-        return vectors
-
 
 class Adversary(SpeakerTask):
     """The same with its gradient reversed: the network learns to hide the speaker (Ganin et al. 2016)."""
 
-    def read(self, vectors: Tensor) -> Tensor:
-        """Returns the vectors with their gradient reversed."""
-        return reverse_gradient(vectors)
+    reverses = True
 
 
 class ReconstructionTask(Task):
