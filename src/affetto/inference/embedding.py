@@ -53,17 +53,12 @@ def embed(
 
     Args:
         representation: from :func:`~affetto.inference.loading.load_representation`.
-        sources: recordings, folders, manifests.
+        sources: recordings, folders, manifests; file names in these are relative to ``root``.
         output: ``.npy`` for an array ``(N, D)`` and a ``.csv`` next to it, whose column ``row`` names the row
             (with frames: the first of how many); ``.parquet`` for one table with the vectors in it.
         frames: a vector for every frame of the encoder.
-        root: the folder that a manifest's file names are relative to.
+        root: a folder.
         workers: threads, or processes where there are many recordings; None for one a core.
-
-    Raises:
-        ConfigError: for another suffix, or frames of a representation without any.
-        RunError: when the output was begun with other options, is being written, or half of it is there.
-        AffettoError: when it cannot be written.
     """
     path = Path(output)
     if path.suffix.lower() not in (NPY, PARQUET):
@@ -173,11 +168,7 @@ def _join_parquet(shards: Shards, table: Path, model: Representation, frames: bo
 
 
 def _finished(table: Path, shards: Shards) -> Outcome | None:
-    """Returns what an earlier run wrote, if its output is complete.
-
-    Raises:
-        RunError: when it was not written by ``embed``, or is only half of it.
-    """
+    """Returns what an earlier run wrote, if its output is complete; refuses a file of something else."""
     files = {table, shards.output}
     there = [each for each in files if each.exists()]
     if not there or (shards.begun and (len(files) == 1 or not table.exists())):

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow  # type: ignore[import-untyped]
 
 from affetto.errors import AffettoError, ConfigError, unknown
@@ -16,7 +17,16 @@ from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.sources import Piece, Source, Windows, clips, is_recording
-from affetto.inference.writers import Outcome, Row, Shards, finished, rounded, write_lines, write_parquet
+from affetto.inference.writers import (
+    Outcome,
+    Row,
+    Shards,
+    finished,
+    read_rows,
+    rounded,
+    write_lines,
+    write_parquet,
+)
 from affetto.progress import progress
 from affetto.runs import atomic_write
 
@@ -112,25 +122,20 @@ def draw_timeline(
     enrol: Source | Iterable[Source] | None = None,
 ) -> None:
     """Draws the windows of one recording as PNG: those that :func:`predict` wrote, if it wrote a file."""
-    import pandas as pd
-
     from affetto.plots import timeline, to_png
 
-    suffix = Path(output).suffix.lower()
-    if suffix == ".csv":
-        table = pd.read_csv(output)
-    elif suffix == ".jsonl":
-        table = pd.read_json(output, lines=True)
-    elif suffix == ".parquet":
-        table = pd.read_parquet(output)
-    else:
+    names = ["start", "end", *recogniser.format.predictions]
+    if str(output) == STDOUT:
         enrolment = None if enrol is None else recogniser.enrol(enrol)
-        table = pd.DataFrame(recogniser.files(source, window=window, hop=hop, enrolment=enrolment))
-    shares = table[recogniser.format.predictions].astype(float).dropna()
-    if len(shares):
-        table = table.loc[shares.index]
+        rows = recogniser.files(source, window=window, hop=hop, enrolment=enrolment)
+    else:
+        rows = read_rows(Path(output), names)
+    cells = [[np.nan if row[name] in (None, "") else row[name] for name in names] for row in rows]
+    table = np.array(cells, np.float64)
+    table = table[~np.isnan(table[:, -1])]  # without windows that cannot be read
+    if len(table):
         title = Path(str(source)).name
-        drawn = timeline(table["start"], table["end"], shares, recogniser.labels, title=title)
+        drawn = timeline(table[:, 0], table[:, 1], table[:, 2:], recogniser.labels, title=title)
         with atomic_write(figure) as temporary:
             temporary.write_bytes(to_png(drawn))
 

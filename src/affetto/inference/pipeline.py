@@ -58,25 +58,15 @@ _Returned = tuple[int, float, float, str, bool, NDArray[Any] | None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How recordings go through a network.
-
-    Attributes:
-        windows: how they are cut.
-        workers: threads or processes; None for one a core, at most 8; 0 to compute in the calling thread.
-        clips: how many clips there are, at least, where that is known and the processor computes.
-        chunk_seconds: seconds of sound that are held at once; fewer where the results are large.
-        batch_seconds: seconds of sound that go through the network at once.
-        decode: decodes a clip, in a thread; None for :func:`~affetto.inference.sources.decoded`.
-        wanted: whether a clip that was decoded is computed; called in the order of the clips.
-    """
+    """How recordings go through a network."""
 
     windows: Windows = NO_WINDOWS
-    workers: int | None = None
-    clips: int = 0
-    chunk_seconds: float = CHUNK_SECONDS
+    workers: int | None = None  # threads or processes; None for one a core; 0 for the calling thread
+    clips: int = 0  # how many there are, at least, where that is known and the CPU computes
+    chunk_seconds: float = CHUNK_SECONDS  # of sound that is held at once; fewer where results are large
     batch_seconds: float = BATCH_SECONDS
-    decode: Callable[[Clip], Samples] | None = None
-    wanted: Callable[[Clip], bool] | None = None
+    decode: Callable[[Clip], Samples] | None = None  # called in a thread; None for decoded
+    wanted: Callable[[Clip], bool] | None = None  # whether a decoded clip is computed; called in order
 
 
 def in_order(everything: Iterable[Clip], compute: Compute, plan: Plan) -> Iterator[Computed]:

@@ -239,11 +239,8 @@ def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
         except ManifestError as error:
             fault = str(error)
         name = None if speaker is None else f"{corpus or ''}/{speaker}"
-        yield Clip(file, path, _given(start), _given(end), name, fault, utterance=str(key))
-
-
-def _given(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+        start, end = (None if math.isnan(second) else second for second in (start, end))
+        yield Clip(file, path, start, end, name, fault, utterance=str(key))
 
 
 def _is_array(source: object) -> bool:

@@ -2,11 +2,10 @@
 
 import csv
 import json
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +15,7 @@ import pyarrow  # type: ignore[import-untyped]
 from pyarrow import parquet
 
 from affetto.errors import AffettoError, RunError
-from affetto.runs import locked
+from affetto.runs import atomic_write, locked, write_json
 
 SHARD_ROWS, SHARD_CLIPS, SHARD_BYTES = 8192, 256, 32 << 20
 """A shard is written once it holds so many rows, finished recordings, or bytes of vectors."""
@@ -36,21 +35,13 @@ Item = TypeVar("Item")
 
 
 class Outcome(NamedTuple):
-    """What a verb wrote.
+    """What a verb wrote."""
 
-    Attributes:
-        clips: how many recordings, or parts named by a manifest, are in the output.
-        failed: how many of them could not be read.
-        resumed: how many an earlier run had left there.
-        finished: whether the output was complete before, so that nothing was done.
-        enrolled: how many speakers were enrolled by name; None where that was not asked for.
-    """
-
-    clips: int
-    failed: int
-    resumed: int = 0
-    finished: bool = False
-    enrolled: int | None = None
+    clips: int  # recordings, or parts named by a manifest, in the output
+    failed: int  # of them, could not be read
+    resumed: int = 0  # of them, left by an earlier run
+    finished: bool = False  # whether the output was complete before, so that nothing was done
+    enrolled: int | None = None  # speakers by name; None where that was not asked for
 
 
 class Shards:
@@ -58,13 +49,7 @@ class Shards:
 
     A shard is synced to disk under a temporary name and then renamed, so that a killed process or a full disk
     costs at most the rows of the shard that was being filled. Text is stored as bytes: a file name may be no
-    UTF-8.
-
-    Args:
-        output: what the shards are joined into.
-        types: the columns of rows with their types.
-        part: the folder of the shards; ``OUT.part`` when None.
-        retry: whether recordings that failed are tried again by the next run.
+    UTF-8. With ``retry``, recordings that failed are tried again by the next run.
     """
 
     def __init__(
@@ -100,9 +85,12 @@ class Shards:
                 self._commit(self._rows)
                 join()
                 (self.part / _OPTIONS).unlink()
-        except OSError as error:
+        except (OSError, RunError) as error:
+            cause = error.__cause__ if isinstance(error, RunError) else error
+            if not isinstance(cause, OSError) or isinstance(cause, TimeoutError):  # of the lock
+                raise
             raise AffettoError(
-                f"cannot write {self.output}: {error.strerror or error}; what was written is kept in "
+                f"cannot write {self.output}: {cause.strerror or cause}; what was written is kept in "
                 f"{self.part}: make room and run the same command again"
             ) from error
         self.remove()
@@ -153,8 +141,7 @@ class Shards:
         if not self.begun:
             for shard in self._shards():  # stopped while they were being removed
                 shard.unlink()
-            with replaced(self.part / _OPTIONS) as temporary:
-                temporary.write_text(json.dumps(dict(options)), encoding="utf-8")
+            write_json(self.part / _OPTIONS, dict(options))
             return
         begun = json.loads((self.part / _OPTIONS).read_text(encoding="utf-8"))
         if begun != options:
@@ -192,29 +179,15 @@ class Shards:
         sink = pyarrow.BufferOutputStream()
         table = pyarrow.Table.from_pylist(rows, self._schema)
         parquet.write_table(table, sink, compression="none", use_dictionary=False, write_page_checksum=True)
-        with replaced(self.part / f"part-{self._number:05d}.parquet") as temporary:
+        with atomic_write(self.part / f"part-{self._number:05d}.parquet") as temporary:
             temporary.write_bytes(sink.getvalue())
         self._number += 1
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Yields a temporary path that is synced to disk and renamed to ``path`` when the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_lines(path: Path, names: list[str], chunks: Iterable[list[Row]]) -> None:
     """Writes rows as ``.csv``, or as ``.jsonl``; a file name that is no UTF-8 keeps its bytes."""
     with (
-        replaced(path) as temporary,
+        atomic_write(path) as temporary,
         open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as lines,
     ):
         writer = csv.writer(lines, lineterminator="\n")
@@ -232,7 +205,7 @@ def write_lines(path: Path, names: list[str], chunks: Iterable[list[Row]]) -> No
 def write_parquet(path: Path, schema: Any, chunks: Iterable[list[Row]], together: int = SHARD_ROWS) -> None:
     """Writes rows as Parquet of a pyarrow schema, in groups of at least ``together`` rows."""
     with (
-        replaced(path) as temporary,
+        atomic_write(path) as temporary,
         open(temporary, "wb") as handle,
         parquet.ParquetWriter(handle, schema) as writer,
     ):
@@ -248,7 +221,7 @@ def write_parquet(path: Path, schema: Any, chunks: Iterable[list[Row]], together
 def write_npy(path: Path, dim: int, shards: Shards) -> None:
     """Writes the vectors of shards as an array ``(N, D)``."""
     count = sum(row["count"] or 0 for chunk in shards.rows("count") for row in chunk)
-    with replaced(path) as temporary, open(temporary, "wb") as handle:
+    with atomic_write(path) as temporary, open(temporary, "wb") as handle:
         header = {"descr": FLOAT.str, "fortran_order": False, "shape": (count, dim)}
         np.lib.format.write_array_header_1_0(handle, header)
         for chunk in shards.rows("vectors"):
@@ -256,13 +229,9 @@ def write_npy(path: Path, dim: int, shards: Shards) -> None:
 
 
 def finished(path: Path) -> Outcome:
-    """Counts what an output holds; in a timeline every window.
-
-    Raises:
-        RunError: for a file that ``predict`` did not write.
-    """
+    """Counts what an output holds, in a timeline every window; refuses a file of something else."""
     try:
-        bad = [bool(error) for error in _errors(path)]
+        bad = [bool(row["error"]) for row in read_rows(path)]
     except (KeyError, ValueError) as error:  # no such column; no such table at all
         raise RunError(
             f"{path} is there, and is no output of predict; name another file with -o, or remove it"
@@ -270,13 +239,14 @@ def finished(path: Path) -> Outcome:
     return Outcome(len(bad), sum(bad), len(bad), True)
 
 
-def _errors(path: Path) -> Iterator[Any]:
+def read_rows(path: Path, columns: Sequence[str] = ("error",)) -> Iterator[Row]:
+    """Yields some columns of an output, in CSV as text."""
     if path.suffix.lower() == ".parquet":
-        yield from parquet.read_table(path, columns=["error"])["error"].to_pylist()
+        yield from parquet.read_table(path, columns=list(columns)).to_pylist()
         return
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as lines:
         rows = csv.DictReader(lines) if path.suffix.lower() == ".csv" else map(json.loads, lines)
-        yield from (row["error"] for row in rows)
+        yield from ({name: row[name] for name in columns} for row in rows)
 
 
 def rounded(value: Any) -> Any:
