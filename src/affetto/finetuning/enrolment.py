@@ -75,15 +75,6 @@ def fit_enrolment(
     return best | {"dev_uar": uar(labels, joined.argmax(1).numpy())}
 
 
-class _Simulated(NamedTuple):
-    """Scored utterances of simulated enrolments; offsets are ``(B, R + 1)``."""
-
-    projected: Tensor
-    offsets: Tensor
-    labels: Rows
-    scores: Tensor
-
-
 class _Fitting(NamedTuple):
     """One fold under way: projected vectors, scores without enrolment, and both parts."""
 
@@ -144,19 +135,20 @@ class _Fitting(NamedTuple):
             if name == "even":
                 mixes = [mix for mix in mixes if mix is None]
             cells = [(mix, size) for size in SIZES for mix in mixes]
-            found = self._simulate(self.train, guesses, cells, generator, _SCORED)
-            inputs = adapted(found.projected, found.offsets[:, :-1])
+            projected, offsets, labels, _ = self._simulate(self.train, guesses, cells, generator, _SCORED)
+            inputs = adapted(projected, offsets[:, :-1])
             with unsettled():
-                regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), found.labels)
+                regression = LogisticRegression(C=strength, max_iter=300).fit(inputs.numpy(), labels)
             getattr(self.offset, name).assign(*all_classes(regression, len(self.offset.class_offsets)))
 
     def measure(self, mix: int | None, size: int) -> tuple[Tensor, Rows, float]:
         """Enrols dev speakers, always the same utterances; returns scores, labels, and the gain in UAR."""
         generator = np.random.default_rng([self.seed, 8])
-        found = self._simulate(self.dev, self.scores, [(mix, size)] * _REPEATS, generator, None)
-        joined = self.offset.combine(found.scores, found.projected, found.offsets)
-        before, after = (uar(found.labels, each.argmax(1).numpy()) for each in (found.scores, joined))
-        return joined, found.labels, after - before
+        cells = [(mix, size)] * _REPEATS
+        projected, offsets, labels, plain = self._simulate(self.dev, self.scores, cells, generator, None)
+        joined = self.offset.combine(plain, projected, offsets)
+        before, after = (uar(labels, each.argmax(1).numpy()) for each in (plain, joined))
+        return joined, labels, after - before
 
     def cells(self) -> list[Cell]:
         """Returns the mixes and sizes that a dev speaker can be enrolled in."""
@@ -183,9 +175,12 @@ class _Fitting(NamedTuple):
         cells: Iterable[Cell],
         generator: np.random.Generator,
         most: int | None,
-    ) -> _Simulated:
-        """Enrols every speaker of some rows in each size and mix, and scores up to ``most`` of the others."""
-        parts: list[_Simulated] = []
+    ) -> tuple[Tensor, Tensor, Rows, Tensor]:
+        """Enrols every speaker of some rows in each mix and size, and scores up to ``most`` of the others.
+
+        Returns their projected vectors, their speakers' offsets ``(B, R + 1)``, labels, and plain scores.
+        """
+        parts = []
         for mix, size in cells:
             for drawn in self.draw(rows, size, generator, mix):
                 enrolled = torch.from_numpy(drawn.enrolled)
@@ -193,11 +188,9 @@ class _Fitting(NamedTuple):
                 kept = generator.permutation(drawn.scored)[:most]
                 index = torch.from_numpy(kept)
                 offsets = known.expand(len(kept), -1)
-                parts.append(_Simulated(self.adaptable[index], offsets, self.truth[kept], scores[index]))
-        projected, all_offsets, labels, plain = zip(*parts, strict=True)
-        return _Simulated(
-            torch.cat(projected), torch.cat(all_offsets), np.concatenate(labels), torch.cat(plain)
-        )
+                parts.append((self.adaptable[index], offsets, self.truth[kept], scores[index]))
+        projected, every, labels, plain = zip(*parts, strict=True)
+        return torch.cat(projected), torch.cat(every), np.concatenate(labels), torch.cat(plain)
 
 
 @torch.no_grad()

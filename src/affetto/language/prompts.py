@@ -18,10 +18,8 @@ def with_prompts(
 ) -> Recogniser:
     """Loads a recogniser that was trained with language, and gives it texts in place of its classes.
 
-    It enrols no speakers.
-
     Args:
-        name: see :meth:`~affetto.inference.recogniser.Recogniser.from_pretrained`, like the rest.
+        name: see :meth:`~affetto.inference.recogniser.Recogniser.from_pretrained`, like device and revision.
         texts: at least two, e.g. ``["a furious shout", "a bored voice"]``; they become its labels.
         device: where the network runs.
         revision: branch, tag or commit on the hub.

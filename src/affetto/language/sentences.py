@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -71,13 +72,12 @@ def sentences(
         tuple(worded(each, material.labels[truth], gender, level, settings.words) for each in templates)
         for truth, gender, level in zip(material.truth.tolist(), genders, levels, strict=True)
     ]
-    unique = sorted(set(texts_of))
-    number = {texts: place for place, texts in enumerate(unique)}
-    columns = {"text": _one_hot([number[texts] for texts in texts_of], len(unique))}
+    places, unique = pd.factorize(pd.Series(texts_of), sort=True)
+    columns = {"text": _one_hot(places.tolist(), len(unique))}
     known = sorted({genders[row] for row in rows.tolist() if genders[row]})
     if settings.needs_gender:
-        places = [known.index(each) if each in known else 0 for each in genders]
-        columns["gender"] = _one_hot(places, len(known))
+        numbers = [known.index(each) if each in known else 0 for each in genders]
+        columns["gender"] = _one_hot(numbers, len(known))
     # The sentences of a class have every gender of the training part, since those were learned.
     wordings = [
         (each, gender) for each in templates for gender in (known or [""] if "{gender}" in each else [""])

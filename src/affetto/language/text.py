@@ -4,7 +4,7 @@ import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import field_validator, model_validator
@@ -66,23 +66,17 @@ class TextEncoder(nn.Module):
         self.settings = settings
         config = library(_KIND).AutoConfig.for_model(**settings.shape)
         self.network = library(_KIND).AutoModel.from_config(config).float()  # some are stored as halves
-        self._tokenizer: Any = None
+        self.tokenizer: Any = None
 
-    @property
-    def tokenizer(self) -> Any:
-        """The model's own, read when it is first needed."""
-        if self._tokenizer is None:
-            self._tokenizer = published_part("AutoTokenizer", self.settings.model, _KIND)
-            if self._tokenizer.pad_token is None:
-                raise CheckpointError(
-                    f"{self.settings.model} has no padding token, so that texts cannot go through together; "
-                    f"name another model, such as {DEFAULT}"
-                )
-        return self._tokenizer
-
-    def load_published(self) -> "TextEncoder":
-        """Fills the encoder with the weights of the model's folder or the hub; returns itself."""
+    def load_published(self) -> Self:
+        """Loads the weights and the tokenizer of the model's folder or the hub; returns itself."""
         load_weights_of(self.network, self.settings.model, "pooler")
+        self.tokenizer = published_part("AutoTokenizer", self.settings.model, _KIND)
+        if self.tokenizer.pad_token is None:
+            raise CheckpointError(
+                f"{self.settings.model} has no padding token, so that texts cannot go through together; "
+                f"name another model, such as {DEFAULT}"
+            )
         return self
 
     def save(self, folder: Path) -> None:
