@@ -73,8 +73,7 @@ class ClassifySettings(Settings):
 
     Attributes:
         label_smoothing: share of a target that is spread evenly over the classes.
-        vote_share: share of a target that raters' votes decide where an utterance has any; the label has the
-            rest.
+        vote_share: share of a target that raters' votes decide where there are any; the label has the rest.
         class_weights: whether rare classes weigh more, by the inverse of their frequency.
         speaker: a second task: ``"auxiliary"``, classifying the training speakers; ``"reversed"``, the same
             with the gradient reversed, so that the embedding hides them; or ``"none"``.
@@ -89,12 +88,10 @@ class ClassifySettings(Settings):
 
 
 class Classify(Supervised):
-    """Cross-entropy of a classifier's scores against target distributions.
+    """Cross-entropy of a classifier's scores against target distributions, and a task on its embedding.
 
-    A batch holds the column ``target (B, K)``, and ``speaker (B,)`` for a speaker task.
-
-    ``class_weights (K,)`` are a factor for each class, ones where None. The speaker task is a second loss on
-    the classifier's embedding, with the weight ``settings.speaker_weight``.
+    A batch holds the column ``target (B, K)``, and ``speaker (B,)`` for a speaker task; ``class_weights`` are
+    ``(K,)``, ones where None.
     """
 
     def __init__(
@@ -119,19 +116,16 @@ class Classify(Supervised):
         targets = batch.columns["target"]
         smoothing = self.settings.label_smoothing
         targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
-        views: Views | None = None
+        named = {}
         if self.speaker_task is None:
             vectors, targets = self.embedded(batch, targets)
         else:
             views, targets = self.viewed(batch, targets)
-            vectors = views.vectors
+            vectors, named["speaker"] = views.vectors, self.speaker_task(views)
         scores = self.classifier.scores(vectors)
         losses = -(targets * self.class_weights * F.log_softmax(scores.float(), dim=1)).sum(1)
         weights = (targets * self.class_weights).sum(1)
-        named = {"classification": mean_over_processes(losses.sum(), weights.sum())}
-        if self.speaker_task is not None and views is not None:
-            named["speaker"] = self.speaker_task(views)
-        return named
+        return named | {"classification": mean_over_processes(losses.sum(), weights.sum())}
 
 
 class Regress(Supervised):
