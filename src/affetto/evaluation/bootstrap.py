@@ -45,21 +45,13 @@ def fields(name: str, score: Interval | Difference) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over test rows, one for each (seed, fold, speaker) that has any.
-
-    Attributes:
-        speakers: every speaker, sorted.
-        seeds: (C,) seed number of each of the C sums, counted from zero.
-        folds: (C,) fold number.
-        speaker: (C,) place in ``speakers``.
-        counts: (C, ...) the sums, such as a confusion matrix each.
-    """
+    """Sums over test rows, one for each of the C (seed, fold, speaker) that has any."""
 
     speakers: tuple[str, ...]
-    seeds: NDArray[np.int64]
+    seeds: NDArray[np.int64]  # (C,) counted from zero, like folds
     folds: NDArray[np.int64]
-    speaker: NDArray[np.int64]
-    counts: NDArray[np.float64]
+    speaker: NDArray[np.int64]  # (C,) place in speakers
+    counts: NDArray[np.float64]  # (C, ...) such as a confusion matrix each
 
 
 def tally(rows: pd.DataFrame, labels: Sequence[str]) -> Tally:
@@ -203,8 +195,7 @@ def paired_difference(
         average: how folds are averaged.
         draws: how often the speakers are drawn.
         seed: of the draws.
-        only_shared: score only the utterances that both tables test, instead of refusing tables that differ;
-            for enrolment, whose own utterances are not scored.
+        only_shared: score only the utterances that both test, instead of refusing tables that differ.
         labels: the classes.
 
     Returns:

@@ -9,29 +9,28 @@ from numpy.typing import NDArray
 
 from affetto.evaluation.bootstrap import fields, interval, score_draws, tallies, tally
 from affetto.evaluation.concordance import ratings
-from affetto.evaluation.metrics import (
-    Reliability,
-    confidence_bins,
-    metrics_of,
-    precision_of,
-    recall_of,
-)
+from affetto.evaluation.metrics import confidence_bins, metrics_of, precision_of, recall_of
 
 
 def taken_apart(
     rows: pd.DataFrame, labels: tuple[str, ...], average: str, draws: int, seed: int
 ) -> dict[str, Any]:
-    """Everything below of a run's test rows, and their confusion matrix, by the names of a report."""
-    bins, error = calibration(rows)
-    return {
+    """Takes test rows apart, by the names of a report; the calibration error is the mean over seeds."""
+    parts: dict[str, Any] = {
         "confusion": tally(rows, labels).counts.sum(axis=0) / rows["seed"].nunique(),
         "per_class": per_class(rows, labels),
         "per_speaker": per_group(rows, labels, "speaker"),
         "per_fold": per_group(rows, labels, "fold"),
-        "per_gender": per_gender(rows, labels, average, draws, seed),
-        "calibration": bins,
-        "calibration_error": error,
     }
+    if "gender" in rows and rows["gender"].notna().any():
+        genders = rows.assign(gender=rows["gender"].fillna("not known").astype(str))
+        parts["per_gender"] = per_group(genders, labels, "gender", average, draws, seed)
+    if "confidence" in rows and rows["confidence"].notna().all():
+        right = rows["truth"] == rows["label"]
+        bins = [confidence_bins(own["confidence"], right[own.index]) for _, own in rows.groupby("seed")]
+        parts["calibration"] = confidence_bins(rows["confidence"], right)
+        parts["calibration_error"] = float(np.mean([each.error for each in bins]))
+    return parts
 
 
 def rated(
@@ -85,27 +84,6 @@ def per_group(
                 entry[name] = float(score_draws(counted, once, score, average)[0])
         found.append(entry)
     return pd.DataFrame(found)
-
-
-def per_gender(
-    rows: pd.DataFrame, labels: tuple[str, ...], average: str, draws: int, seed: int
-) -> pd.DataFrame | None:
-    """A row a gender with intervals over its speakers; None where no row has a gender."""
-    if "gender" not in rows or rows["gender"].isna().all():
-        return None
-    genders = rows["gender"].fillna("not known").astype(str)
-    return per_group(rows.assign(gender=genders), labels, "gender", average, draws, seed)
-
-
-def calibration(rows: pd.DataFrame) -> tuple[Reliability | None, float | None]:
-    """Confidence bins over all rows, and the calibration error (mean over seeds); None without confidence."""
-    if "confidence" not in rows or rows["confidence"].isna().any():
-        return None, None
-    right = rows["truth"] == rows["label"]
-    errors = [
-        confidence_bins(group["confidence"], right[group.index]).error for _, group in rows.groupby("seed")
-    ]
-    return confidence_bins(rows["confidence"], right), float(np.mean(errors))
 
 
 def _known_mean(values: NDArray[np.float64]) -> list[float | None]:

@@ -28,7 +28,7 @@ def enrolment_scores(
     Args:
         predictions: a predictions table with the column ``enrolment`` (0, 5, ..., "all"), and, where there
             are several, ``mix``: which utterances were enrolled ("random", "neutral only", ...).
-        metric: as in :func:`~affetto.evaluation.bootstrap.speaker_bootstrap`, like the rest.
+        metric: as in :func:`~affetto.evaluation.speaker_bootstrap`, like the rest.
         average: how folds are averaged.
         draws: how often speakers are drawn.
         seed: of the draws.

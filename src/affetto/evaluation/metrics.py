@@ -27,33 +27,29 @@ def confusion_sums(rows: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.floa
     return sums
 
 
-def recall_of(matrices: ArrayLike) -> NDArray[np.float64]:
+def recall_of(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Recall of each class: (..., K, K) -> (..., K), NaN for a class without true rows."""
-    counts = np.asarray(matrices, dtype=np.float64)
-    return share(_diagonal(counts), counts.sum(axis=-1))
+    return share(_hits(matrices), matrices.sum(axis=-1))
 
 
-def precision_of(matrices: ArrayLike) -> NDArray[np.float64]:
+def precision_of(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Precision of each class: (..., K, K) -> (..., K), NaN for a class that was never predicted."""
-    counts = np.asarray(matrices, dtype=np.float64)
-    return share(_diagonal(counts), counts.sum(axis=-2))
+    return share(_hits(matrices), matrices.sum(axis=-2))
 
 
-def uar_of(matrices: ArrayLike) -> NDArray[np.float64]:
+def uar_of(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Mean recall over the classes that have true rows: (..., K, K) -> (...); NaN where there is no row."""
     return mean_known(recall_of(matrices))
 
 
-def war_of(matrices: ArrayLike) -> NDArray[np.float64]:
+def war_of(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Weighted average recall, which is accuracy: (..., K, K) -> (...); NaN where there is no row."""
-    counts = np.asarray(matrices, dtype=np.float64)
-    return share(_diagonal(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))
+    return share(_hits(matrices).sum(axis=-1), matrices.sum(axis=(-2, -1)))
 
 
-def macro_f1_of(matrices: ArrayLike) -> NDArray[np.float64]:
+def macro_f1_of(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Mean F1 over the classes that are true or predicted: (..., K, K) -> (...); NaN without rows."""
-    counts = np.asarray(matrices, dtype=np.float64)
-    return mean_known(share(2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)))
+    return mean_known(share(2 * _hits(matrices), matrices.sum(axis=-1) + matrices.sum(axis=-2)))
 
 
 def uar(truth: ArrayLike, predicted: ArrayLike) -> float:
@@ -106,9 +102,8 @@ def _codes(values: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
     return np.array([place[value] for value in found], dtype=np.int64)[inverse]
 
 
-def _diagonal(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.diagonal(counts, axis1=-2, axis2=-1)
-    return found
+def _hits(matrices: NDArray[Any]) -> NDArray[Any]:
+    return np.diagonal(matrices, axis1=-2, axis2=-1)
 
 
 def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from affetto.evaluation.bootstrap import Difference, interval, paired_difference
 from affetto.evaluation.breakdown import rated, taken_apart
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import check_leaks
-from affetto.evaluation.metrics import METRICS, metrics_of
+from affetto.evaluation.metrics import metrics_of
 from affetto.evaluation.predictions import check_dimensions, check_predictions, one_value, scored
 from affetto.evaluation.report import Report
 
@@ -31,7 +31,7 @@ def summarise(
     """Scores a predictions table; only rows whose part is "test" count.
 
     Args:
-        predictions: the table (see :mod:`affetto.evaluation.predictions`), of one method and one enrolment.
+        predictions: the table, see :mod:`affetto.evaluation.predictions`; of one method and one enrolment.
         protocol: ``name``, ``labels`` or ``dimensions``, ``average`` ("mean" or "pooled"), ``published``
             (dicts with system, metric, value, source, caveat), ``caveats``, ``speaker_dependent``; each may
             be missing.
@@ -100,20 +100,20 @@ def _checked(
 def _gaps(parts: Mapping[str, Any], labels: Sequence[str], speakers: int) -> list[str]:
     """Notes on what cannot be given."""
     notes = []
-    if "per_class" in parts:
-        empty = parts["per_class"].loc[parts["per_class"]["utterances"] == 0, "class"].tolist()
-        subject = f"Classes {', '.join(empty)} have" if len(empty) > 1 else f"Class {', '.join(empty)} has"
-        if empty:
-            notes.append(
-                f"{subject} no test rows: recall is not defined there, "
-                f"and {METRICS['uar'].title} is the mean over the other {len(labels) - len(empty)}."
-            )
-    else:
-        notes += [
+    if "ratings" in parts:
+        notes = [
             f"{name} is the same in all test rows: its concordance is 0 by definition, and lowers the mean."
             for name, column in zip(labels, parts["ratings"][0].T, strict=True)
             if np.ptp(column) == 0
         ]
+    else:
+        empty = parts["per_class"]["class"][parts["per_class"]["utterances"] == 0].tolist()
+        if empty:
+            subject = f"Classes {', '.join(empty)} have" if len(empty) > 1 else f"Class {empty[0]} has"
+            notes.append(
+                f"{subject} no test rows: recall is not defined there, "
+                f"and UAR is the mean over the other {len(labels) - len(empty)}."
+            )
     if speakers < 2:
         notes.append("All test rows are of one speaker: an interval over speakers cannot be given.")
     return notes

@@ -25,7 +25,7 @@ SMALL_CNN = (
 
 
 class Demo(NamedTuple):
-    """What the demo leaves: the report and the recogniser it names, a recording to try, and both scores."""
+    """What the demo made: a report and its recogniser, a recording to try, and both scores."""
 
     report: Path
     recogniser: Path
@@ -36,10 +36,8 @@ class Demo(NamedTuple):
 def demo(out: str | Path) -> Demo:
     """Makes the toy corpus, trains ``cnn`` and ``functionals`` under ``speaker-kfold``, and scores both.
 
-    The report and the recogniser are those of ``functionals``, the better one where clips are so few.
-
-    Args:
-        out: folder for everything; what is finished there is not done again.
+    The report and the recogniser are those of ``functionals``, the better one where clips are so few. What is
+    finished in the folder ``out`` is not done again.
     """
     folder = Path(out)
     listed = folder / "toy.csv"
