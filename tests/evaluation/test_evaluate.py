@@ -1,8 +1,8 @@
+import importlib
 import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +13,7 @@ from affetto.config import build
 from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, LeakError, ManifestError, ProtocolError, RunError
-from affetto.evaluation.metrics import METRICS, Metric, recall_of
+from affetto.evaluation.metrics import METRICS
 from affetto.evaluation.run import evaluate
 from affetto.experiment import Result, draw_results, read_results, write_results
 from affetto.experiment.run import Experiment, experiment
@@ -86,11 +86,12 @@ def test_the_command_refuses_a_run_of_another_verb(
     assert f"error: {tmp_path} holds a run of pretrain; allowed: a run of finetune" in capsys.readouterr().err
 
 
-def test_a_metric_is_one_function_in_one_place(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def worst_recall(matrices: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(recall_of(matrices), nan=1.0).min(axis=-1)
-
-    monkeypatch.setitem(METRICS, "worst_recall", Metric("worst recall", "of all classes", worst_recall))
+def test_a_metric_is_a_function_and_a_row_of_the_table(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    monkeypatch.setitem(METRICS, "worst_recall", None)  # what the example puts there is taken out again
+    importlib.import_module("own_metric")
     shown = CliRunner().invoke(app, ["evaluate", str(run.path), "--against", str(run.path)])
     assert shown.exit_code == 0, shown.output
     row = json.loads((run / "report" / "report.json").read_text())
