@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from affetto.errors import ConfigError, RunError, unknown
 from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, in_order, padded, whole
-from affetto.inference.sources import Clip, Piece, Source, clips
+from affetto.inference.sources import Clip, Piece, Root, Sources, clips
 from affetto.inference.writers import (
     FLOAT,
     NUMBER,
@@ -38,11 +38,11 @@ _TYPES = {"key": TEXT, "file": TEXT, "start": NUMBER, "end": NUMBER, **VECTORS, 
 
 def embed(
     representation: Representation,
-    sources: Source | Iterable[Source],
+    sources: Sources,
     output: str | Path,
     *,
     frames: bool = False,
-    root: str | Path | None = None,
+    root: Root = None,
     workers: int | None = None,
 ) -> Outcome:
     """Writes the vectors of recordings, one each or one a frame.

@@ -16,7 +16,7 @@ from affetto.errors import AffettoError, ConfigError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
-from affetto.inference.sources import Piece, Source, Windows, clips, is_recording
+from affetto.inference.sources import Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.writers import (
     Outcome,
     Row,
@@ -36,24 +36,23 @@ OUTPUTS = (".csv", ".jsonl", ".parquet")
 
 def predict(
     recogniser: Recogniser,
-    sources: Source | Iterable[Source],
+    sources: Sources,
     output: str | Path,
     *,
-    root: str | Path | None = None,
+    root: Root = None,
     window: float | None = None,
     hop: float | None = None,
-    enrol: Source | Iterable[Source] | None = None,
+    enrol: Sources | None = None,
     enrol_by_speaker: int | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """Writes the table of :meth:`~affetto.inference.recogniser.Recogniser.files`.
 
-    Until it is complete its rows are in the folder ``OUT.part``, a file every few hundred recordings. The
-    same call again continues there; a process that was killed loses the recordings since the last file. Where
-    the output exists already, nothing is done.
+    Until it is complete its rows are in the folder ``OUT.part``, where the same call again continues; a
+    process that was killed loses the last few hundred recordings. An output that exists is left alone.
 
     Args:
-        recogniser: predicts.
+        recogniser: the recogniser.
         sources: recordings, folders, manifests.
         output: a ``.csv``, ``.jsonl`` or ``.parquet`` file, or ``"-"`` for CSV on standard output.
         root: the folder that a manifest's file names are relative to.
@@ -64,8 +63,7 @@ def predict(
         workers: threads, or processes where there are many clips; None for one a core.
 
     Raises:
-        RunError: when the output was begun with other options, or is being written.
-        AffettoError: when it cannot be written.
+        AffettoError: when the output cannot be written, is being written, or was begun with other options.
         ConfigError: for another suffix, or options that exclude each other.
     """
     if enrol is not None and enrol_by_speaker is not None:
@@ -76,15 +74,12 @@ def predict(
         raise ConfigError(unknown("output format", path.suffix or path.name, [*OUTPUTS, STDOUT]))
     types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None)
     shards = Shards(path, types) if path else None
-    if path and shards and path.exists() and not shards.begun:
-        shards.remove()  # stopped while they were being removed
-        return finished(path)
+    if shards and shards.complete:
+        return finished(shards.output)
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
     plan = replace(plan, clips=sum(1 for _ in clips(sources, root)))
-    enrolment: Enrolments | None = None
-    if enrol is not None:
-        enrolment = recogniser.enrol(enrol, root=root)
-    elif enrol_by_speaker is not None:
+    enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=root)
+    if enrol_by_speaker is not None:
         enrolment = recogniser.enrol_speakers(sources, enrol_by_speaker, root=root)
     everything = progress(clips(sources, root), "predict", plan.clips)
     if shards is None:
@@ -119,7 +114,7 @@ def draw_timeline(
     *,
     window: float,
     hop: float | None = None,
-    enrol: Source | Iterable[Source] | None = None,
+    enrol: Sources | None = None,
 ) -> None:
     """Draws the windows of one recording as PNG: those that :func:`predict` wrote, if it wrote a file."""
     from affetto.plots import timeline, to_png

@@ -29,22 +29,15 @@ from affetto.inference.sources import NO_WINDOWS, Clip, Piece, Samples, Windows,
 from affetto.material.forward import batches_by_length
 from affetto.parallel import Here, can_fork, copies, cores
 
-CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0
-"""Pieces that are sorted by length together, at most, and their seconds unless one piece is longer."""
-
-BATCH_SECONDS = 24.0
-"""Seconds of sound, padding included, that go through the network at once (at least one piece)."""
-
-GROUP_CLIPS, GROUP_BYTES = 256, 8 << 20
-"""What a process takes at once, at most, unless one clip has more bytes: minutes, in any encoding."""
-
+CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
+BATCH_SECONDS = 24.0  # of sound, padding included, that go through the network at once
+GROUP_CLIPS, GROUP_BYTES = 256, 8 << 20  # that a process takes at once: minutes, in any encoding
 _KEPT = ((-3, 32 << 20), (-1, 512 << 20))
 """Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
 
 _LATER = "later"  # the fault of a clip that a process leaves to its parent
 _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
-_TASKS_AHEAD = 8
-_MOST_WORKERS = 8
+_TASKS_AHEAD, _MOST_WORKERS = 8, 8
 
 Compute = Callable[[list[Piece]], Tensor | list[NDArray[np.float32]]]
 """Turns pieces that go together into one row each, ``(B, ...)``, or an array each."""
@@ -73,9 +66,6 @@ def in_order(everything: Iterable[Clip], compute: Compute, plan: Plan) -> Iterat
     """Computes something for every piece of every clip, in the order of the clips.
 
     ``compute`` is called from several threads, or in several processes.
-
-    Raises:
-        AffettoError: when a process was stopped from outside.
     """
     if plan.workers == 0:
         yield from _by_chunks(everything, compute, plan, Here())

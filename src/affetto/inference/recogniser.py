@@ -16,7 +16,7 @@ from affetto.errors import AudioError, ConfigError
 from affetto.inference.enrolment import Enrolment, Enrolments, Vectors, draw_by_speaker, enrolment_of, marked
 from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
 from affetto.inference.rows import RowFormat, Score, rows_of
-from affetto.inference.sources import Clip, Piece, Source, Windows, clips, is_recording
+from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.writers import Row
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
@@ -32,11 +32,7 @@ class Recogniser:
 
     A recording longer than a minute is scored in parts of 30 s, and the mean of their probabilities, weighted
     by their lengths, is given. :meth:`timeline` shows how they change. Safe to use from several threads.
-
-    Args:
-        classifier: the network.
-        config: the content of its ``config.json``.
-        device: where the network runs.
+    ``config`` is the content of the network's ``config.json``.
     """
 
     def __init__(self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "cpu") -> None:
@@ -80,12 +76,9 @@ class Recogniser:
     def from_audio(
         self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
     ) -> list[Score]:
-        """Scores an array; see :meth:`from_file`.
+        """Scores samples ``(S,)``, ``(channels, S)`` or ``(S, channels)``, floats in ±1 or integers.
 
-        Args:
-            samples: ``(S,)``, ``(channels, S)`` or ``(S, channels)``; floats in ±1 or integers.
-            rate: samples per second.
-            enrolment: of its speaker.
+        Returns what :meth:`from_file` does.
 
         Raises:
             AudioError: for an array without samples, with NaN, or of another shape.
@@ -100,13 +93,7 @@ class Recogniser:
         *,
         enrolment: Enrolment | None = None,
     ) -> list[Score]:
-        """Scores a recording, or its part from second ``start`` to ``end``.
-
-        Args:
-            source: a path, the bytes of a file, or an open binary file.
-            start: seconds; None for the beginning.
-            end: seconds; None for the end.
-            enrolment: of its speaker.
+        """Scores a recording, or its part from second ``start`` to ``end``; ``enrolment`` of its speaker.
 
         Returns:
             Every class with its probability, the likeliest first; or every dimension with its value.
@@ -119,9 +106,9 @@ class Recogniser:
 
     def files(
         self,
-        sources: Source | Iterable[Source],
+        sources: Sources,
         *,
-        root: str | Path | None = None,
+        root: Root = None,
         window: float | None = None,
         hop: float | None = None,
         enrolment: Enrolments | int | None = None,
@@ -134,27 +121,25 @@ class Recogniser:
             root: the folder that a manifest's file names are relative to.
             window: seconds of a window, for a row each; None for one row a recording.
             hop: seconds from one window to the next; half a window when None.
-            enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker
-                of a manifest. Utterances that were enrolled get a row without a label.
+            enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker;
+                these get a row without a label.
             workers: threads; None for one a core.
 
         Yields:
-            Rows in the order of the sources, as :meth:`columns` has them. For a recording that cannot be read
-            the label is missing, and ``error`` says why.
+            Rows in the order of the sources; ``error`` says why a recording cannot be read.
         """
         plan = Plan(Windows(window, hop), workers)
         if isinstance(enrolment, int):  # the sources are read twice
             sources = list(sources) if isinstance(sources, Iterator) else sources
             enrolment = self.enrol_speakers(sources, enrolment, root=root)
-        for _, row in self.rows(clips(sources, root), plan, enrolment):
-            yield row
+        yield from (row for _, row in self.rows(clips(sources, root), plan, enrolment))
 
     def predict(
         self,
-        source: Source | NDArray[Any] | Iterable[Source],
+        source: Sources | NDArray[Any],
         rate: int | None = None,
         *,
-        root: str | Path | None = None,
+        root: Root = None,
         enrolment: Enrolments | int | None = None,
     ) -> "list[Score] | pd.DataFrame":
         """Predicts one recording, as :meth:`from_file`, or several, as a table of :meth:`files`.
@@ -162,8 +147,8 @@ class Recogniser:
         Args:
             source: a path, bytes, an open file, an array, a folder, a manifest or its path, or several.
             rate: samples per second of an array.
-            root: the folder that a manifest's file names are relative to.
-            enrolment: see :meth:`files`.
+            root: see :meth:`files`, also for ``enrolment``.
+            enrolment: of the speaker.
 
         Raises:
             AudioError: for a single recording that cannot be read; among several its row has an ``error``.
@@ -182,9 +167,7 @@ class Recogniser:
     def timeline(
         self, source: Source, window: float = 2.0, hop: float = 1.0, *, enrolment: Enrolment | None = None
     ) -> "pd.DataFrame":
-        """Predicts one recording window by window, a row each; :func:`affetto.plots.timeline` draws it.
-
-        An hour takes no more memory than a minute. The arguments are those of :meth:`files`.
+        """Predicts one recording by windows, as :meth:`files`; :func:`affetto.plots.timeline` draws it.
 
         Raises:
             AudioError: when it cannot be read to its end.
@@ -200,22 +183,18 @@ class Recogniser:
             raise AudioError(rows[-1]["error"])
         return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
 
-    def embed(self, sources: Source | Iterable[Source], *, root: str | Path | None = None) -> Tensor:
+    def embed(self, sources: Sources, *, root: Root = None) -> Tensor:
         """Returns the vectors of recordings, ``(N, D)``, from which a speaker can be enrolled.
 
         Raises:
             AudioError: for the first that cannot be read.
         """
-        return self._readable(clips(sources, root))[1]
+        return self._readable(sources, root)[1]
 
-    def enrol(
-        self, sources: Source | Iterable[Source] | Tensor, *, root: str | Path | None = None
-    ) -> Enrolment:
+    def enrol(self, sources: Sources | Tensor, *, root: Root = None) -> Enrolment:
         """Estimates how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
 
-        Args:
-            sources: utterances of one speaker, or their vectors ``(N, D)`` from :meth:`embed`.
-            root: the folder that a manifest's file names are relative to.
+        ``sources`` may also be their vectors ``(N, D)`` from :meth:`embed`.
 
         Raises:
             AudioError: for an utterance that cannot be read.
@@ -224,12 +203,10 @@ class Recogniser:
         self._must_adapt()
         if isinstance(sources, Tensor):
             return Enrolment(self._offset(sources), len(sources))
-        used, vectors = self._readable(clips(sources, root))
+        used, vectors = self._readable(sources, root)
         return Enrolment(self._offset(vectors), len(used), frozenset(clip.key for clip in used))
 
-    def enrol_speakers(
-        self, sources: Source | Iterable[Source], utterances: int, *, root: str | Path | None = None
-    ) -> dict[str, Enrolment]:
+    def enrol_speakers(self, sources: Sources, utterances: int, *, root: Root = None) -> dict[str, Enrolment]:
         """Enrols every speaker of manifests from that many utterances, drawn the same way every time.
 
         An utterance that cannot be read is replaced by another of that speaker. A speaker who would have none
@@ -303,11 +280,11 @@ class Recogniser:
             vectors = [] if piece.fault else [vector for _, vector in pieces if vector is not None]
             yield piece.clip, vectors, piece.fault
 
-    def _readable(self, everything: Iterable[Clip]) -> tuple[list[Clip], Tensor]:
+    def _readable(self, sources: Sources, root: Root) -> tuple[list[Clip], Tensor]:
         """Returns clips, and the vectors ``(N, D)`` of their pieces; raises for one that cannot be read."""
         found: list[Clip] = []
         stacked: list[NDArray[np.float32]] = []
-        for clip, vectors, fault in self._vectors(everything):
+        for clip, vectors, fault in self._vectors(clips(sources, root)):
             if fault:
                 raise AudioError(fault)
             found.append(clip)

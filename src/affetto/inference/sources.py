@@ -26,6 +26,10 @@ Sound = Path | bytes | tuple[NDArray[Any], float]
 Source = str | Path | bytes | BinaryIO | tuple[NDArray[Any], float] | Manifest
 """A recording (path, bytes, open binary file, array with its rate), a folder, a manifest or its path."""
 
+Sources = Source | Iterable[Source]
+Root = str | Path | None
+"""The folder that file names of a manifest are relative to; None for what the manifest says."""
+
 Samples = NDArray[np.float32] | str | None
 """Samples ``(S,)``; None where they are too many to be held at once; a text where there are none: the error,
 or "" for a recording that is left out."""
@@ -37,9 +41,6 @@ class Windows:
 
     Without a length a recording stays whole, or is cut into parts of 30 s where it is longer than a minute;
     or into equal parts of at most ``longest`` seconds.
-
-    Raises:
-        ConfigError: for a hop without a window, or one that leaves gaps.
     """
 
     length: float | None = None
@@ -111,17 +112,8 @@ def is_recording(source: object) -> bool:
     return isinstance(source, bytes) or _is_array(source) or hasattr(source, "read")
 
 
-def clips(sources: Source | Iterable[Source], root: str | Path | None = None) -> Iterator[Clip]:
-    """Yields the recordings of sources, in an order that does not change.
-
-    Folders are searched for the suffixes of :data:`~affetto.corpora.scanning.AUDIO`; hidden ones are left
-    out. File names of a manifest are relative to ``root``.
-
-    Raises:
-        AudioError: for a folder without a recording.
-        ManifestError: for a manifest that cannot be read.
-        ConfigError: for anything that is no source.
-    """
+def clips(sources: Sources, root: Root = None) -> Iterator[Clip]:
+    """Yields the recordings of sources, in an order that does not change; hidden folders are left out."""
     several = not (is_recording(sources) or isinstance(sources, str | Path | Manifest))
     if several and not isinstance(sources, Iterable):
         raise _refused(sources)
@@ -208,7 +200,7 @@ def _is_long(sound: Path | bytes) -> bool:
     return size > _SURELY_SHORT and read_info(sound).duration_seconds > LONG_SECONDS
 
 
-def _of_several(source: Any, root: str | Path | None) -> Iterator[Clip]:
+def _of_several(source: Any, root: Root) -> Iterator[Clip]:
     """Yields the recordings of a folder, of which it never holds all names, or of a manifest."""
     if not isinstance(source, str | Path | Manifest):
         raise _refused(source)

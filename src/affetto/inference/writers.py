@@ -70,6 +70,14 @@ class Shards:
         """Whether a run was stopped before its output was complete."""
         return (self.part / _OPTIONS).exists()
 
+    @property
+    def complete(self) -> bool:
+        """Whether the output is there; removes shards that a run was stopped in removing."""
+        if self.output.exists() and not self.begun:
+            self.remove()
+            return True
+        return False
+
     @contextmanager
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
         """Holds the shards for this process; at the end ``join`` writes the output, and they are removed.
