@@ -89,10 +89,7 @@ class _Fitting(NamedTuple):
     seed: int
 
     def guesses(self, speakers: NDArray[np.str_]) -> Tensor:
-        """Returns log-probabilities of training utterances by models trained without their speakers.
-
-        Those of the recogniser itself, which was trained on them, would be too good.
-        """
+        """Returns log-probabilities of training utterances by models without their speakers."""
         train, truth = self.train, self.truth[self.train]
         with unsettled():
             guessed = cross_val_predict(
@@ -207,10 +204,7 @@ def enrolled_probabilities(
 
 
 def fit_temperature(scores: Tensor, target: Tensor) -> float:
-    """Returns the temperature at which ``scores (N, K)`` fit a target best (Guo et al. 2017).
-
-    The target is class numbers ``(N,)``, or distributions ``(N, K)``.
-    """
+    """Returns the best temperature of ``scores (N, K)`` for classes ``(N,)`` or shares (Guo et al. 2017)."""
     from scipy.optimize import minimize_scalar
 
     target = target.double() if target.is_floating_point() else target

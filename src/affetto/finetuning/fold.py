@@ -101,7 +101,8 @@ def fit_recogniser(
     rank = settings.rank if settings.enrolment and enough and material.values is None else 0
     task = task._replace(rank=rank)
     source = supervision(task)
-    fitted = _fit_classical(task) if settings.classical else _fit_network(task, source)
+    classical = settings.head in ("logistic", "svm", "ridge")
+    fitted = _fit_classical(task) if classical else _fit_network(task, source)
     if material.values is None:
         _calibrate(fitted, task)
     return fitted, source
@@ -206,18 +207,14 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
         shape = network.settings
         means = (shape.pooling, shape.context) == ("mean", 0) and settings.augment == AugmentConfig()
         pooled = means and task.rank == 0
-        return "frames", [material.frames(network.encoder, speed, pooled) for speed in _speeds(settings)]
+        speeds = [1.0]
+        if settings.views > 1 and settings.augment.speed is not None:
+            low, high = settings.augment.speed
+            speeds += [round(float(each), 4) for each in np.geomspace(high, low, settings.views - 1)[::-1]]
+        return "frames", [material.frames(network.encoder, speed, pooled) for speed in speeds]
     if settings.reads == "features":
         return "features", [material.features(classifier.front_end)]
     return settings.reads, [material.waveforms]
-
-
-def _speeds(settings: FinetuneSettings) -> list[float]:
-    """Returns the speed of each view: 1, and others up to the highest."""
-    if settings.views == 1 or settings.augment.speed is None:
-        return [1.0]
-    low, high = settings.augment.speed
-    return [1.0, *(round(float(speed), 4) for speed in np.geomspace(high, low, settings.views - 1)[::-1])]
 
 
 def _fit_classical(task: FoldTask) -> Fitted:

@@ -43,11 +43,6 @@ class FinetuneSettings(Settings):
     seeds: tuple[int, ...] = Field((0,), min_length=1)  # one training each
 
     @property
-    def classical(self) -> bool:
-        """Whether the head is fitted on fixed vectors, without gradient."""
-        return self.head in ("logistic", "svm", "ridge")
-
-    @property
     def untrained(self) -> bool:
         """Whether an encoder that stays fixed has weights that were never trained."""
         learns = isinstance(self.embedder, NetworkSettings) and self.train_encoder
@@ -137,7 +132,10 @@ def asked_for(file: Path | None, overrides: tuple[str, ...] = (), **given: Any) 
 
 def complete(kind: type[SettingsType], asked: dict[str, Any]) -> SettingsType:
     """Lays what :func:`asked_for` returned over the defaults of its recipe, and checks it."""
-    dimensions = _has_dimensions(str(asked.get("protocol", "")))
+    try:
+        dimensions = bool(load_protocol(str(asked.get("protocol", ""))).dimensions)
+    except ProtocolError:  # finetune says which is missing
+        dimensions = False
     settings = build(kind, _with_defaults(asked, dimensions))
     _check(settings, dimensions)
     return settings
@@ -205,11 +203,3 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
             )
     if head == "network" and not isinstance(shape, NetworkSettings):
         raise ConfigError(f"{settings.recipe} gives fixed vectors; choose --head logistic or --head svm")
-
-
-def _has_dimensions(protocol: str) -> bool:
-    """Whether the protocol asks for dimensions; one that is not there is for ``finetune`` to name."""
-    try:
-        return bool(load_protocol(protocol).dimensions)
-    except ProtocolError:
-        return False
