@@ -41,7 +41,7 @@ def experiment(
     root: Root = None,
 ) -> None:
     """Run what is missing of an experiment, row by row, and draw its table of results."""
-    from affetto.cli.finetune import trainer
+    from affetto.cli.options import trainer
     from affetto.corpora.manifest import Manifest
     from affetto.experiment.run import experiment as run_experiment
 

@@ -1,28 +1,15 @@
 """``affetto finetune``."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from affetto.cli.options import Config, Out, Protocol, Root, Seeds, Words, option
+from affetto.cli.options import Config, Out, Protocol, Root, Seeds, Words, option, trainer
 from affetto.cli.outcome import report_run
 from affetto.models.registry import EMBEDDERS, ENCODERS, listed
 
 _ENCODERS = f"A folder of pretrain, or {listed([*ENCODERS, *EMBEDDERS])}."
-
-
-def trainer(head: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns what makes settings of names, and what trains by them; the head of texts has its own."""
-    if head == "language":
-        from affetto.language import language_settings, pretrain_language
-
-        return language_settings, pretrain_language
-    from affetto.finetuning.run import finetune
-    from affetto.finetuning.settings import finetune_settings
-
-    return finetune_settings, finetune
 
 
 def finetune(

@@ -1,5 +1,6 @@
 """Arguments and options that several verbs share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,3 +23,15 @@ Root = Annotated[Path | None, option("Folder of the recordings, where it has mov
 FileRoot = Annotated[Path | None, option("Folder that a manifest's file names are relative to.")]
 Device = Annotated[str, option("Where networks run: cpu, cuda, ...")]
 AnyEncoder = Annotated[str | None, option("Encoder that must have made the vectors.", default="any")]
+
+
+def trainer(head: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns what makes settings of names, and what trains by them; the head of texts has its own."""
+    if head == "language":
+        from affetto.language import language_settings, pretrain_language
+
+        return language_settings, pretrain_language
+    from affetto.finetuning.run import finetune
+    from affetto.finetuning.settings import finetune_settings
+
+    return finetune_settings, finetune

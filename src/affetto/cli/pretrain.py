@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affetto.cli.options import Config, Out, Root, Seeds, Words, option
+from affetto.cli.options import Config, Out, Root, Seeds, Words, option, trainer
 from affetto.cli.outcome import report_run
 from affetto.models.registry import listed, pretrained
 from affetto.objectives.tasks import MULTITASK, TASKS
@@ -29,9 +29,7 @@ _CLAP_STEPS = [
 def _trainer(objective: str | None) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns what composes settings, and what trains by them; clap is a verb of its own."""
     if objective == "clap":
-        from affetto.language import language_settings, pretrain_language
-
-        return language_settings, pretrain_language
+        return trainer("language")
     from affetto.pretraining.run import pretrain as run_pretrain
     from affetto.pretraining.settings import pretrain_settings
 
