@@ -5,7 +5,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from affetto.analysis.plots import (
-    MARKERS,
     Map,
     _marker,
     _palette,
@@ -14,6 +13,7 @@ from affetto.analysis.plots import (
     speaker_maps,
 )
 from affetto.plots import to_png
+from affetto.plots.style import MARKERS
 
 
 def words(figure: Figure) -> str:
@@ -30,9 +30,9 @@ def maps(count: int = 4) -> list[Map]:
 
 
 def test_maps_hold_every_utterance_and_say_what_is_what() -> None:
-    figure = speaker_maps(maps(), ["anger", "fear"], title="Maps", stamp="made up")
+    figure = speaker_maps(maps(), ["anger", "fear"])
     text = words(figure)
-    for part in ("speaker 0", "speaker 3", "anger", "fear", "cluster 2", "no cluster", "MADE UP"):
+    for part in ("speaker 0", "speaker 3", "anger", "fear", "cluster 2", "no cluster"):
         assert part in text
     drawn = figure.axes[0].collections
     assert sum(len(points.get_offsets()) for points in drawn) == 9
@@ -59,11 +59,9 @@ def test_many_clusters_and_many_classes_are_told_apart() -> None:
 def test_agreement_shows_means_intervals_and_speakers() -> None:
     values = {"emotion": [0.5, np.nan, 0.7], "duration": [-0.1, 0.1, 0.0]}
     means = {"emotion": (0.6, 0.5, 0.7), "duration": (-0.02, None, None)}
-    figure = agreement_by_speaker(
-        ["emotion", "duration"], values, means, emphasised="emotion", stamp="made up"
-    )
+    figure = agreement_by_speaker(values, means, "emotion")
     text = words(figure)
-    for part in ("emotion", "duration", "0.60", "\N{MINUS SIGN}0.02", "MADE UP"):
+    for part in ("emotion", "duration", "0.60", "\N{MINUS SIGN}0.02"):
         assert part in text
 
 
@@ -83,9 +81,3 @@ def test_layers_are_drawn_with_their_sum_and_its_weights() -> None:
     text = " ".join(each.get_text() for each in figure.findobj(mpl.text.Text))
     for part in ("mine, weighted sum", "untrained", "chance", "MADE UP", "layer, 0 is nearest"):
         assert part in text
-
-
-def test_one_encoder_alone() -> None:
-    figure = scores_by_layer({"untrained": [[0.2, 0.1, 0.3]]}, {}, {})
-    assert to_png(figure, dpi=40)
-    assert not figure.axes[1].patches

@@ -30,9 +30,7 @@ def figures(stamp: str | None = None) -> dict[str, Figure]:
         "reliability": plots.reliability([0.2, np.nan], [0.3, np.nan], [5, 0], error=0.1, stamp=stamp),
         "enrolment_curve": plots.enrolment_curve((0, 5, "all"), {"random": curve}, stamp=stamp),
         "timeline": plots.timeline(starts, starts + 2, shares, LABELS, stamp=stamp),
-        "bars": plots.bars(
-            ["a", "b"], [0.5, 0.6], [0.4, np.nan], [0.6, np.nan], references={"chance": 0.2}, stamp=stamp
-        ),
+        "bars": plots.bars(["a", "b"], [0.5, 0.6], [0.4, np.nan], [0.6, np.nan], stamp=stamp),
     }
 
 
@@ -66,10 +64,10 @@ def test_a_timeline_of_one_window() -> None:
     assert "neutral" in words(plots.timeline([0.0], [2.0], [[0.1, 0.2, 0.7]], LABELS))
 
 
-def test_bars_name_their_values_and_references() -> None:
+def test_bars_name_their_values() -> None:
     text = words(figures()["bars"])
     assert "50.0" in text
-    assert "chance: 20.0" in text
+    assert "60.0" in text
 
 
 def test_more_classes_than_colours_are_told_apart_by_hatching() -> None:
@@ -93,7 +91,9 @@ def test_label_curve_has_a_line_a_method_and_marks_the_shares() -> None:
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["10 %", "100 %"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["none", "clusters"]
-    drawn = [container.lines[0].get_ydata() for container in axes.containers]
-    np.testing.assert_allclose(drawn[0], [30, 50])
-    np.testing.assert_allclose(drawn[1], [40, np.nan])
+    drawn = [line.get_ydata() for line in axes.get_lines()]
+    np.testing.assert_allclose(drawn[0], [0.3, 0.5])
+    np.testing.assert_allclose(drawn[1], [0.4])
+    ends = [segment[:, 1].tolist() for lines in axes.collections for segment in lines.get_segments()]
+    assert ends == [[0.25, 0.35], [0.45, 0.55], [0.3, 0.5]]
     assert "SPEAKER-DEPENDENT" in figure.get_suptitle()

@@ -23,6 +23,6 @@ def test_a_score_along_a_quantity_is_drawn_in_its_order_beside_a_level() -> None
     [axes] = figure.axes
     line, level = axes.get_lines()[0], axes.get_lines()[-1]
     assert list(line.get_xdata()) == [0.2, 1.0]
-    assert list(line.get_ydata()) == [30, 50]
-    assert set(level.get_ydata()) == {25}
+    assert list(line.get_ydata()) == [0.3, 0.5]
+    assert set(level.get_ydata()) == {0.25}
     assert axes.get_xlabel() == "purity"

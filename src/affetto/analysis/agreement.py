@@ -5,15 +5,17 @@ Chance is what random permutations of a speaker's labels give. scikit-learn has 
 labelling; here they are computed for all permutations at once.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import xlogy
 from sklearn.metrics.cluster import expected_mutual_information
 from sklearn.metrics.pairwise import cosine_distances
+
+from affetto.vectors.spaces import members
 
 Codes = NDArray[np.int64]
 """Values as numbers from 0, ``(N,)``; -1 for none."""
@@ -26,8 +28,7 @@ _TINY = float(np.finfo(np.float64).eps)
 _AT_ONCE = 1 << 22  # numbers in memory at once
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """Measures by name: ``values`` a speaker ``(G,)``, NaN for none; ``chance``, the mean of permutations.
 
     ``p`` is the share of permutations that reach the value, the data counted in, ``(G,)``; ``null`` is the
@@ -45,38 +46,20 @@ class Agreement:
         return float((1 + reached.sum()) / (1 + len(reached)))
 
 
-class Partners(NamedTuple):
-    """Of the utterances that share a cluster with one of a class, the share that has the class too, ``(K,)``.
-
-    ``chance`` is that share among all other utterances of the speaker.
-    """
-
-    share: NDArray[np.float64]
-    chance: NDArray[np.float64]
-
-
 def measure_agreement(
     clusters: Codes,
     labels: Codes,
     groups: Codes,
-    *,
-    within: Codes | None = None,
     permutations: int = 200,
     seed: int = 0,
+    within: Codes | None = None,
 ) -> Agreement:
     """Measures the agreement of clusters with labels, by :data:`MEASURES`.
 
-    Args:
-        clusters: cluster of each utterance within its speaker, ``(N,)``.
-        labels: label of each utterance; an utterance without cluster or label is left out.
-        groups: speaker of each utterance, 0 to G - 1.
-        within: labels are permuted only among utterances of a speaker that are equal in this. Agreement above
-            chance then cannot come from it.
-        permutations: their number ``P``.
-        seed: of the permutations.
-
-    Returns:
-        NaN for a speaker whose labels are all equal or, with ``within``, follow from it. One cluster gives 0.
+    ``clusters``, numbered within each speaker, and ``labels`` are ``(N,)``, -1 for an utterance that is left
+    out; ``groups`` are the speakers, 0 to G - 1. With ``within`` labels are permuted only among utterances of
+    a speaker that are equal in it, so that agreement above chance cannot come from it. NaN for a speaker
+    whose labels are all equal or follow from ``within``; one cluster gives 0.
 
     The V-measure (Rosenberg and Hirschberg 2007) equals NMI; homogeneity and completeness are its parts. AMI:
     Vinh, Epps and Bailey 2010, arithmetic mean; ARI: Hubert and Arabie 1985.
@@ -96,7 +79,7 @@ def measure_agreement(
 
 
 def measure_separation(
-    vectors: NDArray[np.floating], labels: Codes, groups: Codes, *, permutations: int = 200, seed: int = 0
+    vectors: NDArray[np.floating], labels: Codes, groups: Codes, permutations: int = 200, seed: int = 0
 ) -> Agreement:
     """Measures the ``silhouette`` (Rousseeuw 1987, cosine) of labels in vectors ``(N, D)``, by speaker.
 
@@ -139,15 +122,11 @@ def agreement_of(tables: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         ami = _away_from_zero(shared - chance) / _away_from_zero(np.array(middle - chance))
     else:
         ami = np.zeros(len(tables))
-    together = (tables**2).sum(axis=(1, 2))
-    apart_label, apart_cluster = (rows**2).sum() - together, (columns**2).sum() - together
-    both, neither = together - total, total**2 - (rows**2).sum() - (columns**2).sum() + together
-    ari_mass = (both + apart_cluster) * (apart_cluster + neither) + (both + apart_label) * (
-        apart_label + neither
-    )
-    top = 2 * (both * neither - apart_label * apart_cluster)
-    ari = np.divide(top, ari_mass, out=np.ones(len(tables)), where=ari_mass > 0)
+    together = (tables * (tables - 1)).sum(axis=(1, 2))  # ordered pairs of utterances
+    in_cluster, in_label = ((part * (part - 1)).sum() for part in (rows, columns))
+    random, most = in_cluster * in_label / (total * (total - 1)), (in_cluster + in_label) / 2
     ones = np.ones(len(tables))
+    ari = (together - random) / (most - random) if most > random else ones
     nmi = shared / middle if middle > _TINY else ones
     parts = [shared / entropy if entropy > _TINY else ones for entropy in (by_label, by_cluster)]
     purity = tables.max(axis=2).sum(axis=1) / total
@@ -156,23 +135,19 @@ def agreement_of(tables: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 def silhouettes(distances: NDArray[np.floating], labels: Codes) -> NDArray[np.float64]:
     """Returns the mean silhouette of each labelling ``(P, N)`` under distances ``(N, N)``, ``(P,)``."""
-    count, classes = len(distances), int(labels.max()) + 1
+    classes = int(labels.max()) + 1
     sizes = np.bincount(labels[0], minlength=classes).astype(np.float64)
     found = np.empty(len(labels))
-    step = max(1, _AT_ONCE // (count * classes))
+    step = max(1, _AT_ONCE // (len(distances) * classes))
     for first in range(0, len(labels), step):
         part = labels[first : first + step]
         member = (part[:, :, None] == np.arange(classes)).astype(distances.dtype)  # (p, N, C)
-        sums = distances @ member.transpose(1, 0, 2).reshape(count, -1)
-        sums = sums.reshape(count, len(part), classes).transpose(1, 0, 2)
-        own = np.take_along_axis(sums, part[:, :, None], axis=2)[:, :, 0]
-        inside = own / np.maximum(sizes[part] - 1, 1)
-        means = np.where(member > 0, np.inf, sums / sizes)
-        outside = means.min(axis=2)
+        sums = distances @ member
+        inside = (sums * member).sum(axis=2) / np.maximum(sizes[part] - 1, 1)
+        outside = np.where(member > 0, np.inf, sums / sizes).min(axis=2)
         larger = np.maximum(inside, outside)
-        worth = np.where(
-            (sizes[part] > 1) & (larger > 0), (outside - inside) / np.maximum(larger, _TINY), 0.0
-        )
+        known = (sizes[part] > 1) & (larger > 0)
+        worth = np.where(known, (outside - inside) / np.maximum(larger, _TINY), 0.0)
         found[first : first + step] = worth.mean(axis=1)
     return found
 
@@ -188,29 +163,28 @@ def _permutations(labels: Codes, strata: Codes, count: int, generator: np.random
 def quantile_bins(values: NDArray[np.floating], groups: Codes, bins: int) -> Codes:
     """Returns the quantile bin of each value among those of its speaker, from 0; -1 for NaN."""
     binned = np.full(len(values), -1, np.int64)
-    for _, rows in _speakers(groups, np.isfinite(values)):
+    for rows in members(np.where(np.isfinite(values), groups, -1)):
         edges = np.quantile(values[rows], np.arange(1, bins) / bins)
         binned[rows] = np.searchsorted(edges, values[rows], side="right")
     return binned
 
 
-def cluster_partners(clusters: Codes, labels: Codes, groups: Codes) -> Partners:
-    """Counts pairs of utterances that share a cluster, by class, over all speakers."""
-    classes = int(labels.max(initial=-1)) + 1
-    same, pairs, equal, others = (np.zeros(classes) for _ in range(4))
-    for _, rows in _speakers(groups, (clusters >= 0) & (labels >= 0)):
-        counts = contingency(_numbered(clusters[rows]), labels[None, rows])[0]
-        counts = np.pad(counts, ((0, 0), (0, classes - counts.shape[1])))
-        own = counts.sum(axis=0)
-        same += (counts * (counts - 1)).sum(axis=0)
-        pairs += (counts * (counts.sum(axis=1, keepdims=True) - 1)).sum(axis=0)
-        equal += own * (own - 1)
-        others += own * (len(rows) - 1)
-    blank = np.full(classes, np.nan)
-    return Partners(
-        np.divide(same, pairs, out=blank.copy(), where=pairs > 0),
-        np.divide(equal, others, out=blank, where=others > 0),
-    )
+def cluster_partners(clusters: Codes, labels: Codes, groups: Codes) -> pd.DataFrame:
+    """Counts pairs of utterances of a speaker, a row a class.
+
+    ``share`` is how many of the utterances that share a cluster with one of the class have the class too,
+    ``chance`` how many of all other utterances of the speaker.
+    """
+    known = (clusters >= 0) & (labels >= 0)
+    table = pd.DataFrame({"speaker": groups, "cluster": clusters, "label": labels})[known]
+
+    def others(*names: str) -> pd.Series:
+        """Counts, by class, the other utterances that are equal in some columns."""
+        found = table.groupby(list(names))["label"].transform("size") - 1
+        return found.groupby(table["label"]).sum().reindex(range(int(labels.max(initial=-1)) + 1))
+
+    share = others("speaker", "cluster", "label") / others("speaker", "cluster")
+    return pd.DataFrame({"share": share, "chance": others("speaker", "label") / others("speaker")})
 
 
 def _by_speaker(
@@ -225,7 +199,8 @@ def _by_speaker(
     values, chance, p = ({name: np.full(size, np.nan) for name in measures} for _ in range(3))
     null = {name: np.zeros(permutations) for name in measures}
     counted = 0
-    for speaker, rows in _speakers(groups, known):
+    for rows in members(np.where(known, groups, -1)):
+        speaker = int(groups[rows[0]])
         scores = score(rows, np.random.default_rng([seed, speaker]))
         if scores is None:
             continue
@@ -235,14 +210,6 @@ def _by_speaker(
             p[name][speaker] = (1 + (np.array(permuted) >= own - 1e-9).sum()) / (1 + permutations)
             null[name] += permuted
     return Agreement(values, chance, p, {name: sums / max(counted, 1) for name, sums in null.items()})
-
-
-def _speakers(groups: Codes, known: NDArray[np.bool_]) -> Iterator[tuple[int, Codes]]:
-    rows = np.flatnonzero(known)
-    rows = rows[np.argsort(groups[rows], kind="stable")]
-    names, starts = np.unique(groups[rows], return_index=True)
-    if len(names):
-        yield from zip(names.tolist(), np.split(rows, starts[1:]), strict=True)
 
 
 def _numbered(values: Codes) -> Codes:

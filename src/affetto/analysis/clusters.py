@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from affetto.analysis.clusters_page import cluster_counts, clusters_page, overview
+from affetto.analysis.clusters_page import clusters_page, overview
 from affetto.analysis.comparison import AnalyseSettings, Analysis, Compared, compare_clusters, read_clusters
 from affetto.corpora.manifest import Manifest
 from affetto.runs import RunFolder, write_json
@@ -56,16 +55,9 @@ def _clusters_sha256(manifest: Manifest, settings: AnalyseSettings) -> str:
 
 
 def _summary(found: Analysis) -> dict[str, Any]:
-    counts = cluster_counts(found)
     speakers = [
-        {
-            "speaker": name,
-            "utterances": int((found.groups == number).sum()),
-            "clusters": int(counts[number]),
-            "silhouette": float(found.own.values["silhouette"][number]),
-            "agreement": {each.column.name: _of_speaker(each, number) for each in found.compared},
-        }
-        for number, name in enumerate(found.speakers)
+        {**row, "agreement": {each.column.name: _of_speaker(each, number) for each in found.compared}}
+        for number, row in enumerate(found.speakers.to_dict("records"))
     ]
     compared = {
         each.column.name: {
@@ -76,10 +68,7 @@ def _summary(found: Analysis) -> dict[str, Any]:
         }
         for each in found.compared
     }
-    partners = found.partners and {
-        name: {"share": share, "chance": chance}
-        for name, share, chance in zip(found.emotions, *map(np.ndarray.tolist, found.partners), strict=True)
-    }
+    partners = None if found.partners is None else found.partners.set_axis(found.emotions).to_dict("index")
     figures = {
         "words": [block.text for block in overview(found)],
         "corpora": found.corpora,
@@ -88,27 +77,18 @@ def _summary(found: Analysis) -> dict[str, Any]:
         "emotions": found.emotions,
         "utterances": len(found.groups),
         "clustered": int((found.clusters >= 0).sum()),
-        "silhouette": found.apart._asdict(),
+        "silhouette": found.silhouette._asdict(),
         "agreement": compared,
         "partners": partners,
         "probe": found.probe and {name: part._asdict() for name, part in found.probe._asdict().items()},
         "not_compared": found.left_out,
         "unreadable": found.unreadable,
-        "notes": list(found.notes),
+        "notes": found.notes,
         "speakers": speakers,
     }
-    return {name: _without_nan(value) for name, value in figures.items()}
+    return dict(json.loads(json.dumps(figures), parse_constant=lambda name: None))  # None for NaN
 
 
 def _of_speaker(each: Compared, number: int) -> dict[str, float]:
     figures = {measure: float(values[number]) for measure, values in each.agreement.values.items()}
-    silhouette = float(each.separated.values["silhouette"][number])
-    return figures | {"p": float(each.agreement.p["ami"][number]), "silhouette": silhouette}
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return figures | {"p": float(each.agreement.p["ami"][number])}

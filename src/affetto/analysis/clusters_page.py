@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -46,14 +47,14 @@ def clusters_page(found: Analysis) -> Page:
 
 def overview(found: Analysis) -> Iterator[Text]:
     """Yields the main figures and the warnings, a sentence each."""
-    counts = cluster_counts(found)
+    counts = found.speakers["clusters"]
     yield Text(
         f"{len(found.groups):,} utterances of {_speakers(len(counts))}, "
         f"{int((found.clusters >= 0).sum()):,} in {counts[counts > 0].min()} to {counts.max()} clusters a "
         f"speaker; embeddings: {found.encoder}."
     )
     if not counts.all():
-        without = [name for name, count in zip(found.speakers, counts, strict=True) if not count]
+        without = found.speakers.loc[counts == 0, "speaker"]
         yield Text(f"Without clusters, and left out: {_speakers(len(without))} ({some(without)}).")
     yield from map(Text, found.notes)
     if found.emotion is None:
@@ -79,7 +80,7 @@ def overview(found: Analysis) -> Iterator[Text]:
 def _line(each: Compared) -> str:
     ami = each.averages["ami"]
     name = each.column.name
-    return f"AMI of the clusters with {name}: {_average(ami)}, p {_p(ami.p)} (0 is chance, 1 is equal)."
+    return f"AMI of the clusters with {name}: {decimal(*ami[:3])}, p {_p(ami.p)} (0 is chance, 1 is equal)."
 
 
 def _warnings(found: Analysis) -> Iterator[Text]:
@@ -94,7 +95,7 @@ def _warnings(found: Analysis) -> Iterator[Text]:
         beyond = each.with_emotion["emotion_beyond_this"]
         if not _above_chance(emotion) or (gap.high if gap.high is not None else gap.value) < 0:
             yield Text(
-                f"The clusters agree more with {name} (AMI {_average(ami)}) than with emotion (AMI "
+                f"The clusters agree more with {name} (AMI {decimal(*ami[:3])}) than with emotion (AMI "
                 f"{decimal(emotion.value)}): a network trained on them may learn {name}.",
                 alarm=True,
             )
@@ -112,37 +113,27 @@ def _warnings(found: Analysis) -> Iterator[Text]:
 def _agreement(found: Analysis) -> list[Block]:
     ranked = sorted(found.compared, key=lambda each: -each.averages["ami"].value)
     figure = agreement_by_speaker(
-        [each.column.name for each in ranked],
         {each.column.name: each.agreement.values["ami"] for each in ranked},
         {each.column.name: each.averages["ami"][:3] for each in ranked},
-        emphasised=EMOTION,
+        EMOTION,
     )
     rows = []
     for each in ranked:
-        figures = each.averages
-        rows.append(
-            [
-                each.column.name,
-                _average(figures["ami"]),
-                _p(figures["ami"].p),
-                f"{decimal(figures['nmi'].value)} ({decimal(figures['nmi'].chance)})",
-                decimal(figures["ari"].value),
-                f"{percent(figures['purity'].value)} ({percent(figures['purity'].chance)})",
-                decimal(figures["silhouette"].value),
-                str(int(np.isfinite(each.agreement.values["ami"]).sum())),
-            ]
+        ami, nmi, ari, purity, silhouette = (
+            each.averages[name] for name in ("ami", "nmi", "ari", "purity", "silhouette")
         )
+        plain = [f"{decimal(nmi.value)} ({decimal(nmi.chance)})", decimal(ari.value)]
+        plain += [f"{percent(purity.value)} ({percent(purity.chance)})", decimal(silhouette.value)]
+        speakers = str(int(np.isfinite(each.agreement.values["ami"]).sum()))
+        rows.append([each.column.name, decimal(*ami[:3]), _p(ami.p), *plain, speakers])
     heads = ["clusters and", "AMI", "p", "NMI", "ARI", "purity, %", "silhouette", "speakers"]
     caption = (
         "Means over speakers with the 95 % interval; in brackets the mean of permutations. Silhouette: of "
         "the column in the embeddings, whatever the clusters are"
     )
     alt = "AMI of the clusters with everything that was compared, by speaker and on average"
-    page: list[Block] = [
-        Heading("Agreement"),
-        Picture("agreement.png", alt, to_png(figure)),
-        _table(heads, rows, caption),
-    ]
+    picture = Picture("agreement.png", alt, to_png(figure))
+    page: list[Block] = [Heading("Agreement"), picture, Table(heads, rows, caption)]
     if found.left_out:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in sorted(found.left_out.items()))
         page.append(Text(f"Not compared: {reasons}."))
@@ -153,18 +144,18 @@ def _emotion(found: Analysis, emotion: Compared) -> list[Block]:
     rows = []
     for name, words in MEASURES.items():
         figure = emotion.averages[name]
-        rows.append([words, _average(figure), decimal(figure.chance), _p(figure.p)])
+        rows.append([words, decimal(*figure[:3]), decimal(figure.chance), _p(figure.p)])
     heads = ["clusters and emotion", "mean", "chance", "p"]
     caption = "Means over speakers with the 95 % interval; p: share of permutations that reach the mean"
-    page: list[Block] = [Heading("Emotion"), _table(heads, rows, caption)]
-    if found.partners:
-        shares = zip(found.emotions, *found.partners, strict=True)
+    page: list[Block] = [Heading("Emotion"), Table(heads, rows, caption)]
+    if found.partners is not None:
+        shares = zip(found.emotions, found.partners["share"], found.partners["chance"], strict=True)
         rows = [[name, percent(share), percent(chance)] for name, share, chance in shares]
         caption = (
             "Utterances that share a cluster with one of this emotion: how many have the same emotion, in "
             "percent. These are the positives of a contrastive pretraining on the clusters"
         )
-        page.append(_table(["emotion", "same emotion", "chance"], rows, caption))
+        page.append(Table(["emotion", "same emotion", "chance"], rows, caption))
     return page
 
 
@@ -172,7 +163,6 @@ def _confounds(found: Analysis) -> list[Block]:
     rows = [
         [each.column.name, *(decimal(*figure) or "determined" for figure in each.with_emotion.values())]
         for each in found.others
-        if each.with_emotion
     ]
     if not rows:
         return []
@@ -181,40 +171,38 @@ def _confounds(found: Analysis) -> list[Block]:
         "AMI with the clusters; in the last column AMI of emotion with this. Within: above permutations "
         "among utterances of a speaker that are equal in the other (in the same bin)"
     )
-    return [Heading("Confounds"), _table(heads, rows, caption)]
+    return [Heading("Confounds"), Table(heads, rows, caption)]
 
 
 def _maps(found: Analysis) -> list[Block]:
     settings = found.settings
-    counts = np.bincount(found.groups, minlength=len(found.speakers))
-    measure, worth = _worth(found)
-    order = [number for number in np.argsort(-worth, kind="stable").tolist() if counts[number] > 2]
-    order = order[: settings.most_maps]
-    if settings.map == "none" or not order:
+    measure, ranked = _ranked(found)
+    shown = ranked[ranked["utterances"] > 2].sort_values("worth", ascending=False, kind="stable")
+    shown = shown[: settings.most_maps]
+    if settings.map == "none" or shown.empty:
         return []
     colours = "colour: emotion, marker: cluster" if found.emotion else "colour and marker: cluster"
     words = (
         f"A point is an utterance, its embedding projected by {PROJECTIONS[settings.map]}; {colours}. "
         f"Markers, directions and distances mean something within one map only. Highest {measure} first."
     )
-    if len(order) < len(found.speakers):
-        words += f" {len(order)} of {len(found.speakers)} speakers are drawn."
+    if len(shown) < len(found.speakers):
+        words += f" {len(shown)} of {len(found.speakers)} speakers are drawn."
     drawn = []
-    for number in progress(order, "maps"):
+    for number, row in progress(list(shown.iterrows()), "maps"):
         own = np.flatnonzero(found.groups == number)
-        value = decimal(float(worth[number]))
+        value = decimal(row["worth"])
         value = f"{measure} {value}" if value else f"no {measure}"
-        head = f"speaker {found.speakers[number]}: {value}, {len(own)} utterances"
+        head = f"speaker {row['speaker']}: {value}, {len(own)} utterances"
         own = np.sort(np.random.default_rng(settings.seed).permutation(own)[:MOST])
         places = project(found.vectors[own], settings.map, settings.seed)
         drawn.append(Map(head, places, found.truth[own], found.clusters[own]))
     page: list[Block] = [Heading("Maps"), Text(words)]
     labels = found.emotions if found.emotion else []
-    for first in range(0, len(drawn), MAPS_A_FIGURE):
+    for number, first in enumerate(range(0, len(drawn), MAPS_A_FIGURE), start=1):
         part = drawn[first : first + MAPS_A_FIGURE]
         alt = f"Maps of {len(part)} speakers, {part[0].title} to {part[-1].title}"
-        name = f"maps-{first // MAPS_A_FIGURE + 1:02d}.png"
-        page.append(Picture(name, alt, to_png(speaker_maps(part, labels), dpi=110)))
+        page.append(Picture(f"maps-{number:02d}.png", alt, to_png(speaker_maps(part, labels), dpi=110)))
     return page
 
 
@@ -229,28 +217,33 @@ def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np
 
 
 def _by_speaker(found: Analysis) -> Table:
-    counts = np.bincount(found.groups, minlength=len(found.speakers))
-    numbers, emotion, (measure, worth) = cluster_counts(found), found.emotion, _worth(found)
+    emotion, (measure, ranked) = found.emotion, _ranked(found)
     heads = ["speaker", "utterances", "clusters", "silhouette"]
     heads += ["AMI", "p", "NMI", "ARI", "purity, %"] if emotion else []
     heads += [f"AMI with {each.column.name}" for each in found.others]
     rows = []
-    for number in np.argsort(worth, kind="stable").tolist():
-        row = [found.speakers[number], str(counts[number]), str(numbers[number])]
-        row.append(decimal(float(found.own.values["silhouette"][number])))
+    for number, speaker, utterances, clusters, silhouette, _ in ranked.itertuples():
+        row = [speaker, str(utterances), str(clusters), decimal(silhouette)]
         if emotion:
-            values = emotion.agreement.values
-            row += [decimal(float(values["ami"][number])), _p(float(emotion.agreement.p["ami"][number]))]
-            row += [decimal(float(values[name][number])) for name in ("nmi", "ari")]
-            row.append(percent(float(values["purity"][number])))
-        row += [decimal(float(each.agreement.values["ami"][number])) for each in found.others]
-        rows.append(row)
-    return _table(heads, rows, f"By speaker, the lowest {measure} first", folded=True)
+            values = {name: each[number] for name, each in emotion.agreement.values.items()}
+            row += [decimal(values["ami"]), _p(emotion.agreement.p["ami"][number])]
+            row += [decimal(values["nmi"]), decimal(values["ari"]), percent(values["purity"])]
+        rows.append(row + [decimal(each.agreement.values["ami"][number]) for each in found.others])
+    return Table(heads, rows, f"By speaker, the lowest {measure} first", folded=True)
+
+
+def _ranked(found: Analysis) -> tuple[str, pd.DataFrame]:
+    """Returns the measure by which speakers are ordered, and them with its values, ``worth``, rising."""
+    if found.emotion:
+        measure, worth = "AMI", found.emotion.agreement.values["ami"]
+    else:
+        measure, worth = "silhouette", found.speakers["silhouette"].to_numpy()
+    return measure, found.speakers.assign(worth=worth).sort_values("worth", kind="stable")
 
 
 def _method(found: Analysis) -> list[Block]:
     settings = found.settings
-    binned = [each.column.name for each in found.others if each.column.bins]
+    binned = [each.column for each in found.others if each.column.bins]
     words = [
         f"Chance: the mean of {settings.permutations} permutations of a speaker's values; p: the share of "
         "permutations that reach the value, the data counted in. Intervals: bootstrap over speakers, "
@@ -260,8 +253,9 @@ def _method(found: Analysis) -> list[Block]:
     ]
     if binned:
         words.append(
-            f"Numbers ({', '.join(binned)}) are put into {found.bins} quantile bins of each speaker. "
-            "Loudness is the root mean square of the recording, pitch the median over voiced frames."
+            f"Numbers ({', '.join(column.name for column in binned)}) are put into {binned[0].bins} "
+            "quantile bins of each speaker. Loudness is the root mean square of the recording, pitch the "
+            "median over voiced frames."
         )
     if found.probe:
         words.append(
@@ -272,29 +266,8 @@ def _method(found: Analysis) -> list[Block]:
     return [Heading("Method"), *map(Text, words)]
 
 
-def _worth(found: Analysis) -> tuple[str, NDArray[np.float64]]:
-    """Returns the measure by which speakers are ordered, ``(G,)``, and its name."""
-    if found.emotion:
-        return "AMI", found.emotion.agreement.values["ami"]
-    return "silhouette", found.own.values["silhouette"]
-
-
-def cluster_counts(found: Analysis) -> NDArray[np.int64]:
-    """Returns how many clusters each speaker has, ``(G,)``."""
-    pairs = np.unique(np.stack([found.groups, found.clusters])[:, found.clusters >= 0], axis=1)
-    return np.bincount(pairs[0], minlength=len(found.speakers))
-
-
 def _above_chance(ami: Average) -> bool:
     return ami.p <= ALPHA and ami.value > 0
-
-
-def _table(heads: list[str], rows: list[list[str]], caption: str, *, folded: bool = False) -> Table:
-    return Table(heads, rows, caption, [False] + [True] * (len(heads) - 1), folded)
-
-
-def _average(figure: Average) -> str:
-    return decimal(figure.value, figure.low, figure.high)
 
 
 def _p(p: float) -> str:

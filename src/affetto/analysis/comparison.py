@@ -1,8 +1,9 @@
 """Agreement of clusters with emotion, and with each confound."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from dataclasses import dataclass
+from operator import or_
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from affetto.analysis.agreement import (
-    MEASURES,
     Agreement,
     Codes,
-    Partners,
     cluster_partners,
     measure_agreement,
     measure_separation,
@@ -80,26 +79,19 @@ class Average(NamedTuple):
     p: float
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Agreement of the clusters with a column.
+class Compared(NamedTuple):
+    """Agreement of the clusters with a column: by speaker, and averages by measure.
 
-    Attributes:
-        column: the column.
-        agreement: with the clusters, by speaker.
-        separated: silhouette of the column in the embeddings, by speaker.
-        averages: both over speakers, by measure.
-        with_emotion: four means of AMI, empty for emotion itself: with emotion minus with this
-            (``emotion_minus_this``); above permutations within this (``emotion_beyond_this``); of this, above
-            permutations within emotion (``this_beyond_emotion``); of emotion with this
-            (``emotion_with_this``).
+    The measure ``silhouette`` is that of the column in the embeddings. ``with_emotion`` has four means of
+    AMI, or none for emotion itself: with emotion minus with this (``emotion_minus_this``); above permutations
+    within this (``emotion_beyond_this``); of this, above permutations within emotion
+    (``this_beyond_emotion``); of emotion with this (``emotion_with_this``).
     """
 
     column: Column
     agreement: Agreement
-    separated: Agreement
     averages: dict[str, Average]
-    with_emotion: dict[str, Interval] = field(default_factory=dict)
+    with_emotion: dict[str, Interval]
 
 
 class Probed(NamedTuple):
@@ -114,29 +106,28 @@ class Probed(NamedTuple):
 class Analysis:
     """Result for ``N`` utterances that have an embedding, of ``G`` speakers and ``K`` emotions.
 
-    ``groups``, ``clusters`` and ``truth`` are codes ``(N,)``; ``own`` and ``apart`` are the silhouette of the
-    clusters by speaker and over speakers; ``compared`` has emotion first, then the others by AMI;
-    ``partners`` and ``probe`` are None without emotions; ``left_out`` and ``unreadable`` give reasons.
+    ``groups``, ``clusters`` and ``truth`` are codes ``(N,)``; ``speakers`` has a row a speaker: name, number
+    of utterances and clusters, and the silhouette of the clusters, whose average is ``silhouette``.
+    ``compared`` has emotion first, then the others by AMI; ``partners`` and ``probe`` are None without
+    emotions; ``left_out`` and ``unreadable`` give reasons.
     """
 
     settings: AnalyseSettings
     corpora: list[str]
     encoder: str
-    speakers: list[str]
+    speakers: pd.DataFrame
     groups: Codes
     clusters: Codes
     emotions: list[str]
     truth: Codes
     vectors: NDArray[np.float32]
-    own: Agreement
-    apart: Average
+    silhouette: Average
     compared: list[Compared]
-    partners: Partners | None
+    partners: pd.DataFrame | None
     probe: Probed | None
-    bins: int
     left_out: dict[str, str]
     unreadable: dict[str, str]
-    notes: tuple[str, ...]
+    notes: list[str]
 
     @property
     def emotion(self) -> Compared | None:
@@ -183,132 +174,123 @@ def compare_clusters(
     """
     measures, unreadable, notes = _measured(manifest, settings)
     if not embedded.all():
-        notes += (f"{int((~embedded).sum()):,} utterances have no embedding and are left out.",)
+        notes.append(f"{int((~embedded).sum()):,} utterances have no embedding and are left out.")
     manifest = manifest.where(embedded)
     table = manifest.table
     names, groups = np.unique(speaker_names(manifest), return_inverse=True)
     truth, emotions = pd.factorize(table[EMOTION], sort=True)
     emotion = Column(EMOTION, np.asarray(truth, np.int64))
     clusters = np.asarray(pd.factorize(table[settings.name], sort=True)[0], np.int64)
-    found = _Comparison(settings, groups, clusters, vectors, emotion)
     bins = settings.bins or (len(emotions) if len(emotions) > 1 else 5)
     measures = {name: values[embedded] for name, values in measures.items()}
     offered, left_out = columns(table, groups, measures, bins, (settings.name, settings.embedding))
     compared = []
     for column in progress([emotion, *offered], "compare"):
-        each = found.compare(column)
+        each = _compare(column, emotion.codes, clusters, groups, vectors, settings)
         if not math.isnan(each.averages["ami"].value):
             compared.append(each)
         elif column is not emotion:
             left_out[column.name] = "the same throughout what is clustered of each speaker"
     compared.sort(key=lambda each: (each.column is not emotion, -each.averages["ami"].value))
     labelled = bool(compared) and compared[0].column is emotion
-    own = measure_separation(vectors, clusters, groups, **found.chance)
+    own = measure_separation(vectors, clusters, groups, settings.permutations, settings.seed)
+    speakers = {
+        "speaker": names,
+        "utterances": np.bincount(groups),
+        "clusters": table[settings.name].groupby(groups).nunique().to_numpy(),
+        "silhouette": own.values["silhouette"],
+    }
     return Analysis(
         settings=settings,
         corpora=[name for name in manifest.corpora if name],
         encoder=some(info["encoder"] for info in vector_info(manifest, settings.embedding)),
-        speakers=names.tolist(),
+        speakers=pd.DataFrame(speakers),
         groups=groups,
         clusters=clusters,
         emotions=[str(name) for name in emotions],
         truth=emotion.codes,
         vectors=vectors,
-        own=own,
-        apart=found.average(own, "silhouette"),
+        silhouette=_average(own, "silhouette", settings),
         compared=compared,
         partners=cluster_partners(clusters, emotion.codes, groups) if labelled else None,
-        probe=found.probe(table["key"].to_numpy(), names, emotions.to_numpy()),
-        bins=bins,
+        probe=_probe(vectors, groups, table.assign(speaker=names[groups]), settings),
         left_out=left_out,
         unreadable=unreadable,
         notes=notes,
     )
 
 
-class _Chance(TypedDict):
-    permutations: int
-    seed: int
+def _compare(
+    column: Column,
+    emotion: Codes,
+    clusters: Codes,
+    groups: Codes,
+    vectors: NDArray[np.float32],
+    settings: AnalyseSettings,
+) -> Compared:
+    chance = settings.permutations, settings.seed
+    shown = np.where(clusters >= 0, column.codes, -1)
+    parts = (
+        measure_agreement(clusters, column.codes, groups, *chance),
+        measure_separation(vectors, shown, groups, *chance),
+    )
+    agreement = Agreement(*map(or_, *parts))  # the measures of both
+    averages = {measure: _average(agreement, measure, settings) for measure in agreement.values}
+    if column.name == EMOTION or emotion.max() < 1:
+        return Compared(column, agreement, averages, {})
+
+    def ami(some_clusters: Codes, labels: Codes) -> NDArray[np.float64]:
+        return measure_agreement(some_clusters, labels, groups, permutations=1).values["ami"]
+
+    def beyond(labels: Codes, within: Codes) -> NDArray[np.float64]:
+        found = measure_agreement(clusters, labels, groups, *chance, within)
+        return found.values["ami"] - found.chance["ami"]
+
+    both = np.where((column.codes >= 0) & (emotion >= 0), clusters, -1)
+    figures = {
+        "emotion_minus_this": ami(both, emotion) - ami(both, column.codes),
+        "emotion_beyond_this": beyond(emotion, column.codes),
+        "this_beyond_emotion": beyond(column.codes, emotion),
+        "emotion_with_this": ami(np.where(clusters >= 0, emotion, -1), column.codes),
+    }
+    means = {name: speaker_mean(each, settings.draws, settings.seed) for name, each in figures.items()}
+    return Compared(column, agreement, averages, means)
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    settings: AnalyseSettings
-    groups: Codes
-    clusters: Codes
-    vectors: NDArray[np.float32]
-    emotion: Column
+def _average(found: Agreement, measure: str, settings: AnalyseSettings) -> Average:
+    mean = speaker_mean(found.values[measure], settings.draws, settings.seed)
+    if math.isnan(mean.value):
+        return Average(*mean, math.nan, math.nan)
+    return Average(*mean, float(np.nanmean(found.chance[measure])), found.overall_p(measure))
 
-    @property
-    def chance(self) -> _Chance:
-        return {"permutations": self.settings.permutations, "seed": self.settings.seed}
 
-    def compare(self, column: Column) -> Compared:
-        clusters, groups, emotion = self.clusters, self.groups, self.emotion
-        agreement = measure_agreement(clusters, column.codes, groups, **self.chance)
-        shown = np.where(clusters >= 0, column.codes, -1)
-        separated = measure_separation(self.vectors, shown, groups, **self.chance)
-        averages = {measure: self.average(agreement, measure) for measure in MEASURES}
-        averages["silhouette"] = self.average(separated, "silhouette")
-        if column is emotion or emotion.codes.max() < 1:
-            return Compared(column, agreement, separated, averages)
-
-        def ami(some_clusters: Codes, labels: Codes, within: Codes | None = None) -> NDArray[np.float64]:
-            """Returns AMI by speaker, above that of permutations within a column where there is one."""
-            count, seed = (1, 0) if within is None else (self.settings.permutations, self.settings.seed)
-            measured = measure_agreement(
-                some_clusters, labels, groups, within=within, permutations=count, seed=seed
-            )
-            values = measured.values["ami"]
-            return values if within is None else values - measured.chance["ami"]
-
-        both = np.where((column.codes >= 0) & (emotion.codes >= 0), clusters, -1)
-        figures = {
-            "emotion_minus_this": ami(both, emotion.codes) - ami(both, column.codes),
-            "emotion_beyond_this": ami(clusters, emotion.codes, column.codes),
-            "this_beyond_emotion": ami(clusters, column.codes, emotion.codes),
-            "emotion_with_this": ami(np.where(clusters >= 0, emotion.codes, -1), column.codes),
-        }
-        means = {name: self._mean(values) for name, values in figures.items()}
-        return Compared(column, agreement, separated, averages, means)
-
-    def average(self, found: Agreement, measure: str) -> Average:
-        mean = self._mean(found.values[measure])
-        if math.isnan(mean.value):
-            return Average(*mean, math.nan, math.nan)
-        return Average(*mean, float(np.nanmean(found.chance[measure])), found.overall_p(measure))
-
-    def _mean(self, values: NDArray[np.float64]) -> Interval:
-        return speaker_mean(values, self.settings.draws, self.settings.seed)
-
-    def probe(
-        self, keys: NDArray[np.object_], names: NDArray[np.str_], emotions: NDArray[np.object_]
-    ) -> Probed | None:
-        truth, seed = self.emotion.codes, self.settings.seed
-        tables = []
-        for values in (self.vectors, centred(self.vectors, self.groups)):
-            predicted, fold = probe(values, truth, self.groups, folds=self.settings.folds, seed=seed)
-            rows = predicted >= 0
-            if not rows.any():
-                return None
-            who = {"key": keys[rows], "speaker": names[self.groups[rows]]}
-            labels = {"truth": emotions[truth[rows]], "label": emotions[predicted[rows]]}
-            tables.append(pd.DataFrame({**who, **labels, "part": "test", "fold": fold[rows], "seed": 0}))
-        how: dict[str, Any] = {"average": "pooled", "draws": self.settings.draws, "seed": seed}
-        how["labels"] = emotions.tolist()
-        raw, moved = tables
-        gain = paired_difference(moved, raw, **how)
-        return Probed(speaker_bootstrap(raw, **how), speaker_bootstrap(moved, **how), gain)
+def _probe(
+    vectors: NDArray[np.float32], groups: Codes, table: pd.DataFrame, settings: AnalyseSettings
+) -> Probed | None:
+    truth, emotions = pd.factorize(table[EMOTION], sort=True)
+    rows = table[["key", "speaker"]].assign(truth=table[EMOTION], part="test", seed=0)
+    tables = []
+    for values in (vectors, centred(vectors, groups)):
+        predicted, fold = probe(values, truth, groups, folds=settings.folds, seed=settings.seed)
+        known = predicted >= 0
+        if not known.any():
+            return None
+        tables.append(rows[known].assign(label=emotions[predicted[known]], fold=fold[known]))
+    how: dict[str, Any] = {"average": "pooled", "draws": settings.draws, "seed": settings.seed}
+    how["labels"] = emotions.tolist()
+    raw, moved = tables
+    gain = paired_difference(moved, raw, **how)
+    return Probed(speaker_bootstrap(raw, **how), speaker_bootstrap(moved, **how), gain)
 
 
 def _measured(
     manifest: Manifest, settings: AnalyseSettings
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, str], tuple[str, ...]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, str], list[str]]:
     if not settings.measure:
-        return {}, {}, ("Duration, loudness and pitch were not measured, as asked.",)
+        return {}, {}, ["Duration, loudness and pitch were not measured, as asked."]
     try:
         measures, unreadable = measured(manifest)
     except ManifestError as error:  # embeddings may travel without the recordings
-        return {}, {}, (f"Duration, loudness and pitch were not measured: {error}.",)
-    notes = (f"Not measured, for they cannot be read: {some(unreadable)}.",) if unreadable else ()
+        return {}, {}, [f"Duration, loudness and pitch were not measured: {error}."]
+    notes = [f"Not measured, for they cannot be read: {some(unreadable)}."] if unreadable else []
     return measures, unreadable, notes

@@ -9,14 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from affetto.plots.style import COLOURS, FAINT, INK, blank, head, open_axes
+from affetto.plots.style import COLOURS, FAINT, INK, MARKERS, blank, look, open_axes, rows_down, score_line
 
-MARKERS = "osD^vP*X<>ph"
 ALONE = "."  # an utterance without a cluster
-
 COLUMNS = 3
 _DASHES = ("--", ":", "-.")
 
@@ -30,17 +27,13 @@ class Map(NamedTuple):
     clusters: NDArray[np.int64]
 
 
-def speaker_maps(
-    maps: Sequence[Map], labels: Sequence[str], *, title: str = "", stamp: str | None = None
-) -> Figure:
+def speaker_maps(maps: Sequence[Map], labels: Sequence[str]) -> Figure:
     """Draws a map a speaker: a point an utterance, its colour the class, its marker the cluster.
 
-    Without names of classes (``labels``) colours show clusters too. ``stamp`` is printed across the top.
+    Without names of classes (``labels``) colours show clusters too.
     """
     lines = -(-len(maps) // COLUMNS)
-    figure = Figure(figsize=(3.4 * COLUMNS, 0.9 + 3.25 * lines), layout="constrained")
-    head(figure, title, stamp)
-    grid = figure.subplots(lines, COLUMNS, squeeze=False)
+    figure, grid = blank(3.4 * COLUMNS, 0.9 + 3.25 * lines, "", None, lines, COLUMNS, squeeze=False)
     numbers = sorted({int(number) for shown in maps for number in shown.clusters})
     palette = _palette(len(labels) or max(numbers, default=0) + 1)
     for axes, shown in zip(grid.flat, maps, strict=False):
@@ -65,49 +58,34 @@ def speaker_maps(
 
 
 def agreement_by_speaker(
-    names: Sequence[str],
     speakers: Mapping[str, ArrayLike],
     means: Mapping[str, tuple[float, float | None, float | None]],
-    *,
-    emphasised: str = "",
-    metric: str = "AMI",
-    title: str = "",
-    stamp: str | None = None,
+    emphasised: str,
 ) -> Figure:
-    """Draws a row a name: a dot a speaker, and the mean with its interval.
+    """Draws AMI, a row a name: a dot a speaker, and the mean with its interval.
 
     ``speakers`` are values ``(G,)`` by name, NaN for none; ``means`` are mean and ends of the interval, None
     for none; the mean of the ``emphasised`` row is drawn through all rows.
     """
-    figure, axes = blank(8.4, 1.5 + 0.46 * len(names), title, stamp)
+    figure, axes = blank(8.4, 1.5 + 0.46 * len(speakers), "", None)
     generator = np.random.default_rng(0)
-    for place, name in enumerate(names):
-        values = np.asarray(speakers[name], dtype=np.float64)
+    for place, (name, numbers) in enumerate(speakers.items()):
+        values = np.asarray(numbers, dtype=np.float64)
         colour = COLOURS[3] if name == emphasised else COLOURS[0]
         shift = generator.uniform(-0.26, 0.26, len(values))
         axes.plot(values, place + shift, ".", color=colour, alpha=0.4, markersize=5, markeredgewidth=0)
         mean, low, high = means[name]
-        if low is not None and high is not None:
+        if low is not None:
             axes.hlines(place, low, high, color=INK, linewidth=2)
         axes.plot(mean, place, "D", color=colour, markeredgecolor=INK, markersize=7)
-        axes.annotate(
-            f"{mean:.2f}".replace("-", "\N{MINUS SIGN}"),
-            (1.01, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=10,
-            color=INK,
-        )
+        text = f"{mean:.2f}".replace("-", "\N{MINUS SIGN}")
+        at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10}
+        axes.annotate(text, (1.01, place), color=INK, **at)
     axes.axvline(0, color=FAINT, linestyle="--", linewidth=1.2, zorder=0)
     if emphasised in means:
         axes.axvline(means[emphasised][0], color=COLOURS[3], linestyle=":", linewidth=1.2, zorder=0)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.45, -0.55)
-    axes.set_xlabel(f"{metric}: 0 is chance, 1 a perfect match; a dot a speaker, the diamond their mean")
-    axes.grid(axis="x", color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
-    open_axes(axes)
+    axes.set_xlabel("AMI: 0 is chance, 1 a perfect match; a dot a speaker, the diamond their mean")
+    rows_down(axes, list(speakers))
     return figure
 
 
@@ -115,70 +93,48 @@ def scores_by_layer(
     lines: Mapping[str, ArrayLike],
     sums: Mapping[str, float],
     weights: Mapping[str, ArrayLike],
-    *,
-    metric: str = "UAR",
-    chance: float | None = None,
-    title: str = "",
+    chance: float,
     stamp: str | None = None,
 ) -> Figure:
-    """Draws a score against the layer, a line an encoder, and below the weights of a learned sum of layers.
+    """Draws UAR against the layer, a line an encoder, and below the weights of a learned sum of layers.
 
     ``lines`` are value, low and high of each layer ``(L, 3)`` by encoder, as fractions, ends may be NaN;
     ``sums`` is the score of the weighted sum and ``weights`` its weights ``(L,)``.
     """
     count = len(np.asarray(next(iter(lines.values()))))
-    figure = Figure(figsize=(max(6.4, 2.6 + 0.5 * count), 5.4), layout="constrained")
-    head(figure, title, stamp)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    places = np.arange(count, dtype=np.float64)
-    for number, (name, points) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        value, low, high = np.asarray(points, np.float64).T
-        shift = 0.12 * (number - (len(lines) - 1) / 2)
-        upper.vlines(places + shift, low, high, color=colour, alpha=0.6, linewidth=2)
-        upper.plot(places + shift, value, color=colour, marker=MARKERS[number % len(MARKERS)], label=name)
-        if name in sums:
-            dash = _DASHES[number % len(_DASHES)]
-            upper.axhline(
-                sums[name], color=colour, linestyle=dash, linewidth=1.4, label=f"{name}, weighted sum"
-            )
-        if name in weights:
-            wide = 0.8 / max(1, len(weights))
-            middle = places + wide * (number - (len(weights) - 1) / 2)
-            lower.bar(middle, np.asarray(weights[name], np.float64), 0.92 * wide, color=colour)
-    if chance is not None:
-        upper.axhline(chance, color=FAINT, linewidth=1, label="chance")
-    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    upper.set_ylabel(metric)
-    upper.grid(axis="y", color="#E3E3E3", linewidth=0.8)
-    upper.set_axisbelow(True)
+    size = (max(6.4, 2.6 + 0.5 * count), 5.4)
+    figure, (upper, lower) = blank(*size, "", stamp, 2, sharex=True, height_ratios=[3, 1])
+    places, wide = np.arange(count, dtype=np.float64), 0.8 / len(lines)
+    for number, (name, scores) in enumerate(lines.items()):
+        colour, side = look(number)[0], number - (len(lines) - 1) / 2
+        score_line(upper, places + 0.12 * side, scores, number, name)
+        dash = {"linestyle": _DASHES[number % len(_DASHES)], "linewidth": 1.4}
+        upper.axhline(sums[name], color=colour, label=f"{name}, weighted sum", **dash)
+        lower.bar(places + wide * side, np.asarray(weights[name]), 0.92 * wide, color=colour)
+    upper.axhline(chance, color=FAINT, linewidth=1, label="chance")
+    upper.set_ylabel("UAR")
     lower.set_xticks(places, [str(number) for number in range(count)])
-    lower.set_xlabel("layer, 0 is nearest to the sound")
-    lower.set_ylabel("weight in the sum")
-    lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    for axes in (upper, lower):
-        open_axes(axes)
-    figure.legend(
-        *upper.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9.5
-    )
+    lower.set(xlabel="layer, 0 is nearest to the sound", ylabel="weight in the sum")
+    open_axes(upper, grid="y", percent="y")
+    open_axes(lower, percent="y")
+    handles = upper.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
     return figure
 
 
 def _one(axes: Axes, shown: Map, palette: Sequence[str], by_class: bool) -> None:
     coloured = shown.classes if by_class else shown.clusters
+    edges: dict[str, Any] = {"edgecolors": INK, "linewidths": 0.4, "alpha": 0.95}
     for number in np.unique(shown.clusters).tolist():
         own = shown.clusters == number
         fills = [palette[code] if code >= 0 else "white" for code in coloured[own].tolist()]
         across, up = shown.places[own].T
-        axes.scatter(
-            across, up, s=34, c=fills, marker=_marker(number), edgecolors=INK, linewidths=0.4, alpha=0.95
-        )
+        axes.scatter(across, up, s=34, c=fills, marker=_marker(number), **edges)
     axes.set_title(shown.title, fontsize=10, loc="left", color=INK)
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.08)
-    for spine in axes.spines.values():
-        spine.set_color("#D0D0D0")
+    axes.spines[:].set_color("#D0D0D0")
 
 
 def _marker(number: int) -> str:

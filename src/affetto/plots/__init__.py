@@ -1,6 +1,7 @@
 """Figures: arrays in, a matplotlib ``Figure`` out; no pyplot, no global state, colour-blind-safe colours.
 
-Every function takes ``stamp``, a word that is printed across the top of the figure (``"speaker-dependent"``).
+``title`` says what is shown; ``stamp`` is a word printed across the top of the figure
+(``"speaker-dependent"``).
 """
 
 from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from affetto.plots.style import head, ink_on, look, open_axes
+from affetto.plots.style import blank, ink_on, look, open_axes
 
 
 def timeline(
@@ -31,9 +30,7 @@ def timeline(
     centres = (begin + end) / 2
     middle = (centres[1:] + centres[:-1]) / 2
     edges = np.concatenate([begin[:1], middle, end[-1:]])
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    upper, strip = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
-    head(figure, title, stamp)
+    figure, (upper, strip) = blank(9.6, 3.9, title, stamp, 2, sharex=True, height_ratios=[5, 1])
     floor = np.zeros(len(shares))
     for number, label in enumerate(labels):
         colour, hatch = look(number)
@@ -42,13 +39,12 @@ def timeline(
         upper.bar(edges[:-1], shares[:, number], np.diff(edges), bottom=floor, label=label, **wide)
         floor = floor + shares[:, number]
     upper.set(ylim=(0, 1), xlim=(edges[0], edges[-1]), ylabel="probability")
-    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     handles, names = upper.get_legend_handles_labels()
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.005, 0.5)}
     upper.legend(handles[::-1], names[::-1], frameon=False, fontsize=10, **place)
     _strip(strip, edges, shares.argmax(axis=1), labels)
-    for axes in (upper, strip):
-        open_axes(axes)
+    open_axes(upper, percent="y")
+    open_axes(strip)
     return figure
 
 
