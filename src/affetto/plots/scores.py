@@ -88,9 +88,9 @@ def enrolment_curve(
 ) -> Figure:
     """Draws UAR against the number of enrolment utterances, a line a mix of emotions.
 
-    ``counts`` are the ``N`` numbers on the axis, e.g. ``(0, 5, 10, 20, "all")``; ``mixes`` value, low and high
-    of each as fractions, ``(N, 3)``, NaN where not measured. The dashed line is the value without enrolment,
-    which stands in the first mix: below it, enrolment hurts.
+    ``counts`` are the ``N`` numbers on the axis, e.g. ``(0, 5, 10, 20, "all")``; ``mixes`` value, low and
+    high of each as fractions, ``(N, 3)``, NaN where not measured. The dashed line is the value without
+    enrolment, which stands in the first mix: below it, enrolment hurts.
     """
     figure, axes = blank(6.2, 4.6, "", stamp)
     places = np.arange(len(counts), dtype=np.float64)
@@ -131,7 +131,7 @@ def label_curve(
 def bars(
     names: Sequence[str], values: ArrayLike, lows: ArrayLike, highs: ArrayLike, *, stamp: str | None = None
 ) -> Figure:
-    """Draws UAR as one bar a row, the first on top: values and ends of the intervals, NaN for none, ``(N,)``."""
+    """Draws UAR, one bar a row, the first on top; ends of the intervals, NaN for none; all ``(N,)``."""
     scores, low, high = (np.asarray(numbers, dtype=np.float64) for numbers in (values, lows, highs))
     figure, axes = blank(8.4, 1.3 + 0.42 * len(names), "", stamp)
     places = np.arange(len(names))

@@ -40,7 +40,7 @@ def blank(
 def open_axes(axes: Axes, grid: str = "", percent: str = "") -> None:
     """Removes the frame above and to the right.
 
-    ``grid`` and ``percent`` name the axes, ``"x"``, ``"y"`` or both, to draw a grid at or to write as percent.
+    ``grid`` and ``percent`` name the axes, ``"x"`` or ``"xy"``, that get a grid or are written as percent.
     """
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=10)
