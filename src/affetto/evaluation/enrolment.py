@@ -1,9 +1,8 @@
 """What enrolment is worth: scores against the number of enrolment utterances and against skewed mixes."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -78,17 +77,12 @@ def curve_lines(curve: pd.DataFrame) -> tuple[list[int | str], dict[str, ArrayLi
     if missing:
         raise ManifestError(f"the enrolment table lacks the column {', '.join(missing)}")
     table = curve.assign(enrolment=[normal_count(value) for value in curve["enrolment"]])
+    table["mix"] = table["mix"].replace("", None).fillna(RANDOM) if "mix" in table else RANDOM
     counts = sorted(set(table["enrolment"]), key=lambda count: (isinstance(count, str), count))
-    rows = table.to_dict("records")
-    mixes = dict.fromkeys(_mix(row) for row in rows if row["enrolment"] != 0) or {RANDOM: None}
-    lines = {mix: np.full((len(counts), 3), np.nan) for mix in sorted(mixes, key=lambda mix: mix != RANDOM)}
-    for row in rows:
-        mix = _mix(row) if row["enrolment"] != 0 else next(iter(lines))
-        ends = (row["uar"], row.get("uar_low"), row.get("uar_high"))
-        lines[mix][counts.index(row["enrolment"])] = [np.nan if end is None else float(end) for end in ends]
-    return counts, dict(lines)
-
-
-def _mix(row: Mapping[Hashable, Any]) -> str:
-    mix = row.get("mix")
-    return RANDOM if mix is None or mix != mix or mix == "" else str(mix)
+    enrolled = table["enrolment"] != 0
+    mixes = sorted(table["mix"][enrolled].unique(), key=lambda mix: mix != RANDOM) or [RANDOM]
+    table.loc[~enrolled, "mix"] = mixes[0]
+    found = (
+        table.set_index(["mix", "enrolment"]).reindex(columns=["uar", "uar_low", "uar_high"]).astype(float)
+    )
+    return counts, {mix: found.loc[mix].reindex(counts).to_numpy() for mix in mixes}
