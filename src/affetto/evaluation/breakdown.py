@@ -33,9 +33,7 @@ def taken_apart(
     return parts
 
 
-def rated(
-    rows: pd.DataFrame, dimensions: Sequence[str], *_: object
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def rated(rows: pd.DataFrame, dimensions: Sequence[str], *_: object) -> dict[str, Any]:
     """The raters' and the predicted values of the first seed, (N, K) each."""
     return {"ratings": ratings(rows[rows["seed"] == rows["seed"].iloc[0]], dimensions)}
 

@@ -48,8 +48,8 @@ def evaluate(
         raise ConfigError(
             f"got the mix {mix!r} without enrolment; say how many were enrolled, e.g. --enrolment 10"
         )
-    method = name or str(meta["method"])
-    table, other, other_name, curve = read_predictions(folder / PREDICTIONS), None, None, None
+    method, other, other_name, curve = name or str(meta["method"]), None, None, None
+    table = read_predictions(folder / PREDICTIONS)
     if (folder / ENROLLED).exists():
         enrolled = read_predictions(folder / ENROLLED)
         labels = [str(column).removeprefix("p_") for column in table if str(column).startswith("p_")]
@@ -63,19 +63,10 @@ def evaluate(
         raise RunError(f"{folder} was made without enrolment; run finetune without --no-enrolment")
     if against is not None and rival is not None:
         other, other_name = read_predictions(Path(against) / PREDICTIONS), str(rival["method"])
-    guarded: dict[str, Any] = dict(meta)
     if meta.get("weights_from_elsewhere"):
-        guarded["speakers_seen_without_labels"] = "unknown"
-    return summarise(
-        table,
-        protocol,
-        guarded,
-        method=method,
-        against=other,
-        against_name=other_name,
-        only_shared=count != 0,
-        curve=curve,
-    )
+        meta["speakers_seen_without_labels"] = "unknown"
+    how: dict[str, Any] = {"method": method, "only_shared": count != 0, "curve": curve}
+    return summarise(table, protocol, meta, against=other, against_name=other_name, **how)
 
 
 def _enrolled(table: pd.DataFrame, count: int | str, mix: str) -> pd.DataFrame:

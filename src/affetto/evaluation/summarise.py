@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from affetto.evaluation.bootstrap import Difference, interval, paired_differences, same_utterances, tallies
+from affetto.evaluation.bootstrap import interval, paired_differences, same_utterances, tallies
 from affetto.evaluation.breakdown import rated, taken_apart
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import check_leaks
@@ -32,9 +32,8 @@ def summarise(
 
     Args:
         predictions: the table, see :mod:`affetto.evaluation.predictions`; of one method and one enrolment.
-        protocol: ``name``, ``labels`` or ``dimensions``, ``average`` ("mean" or "pooled"), ``published``
-            (dicts with system, metric, value, source, caveat), ``caveats``, ``speaker_dependent``; each may
-            be missing.
+        protocol: ``name``, ``labels`` or ``dimensions``, ``average``, ``published``, ``caveats`` and
+            ``speaker_dependent``; each may be missing.
         meta: what the run says about itself (see :mod:`affetto.evaluation.guard`).
         method: name of the run; None takes the column ``method``.
         against: predictions of another run on the same utterances, for a paired test.
@@ -48,45 +47,40 @@ def summarise(
         LeakError: when a test speaker was seen with labels, or something was chosen on test.
         ManifestError: when the table cannot be scored, or does not fit ``against``.
     """
-    meta = dict(meta or {})
+    meta, average = dict(meta or {}), str(protocol.get("average") or "mean")
     dependent = bool(meta.get("speaker_dependent") or protocol.get("speaker_dependent"))
     table, labels = _checked(predictions, protocol)
-    name = method or one_value(table, "method", "this run")
-    enrolment = normal_count(one_value(table, "enrolment", "0"))
     notes = [*check_leaks(table, meta, dependent), *map(str, protocol.get("caveats") or ())]
     rows = scored(table)
-    average = str(protocol.get("average") or "mean")
     metrics = metrics_of(protocol.get("dimensions") or ())
-    scores = {
-        metric: interval(counted, metrics[metric].score, average, draws, seed)
-        for metric, counted in tallies(rows, labels, metrics).items()
-    }
-    differences: dict[str, Difference] = {}
+    how = (average, draws, seed)
+    counted = tallies(rows, labels, metrics).items()
+    scores = {name: interval(each, metrics[name].score, *how) for name, each in counted}
+    parts = (rated if protocol.get("dimensions") else taken_apart)(rows, labels, *how)
     if against is not None:
-        against_name = against_name or one_value(against, "method", "the other run")
+        parts["against"] = against_name or one_value(against, "method", "the other run")
         left, right = same_utterances(rows, scored(_checked(against, protocol, labels)[0]), only_shared)
-        differences = paired_differences(left, right, labels, metrics, average, draws, seed)
-    parts = (rated if protocol.get("dimensions") else taken_apart)(rows, labels, average, draws, seed)
-    speakers = rows["speaker"].nunique()
+        parts["differences"] = paired_differences(left, right, labels, metrics, *how)
     return Report(
-        method=name,
+        method=method or one_value(table, "method", "this run"),
         protocol=str(protocol.get("name") or "no named protocol"),
         labels=labels,
         average=average,
-        enrolment=enrolment,
-        seeds=tuple(str(value) for value in sorted(rows["seed"].unique())),
-        folds=rows["fold"].nunique(),
-        utterances=rows["key"].nunique(),
-        speakers=speakers,
+        enrolment=normal_count(one_value(table, "enrolment", "0")),
         speaker_dependent=dependent,
         scores=scores,
-        against=against_name if against is not None else None,
-        differences=differences,
         published=tuple(dict(entry) for entry in protocol.get("published") or ()),
         curve=curve,
-        notes=(*notes, *_gaps(parts, labels, speakers)),
+        notes=(*notes, *_gaps(parts, labels, rows["speaker"].nunique())),
+        **_facts(rows),
         **parts,
     )
+
+
+def _facts(rows: pd.DataFrame) -> dict[str, Any]:
+    counts = {"folds": "fold", "speakers": "speaker", "utterances": "key"}
+    seeds = tuple(str(value) for value in sorted(rows["seed"].unique()))
+    return {"seeds": seeds, **{name: rows[column].nunique() for name, column in counts.items()}}
 
 
 def _checked(
