@@ -107,6 +107,9 @@ def test_a_figure_is_of_one_recording_in_windows(model: Path, folder: Path, tmp_
     for sources in ([folder], [folder / "4.flac", folder / "5.flac"]):
         with pytest.raises(AffettoError, match="a figure shows one recording"):
             run(*sources, *figure, "--window", "0.5")
+    (tmp_path / "mine.csv").write_text("file,error\n5.flac,\n")
+    with pytest.raises(AffettoError, match="no predictions of this recogniser"):
+        run(folder / "5.flac", *figure, "--window", "0.5", "-o", tmp_path / "mine.csv")
     (folder / "5.flac").write_bytes(b"")
     assert run(folder / "5.flac", *figure, "--window", "0.5")[0] == 1
     assert not (tmp_path / "t.png").exists()

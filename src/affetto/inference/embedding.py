@@ -75,7 +75,7 @@ def embed(
     options = {"representation": representation.sha256, "frames": frames}
     join = _join_npy if path != table else _join_parquet
     with shards.opened(options, lambda: join(shards, table, representation, frames)):
-        rest = shards.rest(everything, attrgetter("name"))
+        rest = shards.rest(everything, attrgetter("key"))
         plan = Plan(workers=workers, clips=total - shards.resumed)
         for piece, vectors in (_frames if frames else vectors_of_clips)(representation, rest, plan):
             clip = piece.clip
@@ -83,7 +83,7 @@ def embed(
             row |= {"start": piece.start, "end": piece.end, **packed(vectors)}
             if piece.end == piece.start:  # nothing of it was read
                 row |= {"start": clip.start, "end": clip.end}
-            shards.add(clip.name, row, piece.last)
+            shards.add(clip.key, row, piece.last)
     return Outcome(shards.clips, shards.failed, shards.resumed)
 
 

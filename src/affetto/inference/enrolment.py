@@ -10,9 +10,6 @@ from torch import Tensor
 from affetto.errors import ConfigError
 from affetto.inference.sources import Clip
 
-Key = tuple[str, float | None, float | None]
-"""Identifies a clip; see :attr:`~affetto.inference.sources.Clip.key`."""
-
 Vectors = tuple[Clip, list[NDArray[np.float32]], str]
 """A clip with the vectors ``(D,)`` of its pieces, or with none and the reason."""
 
@@ -29,7 +26,7 @@ class Enrolment:
 
     offset: Tensor
     utterances: int
-    used: frozenset[Key] = field(default=frozenset(), repr=False)
+    used: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 Enrolments = Enrolment | Mapping[str, Enrolment]
@@ -53,7 +50,7 @@ def marked(everything: Iterable[Clip], enrolment: Enrolments | None) -> Iterator
 
 def draw_by_speaker(
     everything: Iterable[Clip], utterances: int, vectors_of: Callable[[list[Clip]], Iterable[Vectors]]
-) -> Iterator[tuple[list[NDArray[np.float32]], str, frozenset[Key]]]:
+) -> Iterator[tuple[list[NDArray[np.float32]], str, frozenset[str]]]:
     """Draws enrolment utterances of every speaker: the same ones each time, others for those that fail.
 
     Yields vectors, speaker and keys of the clips, for speakers with enough of them and one left to score.

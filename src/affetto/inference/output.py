@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow  # type: ignore[import-untyped]
 
-from affetto.errors import AffettoError, ConfigError, unknown
+from affetto.errors import AffettoError, ConfigError, RunError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
@@ -87,11 +87,11 @@ def predict(
     options: dict[str, Any] = {"recogniser": recogniser.sha256, "window": window, "hop": hop}
     options |= {"enrol_by_speaker": enrol_by_speaker, "enrol": None}
     if isinstance(enrolment, Enrolment):
-        options["enrol"] = sorted(map(list, enrolment.used))
+        options["enrol"] = sorted(enrolment.used)
     with shards.opened(options, lambda: _join(shards)):
         plan = replace(plan, clips=plan.clips - shards.resumed)
-        for piece, row in recogniser.rows(shards.rest(everything, attrgetter("name")), plan, enrolment):
-            shards.add(piece.clip.name, row, piece.last)
+        for piece, row in recogniser.rows(shards.rest(everything, attrgetter("key")), plan, enrolment):
+            shards.add(piece.clip.key, row, piece.last)
     enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None
     return Outcome(shards.clips, shards.failed, shards.resumed, enrolled=enrolled)
 
@@ -125,7 +125,12 @@ def draw_timeline(
         rows = recogniser.files(source, window=window, hop=hop, enrolment=enrolment)
     else:
         rows = read_rows(Path(output), names)
-    cells = [[np.nan if row[name] in (None, "") else row[name] for name in names] for row in rows]
+    try:
+        cells = [[np.nan if row[name] in (None, "") else row[name] for name in names] for row in rows]
+    except KeyError as error:
+        raise RunError(
+            f"{output} holds no predictions of this recogniser; name another file with -o"
+        ) from error
     table = np.array(cells, np.float64)
     table = table[~np.isnan(table[:, -1])]  # without windows that cannot be read
     if len(table):

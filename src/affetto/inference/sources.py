@@ -80,15 +80,10 @@ class Clip:
     utterance: str = ""  # its key in the manifest
 
     @property
-    def key(self) -> tuple[str, float | None, float | None]:
+    def key(self) -> str:
         """Identifies the clip, however its path was written."""
         place = os.path.abspath(self.sound) if isinstance(self.sound, Path) else self.file
-        return place, self.start, self.end
-
-    @property
-    def name(self) -> str:
-        """Its name in an unfinished output."""
-        return json.dumps([self.file, self.start, self.end])
+        return json.dumps([place, self.start, self.end])
 
 
 @dataclass(frozen=True, slots=True)
