@@ -9,7 +9,7 @@ them, e.g. '(?P<speaker>[^/]+)/(?P<emotion>[^/]+)/' for alice/angry/001.wav. Fiv
 import sys
 from pathlib import Path
 
-from affetto import AffettoError, evaluate, finetune, finetune_settings, scan
+from affetto import AffettoError, evaluate, finetune, scan, settings
 
 
 def main(folder: str, pattern: str, out: str = "runs/own") -> None:
@@ -22,10 +22,10 @@ def main(folder: str, pattern: str, out: str = "runs/own") -> None:
         print(f"{problem.kind}: {problem.key}: {problem.message}")
     runs = {}
     for head in ("logistic", "svm"):
-        settings = finetune_settings(
-            protocol="speaker-kfold", encoder="functionals", head=head, enrolment=False
+        chosen = settings(
+            "finetune", protocol="speaker-kfold", encoder="functionals", head=head, enrolment=False
         )
-        runs[head] = finetune(manifest, settings, place / head)
+        runs[head] = finetune(manifest, chosen, place / head)
     report = evaluate(runs["svm"].path, runs["logistic"].path, name="SVM")
     report.write(place / "report")
     uar = report.scores["uar"]

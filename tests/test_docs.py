@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,26 +191,9 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links {target}"
 
 
-def test_the_file_map_names_every_file_and_no_other() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## File map")[2]
-    mapped: list[str] = []
-    parent = ""
-    for line in re.findall(r"^( +\S+) .*", text.partition("```text")[2].partition("```")[0], re.MULTILINE):
-        name = line.strip()
-        if line.startswith("    "):
-            mapped.append(parent + name)
-        else:
-            parent = name
-            mapped.append(name)
-    source = ROOT / "src" / "affetto"
-    files = [
-        f"{path.relative_to(source).as_posix()}{'/' * path.is_dir()}"
-        for path in source.rglob("*")
-        if "__pycache__" not in path.parts and path.name not in ("__init__.py", "py.typed")
-    ]
-    missing = [name for name in files if not any(fnmatch(name, entry) for entry in mapped)]
-    gone = [entry for entry in mapped if not any(fnmatch(name, entry) for name in files)]
-    assert (missing, gone) == ([], [])
+def test_the_file_map_is_what_the_files_say() -> None:
+    script: Any = _example("file_map", "tools")
+    assert (ROOT / "docs" / "map.md").read_text(encoding="utf-8") == script.page(), "python tools/file_map.py"
 
 
 def test_the_examples_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

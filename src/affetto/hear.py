@@ -16,17 +16,7 @@ _TOGETHER_SECONDS = 120.0  # of sound that go through the network at once, unles
 
 
 class HearModel(nn.Module):
-    """A representation with the attributes that HEAR's evaluation reads.
-
-    Args:
-        model_file_path: as :func:`load_model` takes it.
-        layer: of the encoder.
-
-    Attributes:
-        sample_rate: of the sounds that it takes.
-        scene_embedding_size: size of an embedding of a whole sound.
-        timestamp_embedding_size: size of an embedding of a moment; 0 where there are no frames.
-    """
+    """A representation with the attributes that HEAR's evaluation reads; a size is 0 without frames."""
 
     def __init__(self, model_file_path: str, layer: Layer | None = None) -> None:
         super().__init__()
@@ -43,16 +33,9 @@ class HearModel(nn.Module):
 
 
 def load_model(model_file_path: str = "", layer: Layer | None = None) -> HearModel:
-    """Loads an encoder of affetto for HEAR.
+    """Loads an encoder: a folder that ``pretrain`` or ``finetune`` wrote, or a name such as ``"ge2e"``.
 
-    Args:
-        model_file_path: a folder that ``pretrain`` or ``finetune`` wrote, or a name such as ``"ge2e"``.
-        layer: of the encoder: a number, ``"last"``, ``"mean"`` or ``"all"``; None for the last, and for a
-            recogniser's own vector of a whole sound.
-
-    Raises:
-        ConfigError: without a path, or for an unknown name.
-        CheckpointError: for a folder that holds no encoder, or a damaged one.
+    The layer is a number, ``"last"``, ``"mean"`` or ``"all"``; None is the last, or what a recogniser reads.
     """
     if not model_file_path:
         raise ConfigError(
@@ -66,12 +49,8 @@ def load_model(model_file_path: str = "", layer: Layer | None = None) -> HearMod
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """Embeds sounds ``(B, S)``, mono at ``model.sample_rate``, in ±1, frame by frame.
 
-    Returns:
-        Embeddings ``(B, T, D)`` float32, and the time of each frame in milliseconds, ``(B, T)``. A last frame
-        whose time is past the end is left out.
-
-    Raises:
-        ConfigError: for a tensor of another shape, or a model without frames.
+    Returns embeddings ``(B, T, D)`` float32, and the time of each frame in milliseconds, ``(B, T)``. A last
+    frame whose time is past the end is left out.
     """
     model.representation.must_have_frames()
     encoder = model.representation.encoder
@@ -87,11 +66,7 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
 
 @torch.no_grad()
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
-    """Embeds sounds ``(B, S)``, mono at ``model.sample_rate``, in ±1, as ``(B, D)`` float32.
-
-    Raises:
-        ConfigError: for a tensor of another shape.
-    """
+    """Embeds sounds ``(B, S)``, mono at ``model.sample_rate``, in ±1, as ``(B, D)`` float32."""
     return torch.cat([model.representation(*batch).float() for batch in _batches(audio, model)])
 
 

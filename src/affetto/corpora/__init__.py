@@ -10,12 +10,25 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from affetto.corpora.arrays import marks_of, read_vectors
 from affetto.corpora.coded import read_coded
+from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.marks import Marks
 from affetto.corpora.scanning import About, Corpus
 from affetto.errors import ManifestError, unknown
 
-__all__ = ["About", "Corpus", "Manifest", "known_corpora", "scan"]
+__all__ = [
+    "About",
+    "Corpus",
+    "Manifest",
+    "Marks",
+    "known_corpora",
+    "marks_of",
+    "read_curves",
+    "read_vectors",
+    "scan",
+]
 
 
 @cache

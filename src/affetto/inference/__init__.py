@@ -5,9 +5,10 @@ not grow, and :func:`predict` writes a table that an interrupted run continues.
 """
 
 from affetto.inference.enrolment import Enrolment
+from affetto.inference.loading import load_representation
 from affetto.inference.output import predict
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import Score
 from affetto.inference.writers import Outcome
 
-__all__ = ["Enrolment", "Outcome", "Recogniser", "Score", "predict"]
+__all__ = ["Enrolment", "Outcome", "Recogniser", "Score", "load_representation", "predict"]
