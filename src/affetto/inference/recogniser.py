@@ -76,9 +76,7 @@ class Recogniser:
     def from_audio(
         self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
     ) -> list[Score]:
-        """Scores samples ``(S,)``, ``(channels, S)`` or ``(S, channels)``, floats in ±1 or integers.
-
-        Returns what :meth:`from_file` does.
+        """Scores ``(S,)``, ``(channels, S)`` or ``(S, channels)``, floats in ±1 or integers, as a file.
 
         Raises:
             AudioError: for an array without samples, with NaN, or of another shape.
