@@ -6,6 +6,7 @@ in ``# exit code N``. In a console block the lines below a command must be in it
 anything. Blocks marked ``text`` are pictures.
 """
 
+import ast
 import importlib.util
 import json
 import os
@@ -25,9 +26,11 @@ from typer.testing import CliRunner
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
+from test_front_door import FRONT_DOOR, SECOND_RING
 from text_models import save_tiny_text
 
 ROOT = Path(__file__).resolve().parents[1]
+DOOR = [*FRONT_DOOR, "hear"]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -186,9 +189,22 @@ def test_the_readme_names_every_verb() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in [*PAGES, *(ROOT / "experiments").rglob("*.md"), ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def test_pages_import_what_is_pinned() -> None:
+    """Blocks of Python import names of the front door and the second ring, of ours nothing else."""
+    for page in PAGES:
+        for block in (each for each in blocks(page) if each.kind == "python"):
+            for node in ast.walk(ast.parse(block.text)):
+                if isinstance(node, ast.Import):
+                    ours = [alias.name for alias in node.names if alias.name.startswith("affetto.")]
+                    assert ours == [], page.name
+                elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "affetto":
+                    allowed = SECOND_RING.get(str(node.module), []) if node.module != "affetto" else DOOR
+                    assert {alias.name for alias in node.names} <= set(allowed), f"{page.name}: {node.module}"
 
 
 def test_the_file_map_is_what_the_files_say() -> None:
