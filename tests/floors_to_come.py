@@ -133,12 +133,12 @@ def test_a_climber_would_be_found() -> None:
         return any(climbs(room, file, target) for target in ours(ast.parse(line)))
 
     assert found("data", "loader", "from affetto.models.encoder import Encoder")
-    assert found("models", "cnn", "from affetto.models.ge2e import Ge2e")
-    assert found("models", "cnn", "def late():\n    from affetto.training import fit")
+    assert found("models", "logmel", "from affetto.models.ge2e import Ge2e")
+    assert found("models", "logmel", "def late():\n    from affetto.training import fit")
     assert found("evaluation", "report", "from affetto import training")
     assert found("finetuning", "run", "from affetto.pretraining.run import pretrain")
-    assert found("models", "cnn", "from affetto import models")
-    assert not found("models", "cnn", "from affetto.models.context import Context")
+    assert found("models", "logmel", "from affetto import models")
+    assert not found("models", "logmel", "from affetto.models.layers import Context")
 
 
 def test_torch_stays_off_the_ground_the_tables_and_the_scores() -> None:

@@ -11,14 +11,13 @@ from torch import Tensor
 from affetto import hear
 from affetto.errors import ConfigError
 from affetto.finetuning.run import save_recogniser
+from affetto.models.checkpoint import save_encoder
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.embedders import NetworkSettings, build_encoder
 from affetto.models.encoder import Encoder
-from affetto.models.folders import save_encoder
 from affetto.models.ge2e import Ge2eSettings
-from affetto.models.tdnn import Tdnn, TdnnSettings
-from affetto.models.wav2vec2 import Wav2Vec2Settings
+from affetto.models.hub_encoders import Wav2Vec2Settings
+from affetto.models.logmel import Cnn, CnnSettings, Tdnn, TdnnSettings
 
 CNN = CnnSettings(width=16, bins=16, blocks=1)
 TDNN = TdnnSettings(width=16, bins=16, blocks=1)

@@ -18,9 +18,9 @@ from affetto.errors import ConfigError, LeakError, RunError
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser
+from affetto.models.checkpoint import save_encoder
 from affetto.models.embedders import NetworkSettings, build_embedder
-from affetto.models.folders import save_encoder
-from affetto.models.tdnn import Tdnn, TdnnSettings
+from affetto.models.logmel import Tdnn, TdnnSettings
 
 TDNN = TdnnSettings(width=16, blocks=1, bins=20)
 QUICK = ("train.epochs=2", "train.batch_size=8")

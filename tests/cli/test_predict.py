@@ -15,8 +15,8 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
 from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import NetworkSettings
+from affetto.models.logmel import CnnSettings
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser
 from affetto.models.embedders import load_published
-from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
-from affetto.models.whisper import Whisper, WhisperSettings
+from affetto.models.hub_encoders import Wav2Vec2, Wav2Vec2Settings, Whisper, WhisperSettings
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import pretrain_settings
 from speech_models import save_tiny, save_tiny_whisper

@@ -22,13 +22,12 @@ from affetto.finetuning.run import save_recogniser
 from affetto.inference import embedding, writers
 from affetto.inference.embedding import embed
 from affetto.inference.loading import load_representation
+from affetto.models.checkpoint import save_encoder
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.encoder import Encoder
-from affetto.models.folders import save_encoder
+from affetto.models.logmel import Cnn, CnnSettings, Tdnn, TdnnSettings
 from affetto.models.representation import Representation, read_layer
-from affetto.models.tdnn import Tdnn, TdnnSettings
 
 CNN = CnnSettings(width=16, bins=16, blocks=2)
 ALIKE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}

@@ -25,8 +25,8 @@ from affetto.errors import AffettoError, AudioError, CheckpointError, ConfigErro
 from affetto.finetuning.run import save_recogniser
 from affetto.inference import Enrolment, Recogniser, predict, writers
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import NetworkSettings
+from affetto.models.logmel import CnnSettings
 from affetto.runs import locked
 
 LABELS = ("anger", "neutral", "sadness")
@@ -375,7 +375,7 @@ def test_enrolment_adapts_as_the_classifier_does(recogniser: Recogniser, folder:
     vectors = recogniser.embed(paths)
     with torch.no_grad():
         offset = recogniser.classifier.offset(vectors[:4])
-        expected = recogniser.classifier.probabilities(vectors[4:], offset).max(dim=1).values
+        expected = recogniser.classifier.answers(vectors[4:], offset).max(dim=1).values
     torch.testing.assert_close(enrolment.offset, offset, atol=1e-5, rtol=1e-5)
     table = recogniser.predict(paths, enrolment=enrolment)
     assert isinstance(table, pd.DataFrame)

@@ -10,12 +10,18 @@ from safetensors.torch import load_file, save_file
 
 from affetto._version import __version__
 from affetto.errors import CheckpointError
-from affetto.models.checkpoint import FORMAT, load_weights, read_config, save_weights
+from affetto.models.checkpoint import (
+    FORMAT,
+    encoder_settings,
+    fill_encoder,
+    load_weights,
+    read_config,
+    save_encoder,
+    save_weights,
+)
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, load_classifier
-from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
-from affetto.models.folders import encoder_settings, fill_encoder, save_encoder
-from affetto.models.tdnn import Tdnn, TdnnSettings
+from affetto.models.logmel import CnnSettings, Tdnn, TdnnSettings
 
 CNN = NetworkSettings(encoder=CnnSettings(width=8, blocks=1, bins=16))
 SHAPES = {
@@ -60,12 +66,12 @@ def test_save_and_load_give_the_same_output(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         vectors = before.embed(*features)
         assert torch.equal(vectors, after.embed(*features))
-        assert torch.equal(before.probabilities(vectors), after.probabilities(vectors))
+        assert torch.equal(before.answers(vectors), after.answers(vectors))
         if before.enrolment is not None:
             offset = before.offset(vectors)
             assert torch.equal(offset, after.offset(vectors))
-            assert torch.equal(before.probabilities(vectors, offset), after.probabilities(vectors, offset))
-            assert not torch.equal(before.probabilities(vectors, offset), before.probabilities(vectors))
+            assert torch.equal(before.answers(vectors, offset), after.answers(vectors, offset))
+            assert not torch.equal(before.answers(vectors, offset), before.answers(vectors))
 
 
 def test_only_two_files_are_written(folder: Path) -> None:

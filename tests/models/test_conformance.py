@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from affetto.features import FrontEnd
-from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import (
     DVectorSettings,
     EmbedderSettings,
@@ -18,12 +17,10 @@ from affetto.models.embedders import (
     build_encoder,
 )
 from affetto.models.encoder import EncoderShape
-from affetto.models.filterbank import FilterbankSettings
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
-from affetto.models.mockingjay import MockingjaySettings
-from affetto.models.npc import NpcSettings
-from affetto.models.tdnn import TdnnSettings
-from affetto.models.wav2vec2 import Wav2Vec2Settings
+from affetto.models.hub_encoders import Wav2Vec2Settings
+from affetto.models.logmel import CnnSettings, FilterbankSettings, TdnnSettings
+from affetto.models.masked_encoders import MockingjaySettings, NpcSettings
 
 CNN = CnnSettings(width=16, blocks=2, bins=40)
 GE2E = Ge2eSettings(hidden=16)

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from affetto.models.cnn import Cnn, CnnSettings
-from affetto.models.content import Course
+from affetto.models.embedders import Course
 from affetto.models.encoder import Encoder, Frames
 from affetto.models.ge2e import Ge2e, Ge2eSettings
+from affetto.models.logmel import Cnn, CnnSettings
 
 
 class Passes(Encoder):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from affetto.config import build
 from affetto.errors import ConfigError
-from affetto.models.mockingjay import Mockingjay, MockingjaySettings, TransformerBlock, positions
+from affetto.models.masked_encoders import Mockingjay, MockingjaySettings, TransformerBlock, positions
 
 SMALL = MockingjaySettings(width=16, blocks=2, heads=4, feed_forward=24, bins=20, stack=2, dropout=0.0)
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from affetto.config import build
 from affetto.errors import ConfigError
-from affetto.models.npc import MaskedConvolution, Npc, NpcSettings
+from affetto.models.masked_encoders import MaskedConvolution, Npc, NpcSettings
 
 SMALL = NpcSettings(width=12, bins=9)
 FRAMES, CENTRE = 61, 30

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from affetto.errors import CheckpointError, MissingPackageError
-from affetto.models.onnx import OnnxSpeaker
+from affetto.models.speaker_models import OnnxSpeaker
 
 DIM = 6
 WEIGHTS = np.random.default_rng(1).standard_normal((80, DIM)).astype(np.float32) / 9

@@ -10,13 +10,12 @@ from torch import nn
 
 from affetto.errors import ConfigError
 from affetto.models.checkpoint import weights_sha256
-from affetto.models.cnn import Cnn, CnnSettings
-from affetto.models.context import Context
 from affetto.models.embedders import Network, NetworkSettings
 from affetto.models.encoder import Frames, chosen_device, frame_mask, normalise_logmel
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.heads import KernelHead, LinearHead, Standardise
-from affetto.models.pooling import AttentiveStatistics, MeanPooling, StatisticsPooling
+from affetto.models.layers import AttentiveStatistics, Context, MeanPooling, StatisticsPooling
+from affetto.models.logmel import Cnn, CnnSettings
 
 FRAMES = torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(0))
 LENGTHS = torch.tensor([9, 1, 5])

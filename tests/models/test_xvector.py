@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.errors import CheckpointError, MissingPackageError
-from affetto.models.xvector import XVector
+from affetto.models.speaker_models import XVector
 from speech_models import save_tiny
 
 FAMILIES = ("wavlm group", "wav2vec2 layer", "unispeech-sat group")

@@ -10,9 +10,9 @@ from torch import Tensor
 from affetto.augment import AugmentConfig
 from affetto.data import Batch
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.cnn import CnnSettings
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
+from affetto.models.logmel import CnnSettings
 from affetto.objectives import distributed
 from affetto.objectives.distributed import mean_over_processes
 from affetto.objectives.supervised import Classify, ClassifySettings

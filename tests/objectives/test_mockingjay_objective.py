@@ -11,11 +11,10 @@ from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.features import FrontEnd
 from affetto.masking import MaskSettings
-from affetto.models.cnn import Cnn, CnnSettings
 from affetto.models.encoder import Encoder, Frames, feature_scale, network_scale
 from affetto.models.ge2e import Ge2e, Ge2eSettings
-from affetto.models.mockingjay import Mockingjay, MockingjaySettings
-from affetto.models.tdnn import Tdnn, TdnnSettings
+from affetto.models.logmel import Cnn, CnnSettings, Tdnn, TdnnSettings
+from affetto.models.masked_encoders import Mockingjay, MockingjaySettings
 from affetto.objectives import masked
 from affetto.objectives.masked import MockingjayObjective, MockingjayObjectiveSettings
 from affetto.runs import RunFolder

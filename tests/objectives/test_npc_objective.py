@@ -7,8 +7,8 @@ from torch import Tensor
 from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.masking import MaskSettings
-from affetto.models.npc import Npc, NpcSettings
-from affetto.models.tdnn import Tdnn
+from affetto.models.logmel import Tdnn
+from affetto.models.masked_encoders import Npc, NpcSettings
 from affetto.objectives import masked
 from affetto.objectives.masked import NpcObjective, NpcObjectiveSettings, Quantiser
 

@@ -8,8 +8,7 @@ import torch
 
 import affetto.objectives
 from affetto.masking import MaskSettings
-from affetto.models.mockingjay import Mockingjay
-from affetto.models.npc import Npc
+from affetto.models.masked_encoders import Mockingjay, Npc
 from affetto.objectives.contrastive import ContrastiveSettings
 from affetto.objectives.masked import MockingjayObjectiveSettings, NpcObjectiveSettings
 from affetto.objectives.objective import Objective, Task

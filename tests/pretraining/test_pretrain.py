@@ -25,8 +25,7 @@ from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.material.recordings import Recordings
-from affetto.models.checkpoint import read_config
-from affetto.models.folders import find_encoder
+from affetto.models.checkpoint import find_encoder, read_config
 from affetto.objectives.tasks import TASKS, task_table
 from affetto.pretraining.columns import GroupColumn, PlainColumn, VectorColumn
 from affetto.pretraining.run import pretrain

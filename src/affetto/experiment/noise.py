@@ -18,8 +18,8 @@ from affetto.errors import RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
 from affetto.finetuning.run import enrolled_table, predictions_table
 from affetto.material.labelled import Material
+from affetto.models.checkpoint import RECOGNISER
 from affetto.models.classifier import load_classifier
-from affetto.models.folders import RECOGNISER
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import RunFolder, read_meta
@@ -65,7 +65,7 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
         vectors = torch.zeros(len(material.truth), classifier.dim)
         vectors[torch.from_numpy(test)] = material.embed(classifier, test, store, "waveforms")
         with torch.no_grad():
-            found = classifier.probabilities(vectors[torch.from_numpy(test)]).double().numpy()
+            found = classifier.answers(vectors[torch.from_numpy(test)]).double().numpy()
         place = {"fold": fold.number, "seed": seed, "method": str(meta["method"])}
         plain.append(predictions_table(material, test, found, "test").assign(**place))
         if classifier.enrolment is not None:

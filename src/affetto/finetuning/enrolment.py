@@ -198,7 +198,7 @@ def enrolled_probabilities(
     found = np.full((len(vectors), len(classifier.settings.labels)), np.nan)
     for each in drawn:
         offset = classifier.offset(vectors[torch.from_numpy(each.enrolled)])
-        scored = classifier.probabilities(vectors[torch.from_numpy(each.scored)], offset)
+        scored = classifier.answers(vectors[torch.from_numpy(each.scored)], offset)
         found[each.scored] = scored.double().numpy()
     return found
 

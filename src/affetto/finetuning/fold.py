@@ -17,10 +17,10 @@ from affetto.finetuning.classical import fit_logistic, fit_ridge, fit_svm
 from affetto.finetuning.enrolment import can_enrol, fit_enrolment, fit_temperature
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
+from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Embedder
-from affetto.models.folders import fill_encoder, find_encoder, speakers_seen
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
 from affetto.objectives.view_tasks import Adversary, SpeakerTask, SpeakerTaskSettings

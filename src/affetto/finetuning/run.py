@@ -22,10 +22,9 @@ from affetto.finetuning.enrolment import SIZES, SKEWED_SIZE, enrolled_probabilit
 from affetto.finetuning.fold import Fitted, FoldTask, Rows, Supervision, fit_recogniser, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
-from affetto.models.checkpoint import save_weights
+from affetto.models.checkpoint import RECOGNISER, copy_folder, save_weights
 from affetto.models.classifier import EmotionClassifier
 from affetto.models.enrolment import SpeakerDraw, all_others, draws
-from affetto.models.folders import RECOGNISER, copy_folder
 from affetto.progress import progress
 from affetto.protocols.protocol import Protocol, load_protocol
 from affetto.runs import META, RunFolder, write_text
@@ -180,7 +179,7 @@ def enrolled_table(
 ) -> pd.DataFrame:
     """Predicts test under every number and mix of enrolment utterances that is measured."""
     with torch.no_grad():
-        plain = classifier.probabilities(vectors[torch.from_numpy(test)]).double().numpy()
+        plain = classifier.answers(vectors[torch.from_numpy(test)]).double().numpy()
     tables = [predictions_table(material, test, plain, "test").assign(enrolment="0", mix="random")]
     cells: list[tuple[str, int | None, int]] = [("random", None, size) for size in SIZES]
     cells += [(f"{label} only", number, SKEWED_SIZE) for number, label in enumerate(material.labels)]

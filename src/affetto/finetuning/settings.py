@@ -8,8 +8,8 @@ from pydantic import Field
 from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
+from affetto.models.checkpoint import encoder_settings
 from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings, build_embedder
-from affetto.models.folders import encoder_settings
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.objectives.supervised import ClassifySettings
 from affetto.protocols.protocol import load_protocol
@@ -155,7 +155,8 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     asked.pop("recipe", None)
     if folder:
         base = merge(base, {"embedder": {"encoder": folder}})
-    base["published_weights"] = (ENCODERS | EMBEDDERS)[recipe].published and not asked.get("pretrained")
+    named = (ENCODERS | EMBEDDERS)[recipe]
+    base["published_weights"] = bool(named.weights) and not asked.get("pretrained")
     if asked.get("frozen"):
         if recipe not in probed():
             *names, last = probed()

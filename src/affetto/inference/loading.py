@@ -8,10 +8,17 @@ import torch
 
 from affetto.config import Settings, load, override
 from affetto.errors import CheckpointError, ConfigError, unknown
-from affetto.models.checkpoint import CONFIG, read_config
+from affetto.models.checkpoint import (
+    CONFIG,
+    HUB_ID,
+    encoder_settings,
+    fill_encoder,
+    find_encoder,
+    read_config,
+)
 from affetto.models.classifier import EmotionClassifier, load_classifier
-from affetto.models.content import Course
 from affetto.models.embedders import (
+    Course,
     DVectorSettings,
     EncoderSettings,
     FunctionalsSettings,
@@ -23,7 +30,6 @@ from affetto.models.embedders import (
     load_published,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
-from affetto.models.folders import HUB_ID, encoder_settings, fill_encoder, find_encoder
 from affetto.models.ge2e import DVector, Ge2e
 from affetto.models.registry import ENCODERS, SPEAKERS
 from affetto.models.representation import Layer, Representation
@@ -80,11 +86,11 @@ def load_speaker(
     elif path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
-        from affetto.models.onnx import OnnxSpeaker
+        from affetto.models.speaker_models import OnnxSpeaker
 
         embedder, shown = OnnxSpeaker(path, device, taper), path.name
     elif path.is_dir() or HUB_ID.fullmatch(name):
-        from affetto.models.xvector import XVector
+        from affetto.models.speaker_models import XVector
 
         embedder, shown = XVector(name), path.resolve().name if path.is_dir() else name
     else:

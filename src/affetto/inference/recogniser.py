@@ -18,10 +18,9 @@ from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
 from affetto.inference.rows import RowFormat, Score, rows_of
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.writers import Row
-from affetto.models.checkpoint import weights_sha256
+from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import chosen_device
-from affetto.models.folders import find_recogniser
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -79,7 +79,7 @@ def distance_from_class(
         waveforms = torch.from_numpy(np.stack([samples[start : start + size] for start in part.tolist()]))
         lengths = torch.full((len(part),), size)
         vectors = classifier.embed(*classifier.front_end(waveforms, lengths))
-        found.append(1 - classifier.probabilities(vectors)[:, label].numpy())
+        found.append(1 - classifier.answers(vectors)[:, label].numpy())
     middles = (np.arange(max(1, round(len(samples) / hop))) + 0.5) * hop
     return np.asarray(np.interp(middles, starts + size / 2, np.concatenate(found)), np.float32)
 

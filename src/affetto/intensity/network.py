@@ -18,9 +18,8 @@ from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
 from affetto.intensity.curves import NEUTRAL
 from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights
-from affetto.models.context import Context
 from affetto.models.encoder import frame_mask, normalise_logmel, stacked
-from affetto.models.pooling import MeanPooling
+from affetto.models.layers import Context, MeanPooling
 from affetto.objectives.distributed import mean_over_processes
 from affetto.objectives.objective import Objective, new_generator
 from affetto.runs import write_text

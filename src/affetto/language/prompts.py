@@ -8,8 +8,8 @@ import torch
 from affetto.errors import CheckpointError, ConfigError
 from affetto.inference.recogniser import Recogniser
 from affetto.language.text import TextEncoder, mean_vectors
+from affetto.models.checkpoint import TEXT, find_recogniser
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.folders import TEXT, find_recogniser
 from affetto.models.heads import LanguageHead
 
 

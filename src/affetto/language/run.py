@@ -16,9 +16,9 @@ from affetto.finetuning.settings import RECIPES, FinetuneSettings, asked_for, co
 from affetto.language.clap import Clap, ClapSettings
 from affetto.language.sentences import sentences
 from affetto.language.text import TextEncoder, TextSettings, mean_vectors
+from affetto.models.checkpoint import TEXT
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import NetworkSettings
-from affetto.models.folders import TEXT
 from affetto.models.heads import LanguageHead, LanguageSettings
 from affetto.objectives.supervised import ClassifySettings, Supervised
 from affetto.runs import RunFolder

@@ -17,9 +17,9 @@ from affetto.inference.sources import Source
 from affetto.inference.writers import Outcome
 from affetto.language.prompts import language_head, text_encoder
 from affetto.language.text import TextEncoder
+from affetto.models.checkpoint import RECOGNISER, copy_folder, find_recogniser
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder, chosen_device
-from affetto.models.folders import RECOGNISER, copy_folder, find_recogniser
 from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
 

@@ -1,30 +1,28 @@
 """Text encoders of Hugging Face transformers, such as RoBERTa: texts to vectors."""
 
-import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.errors import CheckpointError, ConfigError
 from affetto.models.checkpoint import save_weights
 from affetto.models.heads import TextShape
-from affetto.models.hub import library, load_weights_of, published_part
+from affetto.models.hub import LookedUp, library, load_weights_of, published_part
 
 DEFAULT = str(TextShape.model_fields["model"].default)
-FIELDS = ("emotion", "gender", "intensity")
-"""What a template may name in braces."""
-
-_KIND = "a text encoder"
+FIELDS = ("emotion", "gender", "intensity")  # what a template may name in braces
 
 
-class TextSettings(TextShape):
+class TextSettings(LookedUp, TextShape):
     """Which text encoder; its shape is looked up unless given."""
+
+    gives: ClassVar[str] = "a text encoder"
 
     @field_validator("templates")
     @classmethod
@@ -41,18 +39,13 @@ class TextSettings(TextShape):
                 )
         return templates
 
-    @model_validator(mode="before")
     @classmethod
-    def _look_up(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "shape" in given:
-            return given
-        name = str(given.get("model", DEFAULT))
-        config = published_part("AutoConfig", name, _KIND)
+    def look_up(cls, model: str, config: Any) -> dict[str, Any]:
+        """Returns the size of the model's vectors."""
         readable = hasattr(config, "vocab_size") and hasattr(config, "hidden_size")
         if not readable or config.is_encoder_decoder:
-            raise CheckpointError(f"{name} is no encoder of text; name one, such as {DEFAULT}")
-        shape = json.loads(config.to_json_string(use_diff=True))
-        return {**given, "shape": shape, "dim": int(config.hidden_size)}
+            raise CheckpointError(f"{model} is no encoder of text; name one, such as {DEFAULT}")
+        return {"dim": int(config.hidden_size)}
 
 
 class TextEncoder(nn.Module):
@@ -64,14 +57,15 @@ class TextEncoder(nn.Module):
     def __init__(self, settings: TextShape) -> None:
         super().__init__()
         self.settings = settings
-        config = library(_KIND).AutoConfig.for_model(**settings.shape)
-        self.network = library(_KIND).AutoModel.from_config(config).float()  # some are stored as halves
+        transformers = library(TextSettings.gives)
+        config = transformers.AutoConfig.for_model(**settings.shape)
+        self.network = transformers.AutoModel.from_config(config).float()  # some are stored as halves
         self.tokenizer: Any = None
 
     def load_published(self) -> Self:
         """Loads the weights and the tokenizer of the model's folder or the hub; returns itself."""
         load_weights_of(self.network, self.settings.model, "pooler")
-        self.tokenizer = published_part("AutoTokenizer", self.settings.model, _KIND)
+        self.tokenizer = published_part("AutoTokenizer", self.settings.model, TextSettings.gives)
         if self.tokenizer.pad_token is None:
             raise CheckpointError(
                 f"{self.settings.model} has no padding token, so that texts cannot go through together; "

@@ -17,7 +17,7 @@ from affetto.features import FrontEnd
 from affetto.material.forward import Network, run_over
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.encoder import Embedder, Encoder, Frames, description
-from affetto.models.pooling import MeanPooling
+from affetto.models.layers import MeanPooling
 from affetto.progress import progress
 
 

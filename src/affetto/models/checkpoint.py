@@ -1,7 +1,13 @@
-"""Folders of weights: ``model.safetensors`` beside ``config.json``; nothing is pickled, loading is strict."""
+"""Folders of weights: ``model.safetensors`` beside ``config.json``; nothing is pickled, loading is strict.
+
+Recognisers have such a folder, here or on the Hugging Face hub, and so have pretrained encoders.
+"""
 
 import hashlib
 import json
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +17,16 @@ from torch import nn
 
 from affetto._version import __version__
 from affetto.errors import CheckpointError
-from affetto.runs import atomic_write, write_json
+from affetto.models.encoder import Encoder
+from affetto.runs import atomic_write, write_json, write_text
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-FORMAT = 1
-"""Number of the format of ``config.json``; it changes when older folders can no longer be read."""
+FORMAT = 1  # of config.json; it changes when older folders can no longer be read
+RECOGNISER = "recogniser"  # folder within the run, or the index, that has a recogniser
+ENCODER = "encoder"  # folder of an encoder within the seed and fold of a run
+TEXT = "text"  # folder of a text encoder within a recogniser that it was trained with
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
@@ -80,3 +90,119 @@ def load_weights(folder: Path, module: nn.Module) -> None:
     if found:
         raise CheckpointError(f"{file} does not fit its config.json; {'; '.join(found)}")
     module.load_state_dict(tensors)
+
+
+def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
+    """Returns the folder of a recogniser, or the one in a run; fetches a hub id where there is no folder."""
+    folder = Path(name)
+    if folder.is_dir():
+        inside = folder / RECOGNISER
+        return folder if (folder / CONFIG).exists() or not inside.is_dir() else inside
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
+    if isinstance(name, Path) or not HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"{folder}: no such folder; name the recogniser folder that finetune wrote, "
+            "or a hub id such as owner/name"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    fetched = [CONFIG, WEIGHTS, "README.md", f"{TEXT}/*"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=fetched))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"{name}: no such folder here, and it cannot be fetched from the Hugging Face hub ({reason}); "
+            "check the name and the connection, or copy the recogniser folder here and name that"
+        ) from error
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder in place of another, all of it or nothing."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def save_encoder(folder: Path, encoder: Encoder, config: dict[str, Any]) -> None:
+    """Writes an encoder folder: weights, config, model card."""
+    seen = config["speakers_seen"]
+    save_weights(folder, encoder, {"class": "Encoder", **config})
+    card = (
+        f"# A pretrained encoder of affetto {__version__}\n\n"
+        f"`{config['encoder']['name']}`, pretrained by {config['objective']} "
+        f"({', '.join(config['tasks'])}); groups: {config['groups'] or 'none'}.\n\n"
+        f"Speakers in training without labels: {len(seen['without_labels'])}; with labels: "
+        f"{len(seen['with_labels'])}. Their names are in config.json.\n\n"
+        "Start a recogniser from it: `affetto finetune --encoder THIS_FOLDER`.\n"
+    )
+    write_text(folder / "README.md", card)
+
+
+def fill_encoder(folder: Path, encoder: Encoder) -> dict[str, Any]:
+    """Fills an encoder with the weights of a folder, strictly, and returns the folder's config."""
+    config = read_config(folder)
+    load_weights(folder, encoder)
+    return config
+
+
+def find_encoder(path: str | Path, protocol: str | None = None, seed: int = 0, fold: int = 1) -> Path:
+    """Returns the encoder folder that ``path`` is, or the right one of a run of ``pretrain``.
+
+    For the run's own protocol that is the one of the seed and fold, pretrained without that fold's dev and
+    test speakers; else the first fold of the same seed, or of the first seed.
+    """
+    path = Path(path)
+    if (path / WEIGHTS).exists():
+        return path
+    found = sorted(path.glob(f"seed-*/fold-*/{ENCODER}/{CONFIG}"))
+    if not found:
+        raise CheckpointError(
+            f"{path} is no pretrained encoder: it holds neither model.safetensors nor finished runs of "
+            "affetto pretrain"
+        )
+    made_for = read_config(found[0].parent).get("protocol")
+    exact = path / f"seed-{seed}" / f"fold-{fold}" / ENCODER
+    if protocol is not None and made_for == protocol:
+        if not exact.exists():
+            raise CheckpointError(
+                f"{path} holds no encoder of seed {seed} and fold {fold}; run affetto pretrain with that seed"
+            )
+        return exact
+    same_seed = sorted(path.glob(f"seed-{seed}/fold-*/{ENCODER}/{CONFIG}"))
+    return (same_seed or found)[0].parent
+
+
+def encoder_settings(path: str | Path) -> dict[str, Any]:
+    """Returns the settings of the encoder in a folder, as :mod:`affetto.models.embedders` builds it."""
+    folder = find_encoder(path)
+    settings: Any = read_config(folder).get("encoder")
+    if not isinstance(settings, dict):
+        raise CheckpointError(
+            f"{folder} holds no pretrained encoder; name a folder that affetto pretrain wrote"
+        )
+    return settings
+
+
+def speakers_seen(config: Mapping[str, Any], kind: str, called: Mapping[str, str]) -> list[str]:
+    """Returns the speakers that an encoder was trained on, as a run on a manifest calls them.
+
+    ``called`` has the run's name of each ``corpus/speaker`` of its manifest; speakers of other corpora keep
+    their full name.
+    """
+    # Where a corpus has no name on one side, the speaker's own id decides: it is better to refuse one speaker
+    # too many than one too few.
+    found: set[str] = set()
+    for name in config["speakers_seen"][kind]:
+        corpus, _, own = name.partition("/")
+        alike = {
+            shown
+            for owner, shown in called.items()
+            if owner.partition("/")[2] == own and (not corpus or owner.startswith("/"))
+        }
+        found |= {called[name]} if name in called else alike or {name}
+    return sorted(found)

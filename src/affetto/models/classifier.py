@@ -14,11 +14,11 @@ from affetto.models.embedders import EmbedderSettings, Network, NetworkSettings,
 from affetto.models.encoder import Frames
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LanguageHead, LanguageSettings, LinearHead, Standardise
-from affetto.models.pooling import frame_statistics
+from affetto.models.layers import frame_statistics
 
+# The input of a classifier: samples, features of its front end, frames of its fixed encoder (all layers
+# concatenated), or vectors of its fixed embedder.
 Reads = Literal["waveforms", "features", "frames", "vectors"]
-"""The input of a classifier: samples, features of its front end, frames of its fixed encoder, all layers
-concatenated, or vectors of its fixed embedder."""
 
 
 class ClassifierSettings(Settings):
@@ -46,9 +46,8 @@ class ClassifierSettings(Settings):
 class EmotionClassifier(nn.Module):
     """Scores the emotions of utterances: classes, or dimensions.
 
-    An utterance becomes one vector with everything that scoring needs: the embedding and, where speakers can
-    be enrolled and the embedding itself was trained, the statistics of the encoder's frames, in which a
-    speaker's offset is estimated (an embedding trained on some speakers says too little about others).
+    The vector of an utterance is the embedding and, where speakers can be enrolled and the embedding itself
+    was trained, the statistics of the encoder's frames, in which a speaker's offset is estimated.
     """
 
     def __init__(self, settings: ClassifierSettings) -> None:
@@ -58,11 +57,17 @@ class EmotionClassifier(nn.Module):
         self.front_end = self.embedder.front_end
         dim, classes = self.embedder.dim, len(settings.labels)
         self.standardise = Standardise(dim) if settings.standardise else nn.Identity()
-        self.head = _head(settings, dim, classes)
+        self.head: LinearHead | KernelHead | LanguageHead
+        if settings.head == "kernel":
+            self.head = KernelHead(dim, classes, settings.support)
+        elif settings.head == "language":
+            self.head = LanguageHead(dim, classes, settings.language, settings.dropout)
+        else:
+            self.head = LinearHead(dim, classes, settings.dropout)
         self.statistics_dim, self.enrolment = 0, None
         if settings.rank:
             if isinstance(self.embedder, Network):
-                self.statistics_dim = self.embedder.statistics_dim
+                self.statistics_dim = 2 * sum(self.embedder.encoder.layer_dims)
             self.enrolment = SpeakerOffset(self.statistics_dim or dim, settings.rank, classes)
         self.temperature = nn.Buffer(torch.ones(()))
         self.enrolled_temperature = nn.Buffer(torch.ones(()))
@@ -116,18 +121,11 @@ class EmotionClassifier(nn.Module):
         """Returns the scores that correspond to ``values (B, K)``."""
         return (values - self.centre) / self.spread
 
-    def answers(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Returns probabilities of classes, or values of dimensions, of vectors ``(B, D)``: ``(B, K)``."""
-        if self.settings.output == "values":
-            return self.centre + self.spread * self.scores(vectors)
-        return self.probabilities(vectors, offsets)
-
     def adaptable(self, vectors: Tensor) -> Tensor:
         """Returns the part of vectors ``(B, D)`` that an offset is subtracted from, ``(B, R)``."""
         if self.enrolment is None:
-            raise ValueError(
-                "this recogniser was made without enrolment; run finetune without --no-enrolment"
-            )
+            message = "this recogniser was made without enrolment; run finetune without --no-enrolment"
+            raise ValueError(message)
         return self.enrolment.project(vectors[:, self.embedder.dim :] if self.statistics_dim else vectors)
 
     def offset(self, vectors: Tensor) -> Tensor:
@@ -136,11 +134,13 @@ class EmotionClassifier(nn.Module):
         assert self.enrolment is not None
         return self.enrolment.estimate(adaptable, (self.scores(vectors) / self.temperature).log_softmax(1))
 
-    def probabilities(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Returns calibrated class probabilities of vectors ``(B, D)``, ``(B, K)``.
+    def answers(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """Returns calibrated probabilities of classes, or values of dimensions, of vectors ``(B, D)``.
 
         ``offsets`` are of their speakers, ``(B, R + 1)`` or ``(R + 1,)``; None without enrolment.
         """
+        if self.settings.output == "values":
+            return self.centre + self.spread * self.scores(vectors)
         scores = self.scores(vectors) / self.temperature
         if offsets is None:
             return scores.softmax(1)
@@ -148,18 +148,6 @@ class EmotionClassifier(nn.Module):
         assert self.enrolment is not None
         joined = self.enrolment.combine(scores.log_softmax(1), projected, offsets)
         return (joined / self.enrolled_temperature).softmax(1)
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Scores ``features (B, T, F)``: ``(B, K)``."""
-        return self.scores(self.embed(features, lengths))
-
-
-def _head(settings: ClassifierSettings, dim: int, classes: int) -> LinearHead | KernelHead | LanguageHead:
-    if settings.head == "kernel":
-        return KernelHead(dim, classes, settings.support)
-    if settings.head == "language":
-        return LanguageHead(dim, classes, settings.language, settings.dropout)
-    return LinearHead(dim, classes, settings.dropout)
 
 
 def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
@@ -176,8 +164,7 @@ def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no network of this version: {error}") from error
     if list(config.get("labels", settings.labels)) != list(settings.labels):
-        raise CheckpointError(
-            f"{folder / CONFIG} names its labels twice, and not alike; copy the folder anew"
-        )
+        message = "names its labels twice, and not alike; copy the folder anew"
+        raise CheckpointError(f"{folder / CONFIG} {message}")
     load_weights(folder, classifier)
     return classifier.eval().requires_grad_(False), config

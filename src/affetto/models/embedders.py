@@ -12,19 +12,17 @@ from torch.nn import functional as F
 from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.features import STATISTICS, FrontEnd, functionals
-from affetto.models.cnn import CnnSettings
-from affetto.models.context import Context
 from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.ge2e import DVector, Ge2eSettings
-from affetto.models.pooling import POOLINGS, frame_statistics
+from affetto.models.layers import POOLINGS, Context, all_layers, frame_statistics
+from affetto.models.logmel import CnnSettings
 from affetto.models.registry import ENCODERS, encoder_classes
 
 if TYPE_CHECKING:
     EncoderSettings = EncoderShape
 else:
     _SHAPES = [encoder_classes(name)[0] for name in ENCODERS]
-    EncoderSettings = Annotated[reduce(or_, _SHAPES), Field(discriminator="name")]
-    """Settings of any encoder of the registry, told apart by their name."""
+    EncoderSettings = Annotated[reduce(or_, _SHAPES), Field(discriminator="name")]  # of the whole registry
 
 
 class FunctionalsSettings(Settings):
@@ -55,9 +53,7 @@ class NetworkSettings(Settings):
     encoder: EncoderSettings = CnnSettings()
     # A learned weighted sum (the probe), the last, all concatenated, or one by its number from 0.
     layers: Literal["weighted", "last", "all"] | Annotated[int, Field(ge=0)] = "last"
-    # Width of a linear layer on every frame before the pooling, as SUPERB has it (256); 0 for none (Yang et
-    # al. 2021; s3prl, downstream/emotion).
-    projector: int = Field(0, ge=0)
+    projector: int = Field(0, ge=0)  # width of a linear layer before the pooling, 256 in SUPERB; 0 for none
     context: int = Field(0, ge=0)  # residual blocks over time between encoder and pooling
     width: int = Field(192, ge=8)  # of these blocks
     pooling: Literal["mean", "statistics", "attentive"] = "attentive"
@@ -105,6 +101,32 @@ class Statistics(Embedder):
         return frame_statistics(self.encoder(features, lengths))
 
 
+class Course(Embedder):
+    """Content: means of an encoder's layer over equal parts of an utterance, minus the mean of the whole.
+
+    Voice and mood mostly last from the beginning of an utterance to its end and cancel; the sounds in their
+    order remain. Utterances of the same sentence have similar vectors. ``D = parts * layer_dims[layer]``.
+    """
+
+    def __init__(self, encoder: Encoder, layer: int, parts: int) -> None:
+        super().__init__()
+        self.encoder, self.layer, self.parts = encoder, layer, parts
+        self.settings = (layer, parts)
+        self.front_end = encoder.front_end
+        self.dim = parts * encoder.layer_dims[layer]
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeds ``features (B, T, F)`` as ``(B, D)``."""
+        frames = self.encoder(features, lengths)
+        values = frames.layers[self.layer]
+        part = frames.lengths[:, None, None] / self.parts  # in frames; edges fall within frames
+        ends = torch.arange(1, self.parts + 1, device=values.device)[:, None] * part
+        begin = torch.arange(values.shape[1], device=values.device)
+        shares = (torch.minimum(ends, begin + 1) - torch.maximum(ends - part, begin)).clamp_min(0)
+        means = shares @ values / part
+        return torch.as_tensor((means - means.mean(1, keepdim=True)).flatten(1))
+
+
 class Network(Embedder):
     """An encoder, a mix of its layers, residual blocks over time, and a pooling."""
 
@@ -147,11 +169,6 @@ class Network(Embedder):
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""
         return self.pool(self.encoder(features, lengths))
 
-    @property
-    def statistics_dim(self) -> int:
-        """Size of :func:`frame_statistics` of its encoder."""
-        return 2 * sum(self.encoder.layer_dims)
-
     def pool(self, frames: Frames) -> Tensor:
         """Turns the encoder's frames, new or cached, into ``(B, D)``."""
         layers = frames.layers
@@ -168,8 +185,7 @@ class Network(Embedder):
         if self.settings.context:
             mask = frame_mask(frames.lengths, values.shape[1])
             values = F.gelu(self.output_norm(self.input(self.input_dropout(values)))) * mask
-            for block in self.blocks:
-                values = block(values, mask)
+            values = all_layers(self.blocks, values, mask)[-1]
         if self.settings.projector:
             values = self.projector(values)
         return torch.as_tensor(self.norm(self.pooling(values, frames.lengths)))

@@ -107,12 +107,6 @@ def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tens
     return values, (lengths + stack - 1) // stack
 
 
-def stacked_centre_seconds(front_end: FrontEnd, stack: int) -> float:
-    """Returns the moment at the centre of the first frame of :func:`stacked`."""
-    first = front_end.window_seconds / 2 if front_end.kind == "fbank" else 0.0
-    return first + (stack - 1) / 2 * front_end.hop_seconds
-
-
 def normalise_logmel(features: Tensor) -> Tensor:
     """Brings log-mel features into the range of a few units, the same for every utterance."""
     # Log-mel of speech lies around -7 with a deviation of about 4. The shift is fixed, so that loudness,
@@ -134,3 +128,19 @@ def feature_scale(values: Tensor, front_end: FrontEnd) -> Tensor:
         return values
     logarithms = values * 4.0 - 7.0
     return logarithms.exp() if front_end.kind == "mel" else logarithms
+
+
+class Stacking(Encoder):
+    """An encoder that joins every ``stack`` frames of its front end to one."""
+
+    def __init__(self, front_end: FrontEnd, stack: int) -> None:
+        super().__init__()
+        self.front_end, self.stack = front_end, stack
+        self.hop_seconds = stack * front_end.hop_seconds
+        first = front_end.window_seconds / 2 if front_end.kind == "fbank" else 0.0
+        self.centre_seconds = first + (stack - 1) / 2 * front_end.hop_seconds
+
+    def stacks(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns scaled and stacked ``features (B, T, F)``, their lengths, and their mask ``(B, T', 1)``."""
+        values, lengths = stacked(network_scale(features, self.front_end), lengths, self.stack)
+        return values, lengths, frame_mask(lengths, values.shape[1])

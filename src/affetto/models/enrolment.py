@@ -26,15 +26,11 @@ from affetto.models.heads import LinearHead, Standardise
 
 
 class SpeakerOffset(nn.Module):
-    """Estimates a speaker's offset, and scores vectors from which it was subtracted.
-
-    Offsets have ``rank`` dimensions, ``R``, reached by a fitted projection; class guesses and offset are
-    refined in turn, ``rounds`` times.
-    """
+    """Estimates a speaker's offset in ``R`` fitted dimensions, and scores vectors without it."""
 
     def __init__(self, dim: int, rank: int, classes: int, rounds: int = 3) -> None:
         super().__init__()
-        self.rounds = rounds
+        self.rounds = rounds  # how often class guesses and offset are refined in turn
         self.standardise = Standardise(dim)
         self.one_sided = LinearHead(2 * rank, classes)  # where the moods of the enrolled are one-sided
         self.even = LinearHead(2 * rank, classes)  # where they are even
@@ -93,10 +89,9 @@ class SpeakerOffset(nn.Module):
         return speaker
 
     def combine(self, scores: Tensor, projected: Tensor, speakers: Tensor) -> Tensor:
-        """Returns scores with enrolment, ``(B, K)``.
+        """Returns scores with enrolment, ``(B, K)``, of log-probabilities ``scores`` without it.
 
-        ``scores`` are log-probabilities without it, ``projected (B, R)`` comes from :meth:`project` and
-        ``speakers (B, R + 1)`` or ``(R + 1,)`` from :meth:`estimate`.
+        ``speakers``, ``(B, R + 1)`` or ``(R + 1,)``, are from :meth:`estimate`.
         """
         inputs, even = adapted(projected, speakers[..., :-1]), speakers[..., -1:]
         one_sided = self.trust[0] * scores + self.one_sided(inputs)
@@ -131,10 +126,10 @@ def draws(
     generator: np.random.Generator,
     emotion: int | None = None,
 ) -> Iterator[SpeakerDraw]:
-    """Draws ``size`` enrolment utterances for every speaker that has more than those.
+    """Draws ``size`` of ``rows`` for every speaker that has more than those, the rest to be scored.
 
-    ``speakers`` and ``truth`` (class numbers) are of the whole corpus, ``rows`` are drawn from and scored. An
-    ``emotion`` draws from one class only, as many as there are up to ``size``.
+    ``speakers`` and ``truth`` (class numbers) are of the whole corpus. An ``emotion`` draws from one class
+    only, as many as there are up to ``size``.
     """
     for speaker in np.unique(speakers[rows]):
         own = rows[speakers[rows] == speaker]

@@ -23,11 +23,11 @@ from affetto.models.encoder import (
     PublishedEncoder,
     frame_mask,
     normalise_logmel,
+    stacked,
 )
 
+# Input of the published weights: power in 40 mel bands, not its log; quiet speech raised to -30 dB.
 FRONT_END = FrontEnd(kind="mel", bins=40, window_seconds=0.025, hop_seconds=0.010, level_db=-30.0)
-"""Input of the published weights: power in 40 mel bands, not its log; quiet speech raised to -30 dB."""
-
 PARTIAL_FRAMES = 160
 PARTIAL_STEP = 77  # 1.3 partial windows a second
 MINIMUM_COVERAGE = 0.75
@@ -46,8 +46,7 @@ class Ge2eSettings(EncoderShape):
 class Ge2e(PublishedEncoder):
     """Three LSTM layers over mel power; all three come out, averaged over ``stride`` frames.
 
-    The layers run forward in time only, so that padding at the end cannot change an answer. One second of
-    speech costs 135 million multiply-adds.
+    The layers run forward in time only, so that padding at the end cannot change an answer.
     """
 
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
@@ -74,21 +73,23 @@ class Ge2e(PublishedEncoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes mel ``features (B, T, F)``; ``T' = ceil(T / stride)``."""
-        mask = frame_mask(lengths, features.shape[1])
         stride = self.settings.stride
-        layers = tuple(_averaged(layer, mask, stride) for layer in self.hidden_layers(features))
-        return Frames(layers, (lengths + stride - 1) // stride)
+        counts, shorter = stacked(torch.ones_like(features[:, :, :1]), lengths, stride)
+        counts = counts.sum(2, keepdim=True).clamp_min(1.0)
+        grouped = (stacked(layer, lengths, stride)[0] for layer in self.hidden_layers(features))
+        layers = tuple(each.reshape(len(each), -1, stride, self.dim).sum(2) / counts for each in grouped)
+        return Frames(layers, shorter)
 
     def load_published(self) -> None:
         """Fills in the weights of the installed Resemblyzer package."""
-        state = published_weights()
         own: dict[str, Tensor] = {}
-        for name, tensor in state.items():
-            if name.startswith("lstm."):
-                kind, layer = name[5:].rsplit("_l", 1)
+        for name, tensor in published_weights().items():
+            part, _, kind = name.partition(".")
+            if part == "lstm":
+                kind, layer = kind.rsplit("_l", 1)
                 own[f"lstms.{layer}.{kind}_l0"] = tensor
-            elif name.startswith("linear."):
-                own[f"projection.{name[7:]}"] = tensor
+            elif part == "linear":
+                own[f"projection.{kind}"] = tensor
         try:
             self.load_state_dict(own)
         except RuntimeError as error:
@@ -107,9 +108,8 @@ class Ge2eSpectrumSettings(EncoderShape):
 class Ge2eSpectrum(Encoder):
     """The layers of :class:`Ge2e` and the log-mel spectrum of the same moments.
 
-    Training on speaker identity discards some of what carries emotion; the spectrum still has it. Four layers
-    come out: three of the LSTM, and ``stride`` log-mel frames joined to one. Reads the waveform, since each
-    part has a front end of its own.
+    Training on speaker identity discards some of what carries emotion; the spectrum still has it. Layers are
+    the three of the LSTM, and ``stride`` log-mel frames joined to one. Reads the waveform.
     """
 
     def __init__(self, settings: Ge2eSpectrumSettings | None = None) -> None:
@@ -128,18 +128,17 @@ class Ge2eSpectrum(Encoder):
         waveforms = features.squeeze(-1)
         voice = self.speaker(*self.speaker.front_end(waveforms, lengths))
         mel, frames = self.spectrum(waveforms, lengths)
-        mel = normalise_logmel(mel) * frame_mask(frames, mel.shape[1])
-        spectrum = _grouped(mel, self.settings.stride).flatten(2)
+        spectrum, _ = stacked(normalise_logmel(mel), frames, self.settings.stride)
         return Frames((*voice.layers, spectrum), voice.lengths)
 
 
 class DVector(Embedder):
     """The speaker embedding (d-vector) of an utterance, as Resemblyzer computes it, ``D = 256``.
 
-    Windows of 1.6 s, 0.77 s apart, go through the network together; a last window of which speech covers
-    less than three quarters is left out unless it is the only one. Each window's last state is projected,
-    rectified and normalised, and their mean is normalised. Resemblyzer also shortens long pauses first; this
-    does not. The last window ends in zeros: two frames that still overlap the speech, and silence.
+    Windows of 1.6 s, 0.77 s apart; a last one of which speech covers less than three quarters is left out
+    unless it is the only one. Each window's last state is projected, rectified and normalised, and their mean
+    is normalised. Resemblyzer also shortens long pauses first; this does not. The last window ends in zeros:
+    two frames that still overlap the speech, and silence.
     """
 
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
@@ -154,18 +153,16 @@ class DVector(Embedder):
         need = max(row[-1] for row in starts) + PARTIAL_FRAMES
         features = F.pad(features, (0, 0, 0, max(0, need - features.shape[1])))
         features = features * frame_mask(lengths, features.shape[1])
-        owners = torch.tensor(
-            [row for row, first in enumerate(starts) for _ in first], device=features.device
-        )
-        first = torch.tensor([start for row in starts for start in row], device=features.device)
-        together = _GPU_WINDOWS if features.is_cuda else _CPU_WINDOWS
-        parts = zip(torch.split(owners, together), torch.split(first, together), strict=True)
-        vectors = torch.cat([self._windows(features, *part) for part in parts])
+        windows = [(row, start) for row, own in enumerate(starts) for start in own]
+        together = torch.tensor(windows, device=features.device)
+        parts = torch.split(together, _GPU_WINDOWS if features.is_cuda else _CPU_WINDOWS)
+        vectors = torch.cat([self._windows(features, *part.T) for part in parts])
+        owners = together[:, 0]
         sums = torch.zeros(len(lengths), self.dim, device=vectors.device).index_add_(0, owners, vectors)
         return F.normalize(sums, dim=1)
 
     def _windows(self, features: Tensor, owners: Tensor, first: Tensor) -> Tensor:
-        """Embeds windows, ``(W, D)``: ``owners`` are their utterances, ``first`` the frames they begin at."""
+        """Embeds windows ``(W, D)`` of the utterances ``owners``, which begin at the frames ``first``."""
         positions = first[:, None] + torch.arange(PARTIAL_FRAMES, device=features.device)
         last = self.encoder.hidden_layers(features[owners[:, None], positions])[-1][:, -1]
         return F.normalize(torch.relu(self.encoder.projection(last)), dim=1)
@@ -188,16 +185,6 @@ def published_weights() -> dict[str, Tensor]:
     except Exception as error:  # torch raises half a dozen kinds for what is no file of tensors
         raise CheckpointError(f"{paths[0]} cannot be read: {error}; reinstall Resemblyzer") from error
     return {name: tensor.float() for name, tensor in content["model_state"].items()}
-
-
-def _averaged(layer: Tensor, mask: Tensor, stride: int) -> Tensor:
-    return _grouped(layer * mask, stride).sum(2) / _grouped(mask, stride).sum(2).clamp_min(1.0)
-
-
-def _grouped(frames: Tensor, stride: int) -> Tensor:
-    """Cuts ``frames (B, T, D)`` into groups, the last one padded: ``(B, T', stride, D)``."""
-    batch, count, dim = frames.shape
-    return F.pad(frames, (0, 0, 0, -count % stride)).reshape(batch, -1, stride, dim)
 
 
 def _partial_starts(frames: int) -> list[int]:

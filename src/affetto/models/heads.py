@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from affetto.config import Settings
 
-LARGEST_SCALE = 100.0
-"""Of a cosine, as in CLIP (Radford et al. 2021, section 2.5)."""
+LARGEST_SCALE = 100.0  # of a cosine, as in CLIP (Radford et al. 2021, section 2.5)
 
 
 class LinearHead(nn.Module):
@@ -51,11 +50,8 @@ class KernelHead(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Scores ``embeddings (B, D)``."""
-        distances = (
-            embeddings.square().sum(1, keepdim=True)
-            - 2 * embeddings @ self.support.T
-            + self.support.square().sum(1)[None]
-        )
+        sizes = embeddings.square().sum(1, keepdim=True)
+        distances = sizes - 2 * embeddings @ self.support.T + self.support.square().sum(1)[None]
         return torch.exp(-self.gamma * distances.clamp_min(0)) @ self.coefficients.T + self.bias
 
 
@@ -85,9 +81,7 @@ class TextShape(Settings):
     """Which text encoder made the vectors of a language head; ``affetto.language.text`` builds it."""
 
     model: str = "FacebookAI/roberta-base"  # a folder, or a model of the Hugging Face hub
-    # Mean over the tokens of a text, or its first token. The paper does not say which; a re-implementation
-    # takes the first.
-    pooling: Literal["mean", "first"] = "mean"
+    pooling: Literal["mean", "first"] = "mean"  # of the tokens; the paper does not say which
     # Sentences around a class. Several are averaged, each of length 1. What is not known of an utterance,
     # such as the gender of its speaker, is left out of the sentence.
     templates: tuple[str, ...] = Field(("the speaker sounds {emotion}",), min_length=1)
@@ -110,8 +104,7 @@ class LanguageHead(nn.Module):
     """Scores an embedding by its cosine with the text vector of each class: ``(B, D) -> (B, K)``.
 
     Pan et al. (2024), "GEmo-CLAP": a projection on the vectors of either encoder, and a temperature for each
-    direction. The size of the projections is not published. The head keeps the text vectors of the classes,
-    so that scoring needs no text encoder.
+    direction. The text vectors of the classes are kept, so that scoring needs no text encoder.
     """
 
     def __init__(self, dim: int, classes: int, settings: LanguageSettings, dropout: float = 0.0) -> None:

@@ -3,10 +3,11 @@
 The library is an optional package, imported when the first such model is loaded.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
@@ -15,8 +16,8 @@ from torch import nn
 from affetto.config import Settings
 from affetto.errors import CheckpointError, ConfigError, MissingPackageError
 
+# What transformers raises for a model that is not there, damaged, or of an unknown kind.
 _FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
-"""What transformers raises for a model that is not there, damaged, or of an unknown kind."""
 
 
 def library(what: str) -> Any:
@@ -54,19 +55,15 @@ def loading(name: str, gives: str) -> Iterator[None]:
 
 
 def published_part(kind: str, name: str, gives: str) -> Any:
-    """Returns a part of a model that comes without its weights, by its class of transformers.
-
-    ``name`` is a folder or a model of the hub, ``gives`` what it should be, e.g. ``"a text encoder"``.
-    """
+    """Returns a part of a model that comes without its weights, by its class of transformers."""
     with loading(name, gives):
         return getattr(library(gives), kind).from_pretrained(name)
 
 
 def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None = None) -> None:
-    """Fills a network with the weights that a model's folder or the hub holds.
+    """Fills a network with the weights of a model, or of its attribute ``part``.
 
-    Weights with ``unused`` in their name may be absent. ``part`` is the attribute of the model that the
-    network is; None for all of it. The updates that :func:`adapt` adds stay as they are.
+    Weights with ``unused`` in their name may be absent. The updates that :func:`adapt` adds stay.
     """
     with loading(name, "a model"):
         found, report = library(name).AutoModel.from_pretrained(name, output_loading_info=True)
@@ -78,6 +75,27 @@ def load_weights_of(network: nn.Module, name: str, unused: str, part: str | None
         raise CheckpointError(f"{name} is of another architecture: it has no {', '.join(absent[:3])}")
     with loading(name, "the model that was asked for"):
         network.load_state_dict({key: state[known] for known, key in own.items()}, strict=False)
+
+
+class LookedUp(Settings):
+    """A published ``model``, whose ``shape`` is looked up unless given: a saved recogniser needs no hub."""
+
+    gives: ClassVar[str]  # what the model should be, for errors
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "shape" in given:
+            return given
+        name = str(given.get("model", cls.model_fields["model"].default))
+        config = published_part("AutoConfig", name, cls.gives)
+        shape = json.loads(config.to_json_string(use_diff=True))
+        return {**given, "shape": shape, **cls.look_up(name, config)}
+
+    @classmethod
+    def look_up(cls, model: str, config: Any) -> dict[str, Any]:
+        """Returns further settings of a model; raises a CheckpointError for one of another kind."""
+        raise NotImplementedError  # abstract
 
 
 class Adaptation(Settings):
@@ -98,24 +116,19 @@ class Adaptation(Settings):
 
 def adapt(network: Any, blocks: Sequence[nn.Module], settings: Adaptation, linear: list[str]) -> None:
     """Chooses which parts of a model learn; the names of its feed-forward layers end in ``linear``."""
-    if settings.trained_blocks is not None:
-        if settings.trained_blocks > len(blocks):
-            raise ConfigError(
-                f"got trained_blocks={settings.trained_blocks}; the model has {len(blocks)} blocks"
-            )
+    if (trained := settings.trained_blocks) is not None:
+        if trained > len(blocks):
+            raise ConfigError(f"got trained_blocks={trained}; the model has {len(blocks)} blocks")
         network.requires_grad_(False)
-        for block in list(blocks)[len(blocks) - settings.trained_blocks :]:
+        for block in list(blocks)[len(blocks) - trained :]:
             block.requires_grad_(True)
     if settings.lora:
         try:
             import peft
         except ImportError as error:
-            raise MissingPackageError(
-                "lora needs the peft package; install it with: pip install 'affetto[lora]'"
-            ) from error
-        rank = settings.lora
-        peft.inject_adapter_in_model(
-            peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear), network
-        )
+            message = "lora needs the peft package; install it with: pip install 'affetto[lora]'"
+            raise MissingPackageError(message) from error
+        config = peft.LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules=linear)
+        peft.inject_adapter_in_model(config, network)
     if settings.checkpointing:
         network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

@@ -1,7 +1,7 @@
 """What an encoder or an embedder gives for sound: one vector an utterance, or one a frame."""
 
 import hashlib
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,9 @@ from torch import Tensor, nn
 from affetto.errors import ConfigError, unknown
 from affetto.models.checkpoint import weights_sha256
 from affetto.models.encoder import Embedder, Encoder, description
-from affetto.models.pooling import MeanPooling
+from affetto.models.layers import MeanPooling
 
-Layer = int | Literal["last", "mean", "all"]
-"""A layer by its number, the last, the mean of all, or all side by side."""
-
-WORDS = ("last", "mean", "all")
+Layer = int | Literal["last", "mean", "all"]  # by its number, the last, the mean of all, all side by side
 
 
 class Representation(nn.Module):
@@ -34,8 +31,6 @@ class Representation(nn.Module):
         untrained: bool = False,
     ) -> None:
         super().__init__()
-        if encoder is None and embedder is None:
-            raise ValueError("a representation needs an encoder or an embedder")
         self.encoder, self.embedder = encoder, embedder
         self.layer, self.name, self.untrained = layer, name, untrained
         self.frame_dim, self.hop_seconds = 0, 0.0
@@ -71,12 +66,11 @@ class Representation(nn.Module):
         found = self.encoder(*self.encoder.front_end(waveforms, lengths))
         if self.layer is None or self.layer == "last":
             return found.values, found.lengths
-        layers = found.layers
         if self.layer == "all":
-            return torch.cat(layers, dim=2), found.lengths
+            return torch.cat(found.layers, dim=2), found.lengths
         if self.layer == "mean":
-            return torch.stack(layers).mean(0), found.lengths
-        return layers[self.layer], found.lengths
+            return torch.stack(found.layers).mean(0), found.lengths
+        return found.layers[self.layer], found.lengths
 
     def must_have_frames(self) -> None:
         """Raises a ConfigError when there is no encoder, and so no frames."""
@@ -101,7 +95,6 @@ def read_layer(text: str) -> Layer:
     """Reads a layer as it is written on a command line; raises a ConfigError for another word."""
     if text.lstrip("-").isdigit():
         return int(text)
-    for word in WORDS:
-        if text == word:
-            return word  # type: ignore[return-value]
-    raise ConfigError(unknown("layer", text, ["a number", *WORDS]))
+    if text in (words := get_args(get_args(Layer)[1])):
+        return cast(Layer, text)
+    raise ConfigError(unknown("layer", text, ["a number", *words]))

@@ -11,7 +11,7 @@ from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.masking import MaskSettings, corrupt, fitted, hidden_frames
 from affetto.models.encoder import Encoder, Frames, feature_scale, network_scale
-from affetto.models.npc import Npc
+from affetto.models.masked_encoders import Npc
 from affetto.objectives.objective import (
     Objective,
     encoder_name,

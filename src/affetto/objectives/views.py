@@ -11,7 +11,7 @@ from affetto.augment_features import augment_spectra
 from affetto.config import Settings
 from affetto.data import Batch
 from affetto.models.encoder import Encoder
-from affetto.models.pooling import MeanPooling
+from affetto.models.layers import MeanPooling
 from affetto.objectives.objective import Objective, Task, Views, new_generator
 
 

@@ -16,9 +16,9 @@ from affetto.corpora.manifest import Manifest
 from affetto.data import FeatureCache, LengthBuckets, Loader, SpeakerBatches
 from affetto.features import FrontEnd
 from affetto.material.recordings import Recordings
+from affetto.models.checkpoint import ENCODER, save_encoder
 from affetto.models.embedders import build_encoder, load_published
 from affetto.models.encoder import Encoder
-from affetto.models.folders import ENCODER, save_encoder
 from affetto.objectives.objective import Objective
 from affetto.objectives.tasks import TASKS, task_class
 from affetto.objectives.views import Multitask

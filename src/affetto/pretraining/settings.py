@@ -11,7 +11,7 @@ from affetto.corpora.arrays import SPEAKER_COLUMN
 from affetto.errors import ConfigError
 from affetto.masking import MaskSettings
 from affetto.models.embedders import EncoderSettings
-from affetto.models.tdnn import TdnnSettings
+from affetto.models.logmel import TdnnSettings
 from affetto.objectives.tasks import MULTITASK, TASKS, TaskSpec, chooses_frames, task_settings
 from affetto.objectives.views import ViewSettings
 from affetto.training import TrainSettings

@@ -1,12 +1,12 @@
-"""Speech encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec-audio."""
+"""Encoders of Hugging Face transformers: wav2vec 2.0, HuBERT, WavLM and the like, and that of Whisper."""
 
 import json
 import math
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -15,43 +15,37 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
 from affetto.features import FrontEnd
 from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, by_length, frame_mask
-from affetto.models.hub import Adaptation, adapt, library, load_weights_of, published_part
+from affetto.models.hub import Adaptation, LookedUp, adapt, library, load_weights_of, published_part
 
-DEFAULT = "facebook/wav2vec2-base"
+_SPEECH, _WHISPER = "facebook/wav2vec2-base", "openai/whisper-base"
 
-_KIND = "a speech encoder"
-
-# transformers has an option of its own for all layers, but only in the forward of a whole model, which knows
-# no utterances of several lengths as they are needed here, and it leaves out blocks that layer drop skips.
+# Where the layers of the running forward go: each thread has its own. transformers has an option of its own
+# for all layers, but only in the forward of a whole model, which knows no utterances of several lengths as
+# they are needed here, and it leaves out blocks that layer drop skips.
 _LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=None)
-"""Where the layers of the running forward go: each thread has its own."""
 
 
-class Wav2Vec2Settings(Adaptation, EncoderShape):
-    """Which model, and its shape, which is looked up unless given: a saved recogniser needs no hub."""
+class Wav2Vec2Settings(LookedUp, Adaptation, EncoderShape):
+    """Which model, its shape, and how it is trained."""
 
+    gives: ClassVar[str] = "a speech encoder"
     name: Literal["wav2vec2"] = "wav2vec2"
-    model: str = DEFAULT  # a folder, or a model of the Hugging Face hub
+    model: str = _SPEECH  # a folder, or a model of the Hugging Face hub
     shape: dict[str, Any]  # the model's own config
     normalise: bool  # bring each utterance to zero mean and unit variance, as its preprocessor does
     layer_drop: float = Field(0.0, ge=0, lt=1)  # share of blocks that is skipped in training
     spec_augment: bool = False  # the model's own masking of frames and channels in training
 
-    @model_validator(mode="before")
     @classmethod
-    def _look_up(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "shape" in given:
-            return given
-        name = str(given.get("model", DEFAULT))
-        config = published_part("AutoConfig", name, _KIND)
-        inputs = published_part("AutoFeatureExtractor", name, _KIND)
+    def look_up(cls, model: str, config: Any) -> dict[str, Any]:
+        """Returns whether the model's preprocessor normalises."""
+        inputs = published_part("AutoFeatureExtractor", model, cls.gives)
         if inputs.sampling_rate != SAMPLE_RATE or not hasattr(config, "conv_stride"):
             raise CheckpointError(
-                f"{name} is no encoder of {SAMPLE_RATE} Hz speech like wav2vec 2.0, HuBERT or WavLM; "
-                f"name one, such as {DEFAULT}"
+                f"{model} is no encoder of {SAMPLE_RATE} Hz speech like wav2vec 2.0, HuBERT or WavLM; "
+                f"name one, such as {_SPEECH}"
             )
-        shape = json.loads(config.to_json_string(use_diff=True))
-        return {**given, "shape": shape, "normalise": bool(inputs.do_normalize)}
+        return {"normalise": bool(inputs.do_normalize)}
 
 
 class Wav2Vec2(PublishedEncoder):
@@ -63,9 +57,10 @@ class Wav2Vec2(PublishedEncoder):
     def __init__(self, settings: Wav2Vec2Settings) -> None:
         super().__init__()
         self.settings = settings
-        config = library(_KIND).AutoConfig.for_model(**settings.shape)
+        transformers = library(settings.gives)
+        config = transformers.AutoConfig.for_model(**settings.shape)
         config.layerdrop, config.apply_spec_augment = settings.layer_drop, settings.spec_augment
-        self.network = library(_KIND).AutoModel.from_config(config).float()  # whatever it is stored as
+        self.network = transformers.AutoModel.from_config(config).float()  # whatever it is stored as
         self.network.feature_extractor.requires_grad_(False)
         if hasattr(self.network, "masked_spec_embed") and not settings.spec_augment:
             self.network.masked_spec_embed.requires_grad_(False)  # nothing is masked
@@ -105,9 +100,7 @@ class Wav2Vec2(PublishedEncoder):
                 found = self._contextual(together, [counts[place] for place in places])
                 by_row |= {place: [layer[n] for layer in found] for n, place in enumerate(places)}
             ordered = [by_row[place] for place in range(len(rows))]
-            layers = tuple(
-                pad_sequence(list(layer), batch_first=True) for layer in zip(*ordered, strict=True)
-            )
+            layers = tuple(pad_sequence(list(layer), True) for layer in zip(*ordered, strict=True))
         return Frames(layers, torch.tensor(counts, device=features.device))
 
     def _contextual(self, convolved: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
@@ -140,13 +133,11 @@ class Wav2Vec2(PublishedEncoder):
             with torch.no_grad():
                 made = self.network.feature_extractor(pad_sequence([rows[place] for place in places], True))
             for place, frames in zip(places, made.transpose(1, 2), strict=True):
-                found[place] = frames[: self._frames(len(rows[place]))]
+                count = len(rows[place])
+                for kernel, stride in self.strides:
+                    count = (count - kernel) // stride + 1
+                found[place] = frames[:count]
         return [found[place] for place in range(len(rows))]
-
-    def _frames(self, samples: int) -> int:
-        for kernel, stride in self.strides:
-            samples = (samples - kernel) // stride + 1
-        return samples
 
 
 def _keeper(number: int) -> Any:
@@ -156,3 +147,72 @@ def _keeper(number: int) -> Any:
             layers[number] = made[0] if isinstance(made, tuple) else made
 
     return keep
+
+
+class WhisperSettings(LookedUp, Adaptation, EncoderShape):
+    """Which model, its shape, and how it is trained."""
+
+    gives: ClassVar[str] = "a Whisper model"
+    name: Literal["whisper"] = "whisper"
+    model: str = _WHISPER  # a folder, or a model of the Hugging Face hub
+    shape: dict[str, Any]  # the model's own config
+    inputs: dict[str, Any]  # its preprocessor's
+
+    @classmethod
+    def look_up(cls, model: str, config: Any) -> dict[str, Any]:
+        """Returns the config of the model's preprocessor."""
+        inputs = published_part("AutoFeatureExtractor", model, cls.gives)
+        if config.model_type != "whisper":
+            raise CheckpointError(
+                f"{model} is a {config.model_type} model, not Whisper; name one, e.g. {_WHISPER}"
+            )
+        return {"inputs": json.loads(inputs.to_json_string())}
+
+
+class Whisper(PublishedEncoder):
+    """Whisper's encoder (Radford et al. 2023) on its own log-mel, in the windows of 30 s of its training.
+
+    An utterance is filled up with silence to a whole window, as in the original, so that a short one costs as
+    much as a long one; a longer one goes through window by window. Only frames over the utterance come out.
+    """
+
+    def __init__(self, settings: WhisperSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        transformers = library(settings.gives)
+        config = transformers.AutoConfig.for_model(**settings.shape)
+        config.encoder_layerdrop, config.apply_spec_augment = 0.0, False
+        self.network = transformers.AutoModel.from_config(config).encoder.float()  # whatever it is stored as
+        given = {key: value for key, value in settings.inputs.items() if key != "feature_extractor_type"}
+        self.extract: Any = transformers.WhisperFeatureExtractor(**given)
+        if self.extract.sampling_rate != SAMPLE_RATE:
+            raise CheckpointError(
+                f"{settings.model} listens at {self.extract.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed"
+            )
+        adapt(self.network, self.network.layers, settings, ["fc1", "fc2"])
+        self.front_end = FrontEnd(kind="waveform")
+        self.dim = int(config.d_model)
+        self.layer_dims = (self.dim,) * (int(config.encoder_layers) + 1)
+        self.window = int(self.extract.n_samples)
+        self.hop = 2 * int(self.extract.hop_length)
+        self.hop_seconds = self.hop / SAMPLE_RATE
+
+    def load_published(self) -> None:
+        """Fills the encoder with the weights that the model's folder or the hub holds."""
+        load_weights_of(self.network, self.settings.model, "decoder", "encoder")
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
+        rows = zip(features[:, :, 0], lengths.tolist(), strict=True)
+        windows = [row[:length].split(self.window) for row, length in rows]
+        waveforms = [each.detach().cpu().numpy() for own in windows for each in own]
+        spectra = self.extract(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        hidden = self.network(spectra.to(features.device), output_hidden_states=True).hidden_states
+        counts = (lengths + self.hop - 1) // self.hop
+        mask = frame_mask(counts, int(counts.max()))
+        layers = []
+        for layer in hidden:
+            own = layer.split([len(row) for row in windows])
+            joined = pad_sequence([row.flatten(0, 1) for row in own], batch_first=True)
+            layers.append(joined[:, : mask.shape[1]] * mask)
+        return Frames(tuple(layers), counts)
