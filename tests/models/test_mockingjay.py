@@ -41,7 +41,9 @@ def test_a_block_is_that_of_torch() -> None:
     frames = torch.randn(3, 9, 16)
     seen = torch.arange(9) < torch.tensor([9, 4, 1])[:, None]
     expected = theirs(frames, src_key_padding_mask=~seen)
-    torch.testing.assert_close(ours(frames, seen[:, None, None])[seen], expected[seen], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours(frames, seen[:, :, None].float())[seen], expected[seen], atol=1e-5, rtol=1e-5
+    )
 
 
 def test_frames_look_at_the_whole_utterance_and_at_their_place() -> None:

@@ -69,7 +69,7 @@ def test_the_loss_is_that_of_slow_loops(
     )
     given = batch(targets)
     with torch.no_grad():
-        scores = network(*network.front_end(given.values, given.lengths))
+        scores = network.scores(network.embed(*network.front_end(given.values, given.lengths)))
         losses = loss(given)
     assert set(losses) == {"classification"}
     expected = slow_loss(scores, targets, smoothing, weights or [1.0] * 3)
@@ -80,7 +80,7 @@ def test_without_extras_it_is_the_cross_entropy_of_torch() -> None:
     network = classifier()
     given = batch(HARD)
     loss = Classify(network, ClassifySettings(label_smoothing=0.1), PLAIN)(given)["classification"]
-    scores = network(*network.front_end(given.values, given.lengths))
+    scores = network.scores(network.embed(*network.front_end(given.values, given.lengths)))
     labels = given.columns["target"].argmax(1)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, labels, label_smoothing=0.1))
 
