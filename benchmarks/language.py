@@ -21,7 +21,7 @@ import torch
 import transformers
 
 from affetto.language.search import nearest
-from affetto.models.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
+from affetto.models.hub_encoders import Wav2Vec2, Wav2Vec2Settings
 from affetto.runs import write_text
 
 

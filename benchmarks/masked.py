@@ -23,8 +23,14 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from affetto.models.encoder import Encoder
-from affetto.models.mockingjay import Mockingjay, MockingjaySettings, positions
-from affetto.models.npc import MaskedConvolution, Npc, NpcSettings
+from affetto.models.masked_encoders import (
+    MaskedConvolution,
+    Mockingjay,
+    MockingjaySettings,
+    Npc,
+    NpcSettings,
+    positions,
+)
 from affetto.runs import write_text
 
 Step = Callable[[], None]

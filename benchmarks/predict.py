@@ -99,13 +99,13 @@ def floor(model: Path, folder: Path, files: int) -> dict[str, float]:
     batches = batches_by_length([len(each) for each in waveforms], BATCH_SECONDS)
     packed = [padded([pieces[place] for place in batch], cpu) for batch in batches]
     with torch.inference_mode():
-        classifier.probabilities(classifier.embed(*classifier.front_end(*packed[0])))
+        classifier.answers(classifier.embed(*classifier.front_end(*packed[0])))
         began = time.process_time()
         features = [classifier.front_end(*batch) for batch in packed]
         extracting = time.process_time() - began
         began = time.process_time()
         for batch in features:
-            classifier.probabilities(classifier.embed(*batch))
+            classifier.answers(classifier.embed(*batch))
         scoring = time.process_time() - began
     spent = {"decoding": decoding, "features": extracting, "network": scoring}
     return {name: seconds / len(paths) for name, seconds in spent.items()}

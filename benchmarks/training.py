@@ -18,7 +18,7 @@ import torch
 from affetto.augment import AugmentConfig
 from affetto.data import Batch
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.tdnn import Tdnn
+from affetto.models.logmel import Tdnn
 from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.objective import Objective
 from affetto.objectives.supervised import Classify, ClassifySettings

@@ -1,4 +1,4 @@
-"""Networks: one a file, behind the contract of ``encoder.py``."""
+"""Networks, behind the contract of ``encoder.py``, and the folders that hold them."""
 
 from importlib import import_module
 from typing import Any

@@ -27,10 +27,9 @@ class Named(NamedTuple):
     pretrained: bool = True  # whether pretrain can train its frames
 
 
-ENCODERS, EMBEDDERS = (
-    {name: Named(**row) for name, row in rows.items()}
-    for rows in yaml.safe_load(Path(__file__).with_name("encoders.yaml").read_text("utf-8")).values()
-)
+_ROWS = yaml.safe_load(Path(__file__).with_name("encoders.yaml").read_text(encoding="utf-8"))
+ENCODERS = {name: Named(**row) for name, row in _ROWS["encoders"].items()}
+EMBEDDERS = {name: Named(**row) for name, row in _ROWS["embedders"].items()}
 
 # What ``annotate speakers`` reads from the GE2E encoder: the speaker embedding; mean and deviation over time
 # of all three layers, which hold more of the emotion; the course of the middle layer, which is the content.
