@@ -81,11 +81,11 @@ class Clap(Supervised):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns ``{"clap": loss}``, the mean over the items of all processes."""
         widths = [batch.columns[name].shape[1] for name in self.needs]
-        vectors, mixed = self.embedded(batch, torch.cat([batch.columns[name] for name in self.needs], 1))
+        views, mixed = self.viewed(batch, torch.cat([batch.columns[name] for name in self.needs], 1))
         columns = dict(zip(self.needs, torch.split(mixed, widths, dim=1), strict=True))
         head = self.classifier.head
         assert isinstance(head, LanguageHead)
-        audio = head.project_audio(self.classifier.standardise(vectors)).float()
+        audio = head.project_audio(self.classifier.standardise(views.vectors)).float()
         texts = head.project_texts(columns["text"] @ self._texts(columns["text"])).float()
         # Targets differ by a tenth; half precision, which a GPU may choose by itself, would blur them.
         with torch.autocast(audio.device.type, enabled=False):

@@ -21,25 +21,18 @@ from affetto.objectives.objective import Task, Views
 class ContrastiveSettings(Settings):
     """What is pulled together and what is pushed apart.
 
-    Attributes:
-        positives: ``"group"``, utterances of the same speaker and group; ``"view"``, only the utterance's own
-            second view (SimCLR, Chen et al. 2020); ``"similar"``, all candidates, by how similar their
-            speaker-centred vectors are.
-        candidates: ``"speaker"``, all other items of the same speaker; ``"all"``, of every speaker.
-        matched: whether a group means the same for every speaker; for candidates ``"all"``.
-        temperature: divides the cosines that are learned.
-        target_temperature: divides the cosines of the vectors, where positives are ``"similar"``.
-        hidden: width of the hidden layer of the projection head.
-        projection: size of its output.
+    Positives are, for ``"group"``, utterances of the same speaker and group; for ``"view"`` only the
+    utterance's own second view (SimCLR, Chen et al. 2020); for ``"similar"`` all candidates, by how similar
+    their speaker-centred vectors are.
     """
 
     positives: Literal["group", "view", "similar"] = "group"
-    candidates: Literal["speaker", "all"] = "speaker"
-    matched: bool = False
-    temperature: float = Field(0.1, gt=0)
-    target_temperature: float = Field(0.1, gt=0)
-    hidden: int = Field(256, ge=4)
-    projection: int = Field(128, ge=2)
+    candidates: Literal["speaker", "all"] = "speaker"  # other items of the same speaker, or of every one
+    matched: bool = False  # whether a group means the same for every speaker; for candidates "all"
+    temperature: float = Field(0.1, gt=0)  # divides the cosines that are learned
+    target_temperature: float = Field(0.1, gt=0)  # divides those of the vectors, for positives "similar"
+    hidden: int = Field(256, ge=4)  # width of the hidden layer of the projection head
+    projection: int = Field(128, ge=2)  # size of its output
 
     @model_validator(mode="after")
     def _fits(self) -> "ContrastiveSettings":

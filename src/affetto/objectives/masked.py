@@ -12,43 +12,22 @@ from affetto.errors import ConfigError
 from affetto.masking import MaskSettings, corrupt, fitted, hidden_frames
 from affetto.models.encoder import Encoder, Frames, feature_scale, network_scale
 from affetto.models.masked_encoders import Npc
-from affetto.objectives.objective import (
-    Objective,
-    encoder_name,
-    feature_frames,
-    mean_distance,
-    new_generator,
-    unstacked,
-)
+from affetto.objectives.objective import Objective, feature_frames, mean_distance, new_generator
+from affetto.objectives.tasks import chooses_frames
 
 
-class MaskedSettings(Settings):
-    """What is done with emotion intensity.
-
-    Attributes:
-        intensity_input: whether it is added to every column of the input, hidden where frames are.
-        intensity_loss: whether a second head rebuilds it: from itself alone, hidden, in Mockingjay; together
-            with the features in NPC.
-    """
-
-    intensity_input: bool = False
-    intensity_loss: bool = False
-
-
-class MockingjayObjectiveSettings(MaskedSettings):
+class MockingjayObjectiveSettings(Settings):
     """What Mockingjay does with emotion intensity."""
 
+    intensity_input: bool = False  # whether it is added to every column of the input, hidden where frames are
+    intensity_loss: bool = False  # whether a second head rebuilds it: hidden and alone; with features in NPC
 
-class NpcObjectiveSettings(MaskedSettings):
-    """What NPC predicts, and where.
 
-    Attributes:
-        frames: which frames carry the loss: ``"all"``, as published, or those that ``masking`` chose.
-        quantise: whether frames pass a vector quantiser before they are rebuilt, as published.
-    """
+class NpcObjectiveSettings(MockingjayObjectiveSettings):
+    """What NPC does with emotion intensity, and what it predicts where."""
 
-    frames: Literal["all", "chosen"] = "all"
-    quantise: bool = False
+    frames: Literal["all", "chosen"] = "all"  # that carry the loss: all, as published, or those of masking
+    quantise: bool = False  # whether frames pass a vector quantiser before they are rebuilt, as published
 
 
 class MaskedObjective(Objective):
@@ -60,11 +39,17 @@ class MaskedObjective(Objective):
     objective has ``intensity``, of weight 1, and ``hidden_share``, of weight 0, the share of chosen frames.
     """
 
-    def __init__(self, name: str, encoder: Encoder, settings: MaskedSettings, masking: MaskSettings) -> None:
+    def __init__(
+        self, name: str, encoder: Encoder, settings: MockingjayObjectiveSettings, masking: MaskSettings
+    ) -> None:
         super().__init__()
         self.encoder, self.settings, self.masking = encoder, settings, masking
-        self.stack = feature_frames(encoder)
-        self.weights = {name: 1.0} | ({"intensity": 1.0} if settings.intensity_loss else {})
+        self.chooses = chooses_frames(settings)
+        self.weights = {name: 1.0}
+        if settings.intensity_loss:
+            self.weights["intensity"] = 1.0
+        if self.chooses:
+            self.weights["hidden_share"] = 0.0
 
     def read(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Returns what is rebuilt ``(B, T, F)``, lengths ``(B,)``, guide and intensity ``(B, T)`` or None."""
@@ -81,10 +66,6 @@ class MaskedObjective(Objective):
         encoded: Frames = self.encoder(feature_scale(values, self.encoder.front_end), lengths)
         return encoded.values
 
-    def distance(self, rebuilt: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
-        """Returns the mean distance at chosen frames, of which each rebuilt one holds several."""
-        return mean_distance(unstacked(rebuilt, self.stack), target, chosen)
-
 
 class MockingjayObjective(MaskedObjective):
     """Mean distance between hidden frames and what a head predicts from the encoder's frames there.
@@ -97,10 +78,10 @@ class MockingjayObjective(MaskedObjective):
         self, encoder: Encoder, settings: MockingjayObjectiveSettings, masking: MaskSettings
     ) -> None:
         super().__init__("mockingjay", encoder, settings, masking)
-        self.weights["hidden_share"] = 0.0
-        self.head = rebuilding_head(encoder.dim, self.stack * encoder.front_end.dim)
+        stack = feature_frames(encoder)
+        self.head = _rebuilding_head(encoder.dim, stack * encoder.front_end.dim)
         if settings.intensity_loss:
-            self.intensity_head = rebuilding_head(encoder.dim, self.stack)
+            self.intensity_head = _rebuilding_head(encoder.dim, stack)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was hidden."""
@@ -113,16 +94,15 @@ class MockingjayObjective(MaskedObjective):
             level = curve[:, :, None]
             if self.settings.intensity_loss:
                 rebuilt = self.intensity_head(self.encode(level.expand_as(target), lengths))
-                losses["intensity"] = self.distance(rebuilt, intensity[:, :, None], hidden)
+                losses["intensity"] = mean_distance(rebuilt, intensity[:, :, None], hidden)
             if self.settings.intensity_input:
                 masked = masked + level
-        losses["mockingjay"] = self.distance(self.head(self.encode(masked, lengths)), target, hidden)
+        losses["mockingjay"] = mean_distance(self.head(self.encode(masked, lengths)), target, hidden)
         losses["hidden_share"] = hidden.sum() / lengths.sum()
         return losses
 
 
-def rebuilding_head(dim: int, columns: int) -> nn.Sequential:
-    """Returns a head of Mockingjay: linear, GELU, layer norm, linear."""
+def _rebuilding_head(dim: int, columns: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim), nn.Linear(dim, columns))
 
 
@@ -135,16 +115,15 @@ class NpcObjective(MaskedObjective):
 
     def __init__(self, encoder: Npc, settings: NpcObjectiveSettings, masking: MaskSettings) -> None:
         if not isinstance(encoder, Npc):
-            name = encoder_name(encoder)
+            name = encoder.settings.name
             raise ConfigError(f"npc trains the encoder npc, whose mask is in its weights, not {name}")
         super().__init__("npc", encoder, settings, masking)
-        self.chooses = settings.frames == "chosen"
-        self.weights |= {"hidden_share": 0.0} if self.chooses else {}
         self.quantiser = Quantiser(encoder.dim) if settings.quantise else nn.Identity()
-        dim, columns = Quantiser.dim if settings.quantise else encoder.dim, encoder.front_end.dim
-        self.head = nn.Linear(dim, self.stack * columns)
+        dim = Quantiser.dim if settings.quantise else encoder.dim
+        columns = feature_frames(encoder) * encoder.front_end.dim
+        self.head = nn.Linear(dim, columns)
         if settings.intensity_loss:
-            self.intensity_head = nn.Linear(dim, self.stack * columns)
+            self.intensity_head = nn.Linear(dim, columns)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was chosen."""
@@ -156,9 +135,9 @@ class NpcObjective(MaskedObjective):
             carrying = hidden_frames(lengths, target.shape[1], self.masking, guide, new_generator())
             losses["hidden_share"] = carrying.sum() / lengths.sum()
         values = self.quantiser(self.encode(summed if self.settings.intensity_input else target, lengths))
-        losses["npc"] = self.distance(self.head(values), target, carrying)
+        losses["npc"] = mean_distance(self.head(values), target, carrying)
         if self.settings.intensity_loss:
-            losses["intensity"] = self.distance(self.intensity_head(values), summed, carrying)
+            losses["intensity"] = mean_distance(self.intensity_head(values), summed, carrying)
         return losses
 
 

@@ -24,23 +24,14 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Views:
-    """Two views of each utterance of a batch, the first views before the second ones; or one of each.
+    """Two views of each utterance of a batch, the first views before the second ones; or one of each."""
 
-    Attributes:
-        vectors: one a view, ``(2 B, D)``.
-        frames: of the encoder.
-        features: what the encoder read, before anything was hidden, ``(2 B, T, F)``.
-        lengths: feature frames in each, ``(2 B,)``.
-        index: row numbers in the manifest, ``(2 B,)``.
-        columns: the batch's columns, once for each view.
-    """
-
-    vectors: Tensor
-    frames: Frames
-    features: Tensor
-    lengths: Tensor
-    index: Tensor
-    columns: dict[str, Tensor]
+    vectors: Tensor  # one a view, (2 B, D)
+    frames: Frames  # of the encoder
+    features: Tensor  # what the encoder read, before anything was hidden, (2 B, T, F)
+    lengths: Tensor  # feature frames in each, (2 B,)
+    index: Tensor  # row numbers in the manifest, (2 B,)
+    columns: dict[str, Tensor]  # of the batch, once for each view
 
 
 class Task(nn.Module):
@@ -58,11 +49,6 @@ def new_generator() -> torch.Generator:
     return generator
 
 
-def encoder_name(encoder: Encoder) -> str:
-    """Returns the name of an encoder in the settings."""
-    return str(getattr(getattr(encoder, "settings", None), "name", type(encoder).__name__))
-
-
 def feature_frames(encoder: Encoder) -> int:
     """Returns how many feature frames one frame of an encoder stands for; refuses one that reads samples."""
     if encoder.front_end.kind == "waveform":
@@ -73,19 +59,15 @@ def feature_frames(encoder: Encoder) -> int:
     return round(encoder.hop_seconds / encoder.front_end.frame_seconds)
 
 
-def unstacked(values: Tensor, stack: int) -> Tensor:
-    """Returns frames that hold ``stack`` others, ``(B, T, stack F)``, as these, ``(B, stack T, F)``."""
-    return values.reshape(len(values), values.shape[1] * stack, -1)
-
-
 def mean_distance(rebuilt: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
     """Returns the mean absolute error over the chosen frames of all processes; 0 where there are none.
 
     Args:
-        rebuilt: ``(B, T', F)``; frames past the shorter of the two are left out.
-        target: ``(B, T, F)``.
+        rebuilt: ``(B, T', F)``, or ``(B, T' / stack, stack F)``, several frames in one.
+        target: ``(B, T, F)``; frames past the shorter of the two are left out.
         chosen: ``(B, T)`` bool.
     """
+    rebuilt = rebuilt.reshape(len(target), -1, target.shape[2])
     frames = min(rebuilt.shape[1], target.shape[1])
     errors = F.l1_loss(rebuilt[:, :frames].float(), target[:, :frames].float(), reduction="none").mean(2)
     chosen = chosen[:, :frames]

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.augment import AugmentConfig, augment_waveforms, mixup, spec_augment
@@ -28,61 +28,44 @@ class Supervised(Objective):
         self.weights = {}
         self.classifier, self.augment, self.reads = classifier, augment, reads
 
-    def embedded(self, batch: Batch, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns vectors ``(B, D)``, and the targets ``(B, K)``, mixed as the utterances were."""
-        if self.reads == "vectors":
-            values, lengths, augment = batch.values, batch.lengths, self.augment
-            if self.training:
-                values, _, targets = mixup(values, lengths, targets, augment.mixup, new_generator())
-            return values[:, 0], targets
-        views, targets = self.viewed(batch, targets)
-        return views.vectors, targets
-
     def viewed(self, batch: Batch, targets: Tensor) -> tuple[Views, Tensor]:
-        """Returns the same, together with features and frames, as a single view of each utterance."""
-        frames, features, lengths, targets = self._frames(batch, targets)
-        assert isinstance(self.classifier.embedder, Network)
-        vectors = self.classifier.embedder.pool(frames)
-        return Views(vectors, frames, features, lengths, batch.index, batch.columns), targets
-
-    def _frames(self, batch: Batch, targets: Tensor) -> tuple[Frames, Tensor, Tensor, Tensor]:
-        generator = new_generator()
-        values, lengths, augment = batch.values, batch.lengths, self.augment
-        embedder, front_end = self.classifier.embedder, self.classifier.front_end
+        """Returns one view of each utterance, and the targets ``(B, K)``, mixed as the utterances were."""
+        generator, augment = new_generator(), self.augment if self.training else AugmentConfig()
+        values, lengths, front_end = batch.values, batch.lengths, self.classifier.front_end
         if self.reads == "frames":
-            if self.training:
-                values = spec_augment(values, lengths, augment, generator)
-                values, lengths, targets = mixup(values, lengths, targets, augment.mixup, generator)
-            return self.classifier.split_layers(values, lengths), values, lengths, targets
-        if self.training:
-            if self.reads == "features":
-                values, lengths = augment_spectra(values, lengths, augment, front_end, generator)
-            else:
-                values, lengths = augment_waveforms(values, lengths, augment, generator)
-            values, lengths, targets = mixup(values, lengths, targets, augment.mixup, generator)
+            values = spec_augment(values, lengths, augment, generator)
+        elif self.reads == "features":
+            values, lengths = augment_spectra(values, lengths, augment, front_end, generator)
+        elif self.reads == "waveforms":
+            values, lengths = augment_waveforms(values, lengths, augment, generator)
+        values, lengths, targets = mixup(values, lengths, targets, augment.mixup, generator)
         if self.reads == "waveforms":
             values, lengths = front_end(values, lengths)
-        if self.training and front_end.kind != "waveform":
+        if self.reads in ("features", "waveforms") and front_end.kind != "waveform":
             values = spec_augment(values, lengths, augment, generator)
+        frames, vectors = self._encoded(values, lengths)
+        return Views(vectors, frames, values, lengths, batch.index, batch.columns), targets
+
+    def _encoded(self, values: Tensor, lengths: Tensor) -> tuple[Frames, Tensor]:
+        if self.reads == "vectors":
+            return Frames((values,), lengths), values[:, 0]
+        embedder = self.classifier.embedder
         assert isinstance(embedder, Network)
-        return embedder.encoder(values, lengths), values, lengths, targets
+        encode = self.classifier.split_layers if self.reads == "frames" else embedder.encoder
+        frames: Frames = encode(values, lengths)
+        return frames, embedder.pool(frames)
 
 
 class ClassifySettings(Settings):
-    """How targets are made and weighed.
+    """How targets are made and weighed, and the weight of a second task.
 
-    Attributes:
-        label_smoothing: share of a target that is spread evenly over the classes.
-        vote_share: share of a target that raters' votes decide where there are any; the label has the rest.
-        class_weights: whether rare classes weigh more, by the inverse of their frequency.
-        speaker: a second task: ``"auxiliary"``, classifying the training speakers; ``"reversed"``, the same
-            with the gradient reversed, so that the embedding hides them; or ``"none"``.
-        speaker_weight: its weight.
+    That is ``"auxiliary"``, classifying the training speakers; ``"reversed"``, the same with the gradient
+    reversed, so that the embedding hides them; or ``"none"``.
     """
 
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    vote_share: float = Field(0.0, ge=0, le=1)
-    class_weights: bool = False
+    label_smoothing: float = Field(0.1, ge=0, lt=1)  # share of a target that is spread over the classes
+    vote_share: float = Field(0.0, ge=0, le=1)  # share that raters' votes decide where there are any
+    class_weights: bool = False  # whether rare classes weigh more, by the inverse of their frequency
     speaker: Literal["none", "auxiliary", "reversed"] = "none"
     speaker_weight: float = Field(0.1, ge=0)
 
@@ -105,27 +88,20 @@ class Classify(Supervised):
     ) -> None:
         super().__init__(classifier, augment, reads)
         self.weights = {"speaker": settings.speaker_weight}
-        self.settings = settings
-        self.speaker_task = speaker_task
-        classes = len(classifier.settings.labels)
-        self.register_buffer("class_weights", torch.ones(classes) if class_weights is None else class_weights)
-        self.class_weights: Tensor
+        self.settings, self.speaker_task = settings, speaker_task
+        equal = torch.ones(len(classifier.settings.labels))
+        self.class_weights = nn.Buffer(equal if class_weights is None else class_weights)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns ``{"classification": loss}``, a weighted mean, and ``"speaker"`` with a speaker task."""
         targets = batch.columns["target"]
         smoothing = self.settings.label_smoothing
-        targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
-        named = {}
-        if self.speaker_task is None:
-            vectors, targets = self.embedded(batch, targets)
-        else:
-            views, targets = self.viewed(batch, targets)
-            vectors, named["speaker"] = views.vectors, self.speaker_task(views)
-        scores = self.classifier.scores(vectors)
-        losses = -(targets * self.class_weights * F.log_softmax(scores.float(), dim=1)).sum(1)
-        weights = (targets * self.class_weights).sum(1)
-        return named | {"classification": mean_over_processes(losses.sum(), weights.sum())}
+        views, targets = self.viewed(batch, targets * (1 - smoothing) + smoothing / targets.shape[1])
+        losses = {} if self.speaker_task is None else {"speaker": self.speaker_task(views)}
+        shares = F.log_softmax(self.classifier.scores(views.vectors).float(), dim=1)
+        weighted = targets * self.class_weights
+        total, weight = -(weighted * shares).sum(1).sum(), weighted.sum(1).sum()
+        return losses | {"classification": mean_over_processes(total, weight)}
 
 
 class Regress(Supervised):
@@ -136,8 +112,8 @@ class Regress(Supervised):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns ``{"concordance": loss}``: one minus its mean over dimensions, over all processes."""
-        vectors, targets = self.embedded(batch, batch.columns["target"])
-        scores = self.classifier.scores(vectors)
+        views, targets = self.viewed(batch, batch.columns["target"])
+        scores = self.classifier.scores(views.vectors)
         return {"concordance": 1 - concordance(gathered(scores), gathered(targets)).mean()}
 
 

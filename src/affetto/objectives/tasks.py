@@ -13,31 +13,22 @@ MULTITASK = "multitask"
 
 
 class TaskSpec(NamedTuple):
-    """A pretraining task.
+    """A pretraining task; the class of its settings, if it has any, is called ``CLASSSettings``.
 
-    Attributes:
-        about: what it does, in Markdown.
-        place: module and class: a Task on views, or an Objective where ``masked`` is set. The class of its
-            settings is called ``CLASSSettings``, if it has any.
-        build: makes it from the class, its settings, the encoder, the settings of the mask, and the sizes of
-            columns: how many speakers there are, how wide the vectors.
-        needs: columns of a batch, each with the verb that makes it; from its settings and those of the mask.
-        masked: whether it reads whole utterances with hidden frames; else two views of each.
-        weight: in ``multitask``, where no weights are given.
-        encoder: name of the encoder that comes with it; "" where any will do.
-        group: the task whose settings it shares; "" for none.
-        defaults: what differs from the defaults of its settings.
+    ``build`` makes it from the class, its settings, the encoder, the settings of the mask, and the sizes of
+    columns: how many speakers there are, how wide the vectors. ``needs`` are the columns of a batch, each
+    with the verb that makes it, from its settings and those of the mask.
     """
 
-    about: str
-    place: str
+    about: str  # what it does, in Markdown
+    place: str  # module and class: a Task on views, or an Objective where masked is set
     build: Callable[..., Any]
     needs: Callable[[Any, Any], dict[str, str]] = lambda settings, masking: {}
-    masked: bool = False
-    weight: float = 0.0
-    encoder: str = ""
-    group: str = ""
-    defaults: tuple[tuple[str, Any], ...] = ()
+    masked: bool = False  # whether it reads whole utterances with hidden frames; else two views of each
+    weight: float = 0.0  # in multitask, where no weights are given
+    encoder: str = ""  # name of the encoder that comes with it; "" where any will do
+    group: str = ""  # the task whose settings it shares; "" for none
+    defaults: tuple[tuple[str, Any], ...] = ()  # what differs from the defaults of its settings
 
 
 def chooses_frames(settings: Any) -> bool:

@@ -1,5 +1,7 @@
 """Tasks on views besides contrast: predicting vectors, classifying speakers, rebuilding the spectrum."""
 
+from typing import Any
+
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,7 +10,7 @@ from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.models.encoder import Encoder, frame_mask, normalise_logmel
 from affetto.objectives.distributed import mean_loss
-from affetto.objectives.objective import Task, Views, encoder_name, feature_frames, mean_distance, unstacked
+from affetto.objectives.objective import Task, Views, feature_frames, mean_distance
 
 
 class VectorTask(Task):
@@ -28,16 +30,10 @@ class VectorTask(Task):
 
 
 class SpeakerTaskSettings(Settings):
-    """How speakers are classified.
+    """How speakers are classified: by a plain softmax, or with a margin (:func:`margin_losses`)."""
 
-    Attributes:
-        margin: 0 for a plain softmax; above, what is subtracted from the cosine of the right speaker
-            (additive margin softmax, Wang et al. 2018, equation 6).
-        scale: factor on the cosines where there is a margin.
-    """
-
-    margin: float = Field(0.0, ge=0, lt=1)
-    scale: float = Field(30.0, gt=0)
+    margin: float = Field(0.0, ge=0, lt=1)  # subtracted from the cosine of the right speaker
+    scale: float = Field(30.0, gt=0)  # factor on the cosines where there is a margin
 
     @model_validator(mode="after")
     def _fits(self) -> "SpeakerTaskSettings":
@@ -79,16 +75,16 @@ class ReconstructionTask(Task):
         super().__init__()
         front_end = encoder.front_end
         if front_end.kind == "waveform":
-            raise ConfigError(f"{encoder_name(encoder)} reads samples; reconstruction is for spectra")
-        self.stack, self.power = feature_frames(encoder), front_end.kind == "mel"
-        self.head = nn.Linear(encoder.dim, self.stack * front_end.dim)
+            settings: Any = encoder.settings
+            raise ConfigError(f"{settings.name} reads samples; reconstruction is for spectra")
+        self.power = front_end.kind == "mel"
+        self.head = nn.Linear(encoder.dim, feature_frames(encoder) * front_end.dim)
 
     def forward(self, views: Views) -> Tensor:
         """Returns the mean absolute error over valid feature frames of all processes."""
-        rebuilt = unstacked(self.head(views.frames.values), self.stack)
         features = views.features.clamp_min(1e-10).log() if self.power else views.features
         valid = frame_mask(views.lengths, features.shape[1]).squeeze(2).bool()
-        return mean_distance(rebuilt, normalise_logmel(features), valid)
+        return mean_distance(self.head(views.frames.values), normalise_logmel(features), valid)
 
 
 def margin_losses(cosines: Tensor, classes: Tensor, margin: float, scale: float) -> Tensor:

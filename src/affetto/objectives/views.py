@@ -1,6 +1,6 @@
 """Pretraining on two views of every utterance, and several objectives on one encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field
@@ -16,14 +16,9 @@ from affetto.objectives.objective import Objective, Task, Views, new_generator
 
 
 class ViewSettings(Settings):
-    """How a view is made of an utterance.
+    """How a view is made of an utterance."""
 
-    Attributes:
-        crop_seconds: length of the random excerpt that is kept; 0 for all.
-        augment: what is done to it.
-    """
-
-    crop_seconds: float = Field(1.6, ge=0)
+    crop_seconds: float = Field(1.6, ge=0)  # length of the random excerpt that is kept; 0 for all
     augment: AugmentConfig = AugmentConfig(
         gain_db=6.0,
         noise_probability=0.3,
@@ -41,30 +36,36 @@ class Multitask(Objective):
 
     Ulgen et al. (2024) combine the contrastive loss with speaker classification, with or without its gradient
     reversed; the other tasks are additions. A batch holds waveforms ``(B, S)``, or log-mel features
-    ``(B, T, F)`` of the encoder's own front end. Further objectives on the same encoder, whose losses have
-    other names, read each batch once more: whole utterances with hidden frames do not fit into views.
+    ``(B, T, F)`` of the encoder's own front end. A task may be an objective on the same encoder, whose losses
+    have other names; it reads the batch itself: whole utterances with hidden frames do not fit into views.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        tasks: Mapping[str, Task],
+        tasks: Mapping[str, Task | Objective],
         weights: Mapping[str, float],
         views: ViewSettings,
-        further: Sequence[Objective] = (),
     ) -> None:
         super().__init__()
         self.encoder, self.pooling, self.view_settings = encoder, MeanPooling(encoder.dim), views
-        self.tasks, self.further = nn.ModuleDict(dict(tasks)), nn.ModuleList(further)
-        self.weights = {name: float(weights.get(name, 1.0)) for name in tasks}
-        for one in further:
-            self.weights |= one.weights
+        self.tasks, self.objectives, self.weights = nn.ModuleDict(), nn.ModuleList(), {}
+        for name, task in tasks.items():
+            weight = float(weights.get(name, 1.0))
+            if isinstance(task, Objective):
+                self.objectives.append(task)
+                self.weights |= {loss: weight * factor for loss, factor in task.weights.items()}
+            else:
+                self.tasks[name] = task
+                self.weights[name] = weight
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses by name."""
-        views = self.views(batch)
-        losses = {name: task(views) for name, task in self.tasks.items()}
-        return losses | {name: loss for one in self.further for name, loss in one(batch).items()}
+        losses = {}
+        if self.tasks:
+            views = self.views(batch)
+            losses = {name: task(views) for name, task in self.tasks.items()}
+        return losses | {name: loss for each in self.objectives for name, loss in each(batch).items()}
 
     def views(self, batch: Batch) -> Views:
         """Makes two views of every utterance and encodes them."""

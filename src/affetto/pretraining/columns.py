@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affetto.corpora.arrays import all_places, marks_of, read_vectors, vector_places
+from affetto.corpora.arrays import all_places, read_vectors, vector_places
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import lacks, some
@@ -110,19 +110,27 @@ class CurveColumn(PlainColumn):
         known = manifest.where(there) if there.any() else manifest
         self.keys, self.columns, self.curves = pd.Index(known.keys), [column], read_curves(known, column)
         digest = hashlib.sha256(json.dumps([self.curves.hop_seconds, self.curves.lengths.tolist()]).encode())
-        folds: list[int] | list[None] = self.curves.folds or [None]
         for number in range(len(self.curves)):
-            for fold in folds:
+            for fold in self.curves.folds or [1]:  # of one curve for all folds, any fold is that one
                 digest.update(np.ascontiguousarray(self.curves.row(number, fold)).data)
         self.sha256 = digest.hexdigest()
+
+    def check(self, protocol: str | None, fold: int, tested: Set[str]) -> None:
+        """Refuses curves that rest on labels of speakers whom the fold tests, or fit another protocol."""
+        self.curves.check_protocol(None if protocol is None else load_protocol(protocol).name)
+        if both := sorted(tested & set(self.curves.speakers_with_labels(fold))):
+            raise LeakError(
+                f"the curves in {self.columns[0]!r} come from a model that saw emotion labels of speakers "
+                f"whom fold {fold} of {protocol} tests: {some(both)}; make curves for it with affetto "
+                f"annotate intensity --protocol {protocol}"
+            )
 
     def on_frames(
         self, recordings: Recordings, rows: NDArray[np.int64], front_end: FrontEnd, fold: int
     ) -> FeatureCache:
         """Returns the curves of some rows on the frames of a front end, and nothing for the others."""
-        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self.places(recordings)
+        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self.places(recordings).tolist()
         all_places(recordings.manifest.where(wanted), self.columns[0], VERB)
-        of_fold = fold if self.curves.folds else None
 
         def produce() -> Iterator[NDArray[np.float32]]:
             for row, length in enumerate(recordings.waveforms.lengths.tolist()):
@@ -130,11 +138,9 @@ class CurveColumn(PlainColumn):
                     yield np.zeros((0, 1), np.float32)
                     continue
                 frames = front_end.frame_count(length)
-                place = int(places[row])
-                yield self.curves.aligned(place, frames, front_end.frame_seconds, of_fold)[:, None]
+                yield self.curves.aligned(places[row], frames, front_end.frame_seconds, fold)[:, None]
 
-        named = [recordings.waveforms.folder.name, front_end.sha256, self.sha256, [*self.columns, of_fold]]
-        named.append(hashlib.sha256(wanted.tobytes()).hexdigest())
+        named = [recordings.waveforms.folder.name, front_end.sha256, self.sha256, fold, wanted.tolist()]
         return FeatureCache.open(hashlib.sha256(json.dumps(named).encode()).hexdigest(), produce)
 
 
@@ -156,33 +162,3 @@ def task_columns(manifest: Manifest, settings: PretrainSettings) -> dict[str, Pl
             kind, column = key = places.get(name, (PlainColumn, name))
             found[name] = read[key] = read.get(key) or kind(manifest, column, verb)
     return found
-
-
-def labelled(
-    manifest: Manifest,
-    columns: Mapping[str, PlainColumn],
-    protocol: str | None,
-    fold: int,
-    heard: Collection[str],
-    tested: Collection[str],
-) -> tuple[list[str], bool]:
-    """Returns the speakers whose labels the columns rest on, and whether unknown labels took part.
-
-    Refuses curves that rest on labels of speakers whom the fold tests, or were made for another protocol.
-    """
-    speakers, unknown = set[str](), False
-    for column in dict.fromkeys(columns.values()):
-        for name in column.columns:
-            marks = marks_of(manifest, name)
-            speakers |= {*marks.speakers(fold), *(heard if marks.labels_used else ())}
-            unknown |= marks.unknown and isinstance(column, CurveColumn)
-        if isinstance(column, CurveColumn):
-            column.curves.check_protocol(None if protocol is None else load_protocol(protocol).name)
-            seen = column.curves.speakers_with_labels(fold if column.curves.folds else None)
-            if both := sorted({*tested} & set(seen)):
-                raise LeakError(
-                    f"the curves in {name!r} come from a model that saw emotion labels of speakers whom fold "
-                    f"{fold} of {protocol} tests: {some(both)}; make curves for it with affetto annotate "
-                    f"intensity --protocol {protocol}"
-                )
-    return sorted(speakers), unknown

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,19 +10,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
-from torch import Tensor
 
+from affetto.corpora.arrays import marks_of
 from affetto.corpora.manifest import Manifest
-from affetto.data import FeatureCache, LengthBuckets, Loader, SpeakerBatches
-from affetto.features import FrontEnd
+from affetto.data import LengthBuckets, Loader, SpeakerBatches
+from affetto.data.batches import EpochBatches
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import ENCODER, save_encoder
 from affetto.models.embedders import build_encoder, load_published
 from affetto.models.encoder import Encoder
-from affetto.objectives.objective import Objective
 from affetto.objectives.tasks import TASKS, task_class
 from affetto.objectives.views import Multitask
-from affetto.pretraining.columns import CurveColumn, PlainColumn, labelled, task_columns
+from affetto.pretraining.columns import CurveColumn, PlainColumn, task_columns
 from affetto.pretraining.settings import PretrainSettings
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
@@ -31,19 +30,11 @@ from affetto.training import fit, make_accelerator, seed_everything
 
 
 def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path) -> RunFolder:
-    """Pretrains an encoder for each seed and fold; emotion labels are used only where a column rests on them.
+    """Pretrains an encoder for each seed and fold, ``OUT/seed-S/fold-F/encoder``.
 
-    The same call again continues an unfinished run. Under ``torchrun`` several processes share every batch.
-
-    Args:
-        manifest: the utterances, with a speaker each and the columns that the tasks ask for.
-        settings: from :func:`~affetto.pretraining.settings.pretrain_settings`.
-        out: the run folder; encoders are in ``OUT/seed-S/fold-F/encoder``.
-
-    Raises:
-        ManifestError: for a missing column, with the verb that makes it.
-        ProtocolError: when the protocol does not fit the manifest.
-        LeakError: when curves rest on labels of speakers that the protocol tests.
+    Emotion labels are used only where a column rests on them; a LeakError names curves that rest on labels of
+    speakers that the protocol tests, a ManifestError a missing column with the verb that makes it. The same
+    call again continues an unfinished run. Under ``torchrun`` several processes share every batch.
     """
     manifest = Manifest.of(manifest)
     columns = task_columns(manifest, settings)
@@ -75,7 +66,7 @@ class _Part(NamedTuple):
     """The keys to pretrain on in a fold, and the speakers whose emotion labels its columns rest on."""
 
     fold: int
-    keys: set[str]
+    keys: list[str]
     with_labels: list[str]
     unknown_labels: bool
 
@@ -92,8 +83,15 @@ def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, Pl
     for fold, (tested, dev) in unheard.items():
         # Recordings that the protocol leaves out, and further corpora, may be trained on all the same.
         heard = owner[~owner.isin(tested | dev)]
-        seen = labelled(manifest, columns, settings.protocol, fold, set(heard), tested)
-        parts.append(_Part(fold, set(heard.index), *seen))
+        with_labels, unknown = set[str](), False
+        for column in columns.values():
+            for name in column.columns:
+                marks = marks_of(manifest, name)
+                with_labels |= {*marks.speakers(fold), *(heard if marks.labels_used else ())}
+                unknown |= marks.unknown and isinstance(column, CurveColumn)
+            if isinstance(column, CurveColumn):
+                column.check(settings.protocol, fold, tested)
+        parts.append(_Part(fold, heard.index.tolist(), sorted(with_labels), unknown))
     return parts
 
 
@@ -109,83 +107,68 @@ class _Given(NamedTuple):
 
 def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     """Pretrains one encoder and writes its folder."""
-    recordings, columns, settings, accelerator, manifest_sha256 = given
+    recordings, columns, settings, accelerator, _ = given
     seed_everything(seed, accelerator.process_index)
     encoder = build_encoder(settings.encoder)
     if settings.published_weights:
         load_published(encoder)
-    keys = recordings.manifest.keys
-    rows = np.array([row for row, key in enumerate(keys) if key in part.keys])
-    speakers, numbers = np.unique(recordings.speakers[rows], return_inverse=True)
-    speaker = torch.zeros(len(keys), dtype=torch.long)
-    speaker[torch.from_numpy(rows)] = torch.from_numpy(numbers)
+    front_end, rows = encoder.front_end, recordings.rows(part.keys)
     curves = {
-        name: column.on_frames(recordings, rows, encoder.front_end, part.fold)
+        name: column.on_frames(recordings, rows, front_end, part.fold)
         for name, column in columns.items()
         if isinstance(column, CurveColumn)
     }
     values = {name: column.of(recordings, rows) for name, column in columns.items() if name not in curves}
-    widths = {name: column.shape[1] for name, column in values.items() if column.ndim > 1}
-    objective = _objective(settings, encoder, {"speaker": len(speakers), **widths})
-    loader = _loader(given, rows, {"speaker": speaker, **values}, curves, encoder.front_end, seed)
-    fit(objective, loader, settings.train, folder, accelerator=accelerator)
-    if accelerator.is_main_process:
-        masked, owners = settings.masked, recordings.manifest.owners
-        config = {
-            "encoder": settings.encoder.model_dump(mode="json"),
-            "front_end": encoder.front_end.model_dump(mode="json"),
-            "objective": settings.objective,
-            "tasks": settings.task_weights,
-            "groups": settings.groups if "group" in columns else None,
-            "masking": settings.masking.model_dump(mode="json") if masked else None,
-            "switches": {name: value for task in masked.values() for name, value in task},
-            "protocol": settings.protocol,
-            "manifest_sha256": manifest_sha256,
-            "weights_from_elsewhere": settings.published_weights or part.unknown_labels,
-            "speakers_seen": {
-                "with_labels": part.with_labels,
-                "without_labels": sorted({owners[row] for row in rows.tolist()}),
-            },
-        }
-        save_encoder(folder / ENCODER, encoder.cpu(), config)
-        folder.finish()
-
-
-def _objective(settings: PretrainSettings, encoder: Encoder, sizes: dict[str, int]) -> Objective:
-    """Builds the tasks that have a weight, on one encoder; ``sizes``: of columns, see TaskSpec."""
-    weights = settings.task_weights
-    built = {
-        name: TASKS[name].build(task_class(name), settings.of_task(name), encoder, settings.masking, sizes)
-        for name in weights
-    }
-    masked = [built.pop(name) for name in settings.masked]
-    for name, objective in zip(settings.masked, masked, strict=True):
-        own = objective.weights
-        objective.weights = {loss: weights[name] * weight for loss, weight in own.items()}
-    if not built and len(masked) == 1:
-        return cast(Objective, masked[0])
-    return Multitask(encoder, built, weights, settings.views, masked)
-
-
-def _loader(
-    given: _Given,
-    rows: NDArray[np.int64],
-    columns: dict[str, Tensor],
-    curves: dict[str, FeatureCache],
-    front_end: FrontEnd,
-    seed: int,
-) -> Loader:
-    """Returns batches by speaker and group for tasks on views, else by length."""
-    recordings, settings, size = given.recordings, given.settings, given.settings.train.batch_size
-    share = {"rank": given.accelerator.process_index, "world": given.accelerator.num_processes, "seed": seed}
+    sizes = {name: column.shape[1] for name, column in values.items() if column.ndim > 1}
+    names, numbers = np.unique(recordings.speakers[rows], return_inverse=True)
+    sizes["speaker"] = len(names)
+    values["speaker"] = torch.zeros(len(recordings.speakers), dtype=torch.long)
+    values["speaker"][torch.from_numpy(rows)] = torch.from_numpy(numbers)
+    objective = _objective(settings, encoder, sizes)
     # Views are made of power spectra, which only plain log-mel features allow; else batches hold waveforms.
     plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
     on_features = plain if settings.on_views else front_end.kind != "waveform"
     store = recordings.features(front_end) if on_features else recordings.waveforms
-    if not settings.on_views:
-        by_length = LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
-        return Loader(by_length, [store], rows, columns, curves)
-    speakers = columns["speaker"].numpy()[rows]
-    groups = columns["group"].numpy()[rows] if "group" in columns else np.zeros_like(speakers)
-    by_speaker = SpeakerBatches(speakers, groups, size, settings.per_speaker, **share)
-    return Loader(by_speaker, [store], rows, columns, curves)
+    size, share = settings.train.batch_size, {"rank": accelerator.process_index, "seed": seed}
+    share["world"] = accelerator.num_processes
+    buckets: EpochBatches
+    if settings.on_views:
+        groups = values["group"].numpy()[rows] if "group" in values else np.zeros_like(numbers)
+        buckets = SpeakerBatches(numbers, groups, size, settings.per_speaker, **share)
+    else:
+        buckets = LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
+    loader = Loader(buckets, [store], rows, values, curves)
+    fit(objective, loader, settings.train, folder, accelerator=accelerator)
+    if accelerator.is_main_process:
+        save_encoder(folder / ENCODER, encoder.cpu(), _config(given, part, encoder, rows))
+        folder.finish()
+
+
+def _config(given: _Given, part: _Part, encoder: Encoder, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Returns what is kept of an encoder beside its weights."""
+    settings, owners = given.settings, given.recordings.manifest.owners
+    return {
+        "encoder": settings.encoder.model_dump(mode="json"),
+        "front_end": encoder.front_end.model_dump(mode="json"),
+        "objective": settings.objective,
+        "tasks": settings.task_weights,
+        "groups": settings.groups if "group" in given.columns else None,
+        "masking": settings.masking.model_dump(mode="json") if settings.masked else None,
+        "switches": {name: value for task in settings.masked.values() for name, value in task},
+        "protocol": settings.protocol,
+        "manifest_sha256": given.manifest_sha256,
+        "weights_from_elsewhere": settings.published_weights or part.unknown_labels,
+        "speakers_seen": {
+            "with_labels": part.with_labels,
+            "without_labels": sorted({owners[row] for row in rows.tolist()}),
+        },
+    }
+
+
+def _objective(settings: PretrainSettings, encoder: Encoder, sizes: dict[str, int]) -> Multitask:
+    """Builds the tasks that have a weight, on one encoder; ``sizes``: of columns, see TaskSpec."""
+    tasks = {
+        name: TASKS[name].build(task_class(name), settings.of_task(name), encoder, settings.masking, sizes)
+        for name in settings.task_weights
+    }
+    return Multitask(encoder, tasks, settings.task_weights, settings.views)

@@ -18,24 +18,14 @@ from affetto.training import TrainSettings
 
 
 class VectorSettings(Settings):
-    """The vectors that similarity is measured on, or that are predicted.
+    """The vectors that similarity is measured on, or that are predicted."""
 
-    Attributes:
-        column: of the manifest, written by ``affetto annotate speakers``.
-        encoder: that made them; None for any.
-        centre: whether each speaker's mean is subtracted.
-        content: column of what is said, whose effect is removed: content vectors, or values that recur, such
-            as ``text``.
-        dims: principal directions that are kept.
-        whiten: how far their spreads are made equal: 0 not at all, 1 entirely.
-    """
-
-    column: str = SPEAKER_COLUMN
-    encoder: str | None = None
-    centre: bool = True
-    content: str | None = None
-    dims: int = Field(64, ge=1)
-    whiten: float = Field(0.5, ge=0, le=1)
+    column: str = SPEAKER_COLUMN  # of the manifest, written by affetto annotate speakers
+    encoder: str | None = None  # that made them; None for any
+    centre: bool = True  # whether each speaker's mean is subtracted
+    content: str | None = None  # column of words whose effect is removed: vectors, or values that recur
+    dims: int = Field(64, ge=1)  # principal directions that are kept
+    whiten: float = Field(0.5, ge=0, le=1)  # how far their spreads are made equal: 0 not at all, 1 entirely
 
     @model_validator(mode="after")
     def _fits(self) -> "VectorSettings":
@@ -48,36 +38,20 @@ class VectorSettings(Settings):
 
 
 class PretrainSettings(Settings):
-    """All settings of ``pretrain``; :func:`settings_class` adds a group for each task.
+    """All settings of ``pretrain``; :func:`settings_class` adds a group for each task."""
 
-    Attributes:
-        objective: a task, or ``"multitask"`` for every task with a weight.
-        weights: of the tasks.
-        encoder: what is pretrained; ``mockingjay`` and ``npc`` bring their own, unless one is named.
-        published_weights: whether it starts from its published weights.
-        protocol: pretrain on its training speakers alone, fold by fold; None for all speakers.
-        groups: column of the manifest whose groups are positives.
-        vectors: of the task ``vector``, and of positives that are ``"similar"``.
-        views: how views are made.
-        masking: which frames ``mockingjay`` hides, and which carry the loss of ``npc``.
-        per_speaker: utterances of one speaker that come together; a batch has ``train.batch_size /
-            per_speaker`` such speakers.
-        train: the loop.
-        seeds: one pretraining each.
-    """
-
-    objective: str = "contrastive"
-    weights: dict[str, float] = Field(default_factory=dict)
-    encoder: EncoderSettings = TdnnSettings()
-    published_weights: bool = False
-    protocol: str | None = None
-    groups: str = "cluster"
-    vectors: VectorSettings = VectorSettings()
+    objective: str = "contrastive"  # a task, or "multitask" for every task with a weight
+    weights: dict[str, float] = Field(default_factory=dict)  # of the tasks
+    encoder: EncoderSettings = TdnnSettings()  # mockingjay and npc bring their own, unless one is named
+    published_weights: bool = False  # whether it starts from its published weights
+    protocol: str | None = None  # train on its training speakers alone, fold by fold; None for all speakers
+    groups: str = "cluster"  # column of the manifest whose groups are positives
+    vectors: VectorSettings = VectorSettings()  # of the task vector, and of positives that are "similar"
     views: ViewSettings = ViewSettings()
-    masking: MaskSettings = MaskSettings()
-    per_speaker: int = Field(16, ge=2)
+    masking: MaskSettings = MaskSettings()  # which frames mockingjay hides, or carry the loss of npc
+    per_speaker: int = Field(16, ge=2)  # utterances of a speaker that come together in a batch
     train: TrainSettings = TrainSettings(epochs=20, batch_size=128, learning_rate=2e-3, warmup=0.05)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)  # one pretraining each
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -163,13 +137,13 @@ _REASONS = {
 
 def _refuse_idle(settings: PretrainSettings) -> None:
     """Raises ConfigError for settings off their defaults that no task with a weight reads."""
-    default, tasks = type(settings)(), settings.task_weights
+    default, readers = type(settings)(), {name: _read_by(settings, name) for name in TASKS}
     groups = {task.group or name: "a task's own settings are for that task" for name, task in TASKS.items()}
     reasons, choices = {}, dict[str, None]()
     for setting, reason in (_REASONS | groups).items():
-        users = [name for name in TASKS if _reads(settings, name, setting)]
+        users = [name for name, read in readers.items() if setting in read]
         changed = getattr(settings, setting, None) != getattr(default, setting, None)
-        if changed and not set(users) & set(tasks):
+        if changed and not set(users) & set(settings.task_weights):
             reasons[setting] = reason
             choices |= dict.fromkeys(users)
     if reasons:
@@ -186,11 +160,11 @@ def _refuse_idle(settings: PretrainSettings) -> None:
             raise ConfigError(f"got {setting}={value:g}, which would do nothing: {reason}; leave it out")
 
 
-def _reads(settings: PretrainSettings, name: str, setting: str) -> bool:
-    """Whether a task reads a setting."""
+def _read_by(settings: PretrainSettings, name: str) -> set[str]:
+    """Returns the settings that a task reads, of those that not every task does."""
     task, own = TASKS[name], settings.of_task(name)
-    if setting in ("groups", "vectors"):
-        return setting.removesuffix("s") in task.needs(own, settings.masking)
-    if setting == "masking":
-        return task.masked and chooses_frames(own)
-    return not task.masked if setting in _REASONS else setting == (task.group or name)
+    needs = task.needs(own, settings.masking)
+    read = {task.group or name, *(f"{column}s" for column in ("group", "vector") if column in needs)}
+    if not task.masked:
+        return read | {"views", "per_speaker"}
+    return read | {"masking"} if chooses_frames(own) else read
