@@ -16,7 +16,7 @@ from affetto.models.logmel import CnnSettings
 from affetto.objectives import distributed
 from affetto.objectives.distributed import mean_over_processes
 from affetto.objectives.supervised import Classify, ClassifySettings
-from affetto.objectives.view_tasks import Adversary, SpeakerTask, SpeakerTaskSettings
+from affetto.objectives.views import SpeakerTask, SpeakerTaskSettings
 
 LABELS = ("anger", "fear", "neutral")
 PLAIN = AugmentConfig()
@@ -115,7 +115,7 @@ def test_a_speaker_task_comes_beside_emotions_or_against_them(backwards: bool) -
     network, given = classifier(), batch(HARD)
     given.columns["speaker"] = torch.tensor([0, 0, 1, 1])
     settings = ClassifySettings(speaker="reversed" if backwards else "auxiliary", speaker_weight=0.3)
-    task = (Adversary if backwards else SpeakerTask)(SpeakerTaskSettings(), network.embedder.dim, 2)
+    task = SpeakerTask(SpeakerTaskSettings(), network.embedder.dim, 2, backwards)
     loss = Classify(network, settings, PLAIN, speaker_task=task)
     assert loss.weights["speaker"] == 0.3
     losses = loss(given)

@@ -23,7 +23,7 @@ from affetto.models.embedders import Network, NetworkSettings, Statistics, build
 from affetto.models.encoder import Embedder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
-from affetto.objectives.view_tasks import Adversary, SpeakerTask, SpeakerTaskSettings
+from affetto.objectives.views import SpeakerTask, SpeakerTaskSettings
 from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
 
@@ -76,8 +76,8 @@ class Supervision:
             known = np.unique(material.speakers[rows])
             places = np.searchsorted(known, material.speakers).clip(max=len(known) - 1)
             columns["speaker"] = torch.from_numpy(places)
-            kind = Adversary if settings.loss.speaker == "reversed" else SpeakerTask
-            speaker_task = kind(SpeakerTaskSettings(), classifier.embedder.dim, len(known))
+            dim, reverses = classifier.embedder.dim, settings.loss.speaker == "reversed"
+            speaker_task = SpeakerTask(SpeakerTaskSettings(), dim, len(known), reverses)
         weights = None
         if settings.loss.class_weights:  # by the inverse of the frequency of each class
             counts = np.bincount(material.truth[rows], minlength=len(material.labels))

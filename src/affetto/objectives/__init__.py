@@ -7,8 +7,8 @@ from affetto.objectives.tasks import TASKS, TaskSpec
 
 _PLACES = {
     "contrastive_losses": "contrastive",
-    "margin_losses": "view_tasks",
-    "reverse_gradient": "view_tasks",
+    "margin_losses": "views",
+    "reverse_gradient": "views",
     "mean_distance": "objective",
     "concordance": "supervised",
     "gathered": "distributed",

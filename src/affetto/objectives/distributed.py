@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 
 def _processes() -> int:
-    """Returns the number of processes that train together."""
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if ready else 1
 

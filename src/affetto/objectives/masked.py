@@ -61,8 +61,7 @@ class MaskedObjective(Objective):
         intensity = fitted(columns["intensity"], lengths, frames) if asked else None
         return network_scale(values, self.encoder.front_end), lengths, guide, intensity
 
-    def encode(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Returns the encoder's frames of features in the scale of networks."""
+    def _encode(self, values: Tensor, lengths: Tensor) -> Tensor:
         encoded: Frames = self.encoder(feature_scale(values, self.encoder.front_end), lengths)
         return encoded.values
 
@@ -93,11 +92,11 @@ class MockingjayObjective(MaskedObjective):
         if curve is not None and intensity is not None:
             level = curve[:, :, None]
             if self.settings.intensity_loss:
-                rebuilt = self.intensity_head(self.encode(level.expand_as(target), lengths))
+                rebuilt = self.intensity_head(self._encode(level.expand_as(target), lengths))
                 losses["intensity"] = mean_distance(rebuilt, intensity[:, :, None], hidden)
             if self.settings.intensity_input:
                 masked = masked + level
-        losses["mockingjay"] = mean_distance(self.head(self.encode(masked, lengths)), target, hidden)
+        losses["mockingjay"] = mean_distance(self.head(self._encode(masked, lengths)), target, hidden)
         losses["hidden_share"] = hidden.sum() / lengths.sum()
         return losses
 
@@ -134,7 +133,7 @@ class NpcObjective(MaskedObjective):
         if self.chooses:
             carrying = hidden_frames(lengths, target.shape[1], self.masking, guide, new_generator())
             losses["hidden_share"] = carrying.sum() / lengths.sum()
-        values = self.quantiser(self.encode(summed if self.settings.intensity_input else target, lengths))
+        values = self.quantiser(self._encode(summed if self.settings.intensity_input else target, lengths))
         losses["npc"] = mean_distance(self.head(values), target, carrying)
         if self.settings.intensity_loss:
             losses["intensity"] = mean_distance(self.intensity_head(values), summed, carrying)

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
-MULTITASK = "multitask"
-"""The objective that is every task with a weight; any other objective is the task of its name."""
+MULTITASK = "multitask"  # the objective of every task with a weight; any other is the task of its name
 
 
 class TaskSpec(NamedTuple):
@@ -65,27 +64,27 @@ TASKS: dict[str, TaskSpec] = {
     ),
     "vector": TaskSpec(
         "predicting the speaker-centred embedding itself, by a linear layer",
-        "affetto.objectives.view_tasks:VectorTask",
+        "affetto.objectives.views:VectorTask",
         lambda task, settings, encoder, masking, sizes: task(encoder.dim, sizes["vector"]),
         lambda settings, masking: {"vector": "annotate speakers"},
     ),
     "speaker": TaskSpec(
         "speaker classification; `speaker.margin` above 0 subtracts a margin from the right speaker's cosine",
-        "affetto.objectives.view_tasks:SpeakerTask",
+        "affetto.objectives.views:SpeakerTask",
         lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"]),
         lambda settings, masking: {"speaker": "scan"},
         weight=0.1,
     ),
     "adversary": TaskSpec(
         "the same with its gradient reversed, so that the network hides the speaker",
-        "affetto.objectives.view_tasks:Adversary",
-        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"]),
+        "affetto.objectives.views:SpeakerTask",
+        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"], True),
         lambda settings, masking: {"speaker": "scan"},
         group="speaker",
     ),
     "reconstruction": TaskSpec(
         "rebuilding the spectrum where parts of it were hidden",
-        "affetto.objectives.view_tasks:ReconstructionTask",
+        "affetto.objectives.views:ReconstructionTask",
         lambda task, settings, encoder, masking, sizes: task(encoder),
     ),
     "mockingjay": TaskSpec(

@@ -27,13 +27,10 @@ from affetto.vectors.spaces import centred, without
 
 
 class PlainColumn:
-    """A column of a manifest as a column of batches.
+    """A column of a manifest as a column of batches."""
 
-    Attributes:
-        columns: of the manifest, that it is made from.
-        sha256: of what was read.
-    """
-
+    columns: list[str]  # of the manifest, that it is made from
+    sha256: str  # of what was read
     groups = False
 
     def __init__(self, manifest: Manifest, column: str, verb: str) -> None:

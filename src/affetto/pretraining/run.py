@@ -30,11 +30,19 @@ from affetto.training import fit, make_accelerator, seed_everything
 
 
 def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path) -> RunFolder:
-    """Pretrains an encoder for each seed and fold, ``OUT/seed-S/fold-F/encoder``.
+    """Pretrains an encoder for each seed and fold; emotion labels are used only where a column rests on them.
 
-    Emotion labels are used only where a column rests on them; a LeakError names curves that rest on labels of
-    speakers that the protocol tests, a ManifestError a missing column with the verb that makes it. The same
-    call again continues an unfinished run. Under ``torchrun`` several processes share every batch.
+    The same call again continues an unfinished run. Under ``torchrun`` several processes share every batch.
+
+    Args:
+        manifest: the utterances, with a speaker each and the columns that the tasks ask for.
+        settings: from :func:`~affetto.pretraining.settings.pretrain_settings`.
+        out: the run folder; encoders are in ``OUT/seed-S/fold-F/encoder``.
+
+    Raises:
+        ManifestError: for a missing column, with the verb that makes it.
+        ProtocolError: when the protocol does not fit the manifest.
+        LeakError: when curves rest on labels of speakers that the protocol tests.
     """
     manifest = Manifest.of(manifest)
     columns = task_columns(manifest, settings)
