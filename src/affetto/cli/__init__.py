@@ -1,21 +1,17 @@
-"""The command line: one verb a file; every heavy import waits until a verb runs."""
-
-from typing import Annotated
+"""The command line: verbs by what they work on; every heavy import waits until a verb runs."""
 
 import typer
 
 from affetto._version import __version__
 from affetto.cli import analyse, annotate, manifest
-from affetto.cli.corpora import corpora
-from affetto.cli.demo import demo
-from affetto.cli.embed import embed
-from affetto.cli.evaluate import evaluate, experiment
+from affetto.cli.embed import embed, index, search
+from affetto.cli.evaluate import demo, evaluate, experiment
 from affetto.cli.finetune import finetune
+from affetto.cli.listings import corpora, protocols
+from affetto.cli.options import option
 from affetto.cli.predict import PredictCommand, predict
 from affetto.cli.pretrain import pretrain
-from affetto.cli.protocols import protocols
 from affetto.cli.scan import scan
-from affetto.cli.search import index, search
 
 app = typer.Typer(
     name="affetto",
@@ -35,25 +31,16 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: bool = option(False, "Print the version.", "--version", callback=_version, is_eager=True),
 ) -> None:
     pass
 
 
-app.command()(corpora)
-app.command()(scan)
+for _verb in (corpora, scan, pretrain, protocols, finetune, evaluate):
+    app.command()(_verb)
+app.command(cls=PredictCommand)(predict)
+for _later in (embed, index, search, experiment, demo):
+    app.command()(_later)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(analyse.app, name="analyse")
-app.command()(pretrain)
-app.command()(protocols)
-app.command()(finetune)
-app.command()(evaluate)
-app.command(cls=PredictCommand)(predict)
-app.command()(embed)
-app.command()(index)
-app.command()(search)
-app.command()(experiment)
-app.command()(demo)

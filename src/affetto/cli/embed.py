@@ -1,7 +1,6 @@
-"""``affetto embed``."""
+"""``affetto embed``, ``affetto index`` and ``affetto search``: vectors of recordings, and search by text."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -9,25 +8,20 @@ from affetto.cli.options import Device, FileRoot, Sources, option
 from affetto.cli.outcome import report_table
 from affetto.models.registry import ENCODERS, listed
 
+_ENCODERS = f"Folder of pretrain or a recogniser, or {listed([*ENCODERS, 'functionals', 'd-vector'])}."
+
 
 def embed(
     sources: Sources,
-    encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder",
-            "-e",
-            help=f"Folder of pretrain or a recogniser, or {listed([*ENCODERS, 'functionals', 'd-vector'])}.",
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help=".npy, with a .csv beside it; or .parquet.")],
-    frames: Annotated[bool, option("A vector for every frame.", "--frames")] = False,
-    layer: Annotated[
-        str | None, option("A number from 0, last, mean or all.", default="last, or a recogniser's own")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, option("Setting of an encoder by name, such as encoder.model=ID; repeat.", "--set")
-    ] = None,
+    encoder: str = option(..., _ENCODERS, "--encoder", "-e"),
+    output: Path = option(..., ".npy, with a .csv beside it; or .parquet.", "--output", "-o"),
+    frames: bool = option(False, "A vector for every frame.", "--frames"),
+    layer: str | None = option(
+        None, "A number from 0, last, mean, all.", shown="last, or a recogniser's own"
+    ),
+    settings: list[str] | None = option(
+        None, "Setting of an encoder by name, such as encoder.model=ID; repeat.", "--set"
+    ),
     root: FileRoot = None,
     device: Device = "cpu",
 ) -> None:
@@ -47,3 +41,36 @@ def embed(
     outcome = run_embed(representation, sources, output, frames=frames, root=root)
     size = f"frames of {representation.frame_dim}" if frames else f"vectors of {representation.dim}"
     report_table(outcome, output, "embed", f"; {size}")
+
+
+def index(
+    sources: Sources,
+    model: str = option(..., "Recogniser that was trained with language.", "--model", "-m"),
+    out: Path = option("index", "Folder of the index.", "--out", "-o"),
+    root: FileRoot = None,
+    device: Device = "cpu",
+) -> None:
+    """Index recordings, so that search finds them by what they sound like.
+
+    The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
+    read; their rows in vectors.csv say why.
+    """
+    from affetto.language import index as run_index
+
+    outcome = run_index(model, sources, out, root=root, device=device)
+    report_table(outcome, out, "index")
+
+
+def search(
+    texts: list[str] = typer.Argument(help="What a voice sounds like: 'a tired, sad woman'."),
+    index: Path = option("index", "Folder of the index.", "--index", "-i"),
+    count: int = option(10, "How many recordings a text.", "--count", "-k", min=1),
+) -> None:
+    """Find the recordings that sound most like a text: one line each, score, seconds and file."""
+    from affetto.language import Index
+
+    for text, hits in zip(texts, Index(index).search(texts, count), strict=True):
+        if len(texts) > 1:
+            typer.echo(f"# {text}")
+        for hit in hits:
+            typer.echo(f"{hit.score:.3f}\t{hit.start:.2f}\t{hit.end:.2f}\t{hit.file}")

@@ -1,25 +1,19 @@
-"""``affetto evaluate`` and ``affetto experiment``."""
+"""``affetto evaluate``, ``affetto experiment`` and ``affetto demo``: scores, and the runs they need."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from affetto.cli.options import Root
+from affetto.cli.options import Root, option
+from affetto.cli.outcome import trainer
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of affetto finetune.")],
-    against: Annotated[Path | None, typer.Option(help="Another run folder, for a paired test.")] = None,
-    enrolment: Annotated[
-        str, typer.Option(help="Score with so many enrolment utterances a speaker: 0, 5, 10, 20, all.")
-    ] = "0",
-    mix: Annotated[
-        str, typer.Option(help="Which were enrolled: random, or (with --enrolment 10) 'anger only'.")
-    ] = "random",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the report; RUN/report by default.")
-    ] = None,
+    run: Path = typer.Argument(help="Run folder of affetto finetune."),
+    against: Path | None = option(None, "Another run folder, for a paired test."),
+    enrolment: str = option("0", "Score with so many enrolment utterances a speaker: 0, 5, 10, 20, all."),
+    mix: str = option("random", "Which were enrolled: random, or (with --enrolment 10) 'anger only'."),
+    output: Path | None = option(None, "Folder for the report; RUN/report by default.", "--output", "-o"),
 ) -> None:
     """Score a run's test part: UAR, WAR, macro-F1 with intervals, and the published figures beside them."""
     from affetto.evaluation.run import evaluate as run_evaluate
@@ -32,17 +26,35 @@ def evaluate(
 
 
 def experiment(
-    file: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/crema-d-6-evar.yaml.")],
-    manifest: Annotated[Path, typer.Option(help="Table of utterances, from affetto scan.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the tables; that of FILE by default.")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    file: Path = typer.Argument(help="Experiment file, such as experiments/crema-d-6-evar.yaml."),
+    manifest: Path = option(..., "Table of utterances, from affetto scan."),
+    output: Path | None = option(None, "Folder of the tables; that of FILE by default.", "--output", "-o"),
+    runs: Path = option("runs", "Folder of the run folders."),
     root: Root = None,
 ) -> None:
     """Run what is missing of an experiment, row by row, and draw its table of results."""
-    from affetto.cli.options import trainer
     from affetto.corpora.manifest import Manifest
     from affetto.experiment.run import experiment as run_experiment
 
     typer.echo(run_experiment(file, Manifest.read(manifest, root), output or file.parent, runs, trainer))
+
+
+def demo(
+    out: Path = typer.Argument("runs/demo", help="Folder for everything the demo makes."),
+) -> None:
+    """Run the main job on a synthetic corpus: scan, finetune, evaluate, predict."""
+    from affetto.experiment.demo import demo as run_demo
+    from affetto.inference import Recogniser
+
+    typer.echo("toy corpus: 12 synthetic speakers, 5 emotions; test speakers are never heard in training")
+    made = run_demo(out)
+    for report in made.scores:
+        score = report.scores["uar"]
+        interval = f"[{100 * (score.low or 0):.1f}, {100 * (score.high or 0):.1f}]"
+        chance = f"chance {100 / len(report.labels):.0f} %"
+        typer.echo(f"{report.method:12s} UAR {100 * score.value:.1f} % {interval}  ({chance})")
+    best = Recogniser.from_pretrained(made.recogniser).predict(made.recording)[0]
+    typer.echo(f"{made.recording.name} sounds like {best['label']} ({100 * best['score']:.0f} %)")
+    typer.echo(f"report:     {made.report}")
+    typer.echo(f"recogniser: {made.recogniser}")
+    typer.echo(f"your file:  affetto predict YOUR_FILE.wav -m {made.recogniser}")

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from affetto.cli.outcome import NewManifest, refuse_input
+from affetto.cli.options import NewManifest, option
+from affetto.cli.outcome import fail_if, refuse_input
 
 app = typer.Typer(help="Describe, check, relabel and join manifests.", no_args_is_help=True)
 
 _Path = Annotated[Path, typer.Argument(help="the manifest")]
-_Root = Annotated[Path | None, typer.Option(help="folder that its file names are relative to")]
+_Root = Annotated[Path | None, option(..., "folder that its file names are relative to")]
 
 
 @app.command()
@@ -34,18 +35,15 @@ def validate(manifest: _Path, root: _Root = None) -> None:
     for problem in found:
         typer.echo(f"{problem.kind}: {problem.key}: {problem.message}")
     typer.echo(f"{len(table)} rows, {len(found)} problems")
-    if found:
-        raise typer.Exit(1)
+    fail_if(found)
 
 
 @app.command()
 def relabel(
     manifest: _Path,
     output: NewManifest,
-    label_map: Annotated[
-        str, typer.Option("--map", help="basic-6, valence-sign, iemocap-4 or another map of a protocol")
-    ],
-    drop: Annotated[bool, typer.Option("--drop", help="leave out rows that the map does not name")] = False,
+    label_map: str = option(..., "basic-6, valence-sign, iemocap-4 or another map of a protocol", "--map"),
+    drop: bool = option(False, "leave out rows that the map does not name", "--drop"),
     root: _Root = None,
 ) -> None:
     """Bring the emotions to the classes of a named map, e.g. negative and positive.
@@ -63,9 +61,7 @@ def relabel(
 
 
 @app.command()
-def join(
-    manifests: Annotated[list[Path], typer.Argument(help="two manifests or more")], output: NewManifest
-) -> None:
+def join(output: NewManifest, manifests: list[Path] = typer.Argument(help="two manifests or more")) -> None:
     """Put several corpora into one manifest, e.g. for leave-one-corpus-out."""
     from affetto.corpora.manifest import Manifest
 

@@ -1,7 +1,7 @@
 """``affetto predict``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from affetto.inference import Recogniser
 
 _PROMPTS = "--prompts"
+_TEXTS = (
+    "Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' 'a bored "
+    "voice'; they end where another option begins."
+)
 
 
 class PredictCommand(TyperCommand):
@@ -32,31 +36,16 @@ class PredictCommand(TyperCommand):
 
 def predict(
     sources: Sources,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Recogniser folder, or its id on the Hugging Face hub.")
-    ],
-    output: Annotated[
-        str, typer.Option("--output", "-o", help=".csv, .jsonl or .parquet; - for CSV on standard output.")
-    ] = "-",
-    window: Annotated[float | None, option("A row every window of so many seconds: a timeline.")] = None,
-    hop: Annotated[
-        float | None, option("Seconds from one window to the next.", default="half a window")
-    ] = None,
-    enrol: Annotated[
-        list[Path] | None, option("Unlabelled utterances of the one speaker: file or folder; repeat.")
-    ] = None,
-    enrol_by_speaker: Annotated[
-        int | None,
-        typer.Option(min=1, help="Enrol so many utterances of each speaker of a manifest; not scored."),
-    ] = None,
-    prompts: Annotated[
-        list[str] | None,
-        option(
-            "Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' "
-            "'a bored voice'; they end where another option begins."
-        ),
-    ] = None,
-    figure: Annotated[Path | None, option("PNG of the timeline of one recording, with --window.")] = None,
+    model: str = option(..., "Recogniser folder, or its id on the Hugging Face hub.", "--model", "-m"),
+    output: str = option("-", ".csv, .jsonl or .parquet; - for CSV on standard output.", "--output", "-o"),
+    window: float | None = option(None, "A row every window of so many seconds: a timeline."),
+    hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
+    enrol: list[Path] | None = option(None, "Unlabelled utterances of the speaker: file or folder; repeat."),
+    enrol_by_speaker: int | None = option(
+        None, "Enrol so many utterances of each speaker of a manifest; not scored.", min=1
+    ),
+    prompts: list[str] | None = option(None, _TEXTS),
+    figure: Path | None = option(None, "PNG of the timeline of one recording, with --window."),
     root: FileRoot = None,
     device: Device = "cpu",
 ) -> None:
@@ -76,9 +65,8 @@ def predict(
         recogniser, sources, output, root=root, enrol_by_speaker=enrol_by_speaker, **options
     )
     if outcome.enrolled is not None:
-        typer.echo(
-            f"{outcome.enrolled} speakers were enrolled; those with too few utterances were not", err=True
-        )
+        note = f"{outcome.enrolled} speakers were enrolled; those with too few utterances were not"
+        typer.echo(note, err=True)
     if figure:
         draw_timeline(recogniser, sources[0], output, figure, **options)
     report_table(outcome, output, "predict")
@@ -94,7 +82,6 @@ def _recogniser(model: str, prompts: list[str] | None, device: str) -> "Recognis
 
         recogniser = Recogniser.from_pretrained(model, device=device)
     if recogniser.speaker_dependent:
-        typer.echo(
-            "note: speaker-dependent: this recogniser was measured on speakers it was trained on", err=True
-        )
+        note = "note: speaker-dependent: this recogniser was measured on speakers it was trained on"
+        typer.echo(note, err=True)
     return recogniser
