@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from affetto.config import Settings
+from affetto.corpora.tabular import some
 from affetto.data import Batch, Loader
 from affetto.errors import CheckpointError, ConfigError
 from affetto.progress import progress
@@ -41,11 +42,7 @@ class TrainSettings(Settings):
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Prepares the device and, under ``torchrun``, the group of processes.
-
-    Raises:
-        ConfigError: when the device lacks the precision, or the processes did not find each other.
-    """
+    """Prepares the device and, under ``torchrun``, the group of processes."""
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "full"
@@ -95,10 +92,6 @@ def fit(
         run: where metrics and checkpoints go; a checkpoint there is resumed.
         on_epoch: called with the number of each finished epoch; may return a score to maximise on dev.
         accelerator: from :func:`make_accelerator`; None makes one.
-
-    Raises:
-        CheckpointError: for a checkpoint made under other circumstances.
-        ConfigError: when a loss is not a number.
     """
     accelerator = accelerator or make_accelerator(settings)
     loop = _Loop(objective, batches, accelerator, run, settings)
@@ -113,7 +106,7 @@ def fit(
             seen += len(batch)
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
     if loop.best is not None:
-        objective.load_state_dict(loop.best["weights"], strict=False)
+        loop.put_back(loop.best["weights"])
     accelerator.wait_for_everyone()
     accelerator.free_memory(loop.model, loop.prepared)  # else it would keep the networks of every fold
     return loop.history
@@ -132,7 +125,12 @@ class _Loop:
     ) -> None:
         self.objective, self.batches, self.accelerator = objective, batches, accelerator
         self.run, self.settings, self.file = run, settings, run / STATE
-        self.optimiser = torch.optim.AdamW(_groups(objective, settings), lr=settings.learning_rate)
+        trained = [weight for weight in objective.parameters() if weight.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [each for each in trained if each.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
         self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
         self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
@@ -180,18 +178,14 @@ class _Loop:
         self.objective.train()
         sums = gather_object([self.sums])
         means = {name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums}
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            **means,
-            "score": score,
-            "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
-            "utterances_per_second": round(speed, 1),
-        }
+        row: dict[str, Any] = {"epoch": epoch, **means, "score": score}
+        row["learning_rate"] = float(self.optimiser.param_groups[0]["lr"])
+        row["utterances_per_second"] = round(speed, 1)
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
-            weights = _without_frozen(self.objective)
-            state = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-            self.best = {"score": score, "epoch": epoch, "weights": state}
+            state = _without_frozen(self.objective).items()
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in state}
+            self.best = {"score": score, "epoch": epoch, "weights": weights}
         if score is not None and self.best is not None and self.settings.patience:
             self.stopped = epoch - self.best["epoch"] >= self.settings.patience
         if self.accelerator.is_main_process:
@@ -218,6 +212,14 @@ class _Loop:
                     raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         self.accelerator.wait_for_everyone()
 
+    def put_back(self, weights: dict[str, Tensor]) -> None:
+        """Loads weights of :func:`_without_frozen`: all but the frozen ones must be there, and no other."""
+        here = {(name, tensor.shape) for name, tensor in _without_frozen(self.objective).items()}
+        if wrong := here ^ {(name, tensor.shape) for name, tensor in weights.items()}:
+            names = some(name for name, _ in wrong)
+            raise CheckpointError(f"{self.file} does not fit in {names}; remove it to start anew")
+        self.objective.load_state_dict(weights, strict=False)
+
     def resume(self) -> None:
         """Goes back to the last checkpoint, if there is one."""
         if self.file.exists():
@@ -237,7 +239,7 @@ class _Loop:
                 f"{self.file} was made by {len(processes)} processes, now there are "
                 f"{self.accelerator.num_processes}; start as many, or remove it to start anew"
             )
-        self.objective.load_state_dict(content["objective"], strict=False)
+        self.put_back(content["objective"])
         self.optimiser.load_state_dict(content["optimiser"])
         if self.accelerator.scaler and content["scaler"]:
             self.accelerator.scaler.load_state_dict(content["scaler"])
@@ -252,14 +254,6 @@ def _without_frozen(objective: nn.Module) -> dict[str, Tensor]:
     # A frozen encoder may be far larger than what is trained on it, and a resumed run loads it anyway.
     frozen = {name for name, value in objective.named_parameters() if not value.requires_grad}
     return {name: value for name, value in objective.state_dict().items() if name not in frozen}
-
-
-def _groups(objective: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def rate(step: int, steps: int, settings: TrainSettings) -> float:

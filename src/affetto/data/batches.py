@@ -1,7 +1,7 @@
-"""Batches, and which utterances go together."""
+"""Batches, and which utterances go together: those of similar length, or of the same speakers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from affetto.errors import ConfigError
 
-_TENSORS = ("values", "lengths", "index")
+NONE = -1  # the group of an utterance that belongs to none
 _SPREAD = 0.15  # how far lengths may mix, as a share of the length: less pads less, more mixes more
 
 
@@ -37,9 +37,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Returns the batch on another device."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        columns = {name: column.to(device, non_blocking=True) for name, column in self.columns.items()}
-        return replace(self, **moved, columns=columns)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        columns = {name: moved(column) for name, column in self.columns.items()}
+        return Batch(moved(self.values), moved(self.lengths), moved(self.index), columns)
 
 
 class EpochBatches:
@@ -77,21 +80,14 @@ class EpochBatches:
 
 
 class LengthBuckets(EpochBatches):
-    """Batches of utterances of similar length, from ``lengths (N,)`` in samples.
+    """Batches of ``batch_size`` utterances of similar length, from ``lengths (N,)`` in samples.
 
-    Every utterance comes exactly once an epoch, in exactly one process, and all processes get the same number
-    of batches of ``batch_size``; their shares differ by one utterance at most. Where less than one utterance
-    a process is left at the end, it joins another batch, which then is larger.
+    Every utterance comes once an epoch, in one process, and all processes get the same number of batches.
+    Where less than one utterance a process is left at the end, it joins another batch.
     """
 
     def __init__(
-        self,
-        lengths: NDArray[np.int64],
-        batch_size: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
+        self, lengths: NDArray[np.int64], batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world:
             raise ConfigError(
@@ -120,3 +116,68 @@ class LengthBuckets(EpochBatches):
         parts = np.split(order, [size * number for number in range(1, len(self))])
         shuffled = [parts[place] for place in generator.permutation(len(parts))]
         return [part[self.rank :: self.world].astype(np.int64) for part in shuffled]
+
+
+class SpeakerBatches(EpochBatches):
+    """Batches in which each speaker comes with several utterances of several groups.
+
+    Every utterance comes at least once an epoch. The utterances of a speaker ``(N,)`` are put into pairs of
+    one group ``(N,)``, :data:`NONE` for none; the pairs are shuffled and cut into sets of ``per_speaker``,
+    the last filled up with utterances of the same speaker, as far as there are any. A batch is several sets,
+    ``batch_size`` utterances in each process.
+    """
+
+    def __init__(
+        self,
+        speakers: NDArray[np.int64],
+        groups: NDArray[np.int64],
+        batch_size: int,
+        per_speaker: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if not 2 <= per_speaker <= batch_size * world or not 0 <= rank < world:
+            raise ConfigError(
+                f"got per_speaker {per_speaker}, batch_size {batch_size} and process {rank} of {world}; "
+                "per_speaker must be at least 2 and at most the whole batch"
+            )
+        if len(speakers) < 2 * world:
+            raise ConfigError(f"got {len(speakers)} utterances for {world} process(es); too few to compare")
+        super().__init__(seed, rank, world)
+        self.groups, self.per_speaker = np.asarray(groups), per_speaker
+        self._sets = max(1, batch_size * world // per_speaker)  # in a batch
+        self._members = [np.flatnonzero(speakers == speaker) for speaker in np.unique(speakers)]
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        sets = sum(-(-len(members) // self.per_speaker) for members in self._members)
+        return -(-sets // self._sets)
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Returns this process's batches of an epoch, as places in ``speakers``."""
+        generator = np.random.default_rng([self.seed, epoch])
+        sets: list[NDArray[np.int64]] = []
+        for members in self._members:
+            order = self._in_pairs(members, generator)
+            short = -len(order) % self.per_speaker
+            if len(order) > self.per_speaker:
+                order = np.concatenate([order, order[:short]])
+            sets += np.split(order, range(self.per_speaker, len(order), self.per_speaker))
+        shuffled = [sets[place] for place in generator.permutation(len(sets))]
+        cuts = [shuffled[start : start + self._sets] for start in range(0, len(shuffled), self._sets)]
+        whole = [np.concatenate(cut) for cut in cuts]
+        if len(whole) > 1 and len(whole[-1]) < 2 * self.world:
+            # Too few to share or to compare: repeat a set, so that the number of batches stays.
+            whole[-1] = np.concatenate([whole[-1], whole[0][: self.per_speaker]])
+        return [batch[self.rank :: self.world].astype(np.int64) for batch in whole]
+
+    def _in_pairs(self, members: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """Returns a speaker's utterances in random order, two of one group after each other."""
+        pairs: list[NDArray[np.int64]] = []
+        for group in np.unique(self.groups[members]):
+            own = generator.permutation(members[self.groups[members] == group])
+            size = 1 if group == NONE else 2
+            pairs += np.split(own, range(size, len(own), size))
+        return np.concatenate([pairs[place] for place in generator.permutation(len(pairs))])

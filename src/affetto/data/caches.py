@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from filelock import FileLock
 from numpy.lib.format import write_array_header_1_0
@@ -78,7 +79,8 @@ class WaveformCache(_Rows):
     @classmethod
     def open(cls, manifest: Manifest, cache: Path | None = None) -> "WaveformCache":
         """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes what is not there yet."""
-        starts, ends = (_seconds(manifest.table, name) for name in ("start", "end"))
+        times = (manifest.table[name].tolist() for name in ("start", "end"))
+        starts, ends = ([None if math.isnan(second) else second for second in column] for column in times)
         rows = list(zip(manifest.paths, starts, ends, strict=True))
         named = [(str(path), *_stamp(path), start, end) for path, start, end in rows]
         sha = hashlib.sha256(json.dumps([_LAYOUT, SAMPLE_RATE, named]).encode()).hexdigest()
@@ -175,20 +177,12 @@ def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _seconds(table: pd.DataFrame, column: str) -> list[float | None]:
-    if column not in table:
-        return [None] * len(table)
-    values = zip(table[column], table[column].isna(), strict=True)
-    return [None if missing else float(value) for value, missing in values]
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     """Returns size and time of change; a file that is missing has neither and is reported when decoded."""
-    try:
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns
+    return -1, -1
 
 
 def _waveforms(

@@ -183,8 +183,7 @@ def predict_curves(
         frames, counts, _ = network(values, lengths)
         return frames, counts
 
-    lengths, device = recordings.waveforms.lengths[rows], next(network.parameters()).device
-    return list(run_over(read, store, rows, lengths, module=network, device=device))
+    return list(run_over(read, store, rows, recordings.waveforms.lengths[rows], module=network))
 
 
 def predict_all(recordings: Recordings, network: StrengthNet, centre: bool) -> list[NDArray[np.float32]]:

@@ -1,8 +1,7 @@
-"""The one loop that runs a frozen network over recordings, and threads for such networks."""
+"""The one loop that runs a frozen network over recordings."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -43,7 +42,6 @@ def run_over(
     lengths: NDArray[np.int64],
     *,
     module: nn.Module | None = None,
-    device: torch.device | str = "cpu",
     seconds: float = BATCH_SECONDS,
 ) -> Iterator[NDArray[np.float32]]:
     """Runs a network over some rows of a store, and yields vectors ``(D,)`` or frames ``(T, D)`` in order.
@@ -51,17 +49,19 @@ def run_over(
     Nothing is kept for gradients. Results leave the device a batch at a time.
 
     Args:
-        network: what runs, on ``device``.
+        network: what runs.
         store: the recordings: waveforms, or features of the network's front end.
         rows: row numbers in the store, ``(M,)``.
         lengths: samples of each of these rows, ``(M,)``, for :func:`batches_by_length`.
-        module: is put in evaluation mode meanwhile, and back at the end.
-        device: where the batches go.
+        module: holds its weights, on the device that batches then go to; is put in evaluation mode
+            meanwhile, and back at the end.
         seconds: of a batch.
     """
-    mode = module is not None and module.training
-    if module is not None:
-        module.eval()
+    module = nn.Identity() if module is None else module
+    weights = chain(module.parameters(), module.buffers())
+    device = next((weight.device for weight in weights), torch.device("cpu"))
+    mode = module.training
+    module.eval()
     try:
         for start in range(0, len(rows), _SORTED_TOGETHER):
             part = slice(start, start + _SORTED_TOGETHER)
@@ -72,28 +72,15 @@ def run_over(
             for place in range(len(rows[part])):
                 yield results.pop(place)
     finally:
-        if module is not None:
-            module.train(mode)
+        module.train(mode)
 
 
 @torch.inference_mode()
 def _results(
-    network: Network, values: Tensor, lengths: Tensor, device: torch.device | str
+    network: Network, values: Tensor, lengths: Tensor, device: torch.device
 ) -> list[NDArray[np.float32]]:
     computed = network(values.to(device), lengths.to(device))
     if isinstance(computed, Tensor):
         return list(computed.float().cpu().numpy())
     frames, counts = computed
     return [row[:count] for row, count in zip(frames.float().cpu().numpy(), counts.tolist(), strict=True)]
-
-
-@contextmanager
-def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Starts threads in which torch uses one core each; at the end, tasks that did not start are dropped."""
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "affetto", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)

@@ -45,11 +45,7 @@ class Material(Recordings):
         names = [f"votes_{label}" for label in self.labels]
         if not any(name in table for name in names):
             return None
-        counts = np.stack(
-            [table[name].to_numpy(np.float64) if name in table else np.zeros(len(table)) for name in names],
-            axis=1,
-        )
-        counts = np.nan_to_num(counts)
+        counts = np.nan_to_num(table.reindex(columns=names).to_numpy(np.float64))
         return torch.from_numpy(counts / np.maximum(counts.sum(1, keepdims=True), 1e-9)).float()
 
     def targets(self, vote_share: float) -> Tensor:
@@ -68,6 +64,5 @@ class Material(Recordings):
         def read(values: Tensor, lengths: Tensor) -> Tensor:
             return classifier.embed_read(values, lengths, reads)
 
-        lengths, device = self.waveforms.lengths[rows], classifier.temperature.device
-        vectors = list(run_over(read, store, rows, lengths, module=classifier, device=device))
+        vectors = list(run_over(read, store, rows, self.waveforms.lengths[rows], module=classifier))
         return torch.from_numpy(np.array(vectors, np.float32).reshape(len(rows), classifier.dim))

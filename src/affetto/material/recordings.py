@@ -74,9 +74,7 @@ class Recordings:
             return values, frames.lengths
 
         kind = "pooled" if pooled else "frames"
-        return self._cached(
-            [description(encoder), weights_sha256(encoder), kind, speed], layers, "encode", encoder
-        )
+        return self._cached([kind, speed], layers, "encode", encoder)
 
     def vectors(self, embedder: Embedder) -> Tensor:
         """Returns the vectors of a frozen embedder, ``(N, D)``, computed once, on its device."""
@@ -84,10 +82,7 @@ class Recordings:
         def embed(waveforms: Tensor, lengths: Tensor) -> Tensor:
             return torch.as_tensor(embedder(*embedder.front_end(waveforms, lengths)))
 
-        cache = self._cached(
-            [description(embedder), weights_sha256(embedder), "vectors"], embed, "embed", embedder
-        )
-        return torch.from_numpy(np.array(cache.values))
+        return torch.from_numpy(np.array(self._cached(["vectors"], embed, "embed", embedder).values))
 
     def _cached(
         self, facts: list[object], network: Network, doing: str, module: Encoder | Embedder | None = None
@@ -99,9 +94,7 @@ class Recordings:
 
         def produce() -> Iterator[NDArray[np.float32]]:
             rows, lengths = np.arange(len(self.waveforms)), self.waveforms.lengths
-            weights = iter(()) if module is None else module.parameters()
-            device = next((weight.device for weight in weights), torch.device("cpu"))
-            results = run_over(network, self.waveforms, rows, lengths, module=module, device=device)
+            results = run_over(network, self.waveforms, rows, lengths, module=module)
             return progress(results, doing, total=len(rows))
 
         return FeatureCache.open(sha256, produce)
