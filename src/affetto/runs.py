@@ -21,17 +21,7 @@ METRICS = "metrics.jsonl"
 STATE = "state.pt"  # the checkpoint of an unfinished training
 
 _LOCK_SECONDS = 1  # the worker processes of a killed process end shortly after it
-PACKAGES = (
-    "affetto",
-    "torch",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "scipy",
-    "soundfile",
-    "soxr",
-    "accelerate",
-)
+PACKAGES = ("affetto", "torch", "numpy", "pandas", "scikit-learn", "scipy", "soundfile", "soxr", "accelerate")
 
 
 @contextmanager
@@ -45,10 +35,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path that becomes ``path`` when the block succeeds: no crash leaves half a file.
-
-    A RunError says when it cannot be written, e.g. on a full disk.
-    """
+    """Yields a temporary path that becomes ``path`` when the block succeeds: no crash leaves half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _writing(path):
@@ -77,16 +64,13 @@ def write_json(path: Path, value: Any) -> None:
 def locked(path: Path, file: Path | None = None) -> Iterator[None]:
     """Holds a path for this process by a lock file, ``file`` or ``.NAME.lock`` next to it, or a RunError."""
     file = file or path.with_name(f".{path.name}.lock")
-    lock = FileLock(file, timeout=_LOCK_SECONDS)
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise RunError(f"another process is writing {path}; wait for it, or name another") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(file, timeout=_LOCK_SECONDS))
+        except Timeout as error:
+            raise RunError(f"another process is writing {path}; wait for it, or name another") from error
         yield
-    finally:
-        lock.release()
 
 
 def read_meta(folder: Path, kind: str) -> dict[str, Any]:
@@ -135,7 +119,6 @@ class RunFolder:
         """Makes the folder, or checks that it may be continued; returns False when it is finished.
 
         ``config.yaml`` holds the settings, ``env.json`` the versions and ``facts``, e.g. a manifest's hash.
-        A RunError says when the folder holds other settings or facts, or other files.
         """
         text = dump(settings)
         written = self.path / "config.yaml"
@@ -148,13 +131,12 @@ class RunFolder:
             raise RunError(
                 f"{self.path} holds files that no run of affetto wrote; name another folder with -o"
             )
-        if self.done:
+        if self.done or ((self.path / "env.json").exists() and self._begun()):
             self._same_facts(facts)
+        if self.done:
             return False
         with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / "env.json").exists() and self._begun():
-            self._same_facts(facts)
         write_text(written, text)
         write_json(self.path / "env.json", environment(**facts))
         return True
@@ -174,7 +156,7 @@ class RunFolder:
                 )
 
     def log(self, **values: Any) -> None:
-        """Appends one line to ``metrics.jsonl``; a RunError says when it cannot be written."""
+        """Appends one line to ``metrics.jsonl``."""
         file = self.path / METRICS
         with _writing(file), open(file, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(values) + "\n")

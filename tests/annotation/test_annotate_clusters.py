@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from affetto.annotation import run_clusters as annotate
-from affetto.annotation.run_clusters import AnnotateClustersSettings, annotate_clusters
+from affetto.annotation import clusters as annotate
+from affetto.annotation.clusters import AnnotateClustersSettings, annotate_clusters
 from affetto.cli import app
 from affetto.config import build
 from affetto.corpora.arrays import cell, write_vectors

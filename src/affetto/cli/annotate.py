@@ -67,7 +67,7 @@ def clusters(
     settings: Words = None,
 ) -> None:
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
-    from affetto.annotation.run_clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
+    from affetto.annotation.clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
     from affetto.config import load
     from affetto.corpora.tabular import some
     from affetto.runs import MANIFEST

@@ -22,8 +22,7 @@ from affetto.masking import CURVES
 from affetto.material.recordings import Recordings
 from affetto.pretraining.settings import PretrainSettings, VectorSettings
 from affetto.protocols.protocol import load_protocol
-from affetto.vectors.contents import Contents
-from affetto.vectors.spaces import centred, without
+from affetto.vectors.spaces import Contents, centred, without
 
 
 class PlainColumn:

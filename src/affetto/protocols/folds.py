@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
@@ -63,7 +64,7 @@ def proved(name: str, number: int, manifest: Manifest, parts: Sequence[str], sha
         speakers[part].add((corpus, speaker))
     if empty := [part for part in PARTS if not keys[part]]:
         raise ProtocolError(f"{name}: fold {number} has nobody in {' and '.join(empty)}")
-    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+    for one, other in combinations(PARTS, 2):
         if (both := speakers[one] & speakers[other]) and not shared:
             names = some(speaker for _, speaker in both)
             raise ProtocolError(f"{name}: fold {number} has speaker {names} in {one} and in {other}")

@@ -118,9 +118,7 @@ class Protocol(Settings):
     def select(self, manifest: Manifest) -> Manifest:
         """Returns the rows that take part, with their labels mapped; applying it twice changes nothing.
 
-        Rows of another corpus, without a class of the protocol or without one of its dimensions, excluded by
-        key, or with another value of ``only`` are left out. ``leave-one-corpus-out`` and ``cross-corpus``
-        keep the classes that all their corpora have.
+        ``leave-one-corpus-out`` and ``cross-corpus`` keep the classes that all their corpora have.
         """
         table, keep = manifest.table, self._asked_for(manifest)
         if self.dimensions:
@@ -145,10 +143,10 @@ class Protocol(Settings):
         keep = ~table["key"].isin({*self.exclude, *joined})
         for column, value in self.only.items():
             if column not in table:
-                raise ProtocolError(
-                    f"{self.name} takes rows with {column}: {value}; this manifest has no such column, which "
-                    f"affetto scan {self.corpus or 'CORPUS'} writes"
+                absence = (
+                    f"this manifest has no such column, which affetto scan {self.corpus or 'CORPUS'} writes"
                 )
+                raise ProtocolError(f"{self.name} takes rows with {column}: {value}; {absence}")
             keep &= table[column] == value
         if self.corpus is not None:
             if self.corpus not in manifest.corpora and manifest.corpora != [""]:
@@ -169,15 +167,14 @@ class Protocol(Settings):
     def _rated(self, table: pd.DataFrame, keep: "pd.Series[bool]") -> "pd.Series[bool]":
         """Returns which of the rows that are kept have a number in every dimension."""
         if absent := [name for name in self.dimensions if name not in table]:
-            message = f"{self.name} tells {some(self.dimensions)}; this manifest has no column {some(absent)}"
-            raise ProtocolError(message)
+            absence = f"this manifest has no column {some(absent)}"
+            raise ProtocolError(f"{self.name} tells {some(self.dimensions)}; {absence}")
         rated = keep.copy()
         for name in self.dimensions:
             numbers = pd.to_numeric(table[name], errors="coerce")
             wrong = keep & ((numbers.isna() & table[name].notna()) | np.isinf(numbers))
             if wrong.any():
-                cells = f"{int(wrong.sum())} cells of {name}"
-                keys = some(table.loc[wrong, "key"])
+                cells, keys = f"{int(wrong.sum())} cells of {name}", some(table.loc[wrong, "key"])
                 raise ProtocolError(f"{self.name}: {cells} are no finite numbers: {keys}")
             rated &= numbers.notna()
         if not rated.any():
@@ -185,11 +182,7 @@ class Protocol(Settings):
         return rated
 
     def folds(self, manifest: Manifest) -> list[Fold]:
-        """Splits the rows that take part, and proves that no speaker is in two parts.
-
-        The error names speakers (or sessions) that the manifest lacks, that the protocol does not know, or
-        that would be in two parts; rows without a speaker; a part without rows.
-        """
+        """Splits the rows that take part; a ProtocolError names any speaker that would be in two parts."""
         selected = self.select(manifest)
         table = selected.table
         for name in ("speaker",) if self.unit in ("clip", "speaker") else ("speaker", self.unit):

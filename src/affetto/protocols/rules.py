@@ -49,11 +49,7 @@ class Rule(Settings):
         return self
 
     def parts(self, name: str, table: pd.DataFrame) -> list[list[str]]:
-        """Returns ``"train"``, ``"dev"`` or ``"test"`` for every row, fold by fold.
-
-        The order in which speakers or clips are spread comes from a hash of their names and the seed, so that
-        it does not depend on the order of the rows, nor on any library's random numbers.
-        """
+        """Returns ``"train"``, ``"dev"`` or ``"test"`` for every row, fold by fold."""
         corpora = [str(corpus) for corpus in table["corpus"]]
         pairs = zip(table["corpus"], table["speaker"], strict=True)
         speakers = [f"{corpus or ''}/{speaker}" for corpus, speaker in pairs]
@@ -104,6 +100,7 @@ class Rule(Settings):
         return set(order[: max(1, round(self.dev_share * len(order)))])
 
     def _rank(self, unit: str) -> str:
+        # A hash orders the units, whatever the order of the rows and the random numbers of any library.
         return hashlib.sha256(f"{self.seed}/{unit}".encode()).hexdigest()
 
 

@@ -1,10 +1,16 @@
-"""Vectors without speaker and words, for clustering."""
+"""Vectors without speaker and words, for clustering; and the words of each utterance, as a number."""
 
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from affetto.corpora.arrays import read_vectors
+from affetto.corpora.manifest import Manifest
+from affetto.corpora.tabular import VECTOR, lacks
+from affetto.data import NONE
+from affetto.errors import ManifestError
 from affetto.vectors.kmeans import spherical_kmeans
 
 Vectors = NDArray[np.float32]
@@ -57,10 +63,7 @@ def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Ve
 def content_groups(courses: Vectors, groups: Codes, seed: int = 0) -> Codes:
     """Groups utterances of the same words across speakers, ``(N,)``; silhouettes decide how many groups.
 
-    Args:
-        courses: content embeddings, of the encoder ``ge2e-content``, ``(N, D)``.
-        groups: speaker of each utterance, ``(N,)``.
-        seed: of the random numbers.
+    From their content embeddings, of the encoder ``ge2e-content``, ``(N, D)``, and their speakers, ``(N,)``.
     """
     values = centred(courses, groups)
     values /= values.std(0).clip(1e-9)
@@ -82,3 +85,40 @@ def members(groups: Codes) -> list[Codes]:
     order = np.argsort(groups, kind="stable")
     order = order[groups[order] >= 0]
     return [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows)]
+
+
+class Contents:
+    """A column of content, read once: content vectors, or values that recur, such as ``text``."""
+
+    def __init__(self, manifest: Manifest, column: str) -> None:
+        if column not in manifest.table.columns:
+            raise ManifestError(
+                f"{lacks(column, manifest.table.columns)}; affetto annotate speakers --encoder ge2e-content "
+                f"--name {column} makes such a column"
+            )
+        self.values = manifest.table[column]
+        self.known = self.values.notna().to_numpy()
+        self.vectors: NDArray[np.float32] | None = None
+        if any(VECTOR.fullmatch(str(value)) for value in self.values):
+            self.vectors = read_vectors(manifest.where(self.known), column)
+
+    def numbers(
+        self, speakers: NDArray[np.int64], rows: NDArray[np.int64] | None = None, seed: int = 0
+    ) -> NDArray[np.int64]:
+        """Returns a number for the words of some rows, or all, ``(M,)``, -1 for unknown.
+
+        Groups of vectors are found in these rows alone; ``speakers (M,)`` are theirs.
+        """
+        rows = np.arange(len(self.values)) if rows is None else rows
+        if self.vectors is None:
+            return np.asarray(pd.factorize(self.values.iloc[rows], sort=True)[0], np.int64)
+        numbers, known = np.full(len(rows), NONE), self.known[rows]
+        places = np.cumsum(self.known) - 1
+        numbers[known] = content_groups(self.vectors[places[rows[known]]], speakers[known], seed)
+        return numbers
+
+    def bytes(self) -> bytes:
+        """Returns the content of the column, for a hash."""
+        if self.vectors is None:
+            return "\n".join(self.values.astype(str)).encode()
+        return self.known.tobytes() + self.vectors.tobytes()
