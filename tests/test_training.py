@@ -145,6 +145,28 @@ def test_a_damaged_checkpoint_or_one_of_more_processes_is_refused(tmp_path: Path
         train(tmp_path)
 
 
+def test_a_checkpoint_must_hold_all_but_the_frozen_weights_and_no_other(tmp_path: Path) -> None:
+    class Probe(Task):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+    train(tmp_path, Probe())
+    content = torch.load(tmp_path / STATE, weights_only=True)
+    weights = content["objective"]
+    assert sorted(weights) == ["layer.bias", "layer.weight"]
+    train(tmp_path, Probe())
+    strange = {
+        "gone": {"layer.bias": weights["layer.bias"]},
+        "more": {**weights, "frozen.bias": torch.ones(2)},
+    }
+    strange["size"] = {**weights, "layer.weight": torch.ones(1, 5)}
+    for name, other in zip(("layer.weight", "frozen.bias", "layer.weight"), strange.values(), strict=True):
+        torch.save({**content, "objective": other}, tmp_path / STATE)
+        with pytest.raises(CheckpointError, match=f"does not fit in {name}; remove it to start anew"):
+            train(tmp_path, Probe())
+
+
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays_usable(tmp_path: Path) -> None:
     code = """
 import resource, sys
@@ -165,13 +187,8 @@ try:
 except RunError as error:
     print(error)
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "full")],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-c", code, str(tmp_path / "full")]
+    ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     assert ran.stdout.startswith(f"cannot write {tmp_path / 'full' / STATE}: File too large; make room")
     assert torch.load(tmp_path / "full" / STATE, weights_only=True)["step"] == 4
     assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["metrics.jsonl", STATE]

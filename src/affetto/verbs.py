@@ -17,7 +17,7 @@ _MAKERS = {  # functions with defaults that depend on each other, or models
     "pretrain": "affetto.pretraining.settings:pretrain_settings",
     "finetune": "affetto.finetuning.settings:finetune_settings",
     "annotate speakers": "affetto.annotation.run_speakers:SpeakerSettings",
-    "annotate clusters": "affetto.annotation.run_clusters:AnnotateClustersSettings",
+    "annotate clusters": "affetto.annotation.clusters:AnnotateClustersSettings",
     "annotate intensity": "affetto.intensity.sources:IntensitySettings",
     "analyse clusters": "affetto.analysis.comparison:AnalyseSettings",
     "analyse layers": "affetto.analysis.layers:layers_settings",

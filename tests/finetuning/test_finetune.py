@@ -236,7 +236,8 @@ def test_labels_beyond_the_fraction_are_not_looked_at(
     part = finetune(shortened, settings.model_copy(update={"label_fraction": 1.0}), tmp_path / "part")
     one, other = weights(whole), weights(part)
     for name in ("head.support", "head.coefficients", "head.bias", "standardise.mean"):
-        torch.testing.assert_close(one[name], other[name], atol=1e-4, rtol=1e-4)
+        # libsvm stops at a tolerance of 1e-3: rows in another order may give slightly other coefficients.
+        torch.testing.assert_close(one[name], other[name], atol=5e-3, rtol=5e-3)
     assert json.loads((whole / "meta.json").read_text("utf-8"))["label_fraction"] == 0.5
 
 
