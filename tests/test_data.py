@@ -1,6 +1,7 @@
 """Caches survive two writers and a full disk; every utterance comes once an epoch; epochs can be resumed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -26,12 +27,9 @@ from affetto.errors import AffettoError, ConfigError
 class Folder:
     """The least that is needed of a manifest."""
 
-    def __init__(
-        self, folder: Path, names: list[str], parts: list[tuple[float | None, float | None]]
-    ) -> None:
-        starts, ends = zip(*parts, strict=True)
+    def __init__(self, folder: Path, names: list[str], parts: list[tuple[float, float]]) -> None:
         keys = [f"{name}#{number}" for number, name in enumerate(names)]
-        self.table = pd.DataFrame({"key": keys, "start": starts, "end": ends}, dtype=object)
+        self.table = pd.DataFrame(parts, columns=["start", "end"]).assign(key=keys)
         self.paths = [folder / name for name in names]
 
 
@@ -44,11 +42,11 @@ def folder(tmp_path: Path) -> Folder:
         noise = 0.1 * generator.standard_normal(round(seconds * 16_000))
         soundfile.write(tmp_path / names[-1], noise, 16_000)
     (tmp_path / "broken.wav").write_bytes(b"not audio at all" * 9)
-    whole = (None, None)
+    whole = (math.nan, math.nan)
     return Folder(
         tmp_path,
         [*names, "broken.wav", "gone.wav", "2.flac"],
-        [whole, (float("nan"), pd.NA), whole, whole, whole, (0.25, 0.75)],
+        [whole, whole, whole, whole, whole, (0.25, 0.75)],
     )
 
 

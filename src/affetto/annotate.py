@@ -20,8 +20,7 @@ def speakers(manifest: Utterances, out: str | Path, *, device: str = "cpu", **se
 
 def clusters(manifest: Utterances, out: str | Path, *, device: str = "cpu", **settings: Any) -> RunFolder:
     """Clusters each speaker's utterances, ``count`` a speaker, by the vectors of the column ``embedding``."""
-    from affetto.annotation.clusters import ClusterSettings
-    from affetto.annotation.clusters import annotate_clusters
+    from affetto.annotation.clusters import ClusterSettings, annotate_clusters
 
     shape = {name: settings.pop(name) for name in ClusterSettings.model_fields if name in settings}
     chosen = composed("annotate clusters", **{"clusters": shape, **settings})
