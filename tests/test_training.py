@@ -3,8 +3,7 @@
 import json
 import math
 import random
-import subprocess
-import sys
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,29 +166,25 @@ def test_a_checkpoint_must_hold_all_but_the_frozen_weights_and_no_other(tmp_path
             train(tmp_path, Probe())
 
 
-def test_a_full_disk_is_named_and_the_last_checkpoint_stays_usable(tmp_path: Path) -> None:
-    code = """
-import resource, sys
-from pathlib import Path
-import torch
-import test_training as tests
-from affetto.errors import RunError
-folder = Path(sys.argv[1])
-save = torch.save
-def fill(content, handle):
-    if content["step"] >= 6:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
-    save(content, handle)
-torch.save = fill
-torch.set_num_threads(1)
-try:
-    tests.train(folder)
-except RunError as error:
-    print(error)
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "full")]
-    ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith(f"cannot write {tmp_path / 'full' / STATE}: File too large; make room")
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, (soft, hard) = torch.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(content: dict[str, Any], handle: Any) -> None:
+        if content["step"] >= 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+        save(content, handle)
+
+    monkeypatch.setattr(torch, "save", fill)
+    try:
+        with pytest.raises(RunError) as raised:
+            train(tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.undo()
+    wanted = f"cannot write {tmp_path / 'full' / STATE}: File too large; make room"
+    assert str(raised.value).startswith(wanted)
     assert torch.load(tmp_path / "full" / STATE, weights_only=True)["step"] == 4
     assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["metrics.jsonl", STATE]
     straight, _ = train(tmp_path / "straight")

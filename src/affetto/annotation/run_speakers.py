@@ -3,7 +3,6 @@
 import json
 import math
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -27,6 +26,7 @@ from affetto.corpora.arrays import (
 )
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
+from affetto.data.caches import file_stamp
 from affetto.errors import AudioError, ManifestError
 from affetto.inference.embedding import packed, vectors_of_clips
 from affetto.inference.loading import load_speaker
@@ -39,6 +39,7 @@ from affetto.runs import MANIFEST, RunFolder
 
 _CHUNK_SECONDS = 1200.0  # several batches of 80 s for each core
 _GPU_BATCHES = 16  # a GPU computes so many at once
+_Vectors = dict[str, NDArray[np.float32]]
 
 
 class SpeakerSettings(Settings):
@@ -69,10 +70,6 @@ def annotate_speakers(
             them, ``meta.json`` with the utterances that could not be read. Their cells are empty.
         device: where the encoder runs, e.g. ``cpu`` or ``cuda``.
         workers: threads; None for one a core, at most 8.
-
-    Raises:
-        ManifestError: when not one utterance can be read.
-        RunError: when the folder is in use or holds other settings.
     """
     manifest = Manifest.of(manifest)
     todo = {clip: _state(clip) for clip in clips(manifest)}
@@ -96,16 +93,12 @@ def _state(clip: Clip) -> str:
     """Identifies the state of an utterance without decoding it."""
     if clip.fault:
         raise ManifestError(clip.fault)
-    stamp = (-1, -1)
-    with suppress(OSError):  # it is missing, and reported when decoded
-        status = Path(str(clip.sound)).stat()
-        stamp = (status.st_size, status.st_mtime_ns)
-    return json.dumps([str(clip.sound), clip.start, clip.end, *stamp])
+    return json.dumps([str(clip.sound), clip.start, clip.end, *file_stamp(Path(str(clip.sound)))])
 
 
-def _known(manifest: Manifest, column: str, encoder_sha256: str) -> dict[str, NDArray[np.float32]]:
+def _known(manifest: Manifest, column: str, encoder_sha256: str) -> _Vectors:
     """Returns the vectors of the same encoder that the manifest names already, by content hash."""
-    known: dict[str, NDArray[np.float32]] = {}
+    known: _Vectors = {}
     if column in manifest.table.columns:
         for file in {place[0] for place in vector_places(manifest, column) if place}:
             with suppress(ManifestError):  # computed again where the array is missing
@@ -116,11 +109,7 @@ def _known(manifest: Manifest, column: str, encoder_sha256: str) -> dict[str, ND
 
 
 def _embed(
-    model: Representation,
-    shards: Shards,
-    todo: Mapping[Clip, str],
-    known: Mapping[str, NDArray[np.float32]],
-    workers: int | None,
+    model: Representation, shards: Shards, todo: dict[Clip, str], known: _Vectors, workers: int | None
 ) -> None:
     """Embeds what is not in the shards yet; equal samples once."""
     stored = {row["hash"] for chunk in shards.rows("hash", "count") for row in chunk if row["count"]}
@@ -161,24 +150,22 @@ def _finish(
     settings: SpeakerSettings,
     model: Representation,
     shards: Shards,
-    todo: Mapping[Clip, str],
+    todo: dict[Clip, str],
 ) -> None:
     """Puts array, manifest and description in place."""
     place_of: dict[str, int] = {}
-    hash_of: dict[str, str] = {}
-    faults: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for row in chain.from_iterable(shards.rows("clip", "hash", "count", "error")):
+        found[row["clip"]] = row["hash"], row["error"]
         if row["count"]:
             place_of[row["hash"]] = len(place_of)
-        if row["hash"]:
-            hash_of[row["clip"]] = row["hash"]
-        faults[row["clip"]] = row["error"]
-    places = [place_of.get(hash_of.get(state, "")) for state in todo.values()]
-    unreadable = {}
-    for (clip, state), place in zip(todo.items(), places, strict=True):
-        if place is None:
+    places, unreadable = [], {}
+    for clip, state in todo.items():
+        sound, fault = found[state]
+        places.append(place_of.get(sound))
+        if places[-1] is None:
             odd = f"{clip.sound!s}: {model.name} gives no finite embedding"
-            unreadable[clip.utterance] = odd if state in hash_of else faults[state]
+            unreadable[clip.utterance] = odd if sound else fault
     if not place_of:
         first = next(iter(unreadable.values()), "there are none")
         raise ManifestError(

@@ -82,7 +82,7 @@ class WaveformCache(_Rows):
         times = (manifest.table[name].tolist() for name in ("start", "end"))
         starts, ends = ([None if math.isnan(second) else second for second in column] for column in times)
         rows = list(zip(manifest.paths, starts, ends, strict=True))
-        named = [(str(path), *_stamp(path), start, end) for path, start, end in rows]
+        named = [(str(path), *file_stamp(path), start, end) for path, start, end in rows]
         sha = hashlib.sha256(json.dumps([_LAYOUT, SAMPLE_RATE, named]).encode()).hexdigest()
 
         def build(folder: Path) -> None:
@@ -177,7 +177,7 @@ def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
     """Returns size and time of change; a file that is missing has neither and is reported when decoded."""
     with suppress(OSError):
         status = path.stat()
