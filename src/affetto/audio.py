@@ -60,7 +60,7 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
 
     Raises:
         AudioError: names the file and the fault: missing, empty, not audio, truncated, no samples, NaN or
-            infinite samples, a part that lies outside.
+            infinite samples, a part that is outside.
     """
     with _opened(source) as (file, name):
         first, last = _part(file, name, start, end)

@@ -83,6 +83,6 @@ def _add_noise(
     pink = torch.rand(count, generator=generator) < {"white": 0.0, "pink": 1.0, "both": 0.5}[config.noise]
     falling = 1 / torch.arange(1, bins + 1)
     bands = torch.where(pink[:, None], falling / falling.mean(), 1.0).to(features.device)
-    # The power of noise in a band scatters from frame to frame; most of it lies within a factor of 2.
+    # The power of noise in a band scatters from frame to frame; most of it is within a factor of 2.
     scatter = 0.25 + 1.5 * torch.rand(count, frames, bins, generator=generator).to(features.device)
     return (power + level[:, None, None] * bands[:, None, :] * scatter).clamp_min(1e-10).log()

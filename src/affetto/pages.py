@@ -58,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, the name of its file beside the Markdown, and a description for screen readers."""
+    """A PNG, the name of its file next to the Markdown, and a description for screen readers."""
 
     kind: ClassVar = "picture"
     name: str
@@ -75,13 +75,13 @@ Block = Heading | Text | Table | Picture
 
 
 class Page(NamedTuple):
-    """A title and what stands below it."""
+    """A title and what is below it."""
 
     title: str
     blocks: Sequence[Block]
 
     def markdown(self) -> str:
-        """Returns Markdown that names the pictures as files beside it."""
+        """Returns Markdown that names the pictures as files next to it."""
         return "\n\n".join([f"# {_plain(self.title)}", *map(_markdown, self.blocks)]) + "\n"
 
     def html(self) -> str:

@@ -1,4 +1,4 @@
-"""One progress bar with an ETA, silent where nobody watches a terminal."""
+"""One progress bar with an ETA, silent outside a terminal."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sized

@@ -113,7 +113,7 @@ def fit(
 
 
 class _Loop:
-    """A training, and where it stands: what a checkpoint holds."""
+    """A training and its position: what a checkpoint holds."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""Annotations: columns that say something about recordings."""
+"""Annotations: speaker embeddings and clusters, as columns of a manifest."""

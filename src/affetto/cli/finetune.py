@@ -1,4 +1,4 @@
-"""``affetto finetune``."""
+"""``affetto finetune``: a recogniser from labelled recordings."""
 
 from pathlib import Path
 from typing import Any

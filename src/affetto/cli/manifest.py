@@ -1,4 +1,4 @@
-"""``affetto manifest``: what a manifest holds, and what is wrong with it."""
+"""``affetto manifest``: describes, checks, relabels and joins manifests."""
 
 from pathlib import Path
 from typing import Annotated

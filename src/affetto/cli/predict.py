@@ -1,4 +1,4 @@
-"""``affetto predict``."""
+"""``affetto predict``: emotions of recordings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

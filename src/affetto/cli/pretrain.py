@@ -1,4 +1,4 @@
-"""``affetto pretrain``."""
+"""``affetto pretrain``: an encoder from unlabelled recordings; with clap a recogniser."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
 """MSP-IMPROV: twelve actors in six sessions of two (Busso et al., IEEE TAC 2017).
 
 A file is named by sentence and intended emotion, actor, kind of recording, and turn: ``S01A-F01-P-FM01``. The
-labels stand in one file of text, whose name the release spells ``Evalution.txt``.
+labels are in one file of text, whose name the release spells ``Evalution.txt``.
 """
 
 import re
@@ -86,7 +86,7 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
             }
             found[re.sub("^UTD", "MSP", first[:-4])] = columns
             raters.clear()
-        elif columns and len(cells) > 2 and first not in raters:  # some raters stand there twice
+        elif columns and len(cells) > 2 and first not in raters:  # some raters are there twice
             raters.add(first)
             columns[f"votes_{_VOTED.get(cells[0].lower(), 'other')}"] += 1
     if not found:

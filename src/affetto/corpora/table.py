@@ -61,7 +61,7 @@ def scan(
 ) -> Manifest:
     """Makes a manifest from a table, or from the paths below a folder.
 
-    A recording that is absent, unreadable or outside the root stands in the ``errors`` of the manifest.
+    A recording that is absent, unreadable or outside the root is in the ``errors`` of the manifest.
 
     Args:
         root: the table, or the folder.

@@ -71,7 +71,7 @@ class EpochBatches:
         self.epoch, self.position = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Returns where the iteration stands."""
+        """Returns the position of the iteration."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ class Loader:
             yield Batch(values, lengths, index, columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns where the iteration stands."""
+        """Returns the position of the iteration."""
         return self.buckets.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

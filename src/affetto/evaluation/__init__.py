@@ -1,4 +1,4 @@
-"""Scores anybody's predictions table: intervals over speakers, paired tests, reports. No torch."""
+"""Scores any table of predictions: intervals over speakers, paired tests, reports. No torch."""
 
 from affetto.evaluation.bootstrap import Difference, Interval, paired_difference, speaker_bootstrap
 from affetto.evaluation.enrolment import enrolment_scores

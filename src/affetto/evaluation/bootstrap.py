@@ -1,4 +1,4 @@
-"""How sure a score is: a bootstrap over speakers, and paired differences between two runs.
+"""Uncertainty of scores: a bootstrap over speakers, and paired differences between two runs.
 
 Utterances of one speaker resemble each other, so speakers, not utterances, are drawn with replacement. A draw
 is a count for each speaker; the scores of all draws come from one matrix product of the counts with the sums
@@ -124,7 +124,7 @@ def score_draws(
             sums = drawn @ counted.counts[chosen].reshape(int(chosen.sum()), -1)
             weight = drawn.mean(axis=1)
             values = score(sums.reshape(-1, *shape))
-            known = np.isfinite(values)  # a fold of which nobody was drawn has no score
+            known = np.isfinite(values)  # a fold of which no speaker was drawn has no score
             total += np.where(known, weight * values, 0.0)
             mass += np.where(known, weight, 0.0)
         results.append(share(total, mass))

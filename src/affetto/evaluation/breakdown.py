@@ -1,4 +1,4 @@
-"""A score taken apart: by class, speaker, gender and fold, and by confidence."""
+"""Scores by class, speaker, gender and fold, and calibration."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What enrolment is worth: scores against the number of enrolment utterances and against skewed mixes."""
+"""Scores under enrolment: against the number of enrolment utterances, and for skewed mixes."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The predictions table: all that evaluation reads, from affetto or from anybody else.
+"""The predictions table: all that evaluation reads, written by affetto or by another program.
 
 One row an utterance, fold and seed: ``key, file, start, end, speaker, part, fold, seed, truth, label,
 confidence, p_<label>...``. ``part`` is train, dev, test or enrol (used for enrolment, never scored).

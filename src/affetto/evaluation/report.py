@@ -1,4 +1,4 @@
-"""The report of one run: scores with intervals, tables, figures, and the published figures beside them."""
+"""The report of one run: scores with intervals, tables, figures, and what others published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from affetto.evaluation.metrics import METRICS, Reliability, metrics_of, same_me
 from affetto.pages import Block, Heading, Page, Picture, Table, Text, decimal, percent, points
 from affetto.runs import write_json
 
-# What stands in place of a share that is not there.
+# In place of a share that is not there.
 EMPTY = {"recall": "no test rows", "precision": "never given", "difference": ""}
 ALTS = {
     "confusion": "Confusion matrix: share of each true class that was given each label",
@@ -82,7 +82,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """Returns the report as Markdown; its pictures are files beside it (see :meth:`write`)."""
+        """Returns the report as Markdown; its pictures are files next to it (see :meth:`write`)."""
         return self._page({}).markdown()
 
     def html(self) -> str:

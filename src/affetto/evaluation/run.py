@@ -1,4 +1,4 @@
-"""``evaluate``: scores the test part of a run, once, beside the published figures of its protocol."""
+"""``evaluate``: scores the test part of a run, once, with the published figures of its protocol."""
 
 from pathlib import Path
 from typing import Any

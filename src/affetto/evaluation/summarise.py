@@ -1,4 +1,4 @@
-"""Makes the report of a predictions table, of affetto or from elsewhere."""
+"""Makes the report of a predictions table, of affetto or of another program."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

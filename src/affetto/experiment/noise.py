@@ -1,4 +1,4 @@
-"""What noise does to finished recognisers: their test utterances once more, with noise added."""
+"""Scores of finished recognisers on their test utterances with noise added."""
 
 import zlib
 from pathlib import Path

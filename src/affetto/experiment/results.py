@@ -109,7 +109,7 @@ def draw_results(
     figure: bool = False,
     more: Mapping[str, str] | None = None,
 ) -> Path:
-    """Draws ``NAME.json`` as ``NAME.md`` beside it.
+    """Draws ``NAME.json`` as ``NAME.md`` next to it.
 
     Args:
         path: the JSON file.

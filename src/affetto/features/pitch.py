@@ -78,7 +78,7 @@ def _correlate(frames: Tensor, ballast: Tensor, first: int, last: int) -> Tensor
 
 
 def _bring_down(waveforms: Tensor, factor: int) -> Tensor:
-    """Keeps one sample in ``factor`` of what lies below 1 kHz, ``(B, ceil(S / factor))``."""
+    """Keeps one sample in ``factor`` of what is below 1 kHz, ``(B, ceil(S / factor))``."""
     filters = _low_pass(factor, waveforms.device)
     half, size = 8 * factor, -(-waveforms.shape[1] // factor)
     segments = -(-size // _SEGMENT)

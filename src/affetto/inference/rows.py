@@ -1,4 +1,4 @@
-"""From what a network gives for pieces to the rows of a table."""
+"""The outputs of a network for pieces, as rows of a table."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypedDict

@@ -1,4 +1,4 @@
-"""What may be predicted, and how it becomes pieces of sound that go through a network one by one."""
+"""Recordings, folders, manifests and arrays, cut into pieces of sound for a network."""
 
 import json
 import math

@@ -79,7 +79,7 @@ class FoldLabels(NamedTuple):
     speakers: NDArray[np.int64]
 
     def dev_order(self, values: NDArray[np.floating], label: str | None = None) -> float | None:
-        """Returns how often dev lies above neutral, by a value for each of its rows; None for unknown."""
+        """Returns how often dev is above neutral, by a value for each of its rows; None for unknown."""
         dev, neutral = self.dev, self.labels.index(NEUTRAL)
         shares = order_by_speaker(values, self.speakers[dev], self.truth[dev], neutral, len(self.labels))
         shares = shares if label is None else shares[:, self.labels.index(label)]

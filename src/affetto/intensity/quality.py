@@ -1,4 +1,4 @@
-"""How good curves of intensity are: do they order what labels order, and are they more than loudness?"""
+"""Quality of curves of intensity: what they order, and what loudness alone orders."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -49,7 +49,7 @@ def judge(table: pd.DataFrame) -> dict[str, Any]:
     and a neutral utterance of a speaker in this order, ``levels`` that of pairs of two acted intensities of a
     speaker, an emotion and a sentence, by measure and over all or part by part; correlations are Spearman's
     within speakers, by frame Pearson's within utterances; ``within`` is the share of a speaker's variance
-    over frames that lies within utterances.
+    over frames that is within utterances.
     """
     table = table.assign(speaker=pd.factorize(table["speaker"])[0])
     speakers = table.groupby("speaker")

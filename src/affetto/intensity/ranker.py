@@ -80,7 +80,7 @@ def order_by_speaker(
     neutral: int,
     classes: int,
 ) -> NDArray[np.float64]:
-    """Returns the share of pairs in which an emotional utterance lies above a neutral one of its speaker.
+    """Returns the share of pairs in which an emotional utterance is above a neutral one of its speaker.
 
     ``values``, ``speakers`` and ``truth`` (-1 for none) are ``(N,)``; shares are ``(S, K)``, NaN for the
     class ``neutral`` and where a speaker lacks either.

@@ -1,1 +1,1 @@
-"""Recordings as networks and classifiers take them."""
+"""Recordings and labels, in the form that networks and classifiers read."""

@@ -1,4 +1,4 @@
-"""Folders of weights: ``model.safetensors`` beside ``config.json``; nothing is pickled, loading is strict.
+"""Folders of weights: ``model.safetensors`` and ``config.json``; nothing is pickled, loading is strict.
 
 Recognisers have such a folder, here or on the Hugging Face hub, and so have pretrained encoders.
 """

@@ -1,4 +1,4 @@
-"""What every encoder and every embedder is: the contract, and the arithmetic of lengths."""
+"""The contracts of encoders and embedders, and the arithmetic of lengths."""
 
 from typing import NamedTuple
 
@@ -109,7 +109,7 @@ def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tens
 
 def normalise_logmel(features: Tensor) -> Tensor:
     """Brings log-mel features into the range of a few units, the same for every utterance."""
-    # Log-mel of speech lies around -7 with a deviation of about 4. The shift is fixed, so that loudness,
+    # Log-mel of speech is around -7 with a deviation of about 4. The shift is fixed, so that loudness,
     # which carries emotion, stays visible.
     return (features.clamp_min(-14.0) + 7.0) / 4.0
 

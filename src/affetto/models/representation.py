@@ -1,4 +1,4 @@
-"""What an encoder or an embedder gives for sound: one vector an utterance, or one a frame."""
+"""Vectors of sound by an encoder or an embedder: one an utterance, or one a frame."""
 
 import hashlib
 from typing import Literal, cast, get_args

@@ -29,7 +29,7 @@ _Rows = list[NDArray[np.float32]]
 class _OneLengthAtATime(Embedder):
     """An embedder whose network knows no mask: only utterances of equal length go through it together."""
 
-    shortest: int  # in samples or frames, whichever it reads
+    shortest: int  # in samples or frames, as it reads
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""

@@ -1,4 +1,4 @@
-"""What objectives and tasks are, and what several of them share."""
+"""The contracts of objectives and tasks, and what they share."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a recogniser is worth: confusion, reliability, curves of scores, scores side by side."""
+"""Figures of scores: confusion, reliability, curves, scores side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

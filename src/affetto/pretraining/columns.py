@@ -1,4 +1,4 @@
-"""What the tasks ask of a manifest: every column is found, read once and hashed before training starts."""
+"""Columns that the tasks need: checked, read once and hashed before training starts."""
 
 import hashlib
 import json
