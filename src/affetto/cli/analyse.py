@@ -53,7 +53,7 @@ def layers(
     root: Root = None,
     settings: Words = None,
 ) -> None:
-    """Say what a probe reads from each layer of an encoder, beside an untrained one."""
+    """Probe each layer of an encoder, and of an untrained encoder of the same shape."""
     from affetto.analysis.layers import RESULT, analyse_layers, layers_settings
 
     numbers = list(range(seeds)) if seeds else None

@@ -14,7 +14,7 @@ _ENCODERS = f"Folder of pretrain or a recogniser, or {listed([*ENCODERS, 'functi
 def embed(
     sources: Sources,
     encoder: str = option(..., _ENCODERS, "--encoder", "-e"),
-    output: Path = option(..., ".npy, with a .csv beside it; or .parquet.", "--output", "-o"),
+    output: Path = option(..., ".npy, with a .csv next to it; or .parquet.", "--output", "-o"),
     frames: bool = option(False, "A vector for every frame.", "--frames"),
     layer: str | None = option(
         None, "A number from 0, last, mean, all.", shown="last, or a recogniser's own"

@@ -15,7 +15,7 @@ def evaluate(
     mix: str = option("random", "Which were enrolled: random, or (with --enrolment 10) 'anger only'."),
     output: Path | None = option(None, "Folder for the report; RUN/report by default.", "--output", "-o"),
 ) -> None:
-    """Score a run's test part: UAR, WAR, macro-F1 with intervals, and the published figures beside them."""
+    """Score a run's test part: UAR, WAR, macro-F1 with intervals, and published figures."""
     from affetto.evaluation.run import evaluate as run_evaluate
 
     report = run_evaluate(run, against, enrolment=enrolment, mix=mix)
@@ -46,7 +46,7 @@ def demo(
     from affetto.experiment.demo import demo as run_demo
     from affetto.inference import Recogniser
 
-    typer.echo("toy corpus: 12 synthetic speakers, 5 emotions; test speakers are never heard in training")
+    typer.echo("toy corpus: 12 synthetic speakers, 5 emotions; no test speaker is in training")
     made = run_demo(out)
     for report in made.scores:
         score = report.scores["uar"]

@@ -1,4 +1,4 @@
-"""How a verb runs into its folder, and what it prints at its end: what it wrote, and how to go on."""
+"""How a verb runs into its folder, and what it prints at its end: what it wrote, and how to continue."""
 
 import json
 import os

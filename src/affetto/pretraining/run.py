@@ -153,7 +153,7 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
 
 
 def _config(given: _Given, part: _Part, encoder: Encoder, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """Returns what is kept of an encoder beside its weights."""
+    """Returns what is kept of an encoder apart from its weights."""
     settings, owners = given.settings, given.recordings.manifest.owners
     return {
         "encoder": settings.encoder.model_dump(mode="json"),
