@@ -1,9 +1,9 @@
 """How well intra-speaker clusters find emotion, and what each step adds.
 
 Every way of clustering is scored by its agreement with emotion (AMI), speaker by speaker and then averaged,
-beside plain k-means on d-vectors. The steps were chosen by the train and dev speakers of ``crema-d-6-evar``;
-its test speakers, and every further corpus, are looked at once the choice is made. Parts are clustered apart,
-so that nothing of a test speaker can reach the others.
+compared with plain k-means on d-vectors. The steps were chosen by the train and dev speakers of
+``crema-d-6-evar``; its test speakers, and every further corpus, are looked at once the choice is made. Parts
+are clustered apart, so that nothing of a test speaker can reach the others.
 
     python experiments/cluster_quality.py --crema-d MANIFEST.csv --other MANIFEST.csv --out experiments
 

@@ -61,7 +61,7 @@ def on_frames(curves: Curves, number: int, samples: int, fold: int | None) -> ND
 def with_curve_control(
     manifest: Manifest, control: str, out: Path, column: str = INTENSITY_COLUMN, name: str | None = None
 ) -> Manifest:
-    """Returns a manifest with the curves of a control, in an array beside ``out``.
+    """Returns a manifest with the curves of a control, in an array next to ``out``.
 
     The seed of an utterance that is shuffled is its row among the recordings that can be decoded. Utterances
     without a curve have none in the new column.
