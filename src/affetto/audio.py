@@ -101,13 +101,14 @@ def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
 
 
 def blocks(
-    source: Source, seconds: float, overlap_seconds: float = 0.0
+    source: Source | NDArray[np.float32], seconds: float, overlap_seconds: float = 0.0
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
     """Decodes a long recording piece by piece, in memory that does not grow with its length.
 
     Block ``k`` begins at ``k * (seconds - overlap_seconds)``; the last one is what remains, and holds
     something that no block before it held. Joined without overlaps, they are what :func:`decode` returns.
-    Yields the second where a block starts, and its samples ``(S,)``, mono at 16 kHz.
+    Yields the second where a block starts, and its samples ``(S,)``, mono at 16 kHz. Such samples may also
+    be the source, and are cut in the same way.
 
     Raises:
         AudioError: as :func:`decode`; for a truncated FLAC or MP3 only once its end is reached.
@@ -119,8 +120,8 @@ def blocks(
             "the length must be above 0 and the overlap at least 0 and below the length"
         )
     position, covered, held = 0, 0, np.zeros(0, np.float32)
-    for piece in _stream(source):
-        held = np.concatenate([held, piece])
+    for piece in [source] if isinstance(source, np.ndarray) else _stream(source):
+        held = np.concatenate([held, piece]) if len(held) else piece
         while len(held) >= size:
             yield position / SAMPLE_RATE, held[:size].copy()
             covered, position, held = position + size, position + hop, held[hop:]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from affetto.errors import ConfigError, RunError, unknown
 from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, in_order, padded, whole
@@ -22,7 +23,6 @@ from affetto.inference.writers import (
     Outcome,
     Row,
     Shards,
-    finished,
     write_lines,
     write_npy,
     write_parquet,
@@ -90,13 +90,10 @@ def embed(
 def vectors_of_clips(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
     """Yields each clip as one piece with its vector ``(D,)``; one that is not finite is a fault."""
 
-    @torch.inference_mode()
-    def compute(pieces: list[Piece]) -> torch.Tensor:
+    def compute(pieces: list[Piece]) -> Tensor:
         return torch.as_tensor(model(*padded(pieces, model.device)))
 
-    if model.device.type != "cpu":
-        plan = replace(plan, clips=0)
-    for pieces in by_clip(in_order(everything, compute, plan)):
+    for pieces in by_clip(in_order(everything, compute, plan, model.device)):
         piece, vector = whole(pieces)
         if vector is not None and len(pieces) > 1 and model.embedder is not None and model.embedder.unit:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-9)
@@ -114,7 +111,6 @@ def packed(vectors: NDArray[Any] | None) -> Row:
 def _frames(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
     """Yields pieces with their frames ``(T, D)``."""
 
-    @torch.inference_mode()
     def compute(pieces: list[Piece]) -> list[NDArray[np.float32]]:
         values, counts = model.frames(*padded(pieces, model.device))
         # Copies, for a view would keep the padding of its whole batch.
@@ -122,14 +118,14 @@ def _frames(model: Representation, everything: Iterable[Clip], plan: Plan) -> It
 
     held = _CHUNK_BYTES / (FLOAT.itemsize * model.frame_dim / model.hop_seconds)
     plan = replace(plan, clips=0, chunk_seconds=min(CHUNK_SECONDS, held))
-    for piece, values in in_order(everything, compute, plan):
+    for piece, values in in_order(everything, compute, plan, model.device):
         yield _checked(model, piece, values)
 
 
 def _checked(model: Representation, piece: Piece, vectors: NDArray[Any] | None) -> Computed:
     if vectors is None or np.isfinite(vectors).all():
         return piece, vectors
-    return replace(piece, fault=f"{piece.clip.file}: {model.name} gives no finite vector"), None
+    return piece._replace(fault=f"{piece.clip.file}: {model.name} gives no finite vector"), None
 
 
 def _join_npy(shards: Shards, table: Path, model: Representation, frames: bool) -> None:
@@ -170,18 +166,12 @@ def _join_parquet(shards: Shards, table: Path, model: Representation, frames: bo
 def _finished(table: Path, shards: Shards) -> Outcome | None:
     """Returns what an earlier run wrote, if its output is complete; refuses a file of something else."""
     files = {table, shards.output}
-    there = [each for each in files if each.exists()]
+    there = {each for each in files if each.exists()}
     if not there or (shards.begun and (len(files) == 1 or not table.exists())):
         return None
-    if len(there) < len(files):
-        (missing,) = files.difference(there)
+    if missing := files - there:
         raise RunError(
-            f"{there[0]} is there already, and {missing.name}, which goes with it, is not; remove it, or "
-            "name another output"
+            f"{there.pop()} is there already, and {missing.pop().name}, which goes with it, is not; remove "
+            "it, or name another output"
         )
-    try:
-        before = finished(table)
-    except (RunError, OSError) as error:
-        raise RunError(f"{table} is there already, and not of affetto embed; name another output") from error
-    shards.remove()  # stopped between the last steps
-    return before
+    return shards.finished(table, f"{table} is there already, and not of affetto embed; name another output")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,8 @@ from torch import Tensor
 from affetto.errors import ConfigError
 from affetto.inference.sources import Clip
 
-Vectors = tuple[Clip, list[NDArray[np.float32]], str]
-"""A clip with the vectors ``(D,)`` of its pieces, or with none and the reason."""
+Drawn = dict[Clip, list[NDArray[np.float32]]]
+"""Clips, each with the vectors ``(D,)`` of its pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,41 +45,38 @@ def marked(everything: Iterable[Clip], enrolment: Enrolments | None) -> Iterator
     """Marks the clips that an enrolment was made from, so that they are not scored."""
     for clip in everything:
         own = enrolment_of(enrolment, clip)
-        used = own is not None and bool(own.used) and clip.key in own.used
-        yield replace(clip, enrolled=True) if used else clip
+        yield replace(clip, enrolled=True) if own and own.used and clip.key in own.used else clip
 
 
 def draw_by_speaker(
-    everything: Iterable[Clip], utterances: int, vectors_of: Callable[[list[Clip]], Iterable[Vectors]]
-) -> Iterator[tuple[list[NDArray[np.float32]], str, frozenset[str]]]:
+    everything: Iterable[Clip],
+    utterances: int,
+    vectors_of: Callable[[list[Clip]], Iterable[tuple[Clip, list[NDArray[np.float32]], str]]],
+) -> Iterator[tuple[str, Drawn]]:
     """Draws enrolment utterances of every speaker: the same ones each time, others for those that fail.
 
-    Yields vectors, speaker and keys of the clips, for speakers with enough of them and one left to score.
+    Yields speakers with enough of them and one left to score, each with the clips and their vectors.
     """
     if utterances < 1:
         raise ConfigError(f"got {utterances} enrolment utterances a speaker; at least 1 is needed")
-    left: dict[str, list[Clip]] = {}
+    pools: dict[str, list[Clip]] = {}
     for clip in everything:
         if clip.speaker is not None:
-            left.setdefault(clip.speaker, []).append(clip)
-    if not left:
+            pools.setdefault(clip.speaker, []).append(clip)
+    if not pools:
         raise ConfigError("enrolment by speaker needs a manifest whose column 'speaker' is filled in")
-    drawn: dict[str, dict[Clip, list[NDArray[np.float32]]]] = {speaker: {} for speaker in left}
-    for speaker, pool in left.items():
+    left: dict[str, Iterator[Clip]] = {}
+    for speaker, pool in pools.items():
         # At random, since the first of a folder may well all be angry.
         order = np.random.default_rng([utterances, len(pool)]).permutation(len(pool))
-        left[speaker] = [pool[place] for place in order]
-    while True:
-        wanted = []
-        for speaker, pool in left.items():
-            missing = utterances - len(drawn[speaker])
-            wanted += pool[:missing]
-            left[speaker] = pool[missing:]
-        if not wanted:
-            break
+        left[speaker] = iter([pool[place] for place in order])
+    drawn: dict[str, Drawn] = {speaker: {} for speaker in pools}
+    while wanted := [
+        clip for speaker, pool in left.items() for clip in islice(pool, utterances - len(drawn[speaker]))
+    ]:
         for clip, vectors, _ in vectors_of(wanted):
-            if vectors and clip.speaker is not None:
-                drawn[clip.speaker][clip] = vectors
+            if vectors:
+                drawn[str(clip.speaker)][clip] = vectors
     for speaker, own in drawn.items():
-        if len(own) == utterances and left[speaker]:
-            yield [each for some in own.values() for each in some], speaker, frozenset(c.key for c in own)
+        if len(own) == utterances and next(left[speaker], None):
+            yield speaker, own

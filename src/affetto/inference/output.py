@@ -21,7 +21,6 @@ from affetto.inference.writers import (
     Outcome,
     Row,
     Shards,
-    finished,
     read_rows,
     rounded,
     write_lines,
@@ -74,8 +73,10 @@ def predict(
         raise ConfigError(unknown("output format", path.suffix or path.name, [*OUTPUTS, STDOUT]))
     types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None)
     shards = Shards(path, types) if path else None
-    if shards and shards.complete:
-        return finished(shards.output)
+    if path and shards and path.exists() and not shards.begun:
+        return shards.finished(
+            path, f"{path} is there, and is no output of predict; name another file with -o, or remove it"
+        )
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
     plan = replace(plan, clips=sum(1 for _ in clips(sources, root)))
     enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=root)
@@ -84,10 +85,9 @@ def predict(
     everything = progress(clips(sources, root), "predict", plan.clips)
     if shards is None:
         return _to_stdout(recogniser.rows(everything, plan, enrolment), list(types))
-    options: dict[str, Any] = {"recogniser": recogniser.sha256, "window": window, "hop": hop}
-    options |= {"enrol_by_speaker": enrol_by_speaker, "enrol": None}
-    if isinstance(enrolment, Enrolment):
-        options["enrol"] = sorted(enrolment.used)
+    used = sorted(enrolment.used) if isinstance(enrolment, Enrolment) else None
+    options = {"recogniser": recogniser.sha256, "window": window, "hop": hop, "enrol": used}
+    options["enrol_by_speaker"] = enrol_by_speaker
     with shards.opened(options, lambda: _join(shards)):
         plan = replace(plan, clips=plan.clips - shards.resumed)
         for piece, row in recogniser.rows(shards.rest(everything, attrgetter("key")), plan, enrolment):

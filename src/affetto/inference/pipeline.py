@@ -32,9 +32,7 @@ from affetto.parallel import Here, can_fork, copies, cores
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
 BATCH_SECONDS = 24.0  # of sound, padding included, that go through the network at once
 GROUP_CLIPS, GROUP_BYTES = 256, 8 << 20  # that a process takes at once: minutes, in any encoding
-_KEPT = ((-3, 32 << 20), (-1, 512 << 20))
-"""Of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
-
+_KEPT = ((-3, 32 << 20), (-1, 512 << 20))  # of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
 _LATER = "later"  # the fault of a clip that a process leaves to its parent
 _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
 _TASKS_AHEAD, _MOST_WORKERS = 8, 8
@@ -55,24 +53,27 @@ class Plan:
 
     windows: Windows = NO_WINDOWS
     workers: int | None = None  # threads or processes; None for one a core; 0 for the calling thread
-    clips: int = 0  # how many there are, at least, where that is known and the CPU computes
+    clips: int = 0  # how many there are, at least, where that is known
     chunk_seconds: float = CHUNK_SECONDS  # of sound that is held at once; fewer where results are large
     batch_seconds: float = BATCH_SECONDS
     decode: Callable[[Clip], Samples] | None = None  # called in a thread; None for decoded
     wanted: Callable[[Clip], bool] | None = None  # whether a decoded clip is computed; called in order
 
 
-def in_order(everything: Iterable[Clip], compute: Compute, plan: Plan) -> Iterator[Computed]:
-    """Computes something for every piece of every clip, in the order of the clips.
+def in_order(
+    everything: Iterable[Clip], compute: Compute, plan: Plan, device: torch.device
+) -> Iterator[Computed]:
+    """Computes something for every piece of every clip, in the order of the clips, without gradients.
 
-    ``compute`` is called from several threads, or in several processes.
+    ``compute`` is called from several threads, or on the CPU in several processes.
     """
     if plan.workers == 0:
         yield from _by_chunks(everything, compute, plan, Here())
         return
     keep_memory()
     workers = plan.workers or min(_MOST_WORKERS, cores())
-    if workers > 1 and plan.clips >= workers * GROUP_CLIPS and can_fork():
+    many = plan.clips >= workers * GROUP_CLIPS and device.type == "cpu"
+    if workers > 1 and many and can_fork():
         yield from _by_processes(everything, compute, plan, workers)
         return
     with _threads(workers) as pool:
@@ -108,7 +109,7 @@ def whole(pieces: list[Computed]) -> Computed:
         return end, row
     weights = [piece.end - piece.start for piece, _ in pieces]
     rows = np.stack([row for _, row in pieces if row is not None]).astype(np.float64)
-    return Piece(end.clip, pieces[0][0].start, end.end, None), np.average(rows, axis=0, weights=weights)
+    return end._replace(start=pieces[0][0].start), np.average(rows, axis=0, weights=weights)
 
 
 def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -139,6 +140,7 @@ def keep_memory() -> None:
 def _by_chunks(
     everything: Iterable[Clip], compute: Compute, plan: Plan, pool: Executor, later: bool = False
 ) -> Iterator[Computed]:
+    @torch.inference_mode()
     def run(pieces: list[Piece]) -> list[NDArray[np.float32]]:
         rows = compute(pieces)
         pieces.clear()
@@ -153,7 +155,7 @@ def _by_chunks(
             own = [places[number] for number in batch.tolist()]
             jobs.append((own, pool.submit(run, [chunk[place] for place in own])))
         # The tasks alone hold the samples from here on, and let go of them one by one.
-        waiting.append(_finished([_with(piece, None) for piece in chunk], jobs))
+        waiting.append(_finished([piece._replace(samples=None) for piece in chunk], jobs))
         del chunk, jobs
         if len(waiting) > 1:
             yield from waiting.popleft()
@@ -283,13 +285,8 @@ def _chunks(pieces: Iterable[Piece], seconds: float) -> Iterator[list[Piece]]:
             slab = np.empty(max(room, length), np.float32)
         if piece.samples is not None:
             slab[used : used + length] = piece.samples
-            piece = _with(piece, slab[used : used + length])
+            piece = piece._replace(samples=slab[used : used + length])
         chunk.append(piece)
         used += length
     if chunk:
         yield chunk
-
-
-def _with(piece: Piece, samples: NDArray[np.float32] | None) -> Piece:
-    """Returns the piece with other samples, ten times as fast as ``dataclasses.replace``."""
-    return Piece(piece.clip, piece.start, piece.end, samples, piece.fault, piece.last)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
-from affetto.inference.enrolment import Enrolment, Enrolments, Vectors, draw_by_speaker, enrolment_of, marked
+from affetto.inference.enrolment import Drawn, Enrolment, Enrolments, draw_by_speaker, enrolment_of, marked
 from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
 from affetto.inference.rows import RowFormat, Score, rows_of
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
@@ -113,6 +114,8 @@ class Recogniser:
     ) -> Iterator[Row]:
         """Predicts any number of recordings, in memory that does not grow with them.
 
+        Yields rows in the order of the sources; ``error`` says why a recording cannot be read.
+
         Args:
             sources: recordings, folders, manifests.
             root: the folder that a manifest's file names are relative to.
@@ -121,9 +124,6 @@ class Recogniser:
             enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker;
                 these get a row without a label.
             workers: threads; None for one a core.
-
-        Yields:
-            Rows in the order of the sources; ``error`` says why a recording cannot be read.
         """
         plan = Plan(Windows(window, hop), workers)
         if isinstance(enrolment, int):  # the sources are read twice
@@ -186,7 +186,7 @@ class Recogniser:
         Raises:
             AudioError: for the first that cannot be read.
         """
-        return self._readable(sources, root)[1]
+        return _stacked(self._readable(sources, root))
 
     def enrol(self, sources: Sources | Tensor, *, root: Root = None) -> Enrolment:
         """Estimates how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
@@ -200,8 +200,7 @@ class Recogniser:
         self._must_adapt()
         if isinstance(sources, Tensor):
             return Enrolment(self._offset(sources), len(sources))
-        used, vectors = self._readable(sources, root)
-        return Enrolment(self._offset(vectors), len(used), frozenset(clip.key for clip in used))
+        return self._enrolment(self._readable(sources, root))
 
     def enrol_speakers(self, sources: Sources, utterances: int, *, root: Root = None) -> dict[str, Enrolment]:
         """Enrols every speaker of manifests from that many utterances, drawn the same way every time.
@@ -214,10 +213,7 @@ class Recogniser:
         """
         self._must_adapt()
         drawn = draw_by_speaker(clips(sources, root), utterances, self._vectors)
-        return {
-            speaker: Enrolment(self._offset(torch.from_numpy(np.stack(vectors))), utterances, used)
-            for vectors, speaker, used in drawn
-        }
+        return {speaker: self._enrolment(own) for speaker, own in drawn}
 
     def rows(
         self, everything: Iterable[Clip], plan: Plan, enrolment: Enrolments | None
@@ -226,13 +222,8 @@ class Recogniser:
         if enrolment is not None:
             self._must_adapt()
 
-        @torch.inference_mode()
-        def compute(pieces: list[Piece]) -> Tensor:
-            return self._answers(pieces, enrolment)
-
-        if self.device.type != "cpu":
-            plan = replace(plan, clips=0)
-        computed = in_order(marked(everything, enrolment), compute, plan)
+        compute = partial(self._answers, enrolment=enrolment)
+        computed = in_order(marked(everything, enrolment), compute, plan, self.device)
         if plan.windows.length is None:
             computed = map(whole, by_clip(computed))
         return rows_of(computed, self.format, enrolment)
@@ -254,41 +245,38 @@ class Recogniser:
     def _answers(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
         """Returns probabilities or values of pieces, ``(B, K)``, adapted to the speaker if enrolled."""
         vectors = self._embed(pieces)
+        answers = self.classifier.answers(vectors)
         own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
-        rows = [row for row, each in enumerate(own) if each is not None]
-        if not rows:
-            return self.classifier.answers(vectors)
-        offsets = torch.stack([each.offset for each in own if each is not None]).to(self.device)
-        adapted = self.classifier.answers(vectors[rows], offsets)
-        if len(rows) == len(own):
-            return adapted
-        plain = self.classifier.answers(vectors)
-        return plain.index_copy(0, torch.tensor(rows, device=self.device), adapted)
+        if rows := [row for row, each in enumerate(own) if each]:
+            offsets = torch.stack([each.offset for each in own if each]).to(self.device)
+            answers[rows] = self.classifier.answers(vectors[rows], offsets)
+        return answers
 
     @torch.inference_mode()
     def _offset(self, vectors: Tensor) -> Tensor:
         """Estimates a speaker's offset, ``(R + 1,)``, from vectors ``(N, D)``."""
         return self.classifier.offset(vectors.to(self.device)).cpu()
 
-    def _vectors(self, everything: Iterable[Clip]) -> Iterator[Vectors]:
+    def _enrolment(self, own: Drawn) -> Enrolment:
+        return Enrolment(self._offset(_stacked(own)), len(own), frozenset(clip.key for clip in own))
+
+    def _vectors(self, everything: Iterable[Clip]) -> Iterator[tuple[Clip, list[NDArray[np.float32]], str]]:
         """Embeds clips: each with the vectors of its pieces, or with none and the reason."""
-        for pieces in by_clip(in_order(everything, torch.inference_mode()(self._embed), Plan())):
+        for pieces in by_clip(in_order(everything, self._embed, Plan(), self.device)):
             piece = pieces[-1][0]
             vectors = [] if piece.fault else [vector for _, vector in pieces if vector is not None]
             yield piece.clip, vectors, piece.fault
 
-    def _readable(self, sources: Sources, root: Root) -> tuple[list[Clip], Tensor]:
-        """Returns clips, and the vectors ``(N, D)`` of their pieces; raises for one that cannot be read."""
-        found: list[Clip] = []
-        stacked: list[NDArray[np.float32]] = []
+    def _readable(self, sources: Sources, root: Root) -> Drawn:
+        """Embeds clips; raises for one that cannot be read, or for none."""
+        found: Drawn = {}
         for clip, vectors, fault in self._vectors(clips(sources, root)):
             if fault:
                 raise AudioError(fault)
-            found.append(clip)
-            stacked += vectors
-        if not stacked:
+            found[clip] = vectors
+        if not found:
             raise ConfigError("got no recording at all; name files, folders or manifests")
-        return found, torch.from_numpy(np.stack(stacked))
+        return found
 
     def _must_adapt(self) -> None:
         """Checks that speakers can be enrolled."""
@@ -297,3 +285,8 @@ class Recogniser:
                 "this recogniser was made without enrolment, or is asked with prompts, which enrol nobody; "
                 "run finetune without --no-enrolment, and predict without --prompts"
             )
+
+
+def _stacked(own: Drawn) -> Tensor:
+    """Returns the vectors of all pieces, ``(N, D)``."""
+    return torch.from_numpy(np.stack([vector for vectors in own.values() for vector in vectors]))

@@ -5,8 +5,9 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +87,7 @@ class Clip:
         return json.dumps([place, self.start, self.end])
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of a clip that goes through the network at once, or the reason why there is none."""
 
     clip: Clip
@@ -98,21 +98,21 @@ class Piece:
     last: bool = True  # whether no further piece of this clip follows
 
 
-def is_recording(source: object) -> bool:
+def is_recording(source: Any) -> bool:
     """Whether a source stands for one recording, and not for several."""
     if isinstance(source, str | Path):
         return not (Path(source).is_dir() or Path(source).suffix.lower() in FORMATS)
     if isinstance(source, Manifest):  # has a method read, but is no open file
         return False
-    return isinstance(source, bytes) or _is_array(source) or hasattr(source, "read")
+    if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
+        return isinstance(source[1], Real)
+    return isinstance(source, bytes) or hasattr(source, "read")
 
 
 def clips(sources: Sources, root: Root = None) -> Iterator[Clip]:
     """Yields the recordings of sources, in an order that does not change; hidden folders are left out."""
-    several = not (is_recording(sources) or isinstance(sources, str | Path | Manifest))
-    if several and not isinstance(sources, Iterable):
-        raise _refused(sources)
-    everything: Iterable[Any] = sources if several else [sources]  # type: ignore[assignment]
+    one = is_recording(sources) or isinstance(sources, str | Path | Manifest)
+    everything: Iterable[Any] = [sources] if one or not isinstance(sources, Iterable) else sources
     for number, source in enumerate(everything):
         if not is_recording(source):
             yield from _of_several(source, root)
@@ -143,9 +143,10 @@ def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
         yield Piece(clip, clip.start or 0.0, clip.start or 0.0, None, samples)
         return
     length, step = _lengths(samples, windows)
+    sound: Any = clip.sound if samples is None else samples
     held: Piece | None = None
     try:
-        for start, part in _stretches(clip, samples, length, step):
+        for start, part in blocks(sound, length, length - step):
             if held:
                 yield held
             begin = (clip.start or 0.0) + start
@@ -157,7 +158,7 @@ def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
         yield Piece(clip, reached, reached, None, str(error))
         return
     assert held is not None  # audio never gives a recording without samples
-    yield Piece(clip, held.start, held.end, held.samples)
+    yield held._replace(last=True)
 
 
 def _lengths(samples: NDArray[np.float32] | None, windows: Windows) -> tuple[float, float]:
@@ -173,23 +174,6 @@ def _lengths(samples: NDArray[np.float32] | None, windows: Windows) -> tuple[flo
     return length, length
 
 
-def _stretches(
-    clip: Clip, samples: NDArray[np.float32] | None, length: float, step: float
-) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Yields windows as :func:`affetto.audio.blocks` does, of samples or of what is still to be decoded."""
-    if samples is None:
-        assert not isinstance(clip.sound, tuple)
-        yield from blocks(clip.sound, length, length - step)
-        return
-    size, hop = round(length * SAMPLE_RATE), round(step * SAMPLE_RATE)
-    position = covered = 0
-    while position + size <= len(samples):
-        yield position / SAMPLE_RATE, samples[position : position + size]
-        covered, position = position + size, position + hop
-    if len(samples) > covered:
-        yield position / SAMPLE_RATE, samples[position:]
-
-
 def _is_long(sound: Path | bytes) -> bool:
     size = len(sound) if isinstance(sound, bytes) else sound.stat().st_size if sound.is_file() else 0
     return size > _SURELY_SHORT and read_info(sound).duration_seconds > LONG_SECONDS
@@ -198,7 +182,10 @@ def _is_long(sound: Path | bytes) -> bool:
 def _of_several(source: Any, root: Root) -> Iterator[Clip]:
     """Yields the recordings of a folder, of which it never holds all names, or of a manifest."""
     if not isinstance(source, str | Path | Manifest):
-        raise _refused(source)
+        raise ConfigError(
+            f"got {type(source).__name__}; a path, bytes, an open file, (array, rate), a folder, a manifest, "
+            "or a list of these is needed"
+        )
     if isinstance(source, Manifest) or not Path(source).is_dir():
         yield from _of_manifest(source if isinstance(source, Manifest) else Manifest.read(source, root))
         return
@@ -228,19 +215,3 @@ def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
         name = None if speaker is None else f"{corpus or ''}/{speaker}"
         start, end = (None if math.isnan(second) else second for second in (start, end))
         yield Clip(file, path, start, end, name, fault, utterance=str(key))
-
-
-def _is_array(source: object) -> bool:
-    return (
-        isinstance(source, tuple)
-        and len(source) == 2
-        and hasattr(source[0], "shape")
-        and isinstance(source[1], int | float | np.integer | np.floating)
-    )
-
-
-def _refused(source: object) -> ConfigError:
-    return ConfigError(
-        f"got {type(source).__name__}; a path, bytes, an open file, (array, rate), a folder, a manifest, "
-        "or a list of these is needed"
-    )

@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -70,13 +70,17 @@ class Shards:
         """Whether a run was stopped before its output was complete."""
         return (self.part / _OPTIONS).exists()
 
-    @property
-    def complete(self) -> bool:
-        """Whether the output is there; removes shards that a run was stopped in removing."""
-        if self.output.exists() and not self.begun:
-            self.remove()
-            return True
-        return False
+    def finished(self, table: Path, refusal: str) -> Outcome:
+        """Counts the rows of a complete output, and removes shards that a run was stopped in removing.
+
+        A table that has no column ``error`` is refused with a RunError.
+        """
+        try:
+            bad = [bool(row["error"]) for row in read_rows(table, ["error"])]
+        except (KeyError, ValueError, OSError) as error:  # no such column; no such table at all
+            raise RunError(refusal) from error
+        self.remove()
+        return Outcome(len(bad), sum(bad), len(bad), True)
 
     @contextmanager
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
@@ -198,16 +202,13 @@ def write_lines(path: Path, names: list[str], chunks: Iterable[list[Row]]) -> No
         atomic_write(path) as temporary,
         open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as lines,
     ):
-        writer = csv.writer(lines, lineterminator="\n")
+        rows = ({name: row[name] for name in names} for row in chain.from_iterable(chunks))
         if path.suffix.lower() == ".csv":
-            writer.writerow(names)
-        for chunk in chunks:
-            for row in chunk:
-                if path.suffix.lower() == ".csv":
-                    writer.writerow([row[name] for name in names])
-                else:
-                    shown = {name: row[name] for name in names}
-                    lines.write(json.dumps(shown, ensure_ascii=False) + "\n")
+            writer = csv.DictWriter(lines, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_parquet(path: Path, schema: Any, chunks: Iterable[list[Row]], together: int = SHARD_ROWS) -> None:
@@ -236,21 +237,10 @@ def write_npy(path: Path, dim: int, shards: Shards) -> None:
             handle.writelines(row["vectors"] for row in chunk if row["vectors"])
 
 
-def finished(path: Path) -> Outcome:
-    """Counts what an output holds, in a timeline every window; refuses a file of something else."""
-    try:
-        bad = [bool(row["error"]) for row in read_rows(path)]
-    except (KeyError, ValueError) as error:  # no such column; no such table at all
-        raise RunError(
-            f"{path} is there, and is no output of predict; name another file with -o, or remove it"
-        ) from error
-    return Outcome(len(bad), sum(bad), len(bad), True)
-
-
-def read_rows(path: Path, columns: Sequence[str] = ("error",)) -> Iterator[Row]:
+def read_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     """Yields some columns of an output, in CSV as text."""
     if path.suffix.lower() == ".parquet":
-        yield from parquet.read_table(path, columns=list(columns)).to_pylist()
+        yield from parquet.read_table(path, columns=columns).to_pylist()
         return
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as lines:
         rows = csv.DictReader(lines) if path.suffix.lower() == ".csv" else map(json.loads, lines)
