@@ -77,11 +77,12 @@ def load_speaker(
     """
     path, shown = Path(name), name
     embedder: Embedder
-    if name in SPEAKERS:
-        content, statistics = name == "ge2e-content", name == "ge2e-statistics"
-        embedder = (
-            Course(Ge2e(), 1, 8) if content else Statistics(StatisticsSettings()) if statistics else DVector()
-        )
+    if name == "ge2e":
+        embedder = DVector()
+    elif name == "ge2e-statistics":
+        embedder = Statistics(StatisticsSettings())
+    elif name == "ge2e-content":
+        embedder = Course(Ge2e(), 1, 8)
     elif path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; name the ONNX file of a speaker model")
