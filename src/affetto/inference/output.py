@@ -86,9 +86,8 @@ def predict(
     if shards is None:
         return _to_stdout(recogniser.rows(everything, plan, enrolment), list(types))
     used = sorted(enrolment.used) if isinstance(enrolment, Enrolment) else None
-    options = {"recogniser": recogniser.sha256, "window": window, "hop": hop, "enrol": used}
-    options["enrol_by_speaker"] = enrol_by_speaker
-    with shards.opened(options, lambda: _join(shards)):
+    options = {"window": window, "hop": hop, "enrol": used, "enrol_by_speaker": enrol_by_speaker}
+    with shards.opened({"recogniser": recogniser.sha256, **options}, lambda: _join(shards)):
         plan = replace(plan, clips=plan.clips - shards.resumed)
         for piece, row in recogniser.rows(shards.rest(everything, attrgetter("key")), plan, enrolment):
             shards.add(piece.clip.key, row, piece.last)
