@@ -42,7 +42,7 @@ class Whole(Settings):
 def test_values_then_overrides_are_laid_over_the_defaults() -> None:
     loaded = config.load(Whole, {"train": {"epochs": 5}}, ["train.learning_rate=3e-4", "label=fear"])
     assert loaded == Whole(train=Loop(epochs=5, learning_rate=3e-4), label="fear")
-    assert config.load(Whole) == Whole()
+    assert config.load(Whole, {}) == Whole()
 
 
 def test_values_of_overrides_are_read_as_yaml() -> None:

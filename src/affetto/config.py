@@ -31,11 +31,9 @@ def read(file: Path) -> dict[str, Any]:
     return values or {}
 
 
-def load(
-    model: type[SettingsType], values: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
-) -> SettingsType:
+def load(model: type[SettingsType], values: Mapping[str, Any], overrides: Sequence[str] = ()) -> SettingsType:
     """Fills a settings model from values, e.g. of :func:`read`, after overrides as in :func:`override`."""
-    return build(model, override(values or {}, overrides))
+    return build(model, override(values, overrides))
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One progress bar with an ETA, silent outside a terminal."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,5 +15,4 @@ def progress(items: Iterable[Item], description: str, total: int | None = None) 
     from rich.console import Console
     from rich.progress import track
 
-    count = total if total is not None or not isinstance(items, Sized) else len(items)
-    yield from track(items, description, count, console=Console(stderr=True), transient=True)
+    yield from track(items, description, total, console=Console(stderr=True), transient=True)

@@ -48,8 +48,8 @@ class Batch:
 class EpochBatches:
     """Batches in another order every epoch, which ``seed`` and the epoch decide.
 
-    Iterating yields what is left of the current epoch, as places of utterances ``(B,)``, and then steps to
-    the next. A batch over all ``world`` processes is the same however many share it; this is number ``rank``.
+    Iterating yields what is left of the current epoch, as places of utterances ``(B,)``, and steps to the
+    next. A batch over all ``world`` processes is the same however many share it; this is number ``rank``.
     """
 
     def __init__(self, seed: int, rank: int, world: int) -> None:
@@ -122,9 +122,8 @@ class SpeakerBatches(EpochBatches):
     """Batches in which each speaker comes with several utterances of several groups.
 
     Every utterance comes at least once an epoch. The utterances of a speaker ``(N,)`` are put into pairs of
-    one group ``(N,)``, :data:`NONE` for none; the pairs are shuffled and cut into sets of ``per_speaker``,
-    the last filled up with utterances of the same speaker, as far as there are any. A batch is several sets,
-    ``batch_size`` utterances in each process.
+    one group ``(N,)``, :data:`NONE` for none, and cut into sets of ``per_speaker``, the last filled up with
+    others of the speaker. A batch is several sets, ``batch_size`` utterances in each process.
     """
 
     def __init__(

@@ -191,11 +191,10 @@ def _waveforms(
     """Decodes rows in order, a few at once: libsndfile works outside the interpreter's lock."""
     with ThreadPoolExecutor(_DECODERS) as pool:
         for first in range(0, len(rows), _TOGETHER):
-            decoded = list(pool.map(_decode_row, rows[first : first + _TOGETHER]))
-            for row, samples in enumerate(decoded, first):
+            for row, samples in enumerate(pool.map(_decode_row, rows[first : first + _TOGETHER]), first):
                 if isinstance(samples, str):
-                    errors[row] = samples
-                yield np.zeros(0, np.int16) if isinstance(samples, str) else samples
+                    errors[row], samples = samples, np.zeros(0, np.int16)
+                yield samples
 
 
 def _decode_row(row: tuple[Path, float | None, float | None]) -> NDArray[np.int16] | str:
