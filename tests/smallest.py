@@ -1,7 +1,12 @@
 """The smallest network that finetune trains, and settings under which nothing is drawn at random."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from affetto.finetuning import enrolment
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 
 TINY = (
@@ -28,3 +33,13 @@ EXACT = (
 def tiny(protocol: Path, *overrides: str) -> FinetuneSettings:
     """Settings of a very small ``cnn``."""
     return finetune_settings(protocol=str(protocol), overrides=(*TINY, *overrides))
+
+
+@contextmanager
+def few_trials() -> Iterator[None]:
+    """Fits an enrolment with one choice of each of its numbers: nine tenths of the time go into choosing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enrolment, "_STRENGTHS", (0.003,))
+        patch.setattr(enrolment, "_TRUSTS", (1.0,))
+        patch.setattr(enrolment, "_REPEATS", 1)
+        yield

@@ -20,6 +20,7 @@ from affetto.experiment.run import Experiment, experiment
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.runs import RunFolder
+from smallest import few_trials
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 @pytest.fixture(scope="module")
 def run(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     settings = finetune_settings(protocol="speaker-kfold", encoder="functionals", rank=20)
-    return finetune(manifest, settings, tmp_path_factory.mktemp("runs") / "functionals")
+    with few_trials():
+        return finetune(manifest, settings, tmp_path_factory.mktemp("runs") / "functionals")
 
 
 def test_a_baseline_is_scored_above_chance_with_an_interval(run: RunFolder) -> None:
@@ -132,7 +134,8 @@ def test_an_experiment_writes_its_rows_and_does_nothing_twice(manifest: Manifest
         "  - {method: svm}\n"
         "  - {method: logistic, settings: {head: logistic}, against: svm, enrolment: [5]}\n"
     )
-    page = experiment(file, manifest, tmp_path / "results", tmp_path / "runs")
+    with few_trials():
+        page = experiment(file, manifest, tmp_path / "results", tmp_path / "runs")
     rows = read_results(tmp_path / "results" / "toy.json")
     assert [(row.method, row.enrolment) for row in rows] == [("svm", 0), ("logistic", 0), ("logistic", 5)]
     assert rows[1].against == "svm"

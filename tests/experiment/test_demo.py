@@ -8,6 +8,7 @@ from affetto import corpora
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.experiment import demo as demo_module
+from smallest import few_trials
 
 
 def test_the_demo_ends_by_naming_its_report_and_its_recogniser(
@@ -19,7 +20,8 @@ def test_the_demo_ends_by_naming_its_report_and_its_recogniser(
     quick: Any = (*demo_module.SMALL_CNN, "train.epochs=1", "encoder.width=16")
     monkeypatch.setattr(demo_module, "scan", smaller)
     monkeypatch.setattr(demo_module, "SMALL_CNN", quick)
-    result = CliRunner().invoke(app, ["demo", str(tmp_path / "demo")])
+    with few_trials():
+        result = CliRunner().invoke(app, ["demo", str(tmp_path / "demo")])
     assert result.exit_code == 0, result.output
     lines = dict(line.split(":", 1) for line in result.output.splitlines() if ":" in line)
     assert Path(lines["report"].strip()).read_text(encoding="utf-8").startswith("<!doctype html>")
