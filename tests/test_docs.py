@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
+from smallest import few_trials
 from test_front_door import FRONT_DOOR, SECOND_RING
 from text_models import save_tiny_text
 
@@ -95,7 +96,7 @@ def shows(output: str, expected: list[str]) -> bool:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder to work in, from which a shell finds the command affetto."""
     shim = tmp_path / "bin" / "affetto"
     shim.parent.mkdir()
@@ -106,7 +107,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    return work
+    with few_trials():
+        yield work
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

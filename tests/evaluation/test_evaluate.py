@@ -125,11 +125,13 @@ def test_a_run_that_chose_on_test_or_saw_a_test_speaker_is_refused(run: RunFolde
         (run / "meta.json").write_text(json.dumps(meta))
 
 
-def test_an_experiment_writes_its_rows_and_does_nothing_twice(manifest: Manifest, tmp_path: Path) -> None:
+def test_an_experiment_writes_its_rows_and_does_nothing_twice(
+    manifest: Manifest, protocol: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "toy.yaml"
     file.write_text(
         "title: Toy\n"
-        "settings: {protocol: speaker-kfold, encoder: functionals, rank: 20}\n"
+        f"settings: {{protocol: {protocol}, encoder: functionals, rank: 20}}\n"
         "rows:\n"
         "  - {method: svm}\n"
         "  - {method: logistic, settings: {head: logistic}, against: svm, enrolment: [5]}\n"
