@@ -56,8 +56,7 @@ def language_head(classifier: EmotionClassifier) -> LanguageHead:
 def text_encoder(folder: Path, head: LanguageHead) -> TextEncoder:
     """Returns the text encoder of a recogniser folder: its own where it was trained, else the published one.
 
-    Raises:
-        CheckpointError: where the published one cannot be loaded, or is not the one of training.
+    A CheckpointError says when that cannot be loaded, or is not the one of training.
     """
     shape = head.settings.text
     assert shape is not None

@@ -51,12 +51,7 @@ def worded(
 def sentences(
     material: Material, templates: Sequence[str], settings: ClapSettings, rows: NDArray[np.int64]
 ) -> Sentences:
-    """Makes the sentences of every utterance and every class; ``rows`` are those that are trained on.
-
-    Raises:
-        ConfigError: for a word of a class that is not there.
-        ManifestError: names rows without a gender, where the target needs it.
-    """
+    """Makes the sentences of every utterance and every class; ``rows`` are those that are trained on."""
     for label in settings.words:
         if label not in material.labels:
             raise ConfigError(unknown("emotion", label, material.labels))

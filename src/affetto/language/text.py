@@ -79,11 +79,7 @@ class TextEncoder(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Returns a vector of length 1 for each text, ``(N, E)``.
-
-        Raises:
-            ConfigError: for an empty text, and one that is longer than the model reads.
-        """
+        """Returns a vector of length 1 for each text, ``(N, E)``; refuses empty and too long ones."""
         for text in texts:
             if not text.strip():
                 raise ConfigError("got an empty text; say what a voice sounds like, e.g. 'a furious shout'")

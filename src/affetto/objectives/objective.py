@@ -6,20 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.models.encoder import Encoder, Frames
 from affetto.objectives.distributed import mean_over_processes
 
 
 class Objective(nn.Module):
-    """Turns a batch into named losses; ``weights`` has a factor for each, 1 where none is given."""
+    """Its ``forward`` turns a :class:`~affetto.data.Batch` into losses by name, each a scalar."""
 
-    weights: dict[str, float]
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the losses of a batch by name, each a scalar."""
-        raise NotImplementedError  # abstract
+    weights: dict[str, float]  # a factor for each loss, 1 where none is given
 
 
 @dataclass(frozen=True)
@@ -35,11 +30,7 @@ class Views:
 
 
 class Task(nn.Module):
-    """One pretraining loss of several on shared views, with a head of its own."""
-
-    def forward(self, views: Views) -> Tensor:
-        """Returns the loss, a scalar."""
-        raise NotImplementedError  # abstract
+    """One pretraining loss of several, with a head of its own; ``forward`` turns :class:`Views` into it."""
 
 
 def new_generator() -> torch.Generator:

@@ -50,13 +50,12 @@ class PlainColumn:
         text = [column, *table[column].astype(str)]
         self.sha256 = hashlib.sha256(json.dumps(text).encode()).hexdigest()
 
-    def places(self, recordings: Recordings) -> NDArray[np.int64]:
-        """Returns the row in the manifest of each recording."""
+    def _places(self, recordings: Recordings) -> NDArray[np.int64]:
         return np.asarray(self.keys.get_indexer(pd.Index(recordings.manifest.keys)), np.int64)
 
     def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
         """Returns values of all recordings, ``(N, ...)``, of which only ``rows`` are used."""
-        values = self.values[self.places(recordings)]
+        values = self.values[self._places(recordings)]
         if empty := int(np.isnan(values[rows]).sum()):
             raise ManifestError(
                 f"the column {self.columns[0]!r} is empty in {empty} rows; leave these rows out"
@@ -84,7 +83,7 @@ class VectorColumn(PlainColumn):
 
     def of(self, recordings: Recordings, rows: NDArray[np.int64]) -> Tensor:
         """Returns vectors of all recordings, ``(N, dims)``, zero outside ``rows``."""
-        settings, places = self.settings, self.places(recordings)[rows]
+        settings, places = self.settings, self._places(recordings)[rows]
         speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
         values = centred(self.vectors[places], speakers if settings.centre else np.zeros_like(speakers))
         values /= values.std(0).clip(1e-9)
@@ -125,7 +124,7 @@ class CurveColumn(PlainColumn):
         self, recordings: Recordings, rows: NDArray[np.int64], front_end: FrontEnd, fold: int
     ) -> FeatureCache:
         """Returns the curves of some rows on the frames of a front end, and nothing for the others."""
-        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self.places(recordings).tolist()
+        wanted, places = np.isin(np.arange(len(recordings.speakers)), rows), self._places(recordings).tolist()
         all_places(recordings.manifest.where(wanted), self.columns[0], VERB)
 
         def produce() -> Iterator[NDArray[np.float32]]:
