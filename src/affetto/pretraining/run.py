@@ -82,24 +82,24 @@ class _Part(NamedTuple):
 def _parts(manifest: Manifest, settings: PretrainSettings, columns: dict[str, PlainColumn]) -> list[_Part]:
     """Returns what to pretrain on, fold by fold; everything as fold 1 without a protocol."""
     owner = pd.Series(manifest.owners, manifest.table["key"])
-    unheard: dict[int, tuple[set[str], set[str]]] = {1: (set(), set())}
+    kept_out: dict[int, tuple[set[str], set[str]]] = {1: (set(), set())}
     if settings.protocol is not None:
         protocol = load_protocol(settings.protocol)
         folds = protocol.folds(protocol.select(manifest))
-        unheard = {each.number: (set(owner[list(each.test)]), set(owner[list(each.dev)])) for each in folds}
+        kept_out = {each.number: (set(owner[list(each.test)]), set(owner[list(each.dev)])) for each in folds}
     parts = []
-    for fold, (tested, dev) in unheard.items():
+    for fold, (tested, dev) in kept_out.items():
         # Recordings that the protocol leaves out, and further corpora, may be trained on all the same.
-        heard = owner[~owner.isin(tested | dev)]
+        trained = owner[~owner.isin(tested | dev)]
         with_labels, unknown = set[str](), False
         for column in columns.values():
             for name in column.columns:
                 marks = marks_of(manifest, name)
-                with_labels |= {*marks.speakers(fold), *(heard if marks.labels_used else ())}
+                with_labels |= {*marks.speakers(fold), *(trained if marks.labels_used else ())}
                 unknown |= marks.unknown and isinstance(column, CurveColumn)
             if isinstance(column, CurveColumn):
                 column.check(settings.protocol, fold, tested)
-        parts.append(_Part(fold, heard.index.tolist(), sorted(with_labels), unknown))
+        parts.append(_Part(fold, trained.index.tolist(), sorted(with_labels), unknown))
     return parts
 
 
@@ -137,8 +137,8 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
     on_features = plain if settings.on_views else front_end.kind != "waveform"
     store = recordings.features(front_end) if on_features else recordings.waveforms
-    size, share = settings.train.batch_size, {"rank": accelerator.process_index, "seed": seed}
-    share["world"] = accelerator.num_processes
+    share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
+    size = settings.train.batch_size
     buckets: EpochBatches
     if settings.on_views:
         groups = values["group"].numpy()[rows] if "group" in values else np.zeros_like(numbers)
@@ -155,14 +155,15 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
 def _config(given: _Given, part: _Part, encoder: Encoder, rows: NDArray[np.int64]) -> dict[str, Any]:
     """Returns what is kept of an encoder apart from its weights."""
     settings, owners = given.settings, given.recordings.manifest.owners
+    masked = [settings.of_task(name) for name in settings.task_weights if TASKS[name].masked]
     return {
         "encoder": settings.encoder.model_dump(mode="json"),
         "front_end": encoder.front_end.model_dump(mode="json"),
         "objective": settings.objective,
         "tasks": settings.task_weights,
         "groups": settings.groups if "group" in given.columns else None,
-        "masking": settings.masking.model_dump(mode="json") if settings.masked else None,
-        "switches": {name: value for task in settings.masked.values() for name, value in task},
+        "masking": settings.masking.model_dump(mode="json") if masked else None,
+        "switches": {name: value for task in masked for name, value in task},
         "protocol": settings.protocol,
         "manifest_sha256": given.manifest_sha256,
         "weights_from_elsewhere": settings.published_weights or part.unknown_labels,

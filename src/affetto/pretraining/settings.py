@@ -78,11 +78,6 @@ class PretrainSettings(Settings):
         """Whether a task reads two views of every utterance."""
         return any(not TASKS[name].masked for name in self.task_weights)
 
-    @property
-    def masked(self) -> dict[str, Any]:
-        """The settings of the tasks that read whole utterances with hidden frames, by name."""
-        return {name: self.of_task(name) for name in self.task_weights if TASKS[name].masked}
-
 
 @cache
 def settings_class(tasks: tuple[tuple[str, TaskSpec], ...]) -> type[PretrainSettings]:
