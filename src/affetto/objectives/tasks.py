@@ -69,7 +69,8 @@ TASKS: dict[str, TaskSpec] = {
         lambda settings, masking: {"vector": "annotate speakers"},
     ),
     "speaker": TaskSpec(
-        "speaker classification; `speaker.margin` above 0 subtracts a margin from the right speaker's cosine",
+        "speaker classification; `speaker.margin` above 0 subtracts a margin from the cosine of the true "
+        "speaker",
         "affetto.objectives.views:SpeakerTask",
         lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"]),
         lambda settings, masking: {"speaker": "scan"},
@@ -123,7 +124,7 @@ def task_table() -> str:
     """Returns the table of ``docs/pretraining.md``."""
     from affetto.masking import MaskSettings
 
-    rows = ["| task | what | asks for the columns |", "|---|---|---|"]
+    rows = ["| task | what | columns it needs |", "|---|---|---|"]
     for name, task in TASKS.items():
         needs = task.needs(task_settings(name), MaskSettings())
         made = [f"`{column}`" + f" (`affetto {verb}`)" * (verb != "scan") for column, verb in needs.items()]
