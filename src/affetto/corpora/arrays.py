@@ -19,9 +19,7 @@ from affetto.corpora.tabular import VECTOR, lacks, some
 from affetto.errors import ManifestError
 from affetto.runs import atomic_write, write_json
 
-SPEAKER_COLUMN = "speaker_embedding"
-"""The column that ``affetto annotate speakers`` writes by default."""
-
+SPEAKER_COLUMN = "speaker_embedding"  # which ``affetto annotate speakers`` writes by default
 _MOVE = "move a manifest together with the folder of its arrays, or "
 
 
@@ -97,11 +95,9 @@ def all_places(manifest: Manifest, column: str, verb: str) -> tuple[list[Path], 
             f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
             f"run affetto annotate {verb}, or leave these rows out"
         )
-    known = [place for place in places if place]
-    files = sorted({file for file, _ in known})
-    number = {file: place for place, file in enumerate(files)}
-    found = np.array([(number[file], row) for file, row in known], np.int64)
-    return files, found.reshape(len(known), 2)
+    files, numbers = np.unique([str(file) for file, _ in filter(None, places)], return_inverse=True)
+    rows = [row for _, row in filter(None, places)]
+    return [Path(file) for file in files], np.stack([numbers, np.array(rows, np.int64)], axis=1)
 
 
 def read_vectors(
@@ -109,10 +105,7 @@ def read_vectors(
 ) -> NDArray[np.float32]:
     """Returns the vectors that a column names, ``(N, D)`` float32, in the manifest's order.
 
-    Args:
-        manifest: the utterances; each must have a vector.
-        column: the column whose cells name rows of arrays.
-        encoder: the name or the hash of the encoder that must have made them; None for any one.
+    ``encoder`` is the name or the hash of the encoder that must have made them; None for any one.
     """
     files, places = all_places(manifest, column, "speakers")
     for info in vector_info(manifest, column):
@@ -128,10 +121,9 @@ def read_vectors(
     vectors = np.empty((len(places), dims.pop() if dims else 0), np.float32)
     for number, (file, array) in enumerate(zip(files, arrays, strict=True)):
         own = places[:, 0] == number
-        rows = places[own, 1]
-        if rows.max() >= len(array):
-            raise ManifestError(f"{file} has {len(array)} rows; the manifest asks for {rows.max()}")
-        vectors[own] = array[rows]
+        if (most := places[own, 1].max()) >= len(array):
+            raise ManifestError(f"{file} has {len(array)} rows; the manifest asks for {most}")
+        vectors[own] = array[places[own, 1]]
     return vectors
 
 

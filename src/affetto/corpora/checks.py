@@ -1,10 +1,9 @@
 """What a manifest holds, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -30,14 +29,11 @@ class Problem(NamedTuple):
     message: str
 
 
-class _Decoded(NamedTuple):
-    digest: bytes | None
-    kind: str
-    message: str
+_Decoded = tuple[bytes | None, str, str]  # hash of the samples, kind of the problem, message
 
 
 def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> str:
-    """Returns counts, hours, speakers, classes by gender and sample rates; headers are read, samples are not.
+    """Returns counts, hours, speakers, classes by gender and sample rates, from headers alone.
 
     ``places`` are the recordings of the rows, or why one may not be opened; ``digest`` is the manifest's.
     """
@@ -62,8 +58,7 @@ def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> 
     if unreadable:
         lines.append(f"unreadable: {unreadable} (affetto manifest validate names them)")
     for name in ("language", "session", "split", "intensity_level"):
-        values = Counter(value for value in table[name] if value is not None)
-        if values:
+        if values := Counter(table[name].dropna()):
             lines.append(f"{name}: " + ", ".join(f"{value} ({n})" for value, n in sorted(values.items())))
     if texts := table["text"].nunique():
         lines.append(f"texts: {texts} different")
@@ -95,54 +90,43 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
     first: dict[bytes, int] = {}
     times = (table[name].tolist() for name in ("start", "end"))
     starts, ends = ([None if value != value else float(value) for value in column] for column in times)
-    with _workers() as pool:
-        decoded = _unbroken(pool.map(_check, places, starts, ends, chunksize=16))
-        for row, (digest, kind, message) in enumerate(progress(decoded, "decode", len(table))):
-            if kind:
-                found.append(Problem(str(table["key"].iloc[row]), kind, message))
-            if digest is None:
-                continue
-            earlier = first.setdefault(digest, row)
-            if earlier != row:
-                found.append(_same(table.iloc[earlier], table.iloc[row]))
-    return found
-
-
-def _workers() -> AbstractContextManager[Executor]:
     # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
-    return copies(cores()) if can_fork() else ThreadPoolExecutor(cores())
-
-
-def _unbroken(decoded: Iterator[_Decoded]) -> Iterator[_Decoded]:
+    workers = copies(cores()) if can_fork() else ThreadPoolExecutor(cores())
     try:
-        yield from decoded
+        with workers as pool:
+            decoded = pool.map(_check, places, starts, ends, chunksize=16)
+            for row, (digest, kind, message) in enumerate(progress(decoded, "decode", len(table))):
+                if kind:
+                    found.append(Problem(str(table["key"].iloc[row]), kind, message))
+                if digest is not None and (earlier := first.setdefault(digest, row)) != row:
+                    found.append(_same(table.iloc[earlier], table.iloc[row]))
     except BrokenProcessPool as error:
         raise ManifestError(
             "a process that decoded was stopped from outside, as happens when memory is short; nothing is "
             "known of the rest: make room and validate again"
         ) from error
+    return found
 
 
 def _check(place: Path | str, start: float | None, end: float | None) -> _Decoded:
     if isinstance(place, str):
-        return _Decoded(None, "outside", place)
+        return None, "outside", place
     try:
         samples = decode(place, start, end)
     except AudioError as error:
-        return _Decoded(None, "unreadable", str(error))
+        return None, "unreadable", str(error)
     size = np.abs(samples)
     if size.max() < SILENT_PEAK:
-        return _Decoded(None, "silent", f"no sample beyond {SILENT_PEAK} of full scale")
+        return None, "silent", f"no sample beyond {SILENT_PEAK} of full scale"
     digest = blake2b(to_int16(samples).tobytes(), digest_size=16).digest()
     share = float((size >= FULL_SCALE).mean())
     if share > CLIPPED_SHARE:
-        return _Decoded(digest, "clipped", f"{share:.1%} of the samples are at full scale")
-    return _Decoded(digest, "", "")
+        return digest, "clipped", f"{share:.1%} of the samples are at full scale"
+    return digest, "", ""
 
 
 def _same(one: "pd.Series[Any]", other: "pd.Series[Any]") -> Problem:
-    different = [name for name in ("emotion", "speaker") if one[name] != other[name]]
-    message = f"decodes to the same samples as {one['key']}"
-    for name in different:
-        message += f"; {name} {one[name]} there, {other[name]} here"
-    return Problem(str(other["key"]), "contradictory" if different else "duplicate", message)
+    names = [name for name in ("emotion", "speaker") if one[name] != other[name]]
+    parts = [f"; {name} {one[name]} there, {other[name]} here" for name in names]
+    message = "".join([f"decodes to the same samples as {one['key']}", *parts])
+    return Problem(str(other["key"]), "contradictory" if names else "duplicate", message)

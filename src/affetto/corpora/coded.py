@@ -51,11 +51,10 @@ class SideTable(Settings):
         tidy = {"gender": gender_of, "split": str.lower}
         found = {}
         for row in table.to_dict("records"):
-            name = Path(row[self.key]).stem if self.of else naming.key(Path(row[self.key]))
-            found[name] = {
-                ours: tidy.get(ours, str)(row[cell]) or None for ours, cell in self.columns.items()
-            }
-        return {name: columns for name, columns in found.items() if name}
+            if name := Path(row[self.key]).stem if self.of else naming.key(Path(row[self.key])):
+                cells = ((ours, tidy.get(ours, str)(row[cell])) for ours, cell in self.columns.items())
+                found[name] = {ours: value or None for ours, value in cells}
+        return found
 
 
 class Texts(Settings):
@@ -87,9 +86,7 @@ def _decoded_text(path: Path, encoding: str) -> str:
 class Naming(Settings):
     """How the files of a corpus are named, and which tables and texts come with them."""
 
-    file: (
-        str  # pattern with named groups for the stem of a file, or where it holds "/" for the end of its path
-    )
+    file: str  # pattern with named groups for the stem of a file, or with "/" for the end of its path
     misnamed: str  # the error for another name
     columns: dict[str, str | Codes]  # codes, or a text in which {GROUP} stands for a group
     folder: str | None = None  # of the recordings; all folders are searched where it is absent
@@ -148,8 +145,7 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
     notes: list[str] = []
     tables = [(table, table.read(root, naming, notes)) for table in naming.tables]
     texts = naming.texts.read(root, notes) if naming.texts is not None else {}
-    seen: set[str] = set()
-    again: list[str] = []
+    seen, again = set[str](), list[str]()
 
     def row(path: Path) -> dict[str, Any] | None:
         parts = naming.parts(path)
@@ -176,7 +172,7 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
             columns |= (known or {}).get(parts[table.of] if table.of else key, {})
         return columns
 
-    folder = root / naming.folder if naming.folder is not None else root
+    folder = root / (naming.folder or "")
     if not folder.is_dir():
         folder = root
         if naming.note_folder:

@@ -21,9 +21,7 @@ from affetto.corpora.marks import Marks
 from affetto.corpora.tabular import some
 from affetto.errors import ManifestError
 
-INTENSITY_COLUMN = "intensity"
-"""The column that ``affetto annotate intensity`` writes where intensity comes from emotion labels."""
-
+INTENSITY_COLUMN = "intensity"  # which ``affetto annotate intensity`` writes from emotion labels
 VERB = "intensity"
 _ALIKE = ("source", "source_sha256", "hop_seconds", "protocol", "folds")
 _SHARE, _FRAMES = 0.05, 3  # by which the durations of a curve and of features may differ
@@ -103,15 +101,10 @@ def write_curves(
 ) -> None:
     """Writes curves and their description, each atomically; what does not fit together is refused.
 
-    Args:
-        file: ``NAME.npy``.
-        values: all curves one after another, ``(sum of lengths, C)``; may be memory-mapped.
-        lengths: frames of each, ``(R,)``.
-        hashes: :func:`~affetto.corpora.arrays.content_hash` of what each curve belongs to.
-        info: ``source``, ``source_sha256``, ``hop_seconds``, ``protocol``, ``folds`` (the C numbers, or None
-            with
-            one column), ``speakers_seen`` with ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}``,
-            where FOLD is "" for one column; any others are kept.
+    ``values (sum of lengths, C)`` are all curves one after another. ``info`` has ``source``,
+    ``source_sha256``, ``hop_seconds``, ``protocol``, ``folds`` (the C numbers, or None with one column) and
+    ``speakers_seen`` with ``{"with_labels": {FOLD: [...]}, "without_labels": [...]}``, where FOLD is "" for
+    one column.
     """
     folds = info["folds"]
     fits = values.ndim == 2 and values.shape == (sum(lengths), len(folds) if folds is not None else 1)
@@ -141,12 +134,10 @@ def read_curves(manifest: Manifest, column: str = INTENSITY_COLUMN) -> Curves:
                 f"together: run affetto annotate {VERB} again"
             )
         arrays.append(np.split(array.view(np.ndarray), ends[:-1]))
-    rows = []
     for number, row in places.tolist():
-        if row >= len(arrays[number]):
-            count = len(arrays[number])
+        if row >= (count := len(arrays[number])):
             raise ManifestError(f"{files[number]} has {count} curves; the manifest asks for row {row}")
-        rows.append(arrays[number][row])
+    rows = [arrays[number][row] for number, row in places.tolist()]
     return Curves(info, manifest.keys, column, rows)
 
 
@@ -187,9 +178,8 @@ def aligned(
 ) -> NDArray[np.float32]:
     """Brings a curve onto the frames of features by straight lines between its values (Liu and Ma 2024).
 
-    A frame stands for the stretch of its hop, so that value ``k`` of a curve is at ``(k + 1/2)
-    hop_seconds``; before the first and past the last middle the curve stays as it is there. ``key`` is for
-    errors.
+    Value ``k`` of a curve is at ``(k + 1/2) hop_seconds``; before the first and past the last the curve stays
+    as it is there. ``key`` is for errors.
     """
     duration, wanted = len(curve) * hop_seconds, frames * frame_hop_seconds
     slack = _SHARE * max(duration, wanted) + _FRAMES * max(hop_seconds, frame_hop_seconds)
@@ -199,8 +189,7 @@ def aligned(
             f"changed since, or the curve is of another: run affetto annotate {VERB} again"
         )
     if not np.isfinite(curve).all():
-        raise ManifestError(
-            f"{key}: its curve holds what is no finite number; run affetto annotate {VERB} again"
-        )
+        message = f"its curve holds what is no finite number; run affetto annotate {VERB} again"
+        raise ManifestError(f"{key}: {message}")
     places = (np.arange(frames) + 0.5) * (frame_hop_seconds / hop_seconds) - 0.5
     return np.asarray(np.interp(places, np.arange(len(curve)), curve), np.float32)

@@ -11,27 +11,13 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, lines_of, misfit, parts_of
+from affetto.corpora.scanning import collect, lines_of, misfit, parts_of, read_about
 from affetto.errors import ManifestError
 
-ABOUT = About(
-    name="iemocap",
-    title="IEMOCAP, acted and improvised dialogues, consensus labels and votes",
-    language="English",
-    size="10,039 utterances, 12 h, 10 speakers",
-    classes="anger disgust excitement fear frustration happiness neutral other sadness surprise",
-    licence="research, by signed agreement",
-    obtain="sail.usc.edu/iemocap",
-    layout="Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav\n"
-    "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt\n"
-    "Session1/dialog/transcriptions/Ses01F_impro01.txt",
-)
-_CODES = {
-    code: canonical(code) for code in ["ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur"]
-}
-EMOTIONS = {**_CODES, "xxx": None}
-_VOTES = tuple(_CODES.values())
-_VOTED = {name[:4]: name for name in _VOTES}
+ABOUT = read_about(__file__)
+_CODES = "ang dis exc fea fru hap neu oth sad sur"
+EMOTIONS = {**{code: canonical(code) for code in _CODES.split()}, "xxx": None}
+_VOTED = {name[:4]: name for name in EMOTIONS.values() if name}
 _UTTERANCE = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w*_([FM])\w*\d+")
 _HEAD = re.compile(
     r"\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\s+(\S+)\s+(\w+)\s+\[\s*([\d.]+),\s*([\d.]+),\s*([\d.]+)\s*\]"
@@ -52,8 +38,9 @@ def scan(root: Path) -> Manifest:
         root = root / "IEMOCAP_full_release"
     sessions = sorted(root.glob("Session[1-5]"))
     if not sessions:
-        message = f"{root} has no folder Session1 to Session5; name the folder that holds them"
-        raise misfit(ABOUT, root, message)
+        raise misfit(
+            ABOUT, root, f"{root} has no folder Session1 to Session5; name the folder that holds them"
+        )
     labels: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
     notes: list[str] = []
@@ -101,7 +88,7 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
             columns = dict(zip(("valence", "arousal", "dominance"), map(float, scales), strict=True))
             found[key] = {"emotion": EMOTIONS[code], **columns}
         elif key and (rater := _VOTE.match(line)):
-            counts = votes.setdefault(key, dict.fromkeys(_VOTES, 0.0))
+            counts = votes.setdefault(key, dict.fromkeys(_VOTED.values(), 0.0))
             named = [word.strip().lower()[:4] for word in rater[1].split(";") if word.strip()]
             for word in named:
                 counts[_VOTED.get(word, "other")] += 1 / len(named)

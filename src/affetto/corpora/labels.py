@@ -35,23 +35,19 @@ _SPELLINGS = {
     "surprise": "sur surp surprised",
 }
 
-EMOTIONS = tuple(_SPELLINGS)
-"""The names that affetto writes, sorted."""
+EMOTIONS = tuple(_SPELLINGS)  # the names that affetto writes, sorted
+_CANONICAL = {word: name for name, words in _SPELLINGS.items() for word in [name, *words.split()]}
+_GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
+_NEGATIVE = "anger anxiety boredom contempt disgust fear frustration sadness"
+_POSITIVE = "amusement excitement happiness pleasant_surprise relief"
+_BIG_SIX = "anger disgust fear happiness sadness surprise"
 
 
 def _same(names: str) -> dict[str, str]:
     return {name: name for name in names.split()}
 
 
-_CANONICAL = {word: name for name, words in _SPELLINGS.items() for word in [name, *words.split()]}
-
-
-_GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
-_NEGATIVE = "anger anxiety boredom contempt disgust fear frustration sadness"
-_POSITIVE = "amusement excitement happiness pleasant_surprise relief"
-
-_BIG_SIX = "anger disgust fear happiness sadness surprise"
-
+# What becomes of each emotion, by the name of the map; an emotion that a map does not name is left out.
 LABEL_MAPS: dict[str, dict[str, str]] = {
     "basic-6": {**_same(_BIG_SIX), "pleasant_surprise": "surprise"},
     "valence-sign": {
@@ -69,7 +65,6 @@ LABEL_MAPS: dict[str, dict[str, str]] = {
     "savee-7": _same(f"{_BIG_SIX} neutral"),
     "tess-7": {**_same(f"{_BIG_SIX} neutral"), "pleasant_surprise": "surprise"},
 }
-"""What becomes of each emotion, by the name of the map; an emotion that a map does not name is left out."""
 
 
 def canonical(word: str, extra: Mapping[str, str] | None = None) -> str:

@@ -8,23 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, lines_of, parts_of
+from affetto.corpora.scanning import collect, lines_of, parts_of, read_about
 from affetto.errors import ManifestError
 
-ABOUT = About(
-    name="librispeech",
-    title="LibriSpeech, read audio books",
-    language="English",
-    size="292,367 utterances, 982 h, 2,484 speakers",
-    licence="CC BY 4.0",
-    obtain="openslr.org/12",
-    layout="SPEAKERS.TXT\n"
-    "train-clean-100/103/1240/103-1240-0000.flac\n"
-    "train-clean-100/103/1240/103-1240.trans.txt",
-)
+ABOUT = read_about(__file__)
 GENDERS = {"F": "female", "M": "male"}
 _SUBSETS = "train-clean-100 train-clean-360 train-other-500 dev-clean dev-other test-clean test-other"
-SUBSETS = frozenset(_SUBSETS.split())
 _FILE = re.compile(r"(\d+)-(\d+)-(\d+)")
 
 
@@ -43,7 +32,7 @@ def scan(root: Path) -> Manifest:
 
     def row(path: Path) -> dict[str, Any]:
         speaker, chapter, _ = parts_of(path, _FILE, "SPEAKER-CHAPTER-NUMBER")
-        folders = SUBSETS.intersection(path.relative_to(root).parts)
+        folders = set(_SUBSETS.split()).intersection(path.relative_to(root).parts)
         subset = next(iter(folders), None) or subsets.get(speaker)
         return {
             "speaker": speaker,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from affetto.corpora import checks
 from affetto.corpora.checks import Problem
 from affetto.corpora.labels import apply_map, dropped, with_votes_of
-from affetto.corpora.marks import Marks, read_marks, write_marks
+from affetto.corpora.marks import Marks, read_beside, read_marks, write_marks
 from affetto.corpora.tabular import lacks, near, normal, read_table, some, with_array_files, write_table
 from affetto.errors import ManifestError
 from affetto.runs import write_json
@@ -28,22 +28,15 @@ from affetto.runs import write_json
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """A table of utterances; a table without ``file``, or with one key twice, is a :class:`ManifestError`.
+    """A table of utterances; a table without ``file``, or with one key twice, is a :class:`ManifestError`."""
 
-    Attributes:
-        table: one row an utterance; the columns of :data:`~affetto.corpora.tabular.COLUMNS`, then any others.
-            Text columns hold ``str`` or None, ``start`` and ``end`` are seconds or NaN.
-        roots: the folder that file names are relative to, by corpus ("" for rows without one).
-        errors: recordings that a scan could not use, as (file, what was wrong).
-        notes: further remarks of a scan, e.g. that a side table is absent.
-        marks: the labels that columns rest on, by column; see :func:`affetto.corpora.arrays.marks_of`.
-    """
-
+    # One row an utterance; the columns of COLUMNS, then any others. Text columns hold ``str`` or None,
+    # ``start`` and ``end`` are seconds or NaN.
     table: pd.DataFrame
-    roots: Mapping[str, Path] = field(default_factory=dict)
-    errors: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    marks: Mapping[str, Marks] = field(default_factory=dict)
+    roots: Mapping[str, Path] = field(default_factory=dict)  # of file names, by corpus, or ""
+    errors: tuple[tuple[str, str], ...] = ()  # recordings that a scan could not use, and what was wrong
+    notes: tuple[str, ...] = ()  # further remarks of a scan, e.g. that a side table is absent
+    marks: Mapping[str, Marks] = field(default_factory=dict)  # the labels that columns rest on, by column
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", normal(self.table))
@@ -63,20 +56,19 @@ class Manifest:
 
         The root of a corpus is the ``root`` argument, or else the variable ``AFFETTO_ROOT_<CORPUS>`` (upper
         case, ``-`` as ``_``; ``AFFETTO_ROOT`` for rows without a corpus), or else the entry of
-        ``NAME.roots.json`` next to the manifest, or else the manifest's own folder. Cells that name rows of
-        an array, ``FILE.npy#ROW``, are relative to that folder too, and absolute once read. Marks come from
-        ``NAME.marks.json``. A file that is no manifest is a :class:`ManifestError`.
+        ``NAME.roots.json`` next to the manifest, or else the manifest's own folder, to which cells that name
+        rows of an array, ``FILE.npy#ROW``, are relative too. A file that is no manifest is an error.
         """
         path = Path(path)
         try:
             manifest = cls(read_table(path))
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
-        sidecar = _read_roots(path)
+        beside = read_beside(_sidecar(path), str, "which corpus lies where")
         roots = {}
         for corpus in manifest.corpora:
             named = root or os.environ.get(_variable(corpus))
-            roots[corpus] = Path(os.path.abspath(named or path.parent / sidecar.get(corpus, ".")))
+            roots[corpus] = Path(os.path.abspath(named or path.parent / beside.get(corpus, ".")))
         table = with_array_files(manifest.table, lambda file: os.path.abspath(path.parent / file))
         return replace(manifest, table=table, roots=roots, marks=read_marks(path))
 
@@ -99,29 +91,26 @@ class Manifest:
     @property
     def corpora(self) -> list[str]:
         """The corpora, sorted; "" stands for rows without one."""
-        return sorted({str(name) if name is not None else "" for name in self.table["corpus"]})
+        return sorted(self.table["corpus"].fillna("").unique())
 
     @property
     def owners(self) -> list[str]:
-        """The speaker of each row as ``corpus/speaker``, which is unique everywhere; "" where none is known.
-
-        A speaker who has the corpus in front already, as :meth:`join` writes where ids clash, is left alone.
-        """
-        pairs = zip(self.table["corpus"].fillna("").astype(str), self.table["speaker"], strict=True)
-        return [
-            "" if pd.isna(name) else str(name) if str(name).startswith(f"{of}/") else f"{of}/{name}"
-            for of, name in pairs
-        ]
+        """The speaker of each row as ``corpus/speaker``, unique everywhere; "" where none is known."""
+        found = []
+        for corpus, name in self.table[["corpus", "speaker"]].fillna("").itertuples(index=False):
+            joined = not name or name.startswith(f"{corpus}/")  # as join writes where ids clash
+            found.append(name if joined else f"{corpus}/{name}")
+        return found
 
     @property
     def speakers(self) -> list[str]:
         """The speakers, sorted; rows without one do not count."""
-        return sorted({str(name) for name in self.table["speaker"] if name is not None})
+        return sorted(self.table["speaker"].dropna().unique())
 
     @property
     def labels(self) -> list[str]:
         """The emotions, sorted; rows without one do not count."""
-        return sorted({str(name) for name in self.table["emotion"] if name is not None})
+        return sorted(self.table["emotion"].dropna().unique())
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -138,10 +127,8 @@ class Manifest:
         return self.located(*(self.table[name].iloc[row] for name in ("key", "corpus", "file")))
 
     def located(self, key: str, corpus: str | None, file: str) -> Path:
-        """Returns the path of a recording from the cells of its row; one outside the root is refused.
-
-        ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
-        """
+        """Returns the path of a recording from the cells of its row; one outside the root is refused."""
+        # ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
         root = os.path.abspath(self.roots.get(corpus or "", Path()))
         path = os.path.normpath(os.path.join(root, file))
         if not Path(path).is_relative_to(root):
@@ -182,10 +169,7 @@ class Manifest:
     def with_columns(
         self, columns: Mapping[str, Any], marks: Mapping[str, Marks] | None = None
     ) -> "Manifest":
-        """Returns the manifest with further columns (name to values in table order), and the marks of these.
-
-        A column that is replaced loses its own marks.
-        """
+        """Returns the manifest with further columns (name to values in table order), and only their marks."""
         kept = {name: marks for name, marks in self.marks.items() if name not in columns}
         return replace(self, table=self.table.assign(**columns), marks={**kept, **(marks or {})})
 
@@ -213,18 +197,16 @@ class Manifest:
     def relabelled(self, name: str, drop: bool = False) -> "Manifest":
         """Returns the manifest with the classes of a map of :data:`~affetto.corpora.labels.LABEL_MAPS`.
 
-        Emotions that the map does not name are refused, with how many rows each has; with ``drop`` these
-        rows, and those without an emotion, are left out.
+        Emotions that the map does not name are refused; with ``drop`` these rows, and those without an
+        emotion, are left out.
         """
         emotions = self.table["emotion"]
         if (lost := dropped(emotions, name)) and not drop:
             named = ", ".join(f"{emotion} ({rows} rows)" for emotion, rows in lost.items())
-            raise ManifestError(
-                f"the map {name} says nothing of {named}; with --drop these rows are left out"
-            )
-        mapped = pd.Series([apply_map(emotion, name) for emotion in emotions], dtype=object)
-        table = with_votes_of(self.table.assign(emotion=mapped.to_numpy()), name)
-        changed = replace(self, table=table)
+            message = f"the map {name} says nothing of {named}; with --drop these rows are left out"
+            raise ManifestError(message)
+        mapped = np.array([apply_map(emotion, name) for emotion in emotions], dtype=object)
+        changed = replace(self, table=with_votes_of(self.table.assign(emotion=mapped), name))
         return changed.where(changed.table["emotion"].notna()) if drop else changed
 
     @staticmethod
@@ -249,10 +231,9 @@ class Manifest:
                 marks[name] = marks.get(name, Marks()) | own
         table = pd.concat([manifest.table for manifest in manifests], ignore_index=True)
         for name in ("key", "speaker"):
-            used = table[["corpus", name]].dropna().drop_duplicates()
-            if used[name].duplicated().any():
+            used = table[["corpus", name]].dropna().drop_duplicates()[name]
+            if len(shared := used[used.duplicated()]):
                 if name == "speaker":
-                    shared = sorted(set(used[name][used[name].duplicated()]))
                     notes.append(
                         f"speakers with one name in several corpora count as different people: {some(shared)}"
                         "; where they are not, scan all recordings together, from a folder that holds all"
@@ -270,14 +251,3 @@ def _variable(corpus: str) -> str:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(f"{path.stem}.roots.json")
-
-
-def _read_roots(path: Path) -> dict[str, str]:
-    sidecar = _sidecar(path)
-    if not sidecar.exists():
-        return {}
-    try:
-        roots = json.loads(sidecar.read_text(encoding="utf-8"))
-        return {str(corpus): str(root) for corpus, root in roots.items()}
-    except (ValueError, AttributeError) as error:
-        raise ManifestError(f"{sidecar} does not say which corpus lies where: {error}") from error

@@ -5,30 +5,26 @@ an array has (:mod:`affetto.corpora.arrays`). A column without marks rests on no
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from affetto.errors import ManifestError
 from affetto.runs import write_json
 
+Fact = TypeVar("Fact")
+
 
 @dataclass(frozen=True)
 class Marks:
-    """The emotion labels that a column rests on.
+    """The emotion labels that a column rests on."""
 
-    Attributes:
-        made_by: what made the column, in words.
-        labels_used: whether the label of a row decided the cell of that row.
-        with_labels: speakers, ``corpus/speaker``, whose labels decided every cell, by fold; "" for all folds.
-        unknown: whether weights from elsewhere took part, whose labels are not known.
-    """
-
-    made_by: str = ""
-    labels_used: bool = False
+    made_by: str = ""  # what made the column, in words
+    labels_used: bool = False  # whether the label of a row decided the cell of that row
+    # Speakers, ``corpus/speaker``, whose labels decided every cell, by fold; "" for all folds.
     with_labels: Mapping[str, list[str]] = field(default_factory=dict)
-    unknown: bool = False
+    unknown: bool = False  # whether weights from elsewhere took part, whose labels are not known
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "Marks":
@@ -42,39 +38,33 @@ class Marks:
     def facts(self) -> dict[str, Any]:
         """Returns the marks as JSON."""
         seen = {fold: sorted(names) for fold, names in self.with_labels.items()}
-        return {
-            **{"made_by": self.made_by, "labels_used": self.labels_used},
-            **{"speakers_seen": {"with_labels": seen}, "weights_from_elsewhere": self.unknown},
-        }
+        own = {"made_by": self.made_by, "labels_used": self.labels_used}
+        return {**own, "speakers_seen": {"with_labels": seen}, "weights_from_elsewhere": self.unknown}
 
     def speakers(self, fold: int | None = None) -> list[str]:
         """Returns the speakers whose labels decided the cells of a fold, sorted."""
         return sorted({*self.with_labels.get("", []), *self.with_labels.get(str(fold), [])})
 
     def __or__(self, other: "Marks") -> "Marks":
-        folds = sorted({*self.with_labels, *other.with_labels})
-        makers = dict.fromkeys(filter(None, (self.made_by, other.made_by)))
-        return Marks(
-            "; ".join(makers),
-            self.labels_used or other.labels_used,
-            {
-                fold: sorted({*self.with_labels.get(fold, ()), *other.with_labels.get(fold, ())})
-                for fold in folds
-            },
-            self.unknown or other.unknown,
-        )
+        makers = "; ".join(dict.fromkeys(filter(None, (self.made_by, other.made_by))))
+        own, more = self.with_labels, other.with_labels
+        seen = {fold: sorted({*own.get(fold, ()), *more.get(fold, ())}) for fold in sorted({*own, *more})}
+        labels_used, unknown = self.labels_used or other.labels_used, self.unknown or other.unknown
+        return Marks(makers, labels_used, seen, unknown)
 
 
 def read_marks(manifest: Path) -> dict[str, Marks]:
     """Reads the marks next to the file of a manifest, by column; none where there is no such file."""
-    beside = _beside(manifest)
-    if not beside.is_file():
-        return {}
+    return read_beside(_beside(manifest), Marks.of_facts, "which labels the columns rest on")
+
+
+def read_beside(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str, Fact]:
+    """Reads facts by name from a JSON file next to a manifest; none where there is no such file."""
     try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
-        return {str(column): Marks.of_facts(facts) for column, facts in found.items()}
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return {str(name): read(fact) for name, fact in found.items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{beside} does not say which labels the columns rest on: {error}") from error
+        raise ManifestError(f"{file} does not say {what}: {error}") from error
 
 
 def write_marks(manifest: str | Path, marks: Mapping[str, Marks], *, keep: bool = True) -> None:

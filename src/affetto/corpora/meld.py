@@ -10,25 +10,11 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, matched, misfit, of_code, parts_of
+from affetto.corpora.scanning import collect, matched, misfit, of_code, parts_of, read_about
 from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
-ABOUT = About(
-    name="meld",
-    title="MELD, dialogues of the series Friends",
-    language="English",
-    size="13,708 utterances, 1,433 dialogues",
-    classes="anger disgust fear happiness neutral sadness surprise",
-    licence="GNU General Public License 3.0",
-    obtain="github.com/declare-lab/MELD; it is video (mp4), so extract the sound into the same folders",
-    layout="train_sent_emo.csv\n"
-    "train_splits/dia0_utt0.wav\n"
-    "dev_sent_emo.csv\n"
-    "dev_splits_complete/dia0_utt0.wav\n"
-    "test_sent_emo.csv\n"
-    "output_repeated_splits_test/dia0_utt0.wav",
-)
+ABOUT = read_about(__file__)
 TABLES = {split: f"{split}_sent_emo.csv" for split in ("train", "dev", "test")}
 _WORDS = "anger disgust fear joy neutral sadness surprise"
 EMOTIONS = {word: canonical(word) for word in _WORDS.split()}

@@ -10,21 +10,19 @@ from typing import Any
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, lines_of, matched, misfit, of_code, parts_of, text_of
+from affetto.corpora.scanning import (
+    collect,
+    lines_of,
+    matched,
+    misfit,
+    of_code,
+    parts_of,
+    read_about,
+    text_of,
+)
 from affetto.errors import ManifestError
 
-ABOUT = About(
-    name="msp-improv",
-    title="MSP-IMPROV, acted and improvised dialogues, consensus labels and votes",
-    language="English",
-    size="8,438 utterances, 12 speakers",
-    classes="anger happiness neutral other sadness",
-    licence="research, by signed agreement",
-    obtain="lab-msp.com/MSP/MSP-Improv.html",
-    layout="Evalution.txt\n"
-    "Audio/session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav\n"
-    "All_human_transcriptions/MSP-IMPROV-S01A-F01-P-FM01.txt",
-)
+ABOUT = read_about(__file__)
 EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "O": "other", "S": "sadness", "X": None}
 STYLES = {"P": "natural", "R": "read", "S": "improvised", "T": "target"}
 SCALES = {"A": "arousal", "V": "valence", "D": "dominance", "N": "naturalness"}

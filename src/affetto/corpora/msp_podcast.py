@@ -8,28 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import About, collect, matched, misfit, of_code, parts_of, text_of
+from affetto.corpora.scanning import collect, matched, misfit, of_code, parts_of, read_about, text_of
 from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
-ABOUT = About(
-    name="msp-podcast",
-    title="MSP-Podcast, speech from podcasts, consensus labels and votes",
-    language="English",
-    size="207,136 utterances, 324 h (release 1.12)",
-    classes="anger contempt disgust fear happiness neutral other sadness surprise",
-    licence="research, by signed agreement",
-    obtain="lab-msp.com/MSP/MSP-Podcast.html",
-    layout="Audios/MSP-PODCAST_0001_0008.wav\n"
-    "Labels/labels_consensus.csv\n"
-    "Labels/labels_detailed.csv\n"
-    "Transcripts/MSP-PODCAST_0001_0008.txt",
-)
+ABOUT = read_about(__file__)
 EMOTIONS = {
     **{"A": "anger", "C": "contempt", "D": "disgust", "F": "fear", "H": "happiness"},
     **{"N": "neutral", "O": "other", "S": "sadness", "U": "surprise", "X": None},
@@ -113,13 +100,9 @@ def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
         cells = table.iloc[:, 1].str.split(";").str[1].fillna("")
     else:
         raise ManifestError(f"{path} lacks the columns EmoClass_Major")
-    rows, keys = pd.factorize(_stems(table))
-    kinds, words = pd.factorize(cells)
-    places = [_VOTES.index(f"votes_{_VOTED.get(word.strip().lower(), 'other')}") for word in words]
-    counts = np.zeros((len(keys), len(_VOTES)), int)
-    np.add.at(counts, (rows, np.array(places, int)[kinds]), 1)
-    pairs = zip(keys.tolist(), counts.tolist(), strict=True)
-    return {str(key): dict(zip(_VOTES, row, strict=True)) for key, row in pairs}
+    words = {word: f"votes_{_VOTED.get(word.strip().lower(), 'other')}" for word in cells.unique()}
+    counts = pd.crosstab(_stems(table), cells.map(words)).reindex(columns=_VOTES, fill_value=0)
+    return dict(zip(map(str, counts.index), counts.to_dict("records"), strict=True))
 
 
 def _stems(table: pd.DataFrame) -> "pd.Series[str]":

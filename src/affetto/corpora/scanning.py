@@ -9,6 +9,7 @@ from textwrap import indent
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
+import yaml
 
 from affetto.audio import read_info
 from affetto.corpora.manifest import Manifest
@@ -17,8 +18,7 @@ from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
 
 _SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist voc"
-AUDIO = frozenset(f".{name}" for name in _SUFFIXES.split())
-"""Suffixes that a scan takes for recordings."""
+AUDIO = frozenset(f".{name}" for name in _SUFFIXES.split())  # what a scan takes for recordings
 
 Decoded = TypeVar("Decoded")
 
@@ -43,6 +43,12 @@ class Corpus(NamedTuple):
     scan: Callable[..., Manifest]
 
 
+def read_about(module: str) -> About:
+    """Reads the facts of a corpus from the YAML file beside its module."""
+    file = Path(module).with_suffix(".yaml")
+    return About(name=file.stem.replace("_", "-"), **yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
 def collect(
     root: Path,
     about: About,
@@ -50,18 +56,12 @@ def collect(
     folder: Path | None = None,
     notes: Iterable[str] = (),
 ) -> Manifest:
-    """Makes a manifest of the recordings below a folder, whose headers alone are read.
+    """Makes a manifest of the recordings below ``folder``, or ``root``, whose headers alone are read.
 
-    A recording that cannot be opened, that ``row`` refuses, or whose key came before becomes an entry of
-    :attr:`Manifest.errors`. A corpus without any raises :func:`misfit`.
-
-    Args:
-        root: the root of the corpus.
-        about: the corpus.
-        row: the columns of a recording from its path, or None for one that is no part of the corpus; may
-            raise :class:`ManifestError` to refuse it. A missing key is the file's stem.
-        folder: where to look; ``root`` when None.
-        notes: of the manifest.
+    ``row`` returns the columns of a recording from its path, or None for one that is no part of the corpus,
+    or raises a :class:`ManifestError` to refuse it; a missing key is the file's stem. A recording that is
+    refused, that cannot be opened, or whose key came before becomes an entry of :attr:`Manifest.errors`. A
+    corpus without any raises :func:`misfit`.
     """
     corpus = about.name
     rows: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def collect(
             columns = row(path)
             if columns is None:
                 continue
-            key = str(columns["key"]) if "key" in columns else path.stem
+            key = str(columns.get("key", path.stem))
             if key in first:
                 raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
             read_info(path)
@@ -89,11 +89,13 @@ def collect(
         first[key] = name
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
-        if any(root.rglob("*.m4a")):
-            message = "holds .m4a, which cannot be read; convert it to wav or flac in the same folders"
-            raise misfit(about, root, f"{root} {message}")
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
-        raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
+        message = f"found no recording of {corpus} below {folder or root}{seen}"
+        if any(root.rglob("*.m4a")):
+            message = (
+                f"{root} holds .m4a, which cannot be read; convert it to wav or flac in the same folders"
+            )
+        raise misfit(about, root, message)
     return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
 
 
@@ -113,9 +115,9 @@ def of_code(kind: str, code: str, names: Mapping[str, Decoded]) -> Decoded:
 
 
 def matched(manifest: Manifest, table: str, named: Collection[str], seen: Collection[str]) -> Manifest:
-    """Returns the manifest with an error for recordings that a table names and that are absent, and a note.
+    """Returns the manifest with an error for absent recordings of a table, and a note on those it lacks.
 
-    The note is on recordings that the table does not name; ``seen`` are all that are there, readable or not.
+    ``seen`` are all that are there, readable or not.
     """
     errors, notes = manifest.errors, manifest.notes
     if absent := set(named).difference(seen):

@@ -8,27 +8,31 @@ folder                       columns from a regular expression over the path
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from affetto.audio import read_info
-from affetto.corpora.audformat import read_audformat
 from affetto.corpora.labels import canonical, gender_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
 from affetto.corpora.scanning import AUDIO, About, find_audio
 from affetto.corpora.tabular import FORMATS, is_missing, read_table, some
-from affetto.errors import AudioError, ManifestError, unknown
+from affetto.errors import AudioError, ManifestError, MissingPackageError, unknown
 from affetto.progress import progress
 
 ABOUT = About(
     name="table",
     title="your own: a CSV, TSV, JSONL, audformat or Hugging Face table, or a folder with a pattern",
 )
+# Names that other people's tables use, by the column of the manifest; case does not matter.
 ALIASES = {
     "key": "key utterance_id utt_id",
     "file": "file file_name filename filepath file_path path wav audio",
@@ -44,9 +48,8 @@ ALIASES = {
     "corpus": "corpus dataset",
     "intensity_level": "intensity_level intensity",
 }
-"""Names that other people's tables use, by the column of the manifest; case does not matter."""
-
 _Row = dict[str, Any]
+_FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, yaml.YAMLError)
 
 
 def scan(
@@ -60,8 +63,6 @@ def scan(
     tables: Sequence[str] = (),
 ) -> Manifest:
     """Makes a manifest from a table, or from the paths below a folder.
-
-    A recording that is absent, unreadable or outside the root is in the ``errors`` of the manifest.
 
     Args:
         root: the table, or the folder.
@@ -81,7 +82,7 @@ def scan(
     rows, errors, more = _usable(table, base, groups)
     notes += more
     if not rows:
-        reason = f"{errors[0][0]} {errors[0][1]}" if errors else notes[-1] if notes else "the table is empty"
+        reason = " ".join(errors[0]) if errors else notes[-1] if notes else "the table is empty"
         raise ManifestError(f"{root}: not one usable recording; {reason}")
     for row in rows:
         if "emotion" in row:
@@ -132,7 +133,7 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
         return read_table(root), root.parent, []
     home = root if root.is_dir() else root.parent
     if (home / "db.yaml").is_file():
-        return read_audformat(home, tables, ALIASES["text"].split()), home, []
+        return _audformat(home, tables, ALIASES["text"].split()), home, []
     for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
         if metadata.is_file():
             return read_table(metadata), home, []
@@ -143,9 +144,8 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
 
 def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     names = [str(name) for name in table.columns]
-    for wanted in columns.values():
-        if wanted not in names:
-            raise ManifestError(unknown("column of the table", wanted, names))
+    if absent := [wanted for wanted in columns.values() if wanted not in names]:
+        raise ManifestError(unknown("column of the table", absent[0], names))
     lower = {name.lower(): name for name in reversed(names)}
     chosen = dict(columns)
     for column, aliases in ALIASES.items():
@@ -178,21 +178,20 @@ class _Finder:
             raise ManifestError("a row names no file")
         path = Path(os.path.normpath(self.base / str(file)))
         if not path.is_relative_to(self.base):
-            raise ManifestError(
-                f"lies outside {self.base}; name the folder that holds all files with --audio-root"
-            )
+            message = f"lies outside {self.base}; name the folder that holds all files with --audio-root"
+            raise ManifestError(message)
         if not path.is_file():
             others = [path.with_name(path.name + suffix) for suffix in sorted(AUDIO)]
             if path.suffix.lower() in AUDIO:
                 others += [path.with_suffix(suffix) for suffix in sorted(AUDIO)]
-            path = next((other for other in others if other.is_file()), None) or self._called(path)
+            path = next(filter(Path.is_file, others), None) or self._called(path)
         return path.relative_to(self.base).as_posix()
 
     @cached_property
     def _names(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
+        found = defaultdict(list)
         for path in find_audio(self.base):
-            found.setdefault(path.stem, []).append(path)
+            found[path.stem].append(path)
         return found
 
     def _called(self, path: Path) -> Path:
@@ -214,3 +213,87 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     if not compiled.groupindex:
         raise ManifestError(f"the pattern {pattern!r} names no column; write groups like (?P<speaker>[^/]+)")
     return compiled
+
+
+def _audformat(folder: Path, chosen: Sequence[str], texts: Collection[str]) -> pd.DataFrame:
+    """Reads the tables of a database into one, a row a segment where a table has any, else a row a file.
+
+    The facts of a scheme about a label (the gender of a speaker, the words of a sentence) become columns.
+    ``chosen`` names tables, all when empty; labels of the columns ``texts`` stand for what is spoken.
+    """
+    try:
+        import audformat
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{folder} needs the audformat package; install it with: pip install 'affetto[audformat]'"
+        ) from error
+    with TemporaryDirectory() as copy:
+        # The package prefers pickles, which can run any code: it reads a copy without them.
+        stored = [*folder.glob("db.*.csv"), *folder.glob("db.*.parquet")]
+        try:
+            for file in (folder / "db.yaml", *stored):
+                shutil.copy(file, copy)
+            database = audformat.Database.load(copy)
+        except _FAULTS as error:
+            raise ManifestError(f"{folder / 'db.yaml'} is no audformat header: {error}") from error
+        names = list(database.tables)
+        if absent := [name for name in chosen if name not in names]:
+            raise ManifestError(unknown("audformat table", absent[0], names))
+        for name in (*(chosen or names), *database.misc_tables):
+            if f"db.{name}" not in {file.stem for file in stored}:
+                raise ManifestError(
+                    f"{folder} has no db.{name}.csv or .parquet; "
+                    "save the database with storage_format csv or parquet"
+                )
+        return _joined(database, chosen or names, texts)
+
+
+def _joined(database: Any, chosen: Sequence[str], texts: Collection[str]) -> pd.DataFrame:
+    """Puts the columns of several tables side by side."""
+    files, segments = (dict[tuple[str, ...], dict[str, Any]]() for _ in range(2))
+    for name in chosen:
+        segmented = database[name].type == "segmented"
+        index = ("file", "start", "end") if segmented else ("file",)
+        for record in _explained(database, name, texts).to_dict("records"):
+            place = tuple(str(record[part]) for part in index)
+            row = (segments if segmented else files).setdefault(place, {})
+            for column, value in ((str(column), value) for column, value in record.items()):
+                if not is_missing(value) and row.setdefault(column, value) != value:
+                    raise ManifestError(
+                        f"audformat tables contradict each other: {column} of {record['file']} is "
+                        f"{row[column]} or {value}; choose tables with --table, of "
+                        f"{', '.join(database.tables)}"
+                    )
+    found = [{**files.get((row["file"],), {}), **row} for row in segments.values()] or list(files.values())
+    languages = {"language": database.languages[0]} if len(database.languages) == 1 else {}
+    return pd.DataFrame([{**languages, **row} for row in found])
+
+
+def _explained(database: Any, name: str, texts: Collection[str]) -> pd.DataFrame:
+    """Returns a table with times in seconds, its split, and what schemes know of its labels."""
+    table, frame = database[name], _frame(database, name).reset_index()
+    for part in {"start", "end"}.intersection(frame.columns):
+        frame[part] = pd.to_timedelta(frame[part]).dt.total_seconds()
+    for column, about in table.columns.items():
+        labels = about.scheme.labels if about.scheme_id else None
+        if isinstance(labels, str):
+            labels = _frame(database, labels).to_dict("index")
+        if not isinstance(labels, dict):
+            continue
+        facts = [labels.get(value) for value in frame[column]]
+        if all(isinstance(fact, dict) for fact in facts if fact is not None):
+            more = sorted({key for fact in facts if fact for key in fact} - {column})
+            columns = {key: [(fact or {}).get(key) for fact in facts] for key in more}
+        else:
+            columns = {"text" if column in texts else f"{column}.meaning": facts}
+        for key in columns.keys() - frame.columns:
+            frame[key] = columns[key]
+    return frame.assign(split=table.split.type) if table.split_id else frame
+
+
+def _frame(database: Any, name: str) -> pd.DataFrame:
+    try:
+        frame: pd.DataFrame = database[name].df
+    except _FAULTS as error:
+        raise ManifestError(f"the audformat table {name} cannot be read: {error}") from error
+    return frame.astype(object).where(frame.notna(), None)

@@ -7,7 +7,6 @@ A :class:`~affetto.corpora.manifest.Manifest` has such a table and folders of re
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -21,16 +20,14 @@ from pydantic import AfterValidator, Field
 from affetto.errors import ManifestError, unknown
 from affetto.runs import atomic_write
 
+# The columns that every manifest has, in this order; further ones follow them.
 COLUMNS = (
     *("key", "file", "start", "end", "speaker", "emotion", "gender"),
     *("session", "text", "language", "split", "corpus", "intensity_level"),
 )
-"""The columns that every manifest has, in this order; further ones follow them."""
-
 TIMES = ("start", "end")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")
-"""A cell that names a row of an array on disk, see :mod:`affetto.corpora.arrays`."""
+VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")  # a cell that names a row of an array on disk
 
 
 def _free_of(*taken: str) -> AfterValidator:
@@ -42,11 +39,10 @@ def _free_of(*taken: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+# The name of a column that settings add to a manifest; for one of arrays, whose file is next to
+# ``manifest.csv`` and ``meta.json``, those are taken too.
 NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), _free_of(*COLUMNS)]
-"""The name of a column that settings add to a manifest."""
-
 NewArrayColumn = Annotated[NewColumn, _free_of("manifest", "meta")]
-"""The same for a column of arrays, whose file is next to ``manifest.csv`` and ``meta.json``."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -110,10 +106,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes a table atomically, in the format of :data:`FORMATS` that the suffix names."""
     with atomic_write(path) as temporary:
         match path.suffix.lower():
-            case ".csv":
-                table.to_csv(temporary, index=False)
-            case ".tsv":
-                table.to_csv(temporary, index=False, sep="\t")
+            case ".csv" | ".tsv" as suffix:
+                table.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",")
             case ".jsonl":
                 table.to_json(temporary, orient="records", lines=True, force_ascii=False)
             case ".parquet":
@@ -153,9 +147,8 @@ def normal(table: pd.DataFrame) -> pd.DataFrame:
     table = table.reset_index(drop=True).copy()
     if "key" not in table.columns:
         table["key"] = _keys(table)
-    for name in COLUMNS:
-        if name not in table.columns:
-            table[name] = np.nan if name in TIMES else None
+    for name in set(COLUMNS).difference(table.columns):
+        table[name] = np.nan if name in TIMES else None
     for name in table.columns:
         table[name] = _seconds(table[name]) if name in TIMES else _column(table[name], name in COLUMNS)
     for name in ("key", "file"):
@@ -188,11 +181,10 @@ def _seconds(values: "pd.Series[Any]") -> "pd.Series[float]":
 def _keys(table: pd.DataFrame) -> list[str]:
     """File names without suffix, with the start where one file has several rows."""
     keys = [str(Path(str(name)).with_suffix("")) for name in table["file"]]
-    again = {key for key, count in Counter(keys).items() if count > 1}
     if "start" not in table.columns:
         return keys
-    pairs = zip(keys, table["start"], strict=True)
-    return [f"{key}@{start}" if key in again else key for key, start in pairs]
+    rows = zip(keys, table["start"], pd.Series(keys).duplicated(keep=False), strict=True)
+    return [f"{key}@{start}" if again else key for key, start, again in rows]
 
 
 def is_missing(value: Any) -> bool:

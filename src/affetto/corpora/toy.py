@@ -1,14 +1,14 @@
 """A corpus that needs no download: synthetic speakers, synthetic sentences, four emotions and neutral speech.
 
 A glottal source drives four resonators whose frequencies move from vowel to vowel. Every speaker has a
-vocal-tract length, a pitch, a tempo and a voice of their own; an emotion shifts pitch level and range,
-tempo, effort (spectral tilt), jitter, breath and tremor. Shifts vary from take to take, and from speaker to
-speaker, about as much as they differ from one another, so that a recogniser has to learn what is shared.
+vocal-tract length, a pitch, a tempo and a voice of their own; an emotion shifts pitch, tempo, effort, jitter,
+breath and tremor. Shifts vary from take to take, and from speaker to speaker, about as much as they differ
+from one another, so that a recogniser has to learn what is shared.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,9 @@ ABOUT = About(
 )
 _FILE = re.compile(r"([fm]\d\d)_s(\d\d)_([a-z]+)_t(\d\d)")
 _BLOCK = 160  # samples over which a resonator stands still: 10 ms
+
+_Sound = NDArray[np.float64]
+_Chance = np.random.Generator
 
 
 class Mood(NamedTuple):
@@ -63,15 +66,13 @@ _VOICED = {
     **{"l": (360, 1050, 2650, 3300), "m": (250, 1050, 2250, 3250), "n": (270, 1400, 2400, 3300)},
 }
 _HISS = {"s": (4800.0, 0.20), "f": (2600.0, 0.10)}
-_STOPS = "tk"
 _SENTENCES = (
     *("salinetoka", "nilumesatifo", "tokelanuso", "fasinolete"),
     *("kalisunemo", "mulatesiko", "lonefitusa", "sekunalito"),
 )
 
 
-@dataclass(frozen=True)
-class Speaker:
+class Speaker(NamedTuple):
     """A synthetic voice."""
 
     name: str
@@ -90,10 +91,9 @@ def scan(root: Path, **options: Any) -> Manifest:
         parts = _FILE.fullmatch(path.stem)
         if parts is None or parts[3] not in MOODS or not 1 <= int(parts[2]) <= len(_SENTENCES):
             raise ManifestError("is no recording of the toy corpus")
-        speaker, sentence, emotion, take = parts.groups()
-        gender = "female" if speaker.startswith("f") else "male"
-        text = _SENTENCES[int(sentence) - 1]
-        return {"speaker": speaker, "emotion": emotion, "gender": gender, "text": text, "take": take}
+        who, sentence, emotion, take = parts.groups()
+        gender, text = "female" if who.startswith("f") else "male", _SENTENCES[int(sentence) - 1]
+        return {"speaker": who, "emotion": emotion, "gender": gender, "text": text, "take": take}
 
     return collect(root, ABOUT, row)
 
@@ -103,12 +103,7 @@ def write(
 ) -> Manifest:
     """Writes a toy corpus as 16 kHz FLAC files; the same arguments give the same samples.
 
-    Args:
-        root: the folder, made when missing.
-        speakers: how many; every other one is a woman.
-        sentences: how many each of them speaks, at most 8.
-        takes: how often each sentence is spoken with each of the five emotions.
-        seed: which corpus.
+    Every other speaker is a woman; each speaks each sentence with each of the five emotions ``takes`` times.
     """
     root = Path(root)
     given = {"speakers": (speakers, 99), "sentences": (sentences, len(_SENTENCES)), "takes": (takes, 99)}
@@ -122,18 +117,16 @@ def write(
     return scan(root)
 
 
-def _clips(speakers: int, sentences: int, takes: int, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+def _clips(speakers: int, sentences: int, takes: int, seed: int) -> Iterator[tuple[str, _Sound]]:
     for number in range(speakers):
         who = _speaker(number, np.random.default_rng([seed, number]))
-        for sentence in range(sentences):
-            for place, mood in enumerate(MOODS):
-                for take in range(takes):
-                    chance = np.random.default_rng([seed, number, sentence, place, take])
-                    name = f"{who.name}/{who.name}_s{sentence + 1:02d}_{mood}_t{take + 1:02d}"
-                    yield name, speak(who, _SENTENCES[sentence], mood, chance)
+        for sentence, (place, mood), take in product(range(sentences), enumerate(MOODS), range(takes)):
+            chance = np.random.default_rng([seed, number, sentence, place, take])
+            name = f"{who.name}/{who.name}_s{sentence + 1:02d}_{mood}_t{take + 1:02d}"
+            yield name, speak(who, _SENTENCES[sentence], mood, chance)
 
 
-def _speaker(number: int, chance: np.random.Generator) -> Speaker:
+def _speaker(number: int, chance: _Chance) -> Speaker:
     female = number % 2 == 0
     tract = (1.17 if female else 1.0) * chance.uniform(0.93, 1.08)
     pitch = (205.0 if female else 118.0) * 2 ** chance.normal(0, 0.17)
@@ -144,15 +137,15 @@ def _speaker(number: int, chance: np.random.Generator) -> Speaker:
     return Speaker(name, "female" if female else "male", tract, habit, skew)
 
 
-def _near(mood: Mood, amount: float, chance: np.random.Generator) -> Mood:
+def _near(mood: Mood, amount: float, chance: _Chance) -> Mood:
     pairs = zip(mood, _VARIATION, strict=True)
     return Mood(*(value + amount * size * chance.normal() for value, size in pairs))
 
 
-def speak(who: Speaker, sentence: str, mood: str, chance: np.random.Generator) -> NDArray[np.float64]:
+def speak(who: Speaker, sentence: str, mood: str, chance: _Chance) -> _Sound:
     """Returns one take of a sentence (a letter for each sound), ``(S,)`` at 16 kHz within ±1."""
     now = _near(MOODS[mood], 0.6, chance)
-    now = Mood(*(a + b for a, b in zip(now, who.skew[mood], strict=True)))
+    now = Mood(*np.add(now, who.skew[mood]))
     effort = now.effort + who.habit.effort
     tempo = max(now.tempo + who.habit.tempo, 0.6)
     span = max(now.span + who.habit.span, 0.2)
@@ -187,13 +180,8 @@ def speak(who: Speaker, sentence: str, mood: str, chance: np.random.Generator) -
 
 
 def _source(
-    pitch: NDArray[np.float64],
-    voiced: NDArray[np.bool_],
-    effort: float,
-    rough: float,
-    breath: float,
-    chance: np.random.Generator,
-) -> NDArray[np.float64]:
+    pitch: _Sound, voiced: NDArray[np.bool_], effort: float, rough: float, breath: float, chance: _Chance
+) -> _Sound:
     """Glottal flow derivative, the sharper the more effort, plus breath: ``(S,)``."""
     drift = np.repeat(1 + rough * 2 * chance.normal(size=len(pitch)), _BLOCK)
     phase = np.cumsum(np.repeat(pitch, _BLOCK) * drift / SAMPLE_RATE)
@@ -208,45 +196,42 @@ def _source(
     noise = breath * chance.normal(size=len(pulse)) * (0.4 + (within < open_share))
     tilt = np.clip(0.72 - 0.045 * effort, 0.1, 0.95)
     gate = np.convolve(np.repeat(voiced, _BLOCK).astype(float), np.ones(160) / 160, mode="same")
-    source: NDArray[np.float64] = lfilter([1 - tilt], [1, -tilt], pulse + noise) * gate
+    source: _Sound = lfilter([1 - tilt], [1, -tilt], pulse + noise) * gate
     return source
 
 
-def _formants(
-    letters: list[str], middles: NDArray[np.float64], time: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _formants(letters: list[str], middles: _Sound, time: _Sound) -> _Sound:
     """Formant tracks, ``(blocks, 4)``: straight from the middle of one voiced sound to that of the next."""
     known = [place for place, letter in enumerate(letters) if letter in _VOICED]
     targets = np.array([_VOICED[letters[place]] for place in known], dtype=float)
     return np.stack([np.interp(time, middles[known], track) for track in targets.T], axis=1)
 
 
-def _resonate(source: NDArray[np.float64], formants: NDArray[np.float64]) -> NDArray[np.float64]:
+def _resonate(source: _Sound, formants: _Sound) -> _Sound:
     """Sends the source through resonators that stand still for 10 ms at a time and keep their state."""
-    widths = np.array([70.0, 100.0, 140.0, 220.0])
-    radius = np.exp(-np.pi * widths / SAMPLE_RATE)
+    radius = np.exp(-np.pi * np.array([70.0, 100.0, 140.0, 220.0]) / SAMPLE_RATE)
     turn = -2 * radius * np.cos(2 * np.pi * np.minimum(formants, 7200) / SAMPLE_RATE)
     sections = np.zeros((*formants.shape, 6))
     sections[..., 0] = 1 + turn + radius**2
     sections[..., 3], sections[..., 4], sections[..., 5] = 1, turn, radius**2
-    state = np.zeros((4, 2))
-    speech = np.empty_like(source)
-    for block, section in enumerate(sections):
-        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
-        speech[part], state = sosfilt(section, source[part], zi=state)
+    state, parts = np.zeros((4, 2)), []
+    for section, part in zip(sections, source.reshape(-1, _BLOCK), strict=True):
+        filtered, state = sosfilt(section, part, zi=state)
+        parts.append(filtered)
+    speech: _Sound = np.concatenate(parts)
     speech /= np.sqrt(np.mean(speech**2)) + 1e-12
     return speech
 
 
-def _noises(letters: list[str], place: NDArray[np.int_], chance: np.random.Generator) -> NDArray[np.float64]:
+def _noises(letters: list[str], place: NDArray[np.int_], chance: _Chance) -> _Sound:
     """Hiss and bursts of the unvoiced sounds, ``(S,)``."""
     noise = chance.normal(size=len(place) * _BLOCK)
     out = np.zeros_like(noise)
     for letter, (centre, level) in _HISS.items():
-        where = np.repeat(np.array([name == letter for name in letters])[place], _BLOCK)
+        where = np.repeat(np.array(letters)[place] == letter, _BLOCK)
         radius, turn = 0.8, 2 * np.pi * centre / SAMPLE_RATE
         out += level * where * lfilter([1, 0, -1], [1, -2 * radius * np.cos(turn), radius**2], noise)
-    for sound in (index for index, letter in enumerate(letters) if letter in _STOPS):
+    for sound in (index for index, letter in enumerate(letters) if letter in "tk"):
         blocks = np.flatnonzero(place == sound)
         if len(blocks) > 2:
             burst = slice(blocks[-2] * _BLOCK, (blocks[-1] + 1) * _BLOCK)
