@@ -2,68 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from affetto.errors import ManifestError, unknown
 
-_SPELLINGS = {
-    "amusement": "amused",
-    "anger": "ang angry angr wut ärger",
-    "anxiety": "anxious",
-    "apology": "apologetic",
-    "assertiveness": "assertive",
-    "boredom": "bored boredem bor langeweile",
-    "calm": "cal",
-    "concern": "concerned",
-    "contempt": "contemptuous con",
-    "disgust": "dis disg disgusted ekel",
-    "encouragement": "encouraging",
-    "excitement": "exc excited",
-    "fear": "fea fearful afraid angst",
-    "frustration": "fru frustrated",
-    "happiness": "hap happy joy joyful freude glad",
-    "negative": "neg",
-    "neutral": "neu neut neutral_state neutrality",
-    "other": "oth",
-    "pleasant_surprise": "ps pleasant_surprised",
-    "positive": "pos",
-    "relief": "relieved",
-    "sadness": "sad trauer",
-    "sarcasm": "sarcastic",
-    "sleepiness": "sleepy",
-    "surprise": "sur surp surprised",
-}
-
+_READ = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_SPELLINGS: dict[str, str] = _READ["spellings"]
 EMOTIONS = tuple(_SPELLINGS)  # the names that affetto writes, sorted
 _CANONICAL = {word: name for name, words in _SPELLINGS.items() for word in [name, *words.split()]}
 _GENDERS = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
-_NEGATIVE = "anger anxiety boredom contempt disgust fear frustration sadness"
-_POSITIVE = "amusement excitement happiness pleasant_surprise relief"
-_BIG_SIX = "anger disgust fear happiness sadness surprise"
-
-
-def _same(names: str) -> dict[str, str]:
-    return {name: name for name in names.split()}
-
-
 # What becomes of each emotion, by the name of the map; an emotion that a map does not name is left out.
 LABEL_MAPS: dict[str, dict[str, str]] = {
-    "basic-6": {**_same(_BIG_SIX), "pleasant_surprise": "surprise"},
-    "valence-sign": {
-        **_same("negative positive"),
-        **dict.fromkeys(_NEGATIVE.split(), "negative"),
-        **dict.fromkeys(_POSITIVE.split(), "positive"),
-    },
-    "crema-d-6": _same("anger disgust fear happiness neutral sadness"),
-    "crema-d-4": _same("anger happiness neutral sadness"),
-    "ravdess-8": _same("anger calm disgust fear happiness neutral sadness surprise"),
-    "emodb-7": _same("anger boredom disgust fear happiness neutral sadness"),
-    "iemocap-4": {**_same("anger happiness neutral sadness"), "excitement": "happiness"},
-    "esd-5": _same("anger happiness neutral sadness surprise"),
-    "msp-podcast-8": _same("anger contempt disgust fear happiness neutral sadness surprise"),
-    "savee-7": _same(f"{_BIG_SIX} neutral"),
-    "tess-7": {**_same(f"{_BIG_SIX} neutral"), "pleasant_surprise": "surprise"},
+    name: {word: other or word for word, _, other in (each.partition("=") for each in words.split())}
+    for name, words in _READ["maps"].items()
 }
 
 

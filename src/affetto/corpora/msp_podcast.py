@@ -102,7 +102,8 @@ def _votes(path: Path, notes: list[str]) -> dict[str, dict[str, int]]:
         raise ManifestError(f"{path} lacks the columns EmoClass_Major")
     words = {word: f"votes_{_VOTED.get(word.strip().lower(), 'other')}" for word in cells.unique()}
     counts = pd.crosstab(_stems(table), cells.map(words)).reindex(columns=_VOTES, fill_value=0)
-    return dict(zip(map(str, counts.index), counts.to_dict("records"), strict=True))
+    rows: list[Any] = counts.to_dict("records")
+    return dict(zip(map(str, counts.index), rows, strict=True))
 
 
 def _stems(table: pd.DataFrame) -> "pd.Series[str]":
