@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import Marks
-from affetto.corpora.tabular import VECTOR, lacks, some
+from affetto.corpora.tabular import VECTOR, is_missing, lacks, some
 from affetto.errors import ManifestError
 from affetto.runs import atomic_write, write_json
 
@@ -77,13 +77,10 @@ def vector_places(
         )
     places: list[tuple[Path, int] | None] = []
     for key, value in zip(manifest.keys, manifest.table[column], strict=True):
-        if value is None or value != value:  # a column without any cell is one of NaN
-            places.append(None)
-            continue
         found = VECTOR.fullmatch(str(value))
-        if not found:
+        if not found and not is_missing(value):
             raise ManifestError(f"{key}: the column {column!r} holds {value!r}; FILE.npy#ROW is needed")
-        places.append((Path(found["file"]), int(found["row"])))
+        places.append((Path(found["file"]), int(found["row"])) if found else None)
     return places
 
 

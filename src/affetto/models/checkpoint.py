@@ -101,10 +101,8 @@ def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
     if isinstance(name, Path) or not HUB_ID.fullmatch(name):
-        raise CheckpointError(
-            f"{folder}: no such folder; name the recogniser folder that finetune wrote, "
-            "or a hub id such as owner/name"
-        )
+        message = "name the recogniser folder that finetune wrote, or a hub id such as owner/name"
+        raise CheckpointError(f"{folder}: no such folder; {message}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -159,22 +157,18 @@ def find_encoder(path: str | Path, protocol: str | None = None, seed: int = 0, f
     path = Path(path)
     if (path / WEIGHTS).exists():
         return path
-    found = sorted(path.glob(f"seed-*/fold-*/{ENCODER}/{CONFIG}"))
+    found = sorted(config.parent for config in path.glob(f"seed-*/fold-*/{ENCODER}/{CONFIG}"))
     if not found:
-        raise CheckpointError(
-            f"{path} is no pretrained encoder: it holds neither model.safetensors nor finished runs of "
-            "affetto pretrain"
-        )
-    made_for = read_config(found[0].parent).get("protocol")
-    exact = path / f"seed-{seed}" / f"fold-{fold}" / ENCODER
-    if protocol is not None and made_for == protocol:
+        message = "it holds neither model.safetensors nor finished runs of affetto pretrain"
+        raise CheckpointError(f"{path} is no pretrained encoder: {message}")
+    if protocol is not None and protocol == read_config(found[0]).get("protocol"):
+        exact = path / f"seed-{seed}" / f"fold-{fold}" / ENCODER
         if not exact.exists():
-            raise CheckpointError(
-                f"{path} holds no encoder of seed {seed} and fold {fold}; run affetto pretrain with that seed"
-            )
+            message = f"holds no encoder of seed {seed} and fold {fold}; run affetto pretrain with that seed"
+            raise CheckpointError(f"{path} {message}")
         return exact
-    same_seed = sorted(path.glob(f"seed-{seed}/fold-*/{ENCODER}/{CONFIG}"))
-    return (same_seed or found)[0].parent
+    same_seed = [folder for folder in found if folder.is_relative_to(path / f"seed-{seed}")]
+    return (same_seed or found)[0]
 
 
 def encoder_settings(path: str | Path) -> dict[str, Any]:
@@ -182,9 +176,8 @@ def encoder_settings(path: str | Path) -> dict[str, Any]:
     folder = find_encoder(path)
     settings: Any = read_config(folder).get("encoder")
     if not isinstance(settings, dict):
-        raise CheckpointError(
-            f"{folder} holds no pretrained encoder; name a folder that affetto pretrain wrote"
-        )
+        message = "holds no pretrained encoder; name a folder that affetto pretrain wrote"
+        raise CheckpointError(f"{folder} {message}")
     return settings
 
 
@@ -194,8 +187,7 @@ def speakers_seen(config: Mapping[str, Any], kind: str, called: Mapping[str, str
     ``called`` has the run's name of each ``corpus/speaker`` of its manifest; speakers of other corpora keep
     their full name.
     """
-    # Where a corpus has no name on one side, the speaker's own id decides: it is better to refuse one speaker
-    # too many than one too few.
+    # Where a corpus has no name on one side, the speaker's own id decides: better one speaker too many.
     found: set[str] = set()
     for name in config["speakers_seen"][kind]:
         corpus, _, own = name.partition("/")

@@ -163,9 +163,8 @@ class WhisperSettings(LookedUp, Adaptation, EncoderShape):
         """Returns the config of the model's preprocessor."""
         inputs = published_part("AutoFeatureExtractor", model, cls.gives)
         if config.model_type != "whisper":
-            raise CheckpointError(
-                f"{model} is a {config.model_type} model, not Whisper; name one, e.g. {_WHISPER}"
-            )
+            message = f"is a {config.model_type} model, not Whisper; name one, e.g. {_WHISPER}"
+            raise CheckpointError(f"{model} {message}")
         return {"inputs": json.loads(inputs.to_json_string())}
 
 
@@ -185,10 +184,8 @@ class Whisper(PublishedEncoder):
         self.network = transformers.AutoModel.from_config(config).encoder.float()  # whatever it is stored as
         given = {key: value for key, value in settings.inputs.items() if key != "feature_extractor_type"}
         self.extract: Any = transformers.WhisperFeatureExtractor(**given)
-        if self.extract.sampling_rate != SAMPLE_RATE:
-            raise CheckpointError(
-                f"{settings.model} listens at {self.extract.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed"
-            )
+        if (rate := self.extract.sampling_rate) != SAMPLE_RATE:
+            raise CheckpointError(f"{settings.model} listens at {rate} Hz; {SAMPLE_RATE} Hz is needed")
         adapt(self.network, self.network.layers, settings, ["fc1", "fc2"])
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.d_model)

@@ -11,18 +11,17 @@ class Context(nn.Module):
     """A residual block over time: depthwise convolution, layer norm, two pointwise layers.
 
     The block of ConvNeXt (Liu et al. 2022) in one dimension. Layer norm looks at one frame alone, so that
-    neither padding nor the rest of the batch matters. ``drop_path`` is the share of utterances for which the
-    block is skipped in training.
+    neither padding nor the rest of the batch matters.
     """
 
-    def __init__(self, width: int, expansion: int = 2, drop_path: float = 0.1) -> None:
+    def __init__(self, width: int, drop_path: float = 0.1) -> None:
         super().__init__()
         self.depthwise = OverTime(width)
         self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, expansion * width)
-        self.narrow = nn.Linear(expansion * width, width)
+        self.widen = nn.Linear(width, 2 * width)
+        self.narrow = nn.Linear(2 * width, width)
         self.scale = nn.Parameter(torch.full((width,), 0.2))
-        self.drop_path = drop_path
+        self.drop_path = drop_path  # share of utterances for which the block is skipped in training
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Maps ``frames (B, T, D)``, zero where ``mask (B, T, 1)`` is zero, to the same shape."""
@@ -35,17 +34,16 @@ class Context(nn.Module):
 
 
 class OverTime(nn.Conv1d):
-    """A depthwise convolution over time on ``(B, T, D)``."""
+    """A depthwise convolution over five frames on ``(B, T, D)``."""
 
-    def __init__(self, width: int, kernel: int = 5) -> None:
-        super().__init__(width, width, kernel, padding=kernel // 2, groups=width)
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, 5, padding=2, groups=width)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Maps ``(B, T, D)`` to the same shape."""
         # As an image one line high, channels last, it costs a quarter of what Conv1d does on a CPU.
         image = frames.transpose(1, 2)[:, :, None].contiguous(memory_format=torch.channels_last)
-        padding = (0, int(self.padding[0]))
-        image = F.conv2d(image, self.weight[:, :, None], self.bias, padding=padding, groups=self.groups)
+        image = F.conv2d(image, self.weight[:, :, None], self.bias, padding=(0, 2), groups=self.groups)
         return image[:, :, 0].transpose(1, 2)
 
 
@@ -91,8 +89,7 @@ class StatisticsPooling(nn.Module):
 class AttentiveStatistics(StatisticsPooling):
     """Mean and standard deviation under learned weights, a set for each channel: ``(B, T, D) -> (B, 2 D)``.
 
-    Attentive statistics pooling of Okabe et al. (2018), with the channel-wise weights of ECAPA-TDNN
-    (Desplanques et al. 2020).
+    Attentive statistics pooling (Okabe et al. 2018) with the weights of ECAPA-TDNN (Desplanques et al. 2020).
     """
 
     def __init__(self, dim: int, hidden: int = 64) -> None:

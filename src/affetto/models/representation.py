@@ -82,9 +82,8 @@ def _width(encoder: Encoder, layer: Layer) -> int:
     dims = encoder.layer_dims
     if isinstance(layer, int):
         if not 0 <= layer < len(dims):
-            raise ConfigError(
-                f"got layer {layer}; this encoder has layers 0 to {len(dims) - 1}, and last, mean, all"
-            )
+            known = f"this encoder has layers 0 to {len(dims) - 1}, and last, mean, all"
+            raise ConfigError(f"got layer {layer}; {known}")
         return dims[layer]
     if layer == "mean" and len(set(dims)) > 1:
         raise ConfigError(f"layers of widths {dims} have no mean; take --layer all, or one by its number")

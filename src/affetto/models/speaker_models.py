@@ -69,8 +69,7 @@ class XVector(_OneLengthAtATime):
             self._normalise: Any = transformers.AutoFeatureExtractor.from_pretrained(name)
             kind = transformers.AutoModelForAudioXVector
             self.network, report = kind.from_pretrained(name, output_loading_info=True)
-        missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
-        if missing:
+        if missing := sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED)):
             raise CheckpointError(
                 f"{name} holds no x-vector head: {', '.join(missing[:3])} and others are absent; "
                 "name a model that was trained to tell speakers apart, such as microsoft/wavlm-base-plus-sv"
@@ -132,11 +131,9 @@ class OnnxSpeaker(_OneLengthAtATime):
 
     def _embedded(self, rows: _Rows, device: torch.device) -> Tensor:
         step = self._together or len(rows)
-        count, answers = len(rows), []
-        filled = rows + rows[:1] * (-count % step)
-        for begin in range(0, count, step):
-            answers.append(self._run(np.stack(filled[begin : begin + step])))
-        return torch.from_numpy(np.concatenate(answers)[:count]).to(device)
+        filled = np.stack(rows + rows[:1] * (-len(rows) % step))
+        answers = [self._run(filled[begin : begin + step]) for begin in range(0, len(rows), step)]
+        return torch.from_numpy(np.concatenate(answers)[: len(rows)]).to(device)
 
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         answer = np.asarray(self._session.run(None, {self._name: features})[0], np.float32)
