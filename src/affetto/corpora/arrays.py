@@ -72,9 +72,8 @@ def vector_places(
 ) -> list[tuple[Path, int] | None]:
     """Returns array and row of every utterance, None where the cell is empty; ``verb`` is for errors."""
     if column not in manifest.table.columns:
-        raise ManifestError(
-            f"{lacks(column, manifest.table.columns)}; affetto annotate {verb} makes such a column"
-        )
+        message = lacks(column, manifest.table.columns)
+        raise ManifestError(f"{message}; affetto annotate {verb} makes such a column")
     places: list[tuple[Path, int] | None] = []
     for key, value in zip(manifest.keys, manifest.table[column], strict=True):
         found = VECTOR.fullmatch(str(value))

@@ -38,9 +38,8 @@ def scan(root: Path) -> Manifest:
         root = root / "IEMOCAP_full_release"
     sessions = sorted(root.glob("Session[1-5]"))
     if not sessions:
-        raise misfit(
-            ABOUT, root, f"{root} has no folder Session1 to Session5; name the folder that holds them"
-        )
+        message = "has no folder Session1 to Session5; name the folder that holds them"
+        raise misfit(ABOUT, root, f"{root} {message}")
     labels: dict[str, dict[str, Any]] = {}
     texts: dict[str, str] = {}
     notes: list[str] = []

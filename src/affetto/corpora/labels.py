@@ -22,10 +22,7 @@ LABEL_MAPS: dict[str, dict[str, str]] = {
 
 
 def canonical(word: str, extra: Mapping[str, str] | None = None) -> str:
-    """Returns the name that affetto uses for an emotion, e.g. ``anger`` for ``Angry``, ``ang`` or ``Wut``.
-
-    Words of ``extra`` come first. The error for an unknown word names the nearest that is known.
-    """
+    """Returns the name that affetto uses for an emotion, e.g. ``anger`` for ``Angry``, after ``extra``."""
     if extra and word in extra:
         return extra[word]
     key = word.strip().lower().replace(" ", "_").replace("-", "_")

@@ -88,7 +88,6 @@ def _evaluation(path: Path) -> dict[str, dict[str, Any]]:
             raters.add(first)
             columns[f"votes_{_VOTED.get(cells[0].lower(), 'other')}"] += 1
     if not found:
-        raise ManifestError(
-            f"{path} labels no recording; it should have lines like 'NAME.avi; N; A:3.0; ...'"
-        )
+        message = "labels no recording; it should have lines like 'NAME.avi; N; A:3.0; ...'"
+        raise ManifestError(f"{path} {message}")
     return found

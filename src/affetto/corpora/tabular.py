@@ -1,8 +1,4 @@
-"""Tables on disk and in memory: text stays text, and what is missing is empty.
-
-A :class:`~affetto.corpora.manifest.Manifest` has such a table and folders of recordings;
-:mod:`affetto.corpora.table` brings other people's tables to its form.
-"""
+"""Tables on disk and in memory: text stays text, and what is missing is empty."""
 
 import json
 import os
@@ -46,10 +42,7 @@ NewArrayColumn = Annotated[NewColumn, _free_of("manifest", "meta")]
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing.
-
-    A CSV may be one of a spreadsheet program: with a byte order mark, and with semicolons or tabs for commas.
-    """
+    """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing."""
     if not path.is_file():
         raise ManifestError("no such file; affetto scan makes a manifest")
     try:
@@ -85,7 +78,7 @@ def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
 
 
 def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads CSV or TSV; commas, semicolons or tabs are between cells, whatever its header has most of."""
+    """Reads CSV, TSV or what a spreadsheet program writes: with a byte order mark, and other separators."""
     with open(path, encoding="utf-8-sig", newline="") as lines:
         header = lines.readline()
     given = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""

@@ -146,10 +146,8 @@ def speak(who: Speaker, sentence: str, mood: str, chance: _Chance) -> _Sound:
     """Returns one take of a sentence (a letter for each sound), ``(S,)`` at 16 kHz within ±1."""
     now = _near(MOODS[mood], 0.6, chance)
     now = Mood(*np.add(now, who.skew[mood]))
-    effort = now.effort + who.habit.effort
-    tempo = max(now.tempo + who.habit.tempo, 0.6)
-    span = max(now.span + who.habit.span, 0.2)
-    letters = list(sentence)
+    now = Mood(*np.add(now, who.habit._replace(pitch=0.0)))
+    tempo, letters = max(now.tempo, 0.6), list(sentence)
     seconds = np.array([0.115 if letter in "aeiou" else 0.07 for letter in letters])
     seconds = seconds * chance.normal(1, 0.12, len(letters)).clip(0.6) / tempo
     seconds[-1] *= 1.5
@@ -160,20 +158,19 @@ def speak(who: Speaker, sentence: str, mood: str, chance: _Chance) -> _Sound:
     middles = ends - seconds / 2
 
     accents = np.interp(time, middles, chance.normal(0, 1.3, len(letters)))
-    melody = now.pitch + span * accents + (now.slope + who.habit.slope) * (time / ends[-1] - 0.5)
+    melody = now.pitch + max(now.span, 0.2) * accents + now.slope * (time / ends[-1] - 0.5)
     pitch = who.habit.pitch * 2 ** (melody / 12)
-    rough = max(now.roughness + who.habit.roughness, 0.002)
-    breath = max(now.breath + who.habit.breath, 0.01)
+    rough, breath = max(now.roughness, 0.002), max(now.breath, 0.01)
     voiced = np.array([letter not in "sftk" for letter in letters])[place]
-    voice = _source(pitch, voiced, effort, rough, breath, chance)
+    voice = _source(pitch, voiced, now.effort, rough, breath, chance)
     formants = _formants(letters, middles, time) * who.tract
     speech = _resonate(voice, formants) + _noises(letters, place, chance)
     loudness = np.interp(time, middles, chance.normal(0, 1.5, len(letters)))
     trembling = np.sin(2 * np.pi * (chance.uniform(5, 7) * time + chance.uniform()))
-    loudness += max(now.tremor + who.habit.tremor, 0.0) * trembling
+    loudness += max(now.tremor, 0.0) * trembling
     edges = np.minimum(1, np.minimum(time, ends[-1] - time) / 0.03).clip(0)
     speech *= np.repeat(10 ** (loudness / 20) * edges, _BLOCK)
-    speech *= 0.045 * 10 ** ((effort + chance.normal(0, 2.0)) / 20) / np.sqrt(np.mean(speech**2) + 1e-12)
+    speech *= 0.045 * 10 ** ((now.effort + chance.normal(0, 2.0)) / 20) / np.sqrt(np.mean(speech**2) + 1e-12)
     room = chance.normal(0, 10 ** (chance.uniform(-62, -50) / 20), len(speech) + SAMPLE_RATE // 5)
     room[SAMPLE_RATE // 10 :][: len(speech)] += speech
     return room / max(1.0, float(np.abs(room).max()) / 0.98)

@@ -6,6 +6,7 @@ The library is an optional package, imported when the first such model is loaded
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,15 +21,18 @@ from affetto.errors import CheckpointError, ConfigError, MissingPackageError
 _FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 
 
+def optional(package: str, what: str, install: str) -> Any:
+    """Imports an optional package, which ``what`` needs."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        message = f"{what} needs the {package} package; install it with: pip install {install}"
+        raise MissingPackageError(message) from error
+
+
 def library(what: str) -> Any:
     """Returns the transformers package, which ``what`` needs."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{what} needs the transformers package; install it with: pip install 'affetto[transformers]'"
-        ) from error
-    return transformers
+    return optional("transformers", what, "'affetto[transformers]'")
 
 
 @contextmanager
@@ -123,11 +127,7 @@ def adapt(network: Any, blocks: Sequence[nn.Module], settings: Adaptation, linea
         for block in list(blocks)[len(blocks) - trained :]:
             block.requires_grad_(True)
     if settings.lora:
-        try:
-            import peft
-        except ImportError as error:
-            message = "lora needs the peft package; install it with: pip install 'affetto[lora]'"
-            raise MissingPackageError(message) from error
+        peft = optional("peft", "lora", "'affetto[lora]'")
         config = peft.LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules=linear)
         peft.inject_adapter_in_model(config, network)
     if settings.checkpointing:

@@ -16,7 +16,7 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError, MissingPackageError
 from affetto.features import FrontEnd
 from affetto.models.encoder import Embedder, by_length
-from affetto.models.hub import library, loading
+from affetto.models.hub import library, loading, optional
 
 # A shorter utterance is repeated up to this length: statistics over time need several frames.
 _SHORTEST_SAMPLES, _SHORTEST_FRAMES = round(0.5 * SAMPLE_RATE), 50
@@ -141,12 +141,7 @@ class OnnxSpeaker(_OneLengthAtATime):
 
 
 def _session(file: Path, device: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{file} needs the onnxruntime package; install it with: pip install onnxruntime"
-        ) from error
+    onnxruntime = optional("onnxruntime", str(file), "onnxruntime")
     providers = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
