@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from affetto.analysis.probe import probe
+from affetto.analysis.agreement import probe
 from affetto.vectors.spaces import centred
 
 

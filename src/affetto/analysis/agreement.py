@@ -1,8 +1,7 @@
-"""Agreement of clusters with labels, measured within each speaker, against random permutations.
+"""Agreement of clusters with labels within speakers, against random permutations; a probe across speakers.
 
 Clusters are numbered within a speaker, so a measure belongs to a speaker and an average is one over speakers.
-Chance is what random permutations of a speaker's labels give. scikit-learn has the same measures of one
-labelling; here they are computed for all permutations at once.
+scikit-learn has the same measures of one labelling; here they are computed for all permutations at once.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import xlogy
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.cluster import expected_mutual_information
 from sklearn.metrics.pairwise import cosine_distances
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from affetto.vectors.spaces import members
 
@@ -66,16 +69,11 @@ def measure_agreement(
     """
     strata = np.zeros_like(labels) if within is None else within
 
-    def score(rows: Codes, generator: np.random.Generator) -> dict[str, NDArray[np.float64]] | None:
-        own, held = _numbered(labels[rows]), _numbered(strata[rows])
-        pairs = len(np.unique(held * len(rows) + own))
-        if pairs == held.max(initial=-1) + 1:  # one label a stratum: permutations change nothing
-            return None
-        permuted = np.vstack([own[None], _permutations(own, held, permutations, generator)])
+    def score(rows: Codes, permuted: Codes) -> dict[str, NDArray[np.float64]]:
         return agreement_of(contingency(_numbered(clusters[rows]), permuted))
 
     known = (clusters >= 0) & (labels >= 0) & (strata >= 0)
-    return _by_speaker(score, MEASURES, groups, known, permutations, seed)
+    return _by_speaker(score, MEASURES, groups, known, labels, strata, permutations, seed)
 
 
 def measure_separation(
@@ -86,16 +84,13 @@ def measure_separation(
     NaN for a speaker with one label, or with a label of its own for every utterance.
     """
 
-    def score(rows: Codes, generator: np.random.Generator) -> dict[str, NDArray[np.float64]] | None:
-        if len(rows) > MOST:
-            rows = np.sort(generator.choice(rows, MOST, replace=False))
-        own = _numbered(labels[rows])
-        if not 2 <= own.max(initial=-1) + 1 < len(rows):
-            return None
-        permuted = np.vstack([own[None], _permutations(own, np.zeros_like(own), permutations, generator)])
+    def score(rows: Codes, permuted: Codes) -> dict[str, NDArray[np.float64]]:
+        if permuted[0].max() + 1 == len(rows):
+            return {}
         return {"silhouette": silhouettes(cosine_distances(vectors[rows]), permuted)}
 
-    return _by_speaker(score, ("silhouette",), groups, labels >= 0, permutations, seed)
+    alike = np.zeros_like(labels)
+    return _by_speaker(score, ("silhouette",), groups, labels >= 0, labels, alike, permutations, seed, MOST)
 
 
 def contingency(clusters: Codes, labels: Codes) -> NDArray[np.float64]:
@@ -152,14 +147,6 @@ def silhouettes(distances: NDArray[np.floating], labels: Codes) -> NDArray[np.fl
     return found
 
 
-def _permutations(labels: Codes, strata: Codes, count: int, generator: np.random.Generator) -> Codes:
-    """Permutes labels ``(N,)`` among the utterances of each stratum, ``(count, N)``."""
-    drawn = np.argsort(strata + generator.random((count, len(labels))), axis=1)
-    permuted = np.empty((count, len(labels)), np.int64)
-    permuted[:, np.argsort(strata, kind="stable")] = labels[drawn]
-    return permuted
-
-
 def quantile_bins(values: NDArray[np.floating], groups: Codes, bins: int) -> Codes:
     """Returns the quantile bin of each value among those of its speaker, from 0; -1 for NaN."""
     binned = np.full(len(values), -1, np.int64)
@@ -188,28 +175,45 @@ def cluster_partners(clusters: Codes, labels: Codes, groups: Codes) -> pd.DataFr
 
 
 def _by_speaker(
-    score: Callable[[Codes, np.random.Generator], dict[str, NDArray[np.float64]] | None],
+    score: Callable[[Codes, Codes], dict[str, NDArray[np.float64]]],
     measures: tuple[str, ...],
     groups: Codes,
     known: NDArray[np.bool_],
+    labels: Codes,
+    strata: Codes,
     permutations: int,
     seed: int,
+    most: int | None = None,
 ) -> Agreement:
+    """Scores the known rows of each speaker, ``most`` at most, with their labels and with permutations."""
     size = int(groups.max(initial=-1)) + 1
     values, chance, p = ({name: np.full(size, np.nan) for name in measures} for _ in range(3))
     null = {name: np.zeros(permutations) for name in measures}
     counted = 0
     for rows in members(np.where(known, groups, -1)):
         speaker = int(groups[rows[0]])
-        scores = score(rows, np.random.default_rng([seed, speaker]))
-        if scores is None:
-            continue
-        counted += 1
-        for name, (own, *permuted) in scores.items():
-            values[name][speaker], chance[name][speaker] = own, np.mean(permuted)
-            p[name][speaker] = (1 + (np.array(permuted) >= own - 1e-9).sum()) / (1 + permutations)
-            null[name] += permuted
+        generator = np.random.default_rng([seed, speaker])
+        if most is not None and len(rows) > most:
+            rows = np.sort(generator.choice(rows, most, replace=False))
+        own, held = _numbered(labels[rows]), _numbered(strata[rows])
+        if len(np.unique(held * len(rows) + own)) == held.max() + 1:
+            continue  # one label a stratum: permutations change nothing
+        permuted = np.vstack([own[None], _permutations(own, held, permutations, generator)])
+        scores = score(rows, permuted)
+        counted += bool(scores)
+        for name, (value, *drawn) in scores.items():
+            values[name][speaker], chance[name][speaker] = value, np.mean(drawn)
+            p[name][speaker] = (1 + (np.array(drawn) >= value - 1e-9).sum()) / (1 + permutations)
+            null[name] += drawn
     return Agreement(values, chance, p, {name: sums / max(counted, 1) for name, sums in null.items()})
+
+
+def _permutations(labels: Codes, strata: Codes, count: int, generator: np.random.Generator) -> Codes:
+    """Permutes labels ``(N,)`` among the utterances of each stratum, ``(count, N)``."""
+    drawn = np.argsort(strata + generator.random((count, len(labels))), axis=1)
+    permuted = np.empty((count, len(labels)), np.int64)
+    permuted[:, np.argsort(strata, kind="stable")] = labels[drawn]
+    return permuted
 
 
 def _numbered(values: Codes) -> Codes:
@@ -219,3 +223,33 @@ def _numbered(values: Codes) -> Codes:
 def _away_from_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
     # so that a perfect match is 1 and not 0 / 0
     return np.where(values < 0, np.minimum(values, -_TINY), np.maximum(values, _TINY))
+
+
+def probe(
+    vectors: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predicts classes by balanced logistic regression on standardised vectors ``(N, D)``, folds by speaker.
+
+    Returns class and fold of each utterance, ``(N,)``: -1 for an utterance of class -1, and for all where
+    there are fewer than two speakers or classes, or a fold would be trained on one class.
+    """
+    predicted, fold_of = np.full(len(labels), -1, np.int64), np.full(len(labels), -1, np.int64)
+    known = np.flatnonzero(labels >= 0)
+    count = min(folds, len(np.unique(groups[known])))
+    if count < 2:
+        return predicted, fold_of
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    splits = [split for split in splitter.split(known, labels[known], groups[known]) if len(split[1])]
+    if any(len(np.unique(labels[known[train]])) < 2 for train, _ in splits):
+        return predicted, fold_of
+    regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+    model = make_pipeline(StandardScaler(), regression)
+    predicted[known] = cross_val_predict(model, vectors[known], labels[known], cv=splits)
+    for fold, (_, test) in enumerate(splits):
+        fold_of[known[test]] = fold
+    return predicted, fold_of

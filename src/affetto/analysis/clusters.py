@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from affetto.analysis.clusters_page import clusters_page, overview
-from affetto.analysis.comparison import AnalyseSettings, Analysis, Compared, compare_clusters, read_clusters
+from affetto.analysis.comparison import AnalyseSettings, Analysis, compare_clusters, read_clusters
 from affetto.corpora.manifest import Manifest
 from affetto.runs import RunFolder, write_json
 
@@ -55,9 +56,15 @@ def _clusters_sha256(manifest: Manifest, settings: AnalyseSettings) -> str:
 
 
 def _summary(found: Analysis) -> dict[str, Any]:
+    by_speaker = {
+        each.column.name: pd.DataFrame({**each.agreement.values, "p": each.agreement.p["ami"]}).to_dict(
+            "index"
+        )
+        for each in found.compared
+    }
     speakers = [
-        {**row, "agreement": {each.column.name: _of_speaker(each, number) for each in found.compared}}
-        for number, row in enumerate(found.speakers.to_dict("records"))
+        {**row, "agreement": {name: own[number] for name, own in by_speaker.items()}}
+        for number, row in found.speakers.to_dict("index").items()
     ]
     compared = {
         each.column.name: {
@@ -87,8 +94,3 @@ def _summary(found: Analysis) -> dict[str, Any]:
         "speakers": speakers,
     }
     return dict(json.loads(json.dumps(figures), parse_constant=lambda name: None))  # None for NaN
-
-
-def _of_speaker(each: Compared, number: int) -> dict[str, float]:
-    figures = {measure: float(values[number]) for measure, values in each.agreement.values.items()}
-    return figures | {"p": float(each.agreement.p["ami"][number])}

@@ -16,9 +16,9 @@ from affetto.analysis.agreement import (
     cluster_partners,
     measure_agreement,
     measure_separation,
+    probe,
 )
 from affetto.analysis.confounds import Column, columns, measured
-from affetto.analysis.probe import probe
 from affetto.config import Settings
 from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
 from affetto.corpora.manifest import Manifest

@@ -1,43 +1,44 @@
-"""``analyse layers``: a linear probe on every layer of an encoder, and of an untrained one."""
+"""``analyse layers``: a linear probe on every layer of an encoder, and of an untrained one, and its page."""
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from affetto.analysis.layers_page import SUM, UNTRAINED, layers_page, name_of
+from affetto.analysis.plots import scores_by_layer
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import write_table
 from affetto.errors import ConfigError
+from affetto.evaluation.guard import STAMP
 from affetto.evaluation.predictions import PREDICTIONS
-from affetto.evaluation.report import Report
 from affetto.evaluation.summarise import summarise
-from affetto.finetuning.fold import FoldTask, Speakers, fit_recogniser, labelled_part
+from affetto.finetuning.fold import Fitted, FoldTask, fit_recogniser, labelled_part
 from affetto.finetuning.run import predictions_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.material.labelled import Material
 from affetto.models.embedders import Network, NetworkSettings, build_encoder
+from affetto.pages import Block, Heading, Page, Picture, Table, Text, percent, points
+from affetto.plots import to_png
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import META, RunFolder, write_json
 from affetto.training import make_accelerator
 
 RESULT = "layers.json"
+SUM = "weighted"  # the setting `layers` of the probe on a learned sum
+TRAINED, UNTRAINED = "trained", "untrained"
 
 
 def layers_settings(
     protocol: str, encoder: str, overrides: tuple[str, ...] = (), **given: Any
 ) -> FinetuneSettings:
-    """Returns the settings of the probe: those of ``finetune --frozen`` without enrolment.
-
-    Raises:
-        ConfigError: as :func:`~affetto.finetuning.settings.finetune_settings`; also where a layer is chosen.
-    """
+    """Returns the settings of the probe: those of ``finetune --frozen`` without enrolment, of all layers."""
     settings = finetune_settings(
         overrides=overrides, protocol=protocol, encoder=encoder, frozen=True, enrolment=False, **given
     )
@@ -53,21 +54,9 @@ def layers_settings(
 def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, out: str | Path) -> RunFolder:
     """Trains a linear probe on every layer and on their weighted sum, also of an untrained encoder.
 
-    Each probe is trained as ``finetune --frozen`` trains it. The means over time of all layers are computed
-    once.
-
-    Args:
-        manifest: the utterances, or the file that lists them.
-        settings: from :func:`layers_settings`.
-        out: the run folder; an unfinished one is continued.
-
-    Returns:
-        The run folder: ``layers.json``, a row a probe; ``layers.png``; ``report.html``, ``report.md``.
-
-    Raises:
-        ProtocolError: when the protocol does not fit the manifest.
-        LeakError: when pretraining used labels of a test speaker.
-        RunError: when the folder is in use or holds another analysis.
+    Each probe is trained as ``finetune --frozen`` trains it. Returns the run folder, with ``layers.json``, a
+    row a probe, ``layers.png``, ``report.html`` and ``report.md``; an unfinished one is continued. A
+    LeakError says that pretraining used labels of a test speaker.
     """
     manifest = Manifest.of(manifest)
     protocol = load_protocol(settings.protocol)
@@ -86,18 +75,15 @@ def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, 
 def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> None:
     protocol = load_protocol(settings.protocol)
     material = Material(manifest, protocol)
-    trained = settings.pretrained is not None or settings.published_weights
     untrained = settings.model_copy(update={"pretrained": None, "published_weights": False})
-    encoders = {"": settings, UNTRAINED: untrained} if trained else {UNTRAINED: untrained}
+    encoders = {UNTRAINED: untrained}
+    if settings.pretrained is not None or settings.published_weights:
+        encoders = {TRAINED: settings, **encoders}
     accelerator = make_accelerator(settings.train)
-    todo = [
-        (which, seed, fold)
-        for which in encoders
-        for seed in settings.seeds
-        for fold in protocol.folds(material.manifest)
-    ]
+    folds = protocol.folds(material.manifest)
+    todo = [(which, seed, fold) for which in encoders for seed in settings.seeds for fold in folds]
     for which, seed, fold in progress(todo, "probes"):
-        folder = RunFolder(run / (which or "trained") / f"seed-{seed}" / f"fold-{fold.number}")
+        folder = RunFolder(run / which / f"seed-{seed}" / f"fold-{fold.number}")
         if not folder.done:
             folder.path.mkdir(parents=True, exist_ok=True)
             train, dev, test = (material.rows(keys) for keys in (fold.train, fold.dev, fold.test))
@@ -111,35 +97,40 @@ def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> Non
     run.finish()
 
 
-class _Probed(NamedTuple):
-    table: pd.DataFrame
-    dev_uar: float
-    epoch: int
-    weights: list[float]
+def name_of(layer: int | str) -> str:
+    """Returns the name of a probe in tables."""
+    return "weighted sum" if layer == SUM else f"layer {layer}"
 
 
 def _probe_fold(task: FoldTask, test: NDArray[np.int64]) -> None:
     shape = task.settings.embedder
     assert isinstance(shape, NetworkSettings)
-    count = len(build_encoder(shape.encoder).layer_dims)
-    probes = {layer: _probe(task, test, layer) for layer in (*range(count), SUM)}
-    tables = [
-        probed.table.assign(fold=task.fold, seed=task.seed, method=name_of(layer))
-        for layer, (probed, _) in probes.items()
-    ]
+    layers = [*range(len(build_encoder(shape.encoder).layer_dims)), SUM]
+    rows = np.concatenate([task.dev, test])
+    parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
+    tables, choices = [], {}
+    for layer in layers:
+        fitted = _probe(task, layer)
+        with torch.no_grad():
+            found = fitted.classifier.answers(fitted.vectors)[rows].double().numpy()
+        table = predictions_table(task.material, rows, found, parts)
+        tables.append(table.assign(fold=task.fold, seed=task.seed, method=name_of(layer)))
+        choices[name_of(layer)] = fitted.choices
     write_table(pd.concat(tables, ignore_index=True), task.run / PREDICTIONS)
-    seen = probes[SUM][1]
+    network, seen = fitted.classifier.embedder, fitted.pretrained_on  # of the sum
+    assert isinstance(network, Network)
     info = {
+        "fold": task.fold,
         "trained_on": sorted({*task.material.speakers[task.train].tolist(), *seen.get("with_labels", [])}),
         "pretrained_without_labels": seen.get("without_labels", []),
-        "dev_uar": {name_of(layer): probed.dev_uar for layer, (probed, _) in probes.items()},
-        "epoch": {name_of(layer): probed.epoch for layer, (probed, _) in probes.items()},
-        "weights": probes[SUM][0].weights,
+        "dev_uar": {name: choice["dev_uar"] for name, choice in choices.items()},
+        "epoch": {name: choice["epoch"] for name, choice in choices.items()},
+        "weights": network.layer_weights.softmax(0).tolist(),
     }
     task.run.finish(info)
 
 
-def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str) -> tuple[_Probed, Speakers]:
+def _probe(task: FoldTask, layer: int | str) -> Fitted:
     """Trains the probe of a layer as ``finetune`` would; means over time are computed once for all layers."""
     scratch = RunFolder(task.run / "scratch")
     shutil.rmtree(scratch.path, ignore_errors=True)  # of a run that was stopped
@@ -148,66 +139,122 @@ def _probe(task: FoldTask, test: NDArray[np.int64], layer: int | str) -> tuple[_
     settings = task.settings.model_copy(update={"embedder": embedder})
     fitted, _ = fit_recogniser(task._replace(settings=settings, run=scratch))
     shutil.rmtree(scratch.path)
-    rows = np.concatenate([task.dev, test])
-    parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
-    with torch.no_grad():
-        found = fitted.classifier.answers(fitted.vectors)[rows].double().numpy()
-    table = predictions_table(task.material, rows, found, parts)
-    network = fitted.classifier.embedder
-    assert isinstance(network, Network)
-    learned = network.layer_weights.softmax(0).tolist() if layer == SUM else []
-    choices = fitted.choices
-    return _Probed(table, choices["dev_uar"], choices["epoch"], learned), fitted.pretrained_on
+    return fitted
 
 
 def _scored(
     material: Material, encoders: dict[str, FinetuneSettings], run: RunFolder, manifest_sha256: str
 ) -> list[dict[str, Any]]:
-    protocol = material.protocol.model_dump(mode="json")
-    tables: dict[str, pd.DataFrame] = {}
-    infos: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
-    for which in encoders:
-        files = sorted((run / (which or "trained")).glob(f"seed-*/fold-*/{PREDICTIONS}"))
-        tables[which] = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-        infos[which] = {
-            (int(file.parents[1].name[5:]), int(file.parent.name[5:])): json.loads(
-                (file.parent / META).read_text(encoding="utf-8")
-            )
-            for file in files
-        }
+    """Returns the rows of ``layers.json``; each probe is compared with that of the untrained encoder."""
+    protocol = material.protocol
+    files = {which: sorted((run / which).glob(f"seed-*/fold-*/{PREDICTIONS}")) for which in encoders}
+    tables = {
+        (which, str(name)): own
+        for which, paths in files.items()
+        for name, own in pd.concat(map(pd.read_parquet, paths), ignore_index=True).groupby("method")
+    }
     rows = []
     for which, settings in encoders.items():
-        own = infos[which]
-        meta: dict[str, Any] = {
+        infos = [json.loads((file.parent / META).read_text(encoding="utf-8")) for file in files[which]]
+        unlabelled = {str(info["fold"]): info["pretrained_without_labels"] for info in infos}
+        meta = {
             "chosen_on": "dev",
-            "speaker_dependent": material.protocol.speaker_dependent,
-            "speakers_seen_with_labels": {str(fold): info["trained_on"] for (_, fold), info in own.items()},
-            "speakers_seen_without_labels": "unknown"
-            if settings.published_weights
-            else {str(fold): info["pretrained_without_labels"] for (_, fold), info in own.items()},
+            "speaker_dependent": protocol.speaker_dependent,
+            "speakers_seen_with_labels": {str(info["fold"]): info["trained_on"] for info in infos},
+            "speakers_seen_without_labels": "unknown" if settings.published_weights else unlabelled,
         }
-        for name in tables[which]["method"].unique():
-            control = None if which == UNTRAINED else tables[UNTRAINED].query("method == @name")
-            shown = f"{name}, {which}" if which else str(name)
-            report: Report = summarise(
-                tables[which].query("method == @name"),
-                protocol,
+        weights = np.mean([info["weights"] for info in infos], axis=0).tolist()
+        for layer in (*range(len(weights)), SUM):
+            name = name_of(layer)
+            report = summarise(
+                tables[which, name],
+                protocol.model_dump(mode="json"),
                 meta,
-                method=shown,
-                against=control,
+                method=name if which == TRAINED else f"{name}, {which}",
+                against=None if which == UNTRAINED else tables[UNTRAINED, name],
                 against_name=f"{name}, {UNTRAINED}",
             )
-            extra: dict[str, Any] = {
-                "encoder": which or "trained",
-                "layer": SUM if name == name_of(SUM) else int(str(name).split()[-1]),
-                "dev_uar": float(np.mean([info["dev_uar"][name] for info in own.values()])),
+            facts: dict[str, Any] = {
+                "encoder": which,
+                "layer": layer,
+                "dev_uar": float(np.mean([info["dev_uar"][name] for info in infos])),
                 "notes": list(report.notes),
-                "command": "affetto analyse layers MANIFEST --encoder ENCODER "
-                f"--protocol {material.protocol.name}",
+                "command": f"affetto analyse layers MANIFEST --encoder ENCODER --protocol {protocol.name}",
                 "manifest_sha256": manifest_sha256,
                 "label_fraction": settings.label_fraction,
             }
-            if extra["layer"] == SUM:
-                extra["weights"] = np.mean([info["weights"] for info in own.values()], axis=0).tolist()
-            rows.append(report.row(**extra))
+            rows.append(report.row(**facts, **({"weights": weights} if layer == SUM else {})))
     return rows
+
+
+def layers_page(encoder: str, rows: Sequence[dict[str, Any]], protocol: str, classes: int) -> Page:
+    """Lays out the rows of ``layers.json`` for an encoder, a protocol and ``K`` classes."""
+    own = [row for row in rows if row["encoder"] != UNTRAINED] or list(rows)
+    page: list[Block] = [*map(Text, _words(own, protocol)), _picture(encoder, rows, classes)]
+    page += [Heading("Every probe"), _table(rows), Heading("Method")]
+    notes = dict.fromkeys(note for row in rows for note in row["notes"])
+    return Page(f"Probes on the layers of {encoder}", [*page, *map(Text, (*_METHOD, *notes))])
+
+
+_METHOD = (
+    "A probe is a linear layer on the mean over time of one layer of the frozen encoder, or of a learned "
+    "weighted sum of all. Its epoch is chosen on dev speakers, and test is scored once. Intervals are over "
+    "test speakers (bootstrap, 95 %). The untrained encoder has the same shape and random weights, the "
+    "same in every fold of a seed. The layer that is best on test is a choice in hindsight. Layers differ "
+    "in scale, so a large weight in the sum alone does not show that a layer matters.",
+)
+
+
+def _words(own: Sequence[dict[str, Any]], protocol: str) -> list[str]:
+    layers = [row for row in own if row["layer"] != SUM]
+    best = max(layers, key=lambda row: row["dev_uar"])
+    total = next(row for row in own if row["layer"] == SUM)
+    words = [
+        f"Protocol {protocol}. The layer that is best on dev is {best['layer']} of 0 to {len(layers) - 1}: "
+        f"{_score(best)} % UAR on test. The weighted sum of all reaches {_score(total)} %."
+    ]
+    if best.get("difference") is not None:
+        words.append(
+            f"Minus the same layer of an untrained encoder: {_gap(best)} points; the sum minus its sum: "
+            f"{_gap(total)} points."
+        )
+    elif all(row["encoder"] == UNTRAINED for row in own):
+        words.append("This encoder has no weights of its own: this is an untrained network.")
+    return words
+
+
+def _picture(encoder: str, rows: Sequence[dict[str, Any]], classes: int) -> Picture:
+    lines: dict[str, list[list[float]]] = {}
+    sums: dict[str, float] = {}
+    weights: dict[str, list[float]] = {}
+    for row in rows:
+        name = UNTRAINED if row["encoder"] == UNTRAINED else encoder
+        if row["layer"] == SUM:
+            sums[name], weights[name] = row["uar"], row["weights"]
+        else:
+            ends = [np.nan if row[end] is None else row[end] for end in ("uar_low", "uar_high")]
+            lines.setdefault(name, []).append([row["uar"], *ends])
+    stamp = STAMP if any(row.get("speaker_dependent") for row in rows) else None
+    figure = scores_by_layer(lines, sums, weights, chance=1 / classes, stamp=stamp)
+    return Picture("layers.png", "UAR of a probe on each layer, and the weights of their sum", to_png(figure))
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    compared = any(row.get("difference") is not None for row in rows)
+    heads = ["probe on", "UAR on dev", "UAR", "WAR", *(["above untrained"] if compared else []), "weight"]
+    weights = {row["encoder"]: row["weights"] for row in rows if row["layer"] == SUM}
+    cells = []
+    for row in rows:
+        weight = "" if row["layer"] == SUM else percent(weights[row["encoder"]][row["layer"]])
+        line = [row["method"], percent(row["dev_uar"]), _score(row), percent(row["war"])]
+        cells.append([*line, *([_gap(row)] if compared else []), weight])
+    caption = "Percent, with the 95 % interval; last the layer's weight in the learned sum"
+    return Table(heads, cells, caption)
+
+
+def _score(row: dict[str, Any]) -> str:
+    return percent(row["uar"], row["uar_low"], row["uar_high"])
+
+
+def _gap(row: dict[str, Any]) -> str:
+    return points(row.get("difference"), row.get("difference_low"), row.get("difference_high"))
