@@ -17,7 +17,7 @@ from affetto.audio import decode
 from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.features import FrontEnd
-from affetto.intensity.page import Spoken, curve_figure
+from affetto.intensity.run import Spoken, curve_figure
 from affetto.masking import MaskSettings, hidden_frames
 from affetto.plots import to_png
 from affetto.runs import atomic_write

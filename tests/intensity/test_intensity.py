@@ -24,7 +24,7 @@ from affetto.corpora.curves import describe_curves, read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.errors import CheckpointError, ConfigError, ManifestError, ProtocolError, RunError
 from affetto.features import FrontEnd
-from affetto.intensity import page as intensity_page
+from affetto.intensity import run as intensity_run
 from affetto.intensity import sources as intensity_sources
 from affetto.intensity.curves import loudness
 from affetto.intensity.network import find_strength_net, load_strength_net
@@ -51,7 +51,7 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def _no_pictures(ranked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all the rest of a run; the run of ``ranked`` is drawn."""
-    monkeypatch.setattr(intensity_page, "to_png", lambda figure, dpi=0: b"")
+    monkeypatch.setattr(intensity_run, "to_png", lambda figure, dpi=0: b"")
 
 
 def small(*overrides: str, **values: Any) -> IntensitySettings:

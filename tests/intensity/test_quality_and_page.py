@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from affetto.intensity.page import Spoken, curve_figure, figures
 from affetto.intensity.quality import ALL, judge, plain
+from affetto.intensity.run import Spoken, curve_figure, figures
 from affetto.plots import to_png
 
 LABELS = ["anger", "fear", "neutral"]
@@ -161,4 +161,4 @@ def test_every_utterance_has_its_curve_and_its_mean(count: int) -> None:
 
 def test_silence_can_be_drawn() -> None:
     still = Spoken("silence", np.full((5, 4), -23.0), 0.01, np.zeros(1), 0.05)
-    assert to_png(curve_figure([still]), dpi=40)
+    assert to_png(curve_figure([still], "loudness"), dpi=40)

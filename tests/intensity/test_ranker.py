@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from affetto.intensity.ranker import fit_ranker, order_by_speaker, order_share
+from affetto.intensity.ranker import fit_ranker, order_share, order_shares
 
 
 def planted(
@@ -24,9 +24,8 @@ def test_a_planted_direction_is_found_across_speakers() -> None:
     found = fit_ranker(vectors, speakers, more, cost=10.0)
     assert found @ direction / np.linalg.norm(found) > 0.95
     others, who, those, _ = planted(seed=0, noise=0.4)
-    shares = order_by_speaker(others @ found, who, those.astype(int), neutral=0, classes=2)
-    assert shares[:, 1].min() > 0.98
-    assert np.isnan(shares[:, 0]).all()
+    shares = order_shares(others @ found, who, those.astype(int), [(1, 0)])
+    assert shares.min() > 0.98
 
 
 @pytest.mark.parametrize("similar", [0.0, 1.0, 5.0])
@@ -71,8 +70,7 @@ def test_the_share_of_pairs_in_order_counts_ties_half() -> None:
 
 def test_speakers_without_neutral_or_emotion_have_no_share() -> None:
     values = np.array([1.0, 0.0, 3.0, 2.0, 9.0])
-    shares = order_by_speaker(
-        values, np.array([0, 0, 1, 1, 2]), np.array([1, 0, 1, 2, 0]), neutral=0, classes=3
-    )
-    assert shares[0, 1] == 1.0
-    assert np.isnan(shares[[0, 1, 1, 2], [2, 1, 2, 1]]).all()
+    groups, classes = np.array([0, 0, 1, 1, 2]), np.array([1, 0, 1, 2, 0])
+    shares = order_shares(values, groups, classes, [(1, 0), (2, 0)])
+    assert shares[0, 0] == 1.0
+    assert np.isnan(shares[[0, 1, 1, 2], [1, 0, 1, 0]]).all()

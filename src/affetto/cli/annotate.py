@@ -107,8 +107,7 @@ def intensity(
     Exit code 1 says that some recordings could not be read; their cells are empty.
     """
     from affetto.config import load
-    from affetto.intensity.page import PAGE
-    from affetto.intensity.run import annotate_intensity
+    from affetto.intensity.run import PAGE, annotate_intensity
     from affetto.intensity.sources import IntensitySettings
     from affetto.runs import MANIFEST
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -84,11 +85,7 @@ def distance_from_class(
     return np.asarray(np.interp(middles, starts + size / 2, np.concatenate(found)), np.float32)
 
 
-def acted_intensities(values: Iterable[object]) -> NDArray[np.float64] | None:
-    """Returns words of :data:`ACTED`, or numbers, as numbers ``(N,)``, NaN for none; None if it fails."""
-    known = [value if value is not None and value == value else "nan" for value in values]
-    try:
-        found = np.array([float(ACTED.get(str(value), str(value))) for value in known], np.float64)
-    except ValueError:
-        return None
-    return found if np.isfinite(found).any() else None
+def acted_intensities(values: pd.Series) -> NDArray[np.float64]:
+    """Returns words of :data:`ACTED`, or numbers, as numbers ``(N,)``; all NaN where one is neither."""
+    found = pd.to_numeric(values.map(lambda value: ACTED.get(value, value)), errors="coerce")
+    return np.where(found.notna().equals(values.notna()), found.to_numpy(np.float64), np.nan)

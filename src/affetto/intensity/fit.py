@@ -22,7 +22,7 @@ from affetto.intensity.network import (
     load_strength_net,
     save_strength_net,
 )
-from affetto.intensity.ranker import fit_ranker, order_by_speaker
+from affetto.intensity.ranker import fit_ranker, order_shares
 from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import FunctionalsSettings, build_embedder
@@ -79,10 +79,10 @@ class FoldLabels(NamedTuple):
     speakers: NDArray[np.int64]
 
     def dev_order(self, values: NDArray[np.floating], label: str | None = None) -> float | None:
-        """Returns how often dev is above neutral, by a value for each of its rows; None for unknown."""
-        dev, neutral = self.dev, self.labels.index(NEUTRAL)
-        shares = order_by_speaker(values, self.speakers[dev], self.truth[dev], neutral, len(self.labels))
-        shares = shares if label is None else shares[:, self.labels.index(label)]
+        """Returns how often dev lies above neutral, by a value for each of its rows; None for unknown."""
+        names = [name for name in self.labels if name != NEUTRAL] if label is None else [label]
+        pairs = [(self.labels.index(name), self.labels.index(NEUTRAL)) for name in names]
+        shares = order_shares(values, self.speakers[self.dev], self.truth[self.dev], pairs)
         return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
 
 
@@ -178,12 +178,9 @@ def predict_curves(
     recordings: Recordings, network: StrengthNet, store: Store, rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
     """Returns the intensity of every frame of some utterances, ``(T,)`` each, in the order of the rows."""
-
-    def read(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        frames, counts, _ = network(values, lengths)
-        return frames, counts
-
-    return list(run_over(read, store, rows, recordings.waveforms.lengths[rows], module=network))
+    lengths, device = recordings.waveforms.lengths[rows], next(network.parameters()).device
+    found = run_over(lambda *batch: network(*batch)[:2], store, rows, lengths, module=network, device=device)
+    return list(found)
 
 
 def predict_all(recordings: Recordings, network: StrengthNet, centre: bool) -> list[NDArray[np.float32]]:

@@ -13,10 +13,11 @@ from affetto.corpora.curves import aligned
 from affetto.evaluation.bootstrap import Interval, speaker_mean
 from affetto.features import FrontEnd
 from affetto.intensity.curves import NEUTRAL, loudness
-from affetto.intensity.ranker import order_by_speaker, order_share
+from affetto.intensity.ranker import order_shares
 from affetto.material.recordings import Recordings
 
 ALL = "all"
+ALIKE = ["speaker", "emotion", "text"]  # what utterances share whose acted intensities are compared
 MEASURES = ("intensity", "loudness", "duration")
 """What utterances are ranked by: the mean of the curve, the root mean square in dB, the seconds."""
 
@@ -85,11 +86,12 @@ def _order(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
     labels = sorted(table["emotion"].dropna().unique())
     if NEUTRAL not in labels:
         return {}
-    truth = np.asarray(pd.Categorical(table["emotion"], labels).codes, np.int64)
+    labels.remove(NEUTRAL)
+    pairs = [(label, NEUTRAL) for label in labels]
+    speakers, classes = table["speaker"].to_numpy(), table["emotion"].to_numpy(object)
     found = {}
     for name in MEASURES:
-        values, speakers = table[name].to_numpy(), table["speaker"].to_numpy()
-        shares = order_by_speaker(values, speakers, truth, labels.index(NEUTRAL), len(labels))
+        shares = order_shares(table[name].to_numpy(), speakers, classes, pairs)
         found[name] = _with_all(pd.DataFrame(shares, columns=labels))
     return {name: own for name, own in found.items() if len(own) > 1}
 
@@ -97,16 +99,15 @@ def _order(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
 def _level_pairs(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
     """Returns how often the higher of two acted intensities comes out higher, by measure and pair."""
     known = table[np.isfinite(table["acted"])]
-    pairs = list(combinations(sorted(known["acted"].unique()), 2))
+    pairs = [(high, low) for low, high in combinations(sorted(known["acted"].unique()), 2)]
+    groups = known.groupby(ALIKE, dropna=False)
+    speakers = groups["speaker"].first().to_numpy()
     found = {}
     for name in MEASURES:
-        shares = []
-        for (speaker, *_), own in known.groupby(["speaker", "emotion", "text"], dropna=False):
-            acted, values = own["acted"].to_numpy(), own[name].to_numpy()
-            each = [order_share(values[acted == high], values[acted == low]) for low, high in pairs]
-            shares.append([speaker, *each])
-        names = [f"{low:g} < {high:g}" for low, high in pairs]
-        by_speaker = pd.DataFrame(shares, columns=["speaker", *names]).groupby("speaker").mean()
+        numbers, acted = groups.ngroup().to_numpy(), known["acted"].to_numpy()
+        shares = order_shares(known[name].to_numpy(), numbers, acted, pairs)
+        columns = [f"{low:g} < {high:g}" for high, low in pairs]
+        by_speaker = pd.DataFrame(shares, columns=columns).groupby(speakers).mean()
         if by_speaker.notna().any(axis=None):
             found[name] = _with_all(by_speaker)
     return found
@@ -115,7 +116,7 @@ def _level_pairs(table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
 def _level_correlation(table: pd.DataFrame) -> Interval:
     """Correlates intensity with acted intensity, the mean of each emotion and sentence subtracted."""
     known = table[np.isfinite(table["acted"])]
-    groups = known.groupby(["speaker", "emotion", "text"], dropna=False)
+    groups = known.groupby(ALIKE, dropna=False)
     names = ["intensity", "acted"]
     centred = known.assign(**{name: known[name] - groups[name].transform("mean") for name in names})
     return _correlation(centred[groups["acted"].transform("nunique") > 1], *names)

@@ -4,9 +4,14 @@ A linear ranker is fitted on pairs (Parikh and Grauman 2011, "Relative attribute
 ones, in which the first has more of it, and similar ones, whose scores should be close.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+
+from affetto.vectors.spaces import members
 
 _ROUNDS = 200
 
@@ -25,15 +30,16 @@ def fit_ranker(
     pair, of two that both have more or both have not, the difference counts squared, with the weight
     ``similar``. ``cost`` weighs the pairs against half the squared length of the direction.
 
-    No pair is written down as a vector: margins are differences of scores, and the squares of similar pairs
-    are those of distances from the mean of their group. The paper weighs every pair alike; here ordered and
-    similar pairs are averaged first, so that ``cost`` means the same for corpora of any size.
+    The squares of similar pairs are those of distances from the mean of their group. The paper weighs every
+    pair alike; here ordered and similar pairs are averaged first, so that ``cost`` means the same for corpora
+    of any size.
     """
     values = np.asarray(vectors, np.float64)
-    first, second = _ordered(speakers, more)
+    pairs = [np.meshgrid(rows[more[rows]], rows[~more[rows]], indexing="ij") for rows in members(speakers)]
+    first, second = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
     if not len(first):
         return np.zeros(values.shape[1])
-    group = np.unique(np.stack([speakers, more]), axis=1, return_inverse=True)[1].reshape(-1)
+    group = np.unique(2 * speakers + more, return_inverse=True)[1]
     sizes = np.bincount(group)
     alike = max(1.0, float((sizes * (sizes - 1) / 2).sum()))
 
@@ -52,18 +58,6 @@ def fit_ranker(
     return np.asarray(found.x, np.float64)
 
 
-def _ordered(
-    speakers: NDArray[np.int64], more: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for speaker in np.unique(speakers):
-        above = np.flatnonzero((speakers == speaker) & more)
-        below = np.flatnonzero((speakers == speaker) & ~more)
-        firsts.append(np.repeat(above, len(below)))
-        seconds.append(np.tile(below, len(above)))
-    return np.concatenate(firsts), np.concatenate(seconds)
-
-
 def order_share(more: NDArray[np.floating], less: NDArray[np.floating]) -> float:
     """Returns the share of pairs in which ``more`` is larger; equal ones count half, NaN without pairs."""
     if not len(more) or not len(less):
@@ -73,23 +67,18 @@ def order_share(more: NDArray[np.floating], less: NDArray[np.floating]) -> float
     return float(below.mean() / (2 * len(less)))
 
 
-def order_by_speaker(
+def order_shares(
     values: NDArray[np.floating],
-    speakers: NDArray[np.int64],
-    truth: NDArray[np.int64],
-    neutral: int,
-    classes: int,
+    groups: NDArray[np.int64],
+    classes: NDArray[Any],
+    pairs: Sequence[tuple[Any, Any]],
 ) -> NDArray[np.float64]:
-    """Returns the share of pairs in which an emotional utterance is above a neutral one of its speaker.
+    """Returns how often, within each group, one class lies above another: ``(G, P)`` for ``P`` pairs of them.
 
-    ``values``, ``speakers`` and ``truth`` (-1 for none) are ``(N,)``; shares are ``(S, K)``, NaN for the
-    class ``neutral`` and where a speaker lacks either.
+    Values, groups and classes are ``(N,)``; the share is NaN where a group lacks either class.
     """
-    shares = np.full((int(speakers.max(initial=-1)) + 1, classes), np.nan)
-    for speaker in range(len(shares)):
-        own = speakers == speaker
-        calm = values[own & (truth == neutral)]
-        for number in range(classes):
-            if number != neutral:
-                shares[speaker, number] = order_share(values[own & (truth == number)], calm)
+    shares = np.full((int(groups.max(initial=-1)) + 1, len(pairs)), np.nan)
+    for rows in members(groups):
+        own, kind = values[rows], classes[rows]
+        shares[groups[rows[0]]] = [order_share(own[kind == more], own[kind == less]) for more, less in pairs]
     return shares
