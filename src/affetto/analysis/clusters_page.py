@@ -37,12 +37,9 @@ def clusters_page(found: Analysis) -> Page:
     column = "" if found.settings.name == "cluster" else f" (column {found.settings.name})"
     title = f"Agreement of the clusters of {', '.join(found.corpora) or 'this manifest'}{column}"
     page: list[Block] = [*overview(found)]
-    if found.compared:
-        page += _agreement(found)
-    if found.emotion:
-        page += [*_emotion(found, found.emotion), *_confounds(found)]
-    page += [*_maps(found), Heading("By speaker"), _by_speaker(found), *_method(found)]
-    return Page(title, page)
+    page += _agreement(found) if found.compared else []
+    page += [*_emotion(found, found.emotion), *_confounds(found)] if found.emotion else []
+    return Page(title, [*page, *_maps(found), Heading("By speaker"), _by_speaker(found), *_method(found)])
 
 
 def overview(found: Analysis) -> Iterator[Text]:
@@ -63,7 +60,11 @@ def overview(found: Analysis) -> Iterator[Text]:
         yield Text(f"{lacking}: agreement with emotion cannot be measured.", alarm=True)
     for each in found.compared:
         if each is found.emotion or not found.emotion:
-            yield Text(_line(each))
+            ami = each.averages["ami"]
+            yield Text(
+                f"AMI of the clusters with {each.column.name}: {decimal(*ami[:3])}, p {_p(ami.p)} (0 is "
+                "chance, 1 is equal)."
+            )
     if found.probe:
         raw, centred = percent(*found.probe.raw), percent(*found.probe.centred)
         gain = points(*found.probe.gain[:3])
@@ -74,40 +75,30 @@ def overview(found: Analysis) -> Iterator[Text]:
         )
     elif len(found.emotions) > 1:
         yield Text("No linear probe was trained: it needs labels of several speakers.")
-    yield from _warnings(found)
+    yield from (Text(warning, alarm=True) for warning in _warnings(found))
 
 
-def _line(each: Compared) -> str:
-    ami = each.averages["ami"]
-    name = each.column.name
-    return f"AMI of the clusters with {name}: {decimal(*ami[:3])}, p {_p(ami.p)} (0 is chance, 1 is equal)."
-
-
-def _warnings(found: Analysis) -> Iterator[Text]:
+def _warnings(found: Analysis) -> Iterator[str]:
     if not found.others:
-        yield Text("Nothing else could be compared: a confound would not show here.", alarm=True)
-    emotion = found.emotion.averages["ami"] if found.emotion else None
+        yield "Nothing else could be compared: a confound would not show here."
+    if found.emotion is None:
+        return
+    emotion = found.emotion.averages["ami"]
     for each in found.others:
         ami, name = each.averages["ami"], each.column.name
-        if emotion is None or not _above_chance(ami):
+        if not _above_chance(ami):
             continue
-        gap = each.with_emotion["emotion_minus_this"]
-        beyond = each.with_emotion["emotion_beyond_this"]
-        if not _above_chance(emotion) or (gap.high if gap.high is not None else gap.value) < 0:
-            yield Text(
+        gap, beyond = (each.with_emotion[of] for of in ("emotion_minus_this", "emotion_beyond_this"))
+        if not _above_chance(emotion) or (gap.value if gap.high is None else gap.high) < 0:
+            yield (
                 f"The clusters agree more with {name} (AMI {decimal(*ami[:3])}) than with emotion (AMI "
-                f"{decimal(emotion.value)}): a network trained on them may learn {name}.",
-                alarm=True,
+                f"{decimal(emotion.value)}): a network trained on them may learn {name}."
             )
         if math.isnan(beyond.value):
-            yield Text(
-                f"Utterances equal in {name} have one emotion in every speaker: the two cannot be separated.",
-                alarm=True,
-            )
+            alike = f"Utterances equal in {name} have one emotion in every speaker"
+            yield f"{alike}: the two cannot be separated."
         elif _above_chance(emotion) and (beyond.value if beyond.low is None else beyond.low) <= 0:
-            yield Text(
-                f"Within equal {name}, the clusters agree with emotion no more than by chance.", alarm=True
-            )
+            yield f"Within equal {name}, the clusters agree with emotion no more than by chance."
 
 
 def _agreement(found: Analysis) -> list[Block]:
@@ -247,9 +238,8 @@ def _method(found: Analysis) -> list[Block]:
     words = [
         f"Chance: the mean of {settings.permutations} permutations of a speaker's values; p: the share of "
         "permutations that reach the value, the data counted in. Intervals: bootstrap over speakers, "
-        f"{settings.draws:,} draws. Clusters are numbered within a speaker, so measures are taken by "
-        "speaker; a speaker in whom a column does not vary has no value for it. Silhouettes use cosine "
-        f"distance; like maps they take at most {MOST:,} utterances a speaker.",
+        f"{settings.draws:,} draws. A speaker in whom a column does not vary has no value for it. "
+        f"Silhouettes use cosine distance; like maps they take at most {MOST:,} utterances a speaker.",
     ]
     if binned:
         words.append(

@@ -41,19 +41,11 @@ EMOTION = "emotion"
 class AnalyseSettings(Settings):
     """Settings of ``analyse clusters``.
 
-    Attributes:
-        name: column of the clusters, numbered within each speaker.
-        embedding: column of the embeddings, for silhouettes, the probe and the maps.
-        encoder: encoder that must have made them; None for any.
-        map: projection of a speaker's embeddings to two dimensions; ``none`` draws no maps.
-        most_maps: largest number of maps.
-        bins: quantile bins for a speaker's durations and other numbers; None for as many as there are
-            emotions, or 5 without.
-        measure: whether to measure duration, loudness and pitch of the recordings.
-        folds: of the probe.
-        permutations: of the labels, for chance.
-        draws: of speakers, for the intervals.
-        seed: of permutations, draws, folds and maps.
+    ``name`` is the column of the clusters, ``embedding`` that of the embeddings, for silhouettes, the probe
+    and the maps, and ``encoder`` what must have made them, None for any. ``bins`` are quantiles of durations
+    and other numbers of a speaker, None for as many as there are emotions, or 5. ``measure``: duration,
+    loudness and pitch of the recordings. ``permutations`` are of labels, for chance, ``draws`` of speakers,
+    for intervals, ``folds`` those of the probe.
     """
 
     name: str = "cluster"

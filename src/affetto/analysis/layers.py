@@ -189,11 +189,25 @@ def _scored(
 
 def layers_page(encoder: str, rows: Sequence[dict[str, Any]], protocol: str, classes: int) -> Page:
     """Lays out the rows of ``layers.json`` for an encoder, a protocol and ``K`` classes."""
-    own = [row for row in rows if row["encoder"] != UNTRAINED] or list(rows)
-    page: list[Block] = [*map(Text, _words(own, protocol)), _picture(encoder, rows, classes)]
-    page += [Heading("Every probe"), _table(rows), Heading("Method")]
+    probes = {which: [row for row in rows if row["encoder"] == which] for which in (TRAINED, UNTRAINED)}
+    *layers, total = probes[TRAINED] or probes[UNTRAINED]
+    best = max(layers, key=lambda row: row["dev_uar"])
+    words = [
+        f"Protocol {protocol}. The layer that is best on dev is {best['layer']} of 0 to {len(layers) - 1}: "
+        f"{_score(best)} % UAR on test. The weighted sum of all reaches {_score(total)} %."
+    ]
+    if not probes[TRAINED]:
+        words.append("This encoder has no weights of its own: this is an untrained network.")
+    shown = {{TRAINED: encoder}.get(which, which): own for which, own in probes.items() if own}
+    scores = {name: [_interval(row) for row in own[:-1]] for name, own in shown.items()}
+    sums, weights = ({name: own[-1][of] for name, own in shown.items()} for of in ("uar", "weights"))
+    stamp = STAMP if any(row.get("speaker_dependent") for row in rows) else None
+    png = to_png(scores_by_layer(scores, sums, weights, 1 / classes, stamp))
+    picture = Picture("layers.png", "UAR of a probe on each layer, and the weights of their sum", png)
+    page: list[Block] = [*map(Text, words), picture, Heading("Every probe"), _table(probes)]
     notes = dict.fromkeys(note for row in rows for note in row["notes"])
-    return Page(f"Probes on the layers of {encoder}", [*page, *map(Text, (*_METHOD, *notes))])
+    page += [Heading("Method"), *map(Text, (_METHOD, *notes))]
+    return Page(f"Probes on the layers of {encoder}", page)
 
 
 _METHOD = (
@@ -201,60 +215,26 @@ _METHOD = (
     "weighted sum of all. Its epoch is chosen on dev speakers, and test is scored once. Intervals are over "
     "test speakers (bootstrap, 95 %). The untrained encoder has the same shape and random weights, the "
     "same in every fold of a seed. The layer that is best on test is a choice in hindsight. Layers differ "
-    "in scale, so a large weight in the sum alone does not show that a layer matters.",
+    "in scale, so a large weight in the sum alone does not show that a layer matters."
 )
 
 
-def _words(own: Sequence[dict[str, Any]], protocol: str) -> list[str]:
-    layers = [row for row in own if row["layer"] != SUM]
-    best = max(layers, key=lambda row: row["dev_uar"])
-    total = next(row for row in own if row["layer"] == SUM)
-    words = [
-        f"Protocol {protocol}. The layer that is best on dev is {best['layer']} of 0 to {len(layers) - 1}: "
-        f"{_score(best)} % UAR on test. The weighted sum of all reaches {_score(total)} %."
-    ]
-    if best.get("difference") is not None:
-        words.append(
-            f"Minus the same layer of an untrained encoder: {_gap(best)} points; the sum minus its sum: "
-            f"{_gap(total)} points."
-        )
-    elif all(row["encoder"] == UNTRAINED for row in own):
-        words.append("This encoder has no weights of its own: this is an untrained network.")
-    return words
-
-
-def _picture(encoder: str, rows: Sequence[dict[str, Any]], classes: int) -> Picture:
-    lines: dict[str, list[list[float]]] = {}
-    sums: dict[str, float] = {}
-    weights: dict[str, list[float]] = {}
-    for row in rows:
-        name = UNTRAINED if row["encoder"] == UNTRAINED else encoder
-        if row["layer"] == SUM:
-            sums[name], weights[name] = row["uar"], row["weights"]
-        else:
-            ends = [np.nan if row[end] is None else row[end] for end in ("uar_low", "uar_high")]
-            lines.setdefault(name, []).append([row["uar"], *ends])
-    stamp = STAMP if any(row.get("speaker_dependent") for row in rows) else None
-    figure = scores_by_layer(lines, sums, weights, chance=1 / classes, stamp=stamp)
-    return Picture("layers.png", "UAR of a probe on each layer, and the weights of their sum", to_png(figure))
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    compared = any(row.get("difference") is not None for row in rows)
-    heads = ["probe on", "UAR on dev", "UAR", "WAR", *(["above untrained"] if compared else []), "weight"]
-    weights = {row["encoder"]: row["weights"] for row in rows if row["layer"] == SUM}
+def _table(probes: dict[str, list[dict[str, Any]]]) -> Table:
     cells = []
-    for row in rows:
-        weight = "" if row["layer"] == SUM else percent(weights[row["encoder"]][row["layer"]])
-        line = [row["method"], percent(row["dev_uar"]), _score(row), percent(row["war"])]
-        cells.append([*line, *([_gap(row)] if compared else []), weight])
-    caption = "Percent, with the 95 % interval; last the layer's weight in the learned sum"
-    return Table(heads, cells, caption)
+    for own in probes.values():
+        for row in own:
+            weight = "" if row["layer"] == SUM else percent(own[-1]["weights"][row["layer"]])
+            gap = [points(*(row.get(f"difference{end}") for end in ("", "_low", "_high")))]
+            line = [row["method"], percent(row["dev_uar"]), _score(row), percent(row["war"])]
+            cells.append([*line, *(gap if probes[TRAINED] else []), weight])
+    compared = ["above untrained"] if probes[TRAINED] else []
+    heads = ["probe on", "UAR on dev", "UAR", "WAR", *compared, "weight"]
+    return Table(heads, cells, "Percent, with the 95 % interval; last the layer's weight in the learned sum")
+
+
+def _interval(row: dict[str, Any]) -> list[float]:
+    return [np.nan if row[name] is None else row[name] for name in ("uar", "uar_low", "uar_high")]
 
 
 def _score(row: dict[str, Any]) -> str:
-    return percent(row["uar"], row["uar_low"], row["uar_high"])
-
-
-def _gap(row: dict[str, Any]) -> str:
-    return points(row.get("difference"), row.get("difference_low"), row.get("difference_high"))
+    return percent(*_interval(row))
