@@ -21,17 +21,8 @@ def analyse_clusters(
 ) -> RunFolder:
     """Measures the agreement of clusters with emotion and with everything else that groups utterances.
 
-    Args:
-        manifest: utterances with a column of clusters and one of embeddings, or the file that lists them.
-        settings: what is analysed, and how.
-        out: the run folder.
-
-    Returns:
-        The run folder: ``report.html``, ``report.md`` with its figures, and ``analysis.json``.
-
-    Raises:
-        ManifestError: without clusters, embeddings or speakers, or with embeddings of another encoder.
-        RunError: when the folder is in use or holds another analysis.
+    The manifest has a column of clusters and one of embeddings. Returns the run folder: ``report.html``,
+    ``report.md`` with its figures, and ``analysis.json``.
     """
     manifest = Manifest.of(manifest)
     run = RunFolder(out, "analyse clusters")

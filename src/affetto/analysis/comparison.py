@@ -135,11 +135,7 @@ class Analysis:
 def read_clusters(
     manifest: Manifest, settings: AnalyseSettings
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Returns which utterances have an embedding, ``(N,)``, and the embeddings of these.
-
-    Raises:
-        ManifestError: without speakers, clusters or embeddings, or with embeddings of another encoder.
-    """
+    """Returns which utterances have an embedding, ``(N,)``, and the embeddings of these."""
     manifest.require("speaker")
     for name, verb in ((settings.name, "clusters"), (settings.embedding, "speakers")):
         if name not in manifest.table.columns:

@@ -54,11 +54,7 @@ class Measures(Embedder):
 
 
 def measured(manifest: Manifest) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    """Returns :class:`Measures` of every recording, ``(N,)`` by name, and why some cannot be read, by key.
-
-    Raises:
-        ManifestError: when no recording can be read.
-    """
+    """Returns :class:`Measures` of every recording, ``(N,)`` by name, and why some cannot be read, by key."""
     recordings = Recordings(manifest)
     vectors = recordings.vectors(Measures()).numpy()
     values = np.full((len(manifest), vectors.shape[1]), np.nan)

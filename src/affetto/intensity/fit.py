@@ -128,14 +128,12 @@ def _best_ranker(
     vectors: NDArray[np.float64], pair: NDArray[np.int64], known: FoldLabels, label: str, similar: float
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Fits a ranker with every cost, and keeps the one that orders dev best (the first, of equals)."""
-    best, best_direction = {"dev_order": -1.0}, np.zeros(vectors.shape[1])
-    more = known.truth[pair] == known.labels.index(label)
+    more, tried = known.truth[pair] == known.labels.index(label), []
     for cost in COSTS:
         direction = fit_ranker(vectors[pair], known.speakers[pair], more, cost, similar)
-        order = known.dev_order(vectors[known.dev] @ direction, label) or 0.0
-        if order > best["dev_order"]:
-            best, best_direction = {"dev_order": order, "cost": cost}, direction
-    return best_direction, best
+        tried.append((known.dev_order(vectors[known.dev] @ direction, label) or 0.0, cost, direction))
+    order, cost, direction = max(tried, key=lambda each: each[0])
+    return direction, {"dev_order": order, "cost": cost}
 
 
 class SpokenMeanCentred:
