@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike
 
 from affetto.errors import ManifestError
 from affetto.evaluation.bootstrap import fields, paired_difference, speaker_bootstrap
-from affetto.evaluation.metrics import Score
 
 CURVE_COLUMNS = ("enrolment", "uar")
 RANDOM = "random"
@@ -16,18 +15,16 @@ RANDOM = "random"
 
 def enrolment_scores(
     predictions: pd.DataFrame,
-    metric: str | Score = "uar",
     average: str = "mean",
     draws: int = 2000,
     seed: int = 0,
     labels: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Scores each enrolment setting of a predictions table that holds several.
+    """Scores each enrolment setting of a predictions table that holds several by UAR.
 
     Args:
         predictions: a predictions table with the column ``enrolment`` (0, 5, ..., "all"), and, where there
             are several, ``mix``: which utterances were enrolled ("random", "neutral only", ...).
-        metric: as in :func:`~affetto.evaluation.speaker_bootstrap`, like the rest.
         average: how folds are averaged.
         draws: how often speakers are drawn.
         seed: of the draws.
@@ -35,8 +32,7 @@ def enrolment_scores(
 
     Returns:
         A row a setting: ``mix, enrolment, utterances, uar, uar_low, uar_high`` and, against no enrolment on
-        the utterances that both score, ``difference, difference_low, difference_high, p``. The score is
-        called ``uar`` whatever the metric is.
+        the utterances that both score, ``difference, difference_low, difference_high, p``.
 
     Raises:
         ManifestError: when the column ``enrolment`` is missing.
@@ -48,12 +44,12 @@ def enrolment_scores(
     plain = table[table["enrolment"] == 0]
     rows: list[dict[str, Any]] = []
     for (mix, count), group in table.groupby(["mix", "enrolment"], sort=False):
-        score = speaker_bootstrap(group, metric, average, draws, seed, labels)
+        score = speaker_bootstrap(group, "uar", average, draws, seed, labels)
         utterances = group.loc[group["part"] == "test", "key"].nunique()
         row: dict[str, Any] = {"mix": mix, "enrolment": count, "utterances": utterances}
         row |= fields("uar", score)
         if count != 0 and len(plain):
-            gap = paired_difference(group, plain, metric, average, draws, seed, True, labels)
+            gap = paired_difference(group, plain, "uar", average, draws, seed, True, labels)
             row |= fields("difference", gap) | {"p": gap.p}
         rows.append(row)
     return pd.DataFrame(rows)
