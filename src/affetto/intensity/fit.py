@@ -79,7 +79,7 @@ class FoldLabels(NamedTuple):
     speakers: NDArray[np.int64]
 
     def dev_order(self, values: NDArray[np.floating], label: str | None = None) -> float | None:
-        """Returns how often dev lies above neutral, by a value for each of its rows; None for unknown."""
+        """Returns how often dev is above neutral, by a value for each of its rows; None for unknown."""
         names = [name for name in self.labels if name != NEUTRAL] if label is None else [label]
         pairs = [(self.labels.index(name), self.labels.index(NEUTRAL)) for name in names]
         shares = order_shares(values, self.speakers[self.dev], self.truth[self.dev], pairs)
@@ -176,9 +176,8 @@ def predict_curves(
     recordings: Recordings, network: StrengthNet, store: Store, rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
     """Returns the intensity of every frame of some utterances, ``(T,)`` each, in the order of the rows."""
-    lengths, device = recordings.waveforms.lengths[rows], next(network.parameters()).device
-    found = run_over(lambda *batch: network(*batch)[:2], store, rows, lengths, module=network, device=device)
-    return list(found)
+    lengths = recordings.waveforms.lengths[rows]
+    return list(run_over(lambda *batch: network(*batch)[:2], store, rows, lengths, module=network))
 
 
 def predict_all(recordings: Recordings, network: StrengthNet, centre: bool) -> list[NDArray[np.float32]]:

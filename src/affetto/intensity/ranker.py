@@ -73,7 +73,7 @@ def order_shares(
     classes: NDArray[Any],
     pairs: Sequence[tuple[Any, Any]],
 ) -> NDArray[np.float64]:
-    """Returns how often, within each group, one class lies above another: ``(G, P)`` for ``P`` pairs of them.
+    """Returns how often, within each group, one class is above another: ``(G, P)`` for ``P`` pairs of them.
 
     Values, groups and classes are ``(N,)``; the share is NaN where a group lacks either class.
     """
