@@ -57,7 +57,7 @@ class Loudest(nn.Module):
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
         return features[:, :, 0].sum(1, keepdim=True) / lengths[:, None]
 
-    def probabilities(self, vectors: Tensor) -> Tensor:
+    def answers(self, vectors: Tensor) -> Tensor:
         return torch.cat([vectors, 1 - vectors], dim=1)
 
 
