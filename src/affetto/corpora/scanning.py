@@ -44,7 +44,7 @@ class Corpus(NamedTuple):
 
 
 def read_about(module: str) -> About:
-    """Reads the facts of a corpus from the YAML file beside its module."""
+    """Reads the facts of a corpus from the YAML file next to its module."""
     file = Path(module).with_suffix(".yaml")
     return About(name=file.stem.replace("_", "-"), **yaml.safe_load(file.read_text(encoding="utf-8")))
 
