@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow  # type: ignore[import-untyped]
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from affetto.errors import ConfigError, RunError, unknown
 from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, in_order, padded, whole
@@ -89,11 +87,8 @@ def embed(
 
 def vectors_of_clips(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
     """Yields each clip as one piece with its vector ``(D,)``; one that is not finite is a fault."""
-
-    def compute(pieces: list[Piece]) -> Tensor:
-        return torch.as_tensor(model(*padded(pieces, model.device)))
-
-    for pieces in by_clip(in_order(everything, compute, plan, model.device)):
+    computed = in_order(everything, lambda pieces: model(*padded(pieces, model.device)), plan, model.device)
+    for pieces in by_clip(computed):
         piece, vector = whole(pieces)
         if vector is not None and len(pieces) > 1 and model.embedder is not None and model.embedder.unit:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-9)

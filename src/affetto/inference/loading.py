@@ -131,6 +131,5 @@ def _of_name(name: str, layer: Layer | None, settings: Sequence[str]) -> Represe
     published = any(hasattr(module, "load_published") for module in network.modules())
     untrained = not published and any(True for _ in network.parameters())
     load_published(network)
-    if isinstance(network, Encoder):
-        return Representation(network, None, layer, name, untrained)
-    return Representation(None, network, layer, name, untrained)
+    encoder, embedder = (network, None) if isinstance(network, Encoder) else (None, network)
+    return Representation(encoder, embedder, layer, name, untrained)

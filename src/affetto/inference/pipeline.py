@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
-from affetto.inference.sources import NO_WINDOWS, Clip, Piece, Samples, Windows, cut, decoded
+from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded
 from affetto.material.forward import batches_by_length
 from affetto.parallel import Here, can_fork, copies, cores
 
@@ -51,7 +51,7 @@ _Returned = tuple[int, float, float, str, bool, NDArray[Any] | None]
 class Plan:
     """How recordings go through a network."""
 
-    windows: Windows = NO_WINDOWS
+    windows: Windows = field(default_factory=Windows)
     workers: int | None = None  # threads or processes; None for one a core; 0 for the calling thread
     clips: int = 0  # how many there are, at least, where that is known
     chunk_seconds: float = CHUNK_SECONDS  # of sound that is held at once; fewer where results are large
@@ -94,12 +94,7 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 def by_clip(computed: Iterable[Computed]) -> Iterator[list[Computed]]:
     """Yields the pieces of each clip together."""
-    pieces: list[Computed] = []
-    for each in computed:
-        pieces.append(each)
-        if each[0].last:
-            yield pieces
-            pieces = []
+    return (list(pieces) for _, pieces in groupby(computed, lambda each: each[0].clip))
 
 
 def whole(pieces: list[Computed]) -> Computed:

@@ -46,15 +46,10 @@ class Recogniser:
     def from_pretrained(
         cls, name: str | Path, *, device: str = "cpu", revision: str | None = None
     ) -> "Recogniser":
-        """Loads a recogniser; strictly, and never a pickle.
+        """Loads the folder that ``finetune`` wrote, or an id on the Hugging Face hub; never a pickle.
 
-        Args:
-            name: the folder that ``finetune`` wrote, or an id on the Hugging Face hub.
-            device: where the network runs, e.g. ``"cuda"``.
-            revision: branch, tag or commit on the hub.
-
-        Raises:
-            CheckpointError: where it is not found, damaged, partial, or of another kind.
+        ``revision`` is a branch, tag or commit on the hub. A CheckpointError names a recogniser that is not
+        found, damaged, partial, or of another kind.
         """
         return cls(*load_classifier(find_recogniser(name, revision)), device)
 
@@ -93,8 +88,7 @@ class Recogniser:
     ) -> list[Score]:
         """Scores a recording, or its part from second ``start`` to ``end``; ``enrolment`` of its speaker.
 
-        Returns:
-            Every class with its probability, the likeliest first; or every dimension with its value.
+        Returns every class with its probability, the likeliest first; or every dimension with its value.
 
         Raises:
             AudioError: as :func:`affetto.audio.decode` does.
@@ -156,10 +150,7 @@ class Recogniser:
             source = (np.asarray(source), rate)
         if is_recording(source):
             return self._scores(next(clips(source, root)), enrolment)
-        import pandas as pd
-
-        rows = self.files(source, root=root, enrolment=enrolment)
-        return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
+        return self._table(self.files(source, root=root, enrolment=enrolment), enrolment)
 
     def timeline(
         self, source: Source, window: float = 2.0, hop: float = 1.0, *, enrolment: Enrolment | None = None
@@ -169,8 +160,6 @@ class Recogniser:
         Raises:
             AudioError: when it cannot be read to its end.
         """
-        import pandas as pd
-
         if not is_recording(source):
             raise ConfigError(
                 "a timeline follows one recording; predict() takes several, files(window=...) both"
@@ -178,14 +167,10 @@ class Recogniser:
         rows = list(self.files(source, window=window, hop=hop, enrolment=enrolment))
         if rows[-1]["error"]:
             raise AudioError(rows[-1]["error"])
-        return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
+        return self._table(rows, enrolment)
 
     def embed(self, sources: Sources, *, root: Root = None) -> Tensor:
-        """Returns the vectors of recordings, ``(N, D)``, from which a speaker can be enrolled.
-
-        Raises:
-            AudioError: for the first that cannot be read.
-        """
+        """Returns the vectors of recordings, ``(N, D)``; an AudioError for the first that cannot be read."""
         return _stacked(self._readable(sources, root))
 
     def enrol(self, sources: Sources | Tensor, *, root: Root = None) -> Enrolment:
@@ -238,6 +223,11 @@ class Recogniser:
             raise AudioError(row["error"])
         return self.format.scores(row)
 
+    def _table(self, rows: Iterable[Row], enrolment: object) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
+
     def _embed(self, pieces: list[Piece]) -> Tensor:
         """Embeds pieces, ``(B, D)``."""
         return self.classifier.embed(*self.classifier.front_end(*padded(pieces, self.device)))
@@ -254,7 +244,6 @@ class Recogniser:
 
     @torch.inference_mode()
     def _offset(self, vectors: Tensor) -> Tensor:
-        """Estimates a speaker's offset, ``(R + 1,)``, from vectors ``(N, D)``."""
         return self.classifier.offset(vectors.to(self.device)).cpu()
 
     def _enrolment(self, own: Drawn) -> Enrolment:
@@ -279,7 +268,6 @@ class Recogniser:
         return found
 
     def _must_adapt(self) -> None:
-        """Checks that speakers can be enrolled."""
         if self.classifier.enrolment is None:
             raise ConfigError(
                 "this recogniser was made without enrolment, or is asked with prompts, which enrol nobody; "

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
 from affetto.inference.enrolment import Enrolments, enrolment_of
 from affetto.inference.pipeline import Computed
@@ -38,15 +37,6 @@ class RowFormat(NamedTuple):
         types |= {**dict.fromkeys(self.predictions, NUMBER), "error": TEXT}
         return types | {"enrolment": WHOLE, "enrolled": pyarrow.bool_()} if enrolled else types
 
-    def cells(self, predicted: NDArray[Any]) -> Row:
-        """Returns the cells of a row from probabilities or values ``(K,)``."""
-        numbers = predicted.astype(np.float64).tolist()
-        row: Row = dict(zip(self.predictions, numbers, strict=True))
-        if not self.values:
-            best = int(predicted.argmax())
-            row.update(label=self.labels[best], confidence=numbers[best])
-        return row
-
     def scores(self, row: Row) -> list[Score]:
         """Returns every class with its probability, the likeliest first; or the dimensions in their order."""
         pairs = zip(self.labels, self.predictions, strict=True)
@@ -65,7 +55,12 @@ def rows_of(
         if predicted is None:
             row.update(file=clip.file, start=clip.start, end=clip.end, error=piece.fault or None)
         else:
-            row.update(form.cells(predicted), file=clip.file, start=piece.start, end=piece.end)
+            numbers = predicted.astype(np.float64).tolist()
+            row.update(zip(form.predictions, numbers, strict=True))
+            row.update(file=clip.file, start=piece.start, end=piece.end)
+            if not form.values:
+                best = int(predicted.argmax())
+                row.update(label=form.labels[best], confidence=numbers[best])
         if enrolment is not None:
             own = enrolment_of(enrolment, clip)
             row.update(enrolment=own.utterances if own else 0, enrolled=clip.enrolled)

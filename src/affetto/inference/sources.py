@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -38,15 +38,11 @@ or "" for a recording that is left out."""
 
 @dataclass(frozen=True)
 class Windows:
-    """How recordings are cut into pieces: windows of ``length`` seconds, one every ``hop`` seconds.
+    """How recordings are cut into pieces; without a length, long ones into parts of 30 s."""
 
-    Without a length a recording stays whole, or is cut into parts of 30 s where it is longer than a minute;
-    or into equal parts of at most ``longest`` seconds.
-    """
-
-    length: float | None = None
-    hop: float | None = None
-    longest: float | None = None
+    length: float | None = None  # seconds of a window
+    hop: float | None = None  # seconds from one window to the next; None for half a window
+    longest: float | None = None  # without a length: equal parts of at most so many seconds instead
 
     def __post_init__(self) -> None:
         if self.length is None:
@@ -60,11 +56,8 @@ class Windows:
 
     @property
     def step(self) -> float:
-        """Seconds from one window to the next: half a window where no hop is given."""
+        """Seconds from one window to the next."""
         return (self.length or 0.0) / 2 if self.hop is None else self.hop
-
-
-NO_WINDOWS = Windows()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,10 +195,7 @@ def _of_several(source: Any, root: Root) -> Iterator[Clip]:
 
 
 def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
-    table = manifest.table
-    columns: list[Sequence[Any]] = [
-        table[name].tolist() for name in ("file", "start", "end", "corpus", "speaker", "key")
-    ]
+    columns = (manifest.table[name] for name in ("file", "start", "end", "corpus", "speaker", "key"))
     for row, (file, start, end, corpus, speaker, key) in enumerate(zip(*columns, strict=True)):
         path, fault = Path(file), ""
         try:
