@@ -81,9 +81,7 @@ def fit(
     on_epoch: Callable[[int], float | None] = lambda epoch: None,
     accelerator: Accelerator | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains an objective and leaves it with the weights of its best epoch.
-
-    Returns a row of each epoch: losses, score, learning rate, utterances a second.
+    """Trains an objective, leaves it with the weights of its best epoch, and returns a row of each epoch.
 
     Args:
         objective: a module that maps a batch to named losses and has their ``weights``.
@@ -91,7 +89,7 @@ def fit(
         settings: how to train.
         run: where metrics and checkpoints go; a checkpoint there is resumed.
         on_epoch: called with the number of each finished epoch; may return a score to maximise on dev.
-        accelerator: from :func:`make_accelerator`; None makes one.
+        accelerator: from :func:`make_accelerator`.
     """
     accelerator = accelerator or make_accelerator(settings)
     loop = _Loop(objective, batches, accelerator, run, settings)
@@ -125,12 +123,13 @@ class _Loop:
     ) -> None:
         self.objective, self.batches, self.accelerator = objective, batches, accelerator
         self.run, self.settings, self.file = run, settings, run / STATE
-        trained = [weight for weight in objective.parameters() if weight.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [each for each in trained if each.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        learned, decay = (
+            [each for each in objective.parameters() if each.requires_grad],
+            settings.weight_decay,
+        )
+        matrices = {"params": [each for each in learned if each.ndim > 1], "weight_decay": decay}
+        others: dict[str, Any] = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
+        self.optimiser = torch.optim.AdamW([matrices, others], lr=settings.learning_rate)
         self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
         self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
         self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
@@ -183,9 +182,8 @@ class _Loop:
         row["utterances_per_second"] = round(speed, 1)
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
-            state = _without_frozen(self.objective).items()
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in state}
-            self.best = {"score": score, "epoch": epoch, "weights": weights}
+            kept = {name: value.cpu().clone() for name, value in _without_frozen(self.objective).items()}
+            self.best = {"score": score, "epoch": epoch, "weights": kept}
         if score is not None and self.best is not None and self.settings.patience:
             self.stopped = epoch - self.best["epoch"] >= self.settings.patience
         if self.accelerator.is_main_process:

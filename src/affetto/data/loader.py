@@ -52,11 +52,9 @@ class Loader:
         self.curves = dict(curves or {})
 
     def __len__(self) -> int:
-        """Batches an epoch."""
         return len(self.buckets)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields what is left of the epoch."""
         for places in self.buckets:
             rows = self.rows[places]
             store = self.stores[0]
