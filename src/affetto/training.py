@@ -127,9 +127,9 @@ class _Loop:
             [each for each in objective.parameters() if each.requires_grad],
             settings.weight_decay,
         )
-        matrices = {"params": [each for each in learned if each.ndim > 1], "weight_decay": decay}
-        others: dict[str, Any] = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
-        self.optimiser = torch.optim.AdamW([matrices, others], lr=settings.learning_rate)
+        wide: dict[str, Any] = {"params": [each for each in learned if each.ndim > 1], "weight_decay": decay}
+        rest = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
+        self.optimiser = torch.optim.AdamW([wide, rest], lr=settings.learning_rate)
         self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
         self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
         self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
