@@ -96,8 +96,7 @@ def fit(
     loop.resume()
     while loop.epoch < settings.epochs and not loop.stopped:
         began, seen = time.perf_counter(), 0
-        # The network that on_epoch wrote results with may have been left in another mode.
-        loop.model.train()
+        loop.model.train()  # on_epoch may have left it in another mode
         described = f"epoch {loop.epoch + 1}/{settings.epochs}"
         for batch in progress(batches, described, total=len(batches) - loop.batch):
             loop.train_on(batch.to(accelerator.device), described)
@@ -123,13 +122,11 @@ class _Loop:
     ) -> None:
         self.objective, self.batches, self.accelerator = objective, batches, accelerator
         self.run, self.settings, self.file = run, settings, run / STATE
-        learned, decay = (
-            [each for each in objective.parameters() if each.requires_grad],
-            settings.weight_decay,
-        )
-        wide: dict[str, Any] = {"params": [each for each in learned if each.ndim > 1], "weight_decay": decay}
-        rest = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
-        self.optimiser = torch.optim.AdamW([wide, rest], lr=settings.learning_rate)
+        learned = [each for each in objective.parameters() if each.requires_grad]
+        matrices: dict[str, Any] = {"params": [each for each in learned if each.ndim > 1]}
+        matrices["weight_decay"] = settings.weight_decay
+        others = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
+        self.optimiser = torch.optim.AdamW([matrices, others], lr=settings.learning_rate)
         self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
         self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
         self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
