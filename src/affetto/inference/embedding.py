@@ -77,10 +77,9 @@ def embed(
         plan = Plan(workers=workers, clips=total - shards.resumed)
         for piece, vectors in (_frames if frames else vectors_of_clips)(representation, rest, plan):
             clip = piece.clip
+            read = clip if piece.end == piece.start else piece  # the whole clip where nothing of it was read
             row: Row = {"key": clip.utterance or clip.file, "file": clip.file, "error": piece.fault or None}
-            row |= {"start": piece.start, "end": piece.end, **packed(vectors)}
-            if piece.end == piece.start:  # nothing of it was read
-                row |= {"start": clip.start, "end": clip.end}
+            row |= {"start": read.start, "end": read.end, **packed(vectors)}
             shards.add(clip.key, row, piece.last)
     return Outcome(shards.clips, shards.failed, shards.resumed)
 

@@ -86,9 +86,7 @@ class Shards:
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
         """Holds the shards for this process; at the end ``join`` writes the output, and they are removed.
 
-        Raises:
-            RunError: when another process holds them, or they were begun with other options.
-            AffettoError: when something cannot be written.
+        A RunError says that another process holds them, or that they were begun with other options.
         """
         try:
             with locked(self.output, self.part / "lock"):
