@@ -48,8 +48,8 @@ class Recogniser:
     ) -> "Recogniser":
         """Loads the folder that ``finetune`` wrote, or an id on the Hugging Face hub; never a pickle.
 
-        ``revision`` is a branch, tag or commit on the hub. A CheckpointError names a recogniser that is not
-        found, damaged, partial, or of another kind.
+        ``device`` is where the network runs, e.g. ``"cuda"``; ``revision`` a branch, tag or commit on the hub.
+        A CheckpointError names a recogniser that is not found, damaged, partial, or of another kind.
         """
         return cls(*load_classifier(find_recogniser(name, revision)), device)
 
