@@ -48,7 +48,7 @@ class Recogniser:
     ) -> "Recogniser":
         """Loads the folder that ``finetune`` wrote, or an id on the Hugging Face hub; never a pickle.
 
-        ``device`` is where the network runs, e.g. ``"cuda"``; ``revision`` a branch, tag or commit on the hub.
+        ``device`` is where it runs, e.g. ``"cuda"``; ``revision`` a branch, tag or commit on the hub.
         A CheckpointError names a recogniser that is not found, damaged, partial, or of another kind.
         """
         return cls(*load_classifier(find_recogniser(name, revision)), device)
