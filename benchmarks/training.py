@@ -71,7 +71,7 @@ def pretraining() -> Objective:
 def spectra(count: int, size: int = 128, frames: int = 250) -> InMemory:
     generator = torch.Generator().manual_seed(0)
     lengths, index = torch.full((size,), frames), torch.arange(size)
-    columns = {"speaker": index // 16, "cluster": index % 6}
+    columns = {"speaker": index // 16, "group": index % 6}
     drawn = (torch.randn(size, frames, 80, generator=generator) - 7 for _ in range(count))
     return InMemory([Batch(values, lengths, index, columns) for values in drawn])
 

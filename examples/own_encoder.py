@@ -3,7 +3,7 @@
     python examples/own_encoder.py COMMAND ...
 
 is the affetto command with one more encoder, ``--encoder linear``: pretrain, finetune, embed and the others
-take it. In the package the file would be in ``affetto/models/``, the row in ``affetto/models/encoders.yaml``.
+take it. In the package the file would be in ``affetto/models/``, the row in ``affetto/models/encoders.json``.
 """
 
 from typing import Literal

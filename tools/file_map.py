@@ -32,7 +32,7 @@ def rooms() -> list[tuple[int, str, list[str]]]:
 
 def sentence(path: Path) -> str:
     """Returns the first sentence about a file: of its docstring, or the description in a YAML file."""
-    if path.suffix == ".yaml":
+    if path.suffix in (".yaml", ".json"):  # JSON is YAML too
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
         return str(facts.get("description") or facts["title"])
     text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
@@ -51,7 +51,7 @@ def page() -> str:
         folder = SOURCE / room if room.endswith("/") else SOURCE
         if room.endswith("/"):
             lines += ["", f"**`{room}`** {sentence(folder / '__init__.py')}.", ""]
-            paths = [path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")]
+            paths = [path for path in folder.rglob("*") if path.suffix in (".py", ".yaml", ".json")]
         else:
             lines += ["", f"**{room}**", ""]
             paths = [folder / f"{name}.py" for name in order]

@@ -1,5 +1,6 @@
 """Corpora whose file names are codes: a YAML file in ``coded/`` describes the names."""
 
+import os
 import re
 from dataclasses import replace
 from functools import cached_property, partial
@@ -107,7 +108,7 @@ class Naming(Settings):
 
     def parts(self, path: Path) -> dict[str, str]:
         """Returns the groups of a file's name; "" for those that it lacks."""
-        found = self.pattern.fullmatch(path.with_suffix("").as_posix())
+        found = self.pattern.fullmatch(os.path.splitext(path.as_posix())[0])
         if found is None:
             raise ManifestError(self.misnamed)
         parts = {group: value or "" for group, value in found.groupdict().items()}

@@ -1,16 +1,15 @@
 """Encoders and embedders that go by a name: the table from which settings, help and docs derive.
 
 A new encoder is a file, with a network ``Name`` and its settings ``NameSettings``, and a row of
-``encoders.yaml``. Nothing is imported before a network is built: the command line lists the names without
+``encoders.json``. Nothing is imported before a network is built: the command line lists the names without
 torch.
 """
 
+import json
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import yaml
 
 if TYPE_CHECKING:
     from affetto.models.encoder import Encoder, EncoderShape
@@ -27,7 +26,7 @@ class Named(NamedTuple):
     pretrained: bool = True  # whether pretrain can train its frames
 
 
-_ROWS = yaml.safe_load(Path(__file__).with_name("encoders.yaml").read_text(encoding="utf-8"))
+_ROWS = json.loads(Path(__file__).with_name("encoders.json").read_text(encoding="utf-8"))
 ENCODERS = {name: Named(**row) for name, row in _ROWS["encoders"].items()}
 EMBEDDERS = {name: Named(**row) for name, row in _ROWS["embedders"].items()}
 
