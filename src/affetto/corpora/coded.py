@@ -111,7 +111,7 @@ class Naming(Settings):
         found = self.pattern.fullmatch(os.path.splitext(path.as_posix())[0])
         if found is None:
             raise ManifestError(self.misnamed)
-        parts = {group: value or "" for group, value in found.groupdict().items()}
+        parts = found.groupdict("")
         if self.from_folder is not None:
             parts[self.from_folder] = parts[self.from_folder] or path.parent.name
         for group, spellings in self.same.items():
@@ -150,21 +150,24 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
 
     def row(path: Path) -> dict[str, Any] | None:
         parts = naming.parts(path)
-        if any(parts[name] != value for name, value in naming.only.items()):
+        if naming.only and any(parts[name] != value for name, value in naming.only.items()):
             return None
-        if naming.once and path.stem in seen:
-            again.append(path.stem)
+        stem = path.stem
+        if naming.once and stem in seen:
+            again.append(stem)
             return None
         key = naming.key(path, parts)
         for table, known in tables:
             if table.complete and known is not None and key not in known:
                 raise ManifestError(f"has no row in {table.file}")
-        seen.add(path.stem)
+        seen.add(stem)
         for name, (first, last) in naming.within.items():
             if not first <= parts[name] <= last:
                 corpus = re.split(r"\W", about.title)[0]
                 raise ManifestError(f"has the {name} {parts[name]}; {corpus} has {first} to {last}")
-        columns = {name: naming.value(name, parts) for name in naming.columns}
+        # Formatting a text is most of what a recording costs, so the key is not formatted twice.
+        made = {"key": key} if isinstance(naming.columns.get("key"), str) else {}
+        columns = {name: made.get(name) or naming.value(name, parts) for name in naming.columns}
         if naming.texts is not None:
             columns["text"] = texts.get(key)
         if naming.transcripts is not None:
