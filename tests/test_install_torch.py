@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "install-torch"
 PYTHON = """#!/bin/sh
 case "$*" in
   "-c import torch") exit 1 ;;
+  *--quiet*"index versions"*) ;;  # as pip is then: it prints no version
   *"index versions torch"*) echo "torch (9.9.9)"; echo "Available versions: $SERVED" ;;
   *install*) for last; do :; done
     echo "$last" >> "$LOG"

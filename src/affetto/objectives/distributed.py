@@ -23,7 +23,8 @@ def gathered(values: Tensor) -> Tensor:
     """
     if _processes() == 1:
         return values
-    return torch.as_tensor(_Gather.apply(values, _counts(values)))  # type: ignore[no-untyped-call]
+    gather: Any = _Gather.apply  # which some versions of torch type
+    return torch.as_tensor(gather(values, _counts(values)))
 
 
 def own_rows(values: Tensor) -> slice:
