@@ -79,7 +79,7 @@ class WaveformCache(_Rows):
     @classmethod
     def open(cls, manifest: Manifest, cache: Path | None = None) -> "WaveformCache":
         """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes what is not there yet."""
-        times = (manifest.table[name].tolist() for name in ("start", "end"))
+        times = (manifest.table[name].astype(float).tolist() for name in ("start", "end"))
         starts, ends = ([None if math.isnan(second) else second for second in column] for column in times)
         rows = list(zip(manifest.paths, starts, ends, strict=True))
         named = [(str(path), *file_stamp(path), start, end) for path, start, end in rows]
