@@ -7,7 +7,6 @@ anything. Blocks marked ``text`` are pictures.
 """
 
 import ast
-import importlib.util
 import json
 import os
 import re
@@ -18,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
@@ -26,6 +25,7 @@ from typer.testing import CliRunner
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
+from helpers import script
 from smallest import few_trials
 from test_front_door import FRONT_DOOR, SECOND_RING
 from text_models import save_tiny_text
@@ -210,19 +210,19 @@ def test_pages_import_what_is_pinned() -> None:
 
 
 def test_the_file_map_is_what_the_files_say() -> None:
-    script: Any = _example("file_map", "tools")
-    assert (ROOT / "docs" / "map.md").read_text(encoding="utf-8") == script.page(), "python tools/file_map.py"
+    loaded = script("tools/file_map.py")
+    assert (ROOT / "docs" / "map.md").read_text(encoding="utf-8") == loaded.page(), "python tools/file_map.py"
 
 
 def test_the_examples_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("affetto scan toy toy -o toy.csv --speakers 6 --takes 1")[0] == 0
-    own, several = (_example(name, "examples") for name in ("own_corpus", "predict_folder"))
-    own.main("toy", r"(?P<speaker>[fm]\d\d)_s\d\d_(?P<emotion>[a-z]+)_t", "runs/own")  # type: ignore[attr-defined]
+    own, several = (script(f"examples/{name}.py") for name in ("own_corpus", "predict_folder"))
+    own.main("toy", r"(?P<speaker>[fm]\d\d)_s\d\d_(?P<emotion>[a-z]+)_t", "runs/own")
     assert (folder / "runs" / "own" / "report" / "report.html").exists()
     shutil.rmtree(folder / "toy" / "f02")
     (folder / "toy" / "broken.wav").write_text("no sound")
     capsys.readouterr()
-    several.main("runs/own/svm/recogniser", "toy")  # type: ignore[attr-defined]
+    several.main("runs/own/svm/recogniser", "toy")
     printed = capsys.readouterr().out
     assert "not read: toy/broken.wav: " in printed
     assert sum(int(number) for number in re.findall(r"^ *(\d+)  ", printed, re.MULTILINE)) == 100
@@ -237,7 +237,7 @@ def test_the_masks_of_an_utterance_are_drawn(folder: Path, capsys: pytest.Captur
         assert run(f"affetto annotate intensity {before} --source {source} --name {name} -o {number}")[0] == 0
     manifest = Manifest.read(folder / "2" / "manifest.csv")
     capsys.readouterr()
-    drawn = _example("masks").draw(manifest, manifest.keys[3], folder / "drawn")  # type: ignore[attr-defined]
+    drawn = script("experiments/masks.py").draw(manifest, manifest.keys[3], folder / "drawn")
     assert drawn.stat().st_size > 10_000
     lines = capsys.readouterr().out.splitlines()
     hidden = {line.split(":")[0]: int(line.split()[1]) for line in lines}
@@ -258,15 +258,15 @@ def test_an_emotion_is_left_out(
     )
     asked = "left_out --manifest toy.csv --text words --protocol toy-5.yaml --encoder functionals --epochs 1"
     monkeypatch.setattr(sys, "argv", asked.split())
-    script: Any = _example("left_out")
-    script.main()
+    loaded = script("experiments/left_out.py")
+    loaded.main()
     rows = json.loads((folder / "experiments" / "toy-5-left-out-emo.json").read_text())
     assert [row["method"] for row in rows] == ["own words", "shuffled words", "random words"]
     manifest, labels = Manifest.read("toy.csv"), ("anger", "neutral", "sadness")
     for row in rows:
         kind = row["method"].split()[0]
         made = folder / "runs/toy-5-left-out-emo" / kind / "anger"
-        test = script.asked_for_all(manifest, "toy-5.yaml", made, script.words_of(kind, labels))
+        test = loaded.asked_for_all(manifest, "toy-5.yaml", made, loaded.words_of(kind, labels))
         recalls = {label: (own["label"] == label).mean() for label, own in test.groupby("truth")}
         found = row["by_emotion"]["anger"]
         assert found["left_out"] == pytest.approx(recalls["anger"])
@@ -274,17 +274,8 @@ def test_an_emotion_is_left_out(
         assert row["seen_low"] <= row["seen"] <= row["seen_high"]
     shown = "other_corpus --model runs/toy-5-left-out-emo/own/anger/recogniser --manifest toy.csv"
     monkeypatch.setattr(sys, "argv", shown.split())
-    _example("other_corpus").main()  # type: ignore[attr-defined]
+    script("experiments/other_corpus.py").main()
     five, two = json.loads((folder / "experiments" / "toy-5-other-corpora.json").read_text())
     assert five["unknown"] == ["anger", "fear", "happiness"]
     assert five["uar"] == pytest.approx(sum(five["recalls"].values()) / 5)
     assert list(two["recalls"]) == ["neutral", "sadness"]
-
-
-def _example(name: str, folder: str = "experiments") -> object:
-    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -18,6 +18,7 @@ from affetto.models.encoder import Encoder
 from affetto.models.ge2e import Ge2eSettings
 from affetto.models.hub_encoders import Wav2Vec2Settings
 from affetto.models.logmel import Cnn, CnnSettings, Tdnn, TdnnSettings
+from helpers import recogniser_config
 
 CNN = CnnSettings(width=16, bins=16, blocks=1)
 TDNN = TdnnSettings(width=16, bins=16, blocks=1)
@@ -53,20 +54,7 @@ def pretrained(folder: Path, encoder: Encoder, settings: Any) -> str:
 
 def recogniser(folder: Path, embedder: Any) -> str:
     classifier = EmotionClassifier(ClassifierSettings(embedder=embedder, labels=("joy", "grief")))
-    config = {
-        "class": "EmotionClassifier",
-        "affetto_version": "0",
-        "classifier": classifier.settings.model_dump(mode="json"),
-        "labels": ["joy", "grief"],
-        "protocol": "speaker-kfold",
-        "speaker_dependent": False,
-        "manifest_sha256": "0",
-        "encoder": "cnn",
-        "weights_from_elsewhere": False,
-        "speakers_seen": {"with_labels": ["a"], "chosen_on": ["b"]},
-        "dev_uar": 0.5,
-    }
-    save_recogniser(folder, classifier, config)
+    save_recogniser(folder, classifier, recogniser_config(classifier))
     return str(folder)
 
 

@@ -1,6 +1,5 @@
 """The example that scores ways of clustering, on vectors in which emotion and sentence are planted."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,12 @@ import pytest
 
 from affetto.corpora.arrays import cell, write_vectors
 from affetto.corpora.manifest import Manifest
+from helpers import script
 
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    file = Path(__file__).parents[2] / "experiments" / "cluster_quality.py"
-    spec = importlib.util.spec_from_file_location("cluster_quality", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("experiments/cluster_quality.py")
 
 
 def test_taking_the_sentence_out_is_seen_to_help(example: Any, corpus: Manifest, tmp_path: Path) -> None:

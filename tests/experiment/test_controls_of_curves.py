@@ -1,6 +1,5 @@
 """Controls of curves, written as columns by a script: the same recordings, led by something else."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -15,17 +14,12 @@ from affetto.features import FrontEnd
 from affetto.intensity.run import annotate_intensity
 from affetto.intensity.sources import IntensitySettings
 from affetto.masking import MaskSettings
+from helpers import script
 
 
 @pytest.fixture(scope="module")
 def controls() -> ModuleType:
-    file = Path(__file__).resolve().parents[2] / "experiments" / "controls.py"
-    spec = importlib.util.spec_from_file_location("controls", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("experiments/controls.py")
 
 
 def test_curves_are_turned_or_shuffled(controls: ModuleType) -> None:

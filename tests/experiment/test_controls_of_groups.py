@@ -1,6 +1,5 @@
 """Controls of groups, written as columns by a script, and what pretraining makes of them."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -21,19 +20,14 @@ from affetto.models.checkpoint import read_config
 from affetto.pretraining.columns import GroupColumn
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import pretrain_settings
+from helpers import script
 
 RECORDED = json.loads((Path(__file__).parent / "control_groups.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def controls() -> ModuleType:
-    file = Path(__file__).resolve().parents[2] / "experiments" / "controls.py"
-    spec = importlib.util.spec_from_file_location("controls", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("experiments/controls.py")
 
 
 @pytest.fixture(scope="module")

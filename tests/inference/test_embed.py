@@ -28,6 +28,7 @@ from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.encoder import Encoder
 from affetto.models.logmel import Cnn, CnnSettings, Tdnn, TdnnSettings
 from affetto.models.representation import Representation, read_layer
+from helpers import recogniser_config
 
 CNN = CnnSettings(width=16, bins=16, blocks=2)
 ALIKE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
@@ -58,20 +59,7 @@ def pretrained(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def recogniser(folder: Path, embedder: Any) -> tuple[Path, EmotionClassifier]:
     torch.manual_seed(4)
     classifier = EmotionClassifier(ClassifierSettings(embedder=embedder, labels=("joy", "grief"))).eval()
-    config = {
-        "class": "EmotionClassifier",
-        "affetto_version": "0",
-        "classifier": classifier.settings.model_dump(mode="json"),
-        "labels": ["joy", "grief"],
-        "protocol": "speaker-kfold",
-        "speaker_dependent": False,
-        "manifest_sha256": "0",
-        "encoder": "cnn",
-        "weights_from_elsewhere": False,
-        "speakers_seen": {"with_labels": ["a"], "chosen_on": ["b"]},
-        "dev_uar": 0.5,
-    }
-    save_recogniser(folder, classifier, config)
+    save_recogniser(folder, classifier, recogniser_config(classifier))
     return folder, classifier
 
 

@@ -28,6 +28,7 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings
 from affetto.models.logmel import CnnSettings
 from affetto.runs import locked
+from helpers import recogniser_config
 
 LABELS = ("anger", "neutral", "sadness")
 PROBABILITIES = [f"p_{label}" for label in LABELS]
@@ -50,20 +51,7 @@ def make_recogniser(folder: Path, rank: int = 6) -> Path:
             for name, buffer in classifier.enrolment.named_buffers():
                 if name in ("projection", "class_offsets"):
                     buffer.copy_(torch.randn_like(buffer))
-    config = {
-        "class": "EmotionClassifier",
-        "affetto_version": "0",
-        "classifier": classifier.settings.model_dump(mode="json"),
-        "labels": list(LABELS),
-        "protocol": "speaker-kfold",
-        "speaker_dependent": False,
-        "manifest_sha256": "0",
-        "encoder": "cnn",
-        "weights_from_elsewhere": False,
-        "speakers_seen": {"with_labels": ["a"], "chosen_on": ["b"]},
-        "dev_uar": 0.5,
-    }
-    save_recogniser(folder, classifier, config)
+    save_recogniser(folder, classifier, recogniser_config(classifier))
     return folder
 
 

@@ -1,0 +1,38 @@
+"""What several tests need: a script as a module, and the config of a recogniser that was never trained."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from affetto.models.classifier import EmotionClassifier
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(name: str) -> ModuleType:
+    """Imports a script by its path from the root of the repository, ``"experiments/controls.py"``."""
+    file = ROOT / name
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def recogniser_config(classifier: EmotionClassifier) -> dict[str, Any]:
+    """Returns what ``finetune`` would write of a classifier."""
+    return {
+        "class": "EmotionClassifier",
+        "affetto_version": "0",
+        "classifier": classifier.settings.model_dump(mode="json"),
+        "labels": list(classifier.settings.labels),
+        "protocol": "speaker-kfold",
+        "speaker_dependent": False,
+        "manifest_sha256": "0",
+        "encoder": "cnn",
+        "weights_from_elsewhere": False,
+        "speakers_seen": {"with_labels": ["a"], "chosen_on": ["b"]},
+        "dev_uar": 0.5,
+    }
