@@ -153,8 +153,8 @@ def read_facts(file: Path, maker: str = "what", again: str = "annotate again") -
 
 
 def _undescribed(file: Path, maker: str, reason: object, again: str) -> ManifestError:
-    beside = file.with_suffix(".json")
-    return ManifestError(f"{beside} does not say {maker} made {file.name} ({reason}); {_MOVE}{again}")
+    sidecar = file.with_suffix(".json")
+    return ManifestError(f"{sidecar} does not say {maker} made {file.name} ({reason}); {_MOVE}{again}")
 
 
 def open_array(file: Path) -> NDArray[np.float32]:

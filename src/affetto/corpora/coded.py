@@ -150,7 +150,7 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
 
     def row(path: Path) -> dict[str, Any] | None:
         parts = naming.parts(path)
-        if naming.only and any(parts[name] != value for name, value in naming.only.items()):
+        if any(parts[name] != value for name, value in naming.only.items()):
             return None
         stem = path.stem
         if naming.once and stem in seen:
@@ -165,9 +165,7 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
             if not first <= parts[name] <= last:
                 corpus = re.split(r"\W", about.title)[0]
                 raise ManifestError(f"has the {name} {parts[name]}; {corpus} has {first} to {last}")
-        # Formatting a text is most of what a recording costs, so the key is not formatted twice.
-        made = {"key": key} if isinstance(naming.columns.get("key"), str) else {}
-        columns = {name: made.get(name) or naming.value(name, parts) for name in naming.columns}
+        columns = {name: naming.value(name, parts) for name in naming.columns}
         if naming.texts is not None:
             columns["text"] = texts.get(key)
         if naming.transcripts is not None:

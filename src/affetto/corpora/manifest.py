@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from affetto.corpora import checks
 from affetto.corpora.checks import Problem
 from affetto.corpora.labels import apply_map, dropped, with_votes_of
-from affetto.corpora.marks import Marks, read_beside, read_marks, write_marks
+from affetto.corpora.marks import Marks, read_by_name, read_marks, write_marks
 from affetto.corpora.tabular import lacks, near, normal, read_table, some, with_array_files, write_table
 from affetto.errors import ManifestError
 from affetto.runs import write_json
@@ -64,11 +64,11 @@ class Manifest:
             manifest = cls(read_table(path))
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
-        beside = read_beside(_sidecar(path), str, "which corpus lies where")
+        places = read_by_name(_sidecar(path), str, "which corpus lies where")
         roots = {}
         for corpus in manifest.corpora:
             named = root or os.environ.get(_variable(corpus))
-            roots[corpus] = Path(os.path.abspath(named or path.parent / beside.get(corpus, ".")))
+            roots[corpus] = Path(os.path.abspath(named or path.parent / places.get(corpus, ".")))
         table = with_array_files(manifest.table, lambda file: os.path.abspath(path.parent / file))
         return replace(manifest, table=table, roots=roots, marks=read_marks(path))
 

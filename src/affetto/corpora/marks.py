@@ -55,10 +55,10 @@ class Marks:
 
 def read_marks(manifest: Path) -> dict[str, Marks]:
     """Reads the marks next to the file of a manifest, by column; none where there is no such file."""
-    return read_beside(_beside(manifest), Marks.of_facts, "which labels the columns rest on")
+    return read_by_name(_sidecar(manifest), Marks.of_facts, "which labels the columns rest on")
 
 
-def read_beside(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str, Fact]:
+def read_by_name(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str, Fact]:
     """Reads facts by name from a JSON file next to a manifest; none where there is no such file."""
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -72,10 +72,10 @@ def write_marks(manifest: str | Path, marks: Mapping[str, Marks], *, keep: bool 
     manifest = Path(manifest)
     together = {**(read_marks(manifest) if keep else {}), **marks}
     if together:
-        write_json(_beside(manifest), {column: each.facts() for column, each in together.items()})
+        write_json(_sidecar(manifest), {column: each.facts() for column, each in together.items()})
     else:
-        _beside(manifest).unlink(missing_ok=True)
+        _sidecar(manifest).unlink(missing_ok=True)
 
 
-def _beside(manifest: Path) -> Path:
+def _sidecar(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.stem}.marks.json")

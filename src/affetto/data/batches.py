@@ -1,5 +1,6 @@
 """Batches, and which utterances go together: those of similar length, or of the same speakers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class Batch:
         return Batch(moved(self.values), moved(self.lengths), moved(self.index), columns)
 
 
-class EpochBatches:
+class EpochBatches(ABC):
     """Batches in another order every epoch, which ``seed`` and the epoch decide.
 
     Iterating yields what is left of the current epoch, as places of utterances ``(B,)``, and steps to the
@@ -56,12 +57,12 @@ class EpochBatches:
         self.seed, self.rank, self.world = seed, rank, world
         self.epoch = self.position = 0
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Returns this process's batches of an epoch, as places of utterances ``(B,)``."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yields batches; one counts as done once it is handed out."""
