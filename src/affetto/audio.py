@@ -146,9 +146,10 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
     if isinstance(source, str | Path):
         name = os.fspath(source)
         target: str | BinaryIO = name
-        status = None  # asked for once: a scan of 100,000 files waits for little else
-        with suppress(OSError, ValueError):
+        try:  # asked for once: a scan of 100,000 files waits for little else
             status = os.stat(name)
+        except (OSError, ValueError):
+            status = None
         if status is None or not stat.S_ISREG(status.st_mode):
             raise AudioError(f"{name}: no such file; check the path and the corpus root")
         empty = status.st_size == 0

@@ -1,6 +1,5 @@
 """Corpora whose file names are codes: a YAML file in ``coded/`` describes the names."""
 
-import os
 import re
 from dataclasses import replace
 from functools import cached_property, partial
@@ -24,6 +23,12 @@ class Codes(Settings):
     of: str  # the group of the pattern that holds the code
     codes: dict[str, Any]
     unless: dict[str, str] = Field(default_factory=dict)  # values of groups with which the column is empty
+
+    def format_map(self, parts: dict[str, str]) -> Any:
+        """Returns the value for the groups of a name, as a text with ``{GROUP}`` does."""
+        if any(parts[group] == value for group, value in self.unless.items()):
+            return None
+        return of_code(self.of, parts[self.of], self.codes)
 
 
 class SideTable(Settings):
@@ -52,7 +57,8 @@ class SideTable(Settings):
         tidy = {"gender": gender_of, "split": str.lower}
         found = {}
         for row in table.to_dict("records"):
-            if name := Path(row[self.key]).stem if self.of else naming.key(Path(row[self.key])):
+            stem = Path(row[self.key]).stem
+            if name := stem if self.of else naming.key(stem):
                 cells = ((ours, tidy.get(ours, str)(row[cell])) for ours, cell in self.columns.items())
                 found[name] = {ours: value or None for ours, value in cells}
         return found
@@ -106,33 +112,22 @@ class Naming(Settings):
         """The pattern for the whole path of a file, without its suffix."""
         return re.compile(rf"(?:.*?/)??{self.file}" if "/" in self.file else rf"(?:.*/)?{self.file}")
 
-    def parts(self, path: Path) -> dict[str, str]:
-        """Returns the groups of a file's name; "" for those that it lacks."""
-        found = self.pattern.fullmatch(os.path.splitext(path.as_posix())[0])
+    def parts(self, name: str) -> dict[str, str]:
+        """Returns the groups of a file's path without its suffix; "" for those that it lacks."""
+        found = self.pattern.fullmatch(name)
         if found is None:
             raise ManifestError(self.misnamed)
         parts = found.groupdict("")
         if self.from_folder is not None:
-            parts[self.from_folder] = parts[self.from_folder] or path.parent.name
+            parts[self.from_folder] = parts[self.from_folder] or Path(name).parent.name
         for group, spellings in self.same.items():
             parts[group] = spellings.get(parts[group], parts[group])
         return parts
 
-    def key(self, path: Path, parts: dict[str, str] | None = None) -> str:
-        """Returns the key of a recording from its name, or as a table names it."""
-        template = self.columns.get("key")
-        if not isinstance(template, str) or (parts is None and not self.pattern.fullmatch(path.stem)):
-            return path.stem
-        return template.format_map(parts or self.parts(path.with_name(path.stem)))
-
-    def value(self, column: str, parts: dict[str, str]) -> Any:
-        """Returns the value of a column."""
-        source = self.columns[column]
-        if isinstance(source, str):
-            return source.format_map(parts)
-        if any(parts[group] == value for group, value in source.unless.items()):
-            return None
-        return of_code(source.of, parts[source.of], source.codes)
+    def key(self, stem: str) -> str:
+        """Returns the key of the recording that a table names."""
+        named = "key" in self.columns and self.pattern.fullmatch(stem)
+        return str(self.columns["key"].format_map(self.parts(stem))) if named else stem
 
 
 def read_coded(file: Path) -> Corpus:
@@ -148,30 +143,37 @@ def _scan(root: Path, *, about: About, naming: Naming) -> Manifest:
     texts = naming.texts.read(root, notes) if naming.texts is not None else {}
     seen, again = set[str](), list[str]()
 
-    def row(path: Path) -> dict[str, Any] | None:
-        parts = naming.parts(path)
-        if any(parts[name] != value for name, value in naming.only.items()):
-            return None
-        stem = path.stem
+    keys = naming.columns.get("key")
+    sources = [(name, source) for name, source in naming.columns.items() if name != "key"]
+
+    def row(path: Path) -> dict[str, Any] | None:  # quick, since some corpora have a million files
+        name = path.as_posix().rpartition(".")[0]
+        parts = naming.parts(name)
+        for group, value in naming.only.items():
+            if parts[group] != value:
+                return None
+        stem = name[name.rfind("/") + 1 :]
         if naming.once and stem in seen:
             again.append(stem)
             return None
-        key = naming.key(path, parts)
+        key = stem if keys is None else keys.format_map(parts)
         for table, known in tables:
             if table.complete and known is not None and key not in known:
                 raise ManifestError(f"has no row in {table.file}")
         seen.add(stem)
-        for name, (first, last) in naming.within.items():
-            if not first <= parts[name] <= last:
+        for group, (first, last) in naming.within.items():
+            if not first <= parts[group] <= last:
                 corpus = re.split(r"\W", about.title)[0]
-                raise ManifestError(f"has the {name} {parts[name]}; {corpus} has {first} to {last}")
-        columns = {name: naming.value(name, parts) for name in naming.columns}
+                raise ManifestError(f"has the {group} {parts[group]}; {corpus} has {first} to {last}")
+        columns = {column: source.format_map(parts) for column, source in sources}
+        columns["key"] = key
         if naming.texts is not None:
             columns["text"] = texts.get(key)
         if naming.transcripts is not None:
             columns["text"] = text_of(path.with_suffix(naming.transcripts))
         for table, known in tables:
-            columns |= (known or {}).get(parts[table.of] if table.of else key, {})
+            if known:
+                columns |= known.get(parts[table.of] if table.of else key, {})
         return columns
 
     folder = root / (naming.folder or "")

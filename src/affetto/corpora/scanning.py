@@ -79,7 +79,7 @@ def collect(
             columns = row(path)
             if columns is None:
                 continue
-            key = str(columns.get("key", path.stem))
+            key = str(columns["key"]) if "key" in columns else path.stem
             if key in first:
                 raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
             read_info(path)
@@ -153,5 +153,5 @@ def find_audio(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         audio = (name for name in files if os.path.splitext(name)[1].lower() in AUDIO)
         found += [os.path.join(parent, name) for name in audio if not name.startswith(".")]
-    found.sort(key=lambda path: path.split(os.sep))  # as paths are sorted, which is slower
+    found.sort(key=lambda path: path.replace(os.sep, "\0"))  # as paths are sorted, which is slower
     return [Path(path) for path in found]
