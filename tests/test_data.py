@@ -24,6 +24,12 @@ from affetto.data import FeatureCache, LengthBuckets, Loader, WaveformCache, cac
 from affetto.errors import AffettoError, ConfigError
 
 
+@pytest.fixture(autouse=True)
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Caches lie in the folder of the test, those of other processes too."""
+    monkeypatch.setenv("AFFETTO_CACHE", str(tmp_path))
+
+
 class Folder:
     """The least that is needed of a manifest."""
 
@@ -59,8 +65,8 @@ def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert cache_dir() == tmp_path / "user" / "affetto"
 
 
-def test_rows_are_what_decode_returns(folder: Folder, tmp_path: Path) -> None:
-    cache = WaveformCache.open(folder, tmp_path / "cache")
+def test_rows_are_what_decode_returns(folder: Folder) -> None:
+    cache = WaveformCache.open(folder)
     assert cache.lengths.tolist() == [8000, 3200, 16_000, 0, 0, 8000]
     assert len(cache) == 6
     for row in range(3):
@@ -86,8 +92,7 @@ def test_a_cache_is_made_once_and_again_when_a_file_changes(
 
 
 BUILD = """
-import sys, time
-from pathlib import Path
+import time
 import numpy as np
 from affetto.data import FeatureCache
 def produce():
@@ -95,82 +100,83 @@ def produce():
     for number in range(40):
         time.sleep(0.05)
         yield np.full((number, 3), number, np.float32)
-cache = FeatureCache.open("abc", produce, Path(sys.argv[1]))
+cache = FeatureCache.open("abc", produce)
 assert all((cache[n] == n).all() and cache[n].shape == (n, 3) for n in range(40))
 print("good")
 """
 
 
-def started(code: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def started(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
-def test_of_two_processes_one_writes_and_both_read(tmp_path: Path) -> None:
-    both = [started(BUILD, tmp_path), started(BUILD, tmp_path)]
+def test_of_two_processes_one_writes_and_both_read() -> None:
+    both = [started(BUILD), started(BUILD)]
     said = sorted(process.communicate(timeout=60)[0].split() for process in both)
     assert said == [["fills", "good"], ["good"]]
 
 
 def test_a_killed_writer_leaves_nothing_that_is_taken_for_a_cache(tmp_path: Path) -> None:
-    process = started(BUILD, tmp_path)
+    process = started(BUILD)
     assert process.stdout is not None
     assert process.stdout.readline() == "fills\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert not (tmp_path / "frames" / "abc").exists()
-    cache = FeatureCache.open("abc", lambda: iter([np.ones((2, 3), np.float32)]), tmp_path)
+    cache = FeatureCache.open("abc", lambda: iter([np.ones((2, 3), np.float32)]))
     assert len(cache) == 1
     assert sorted(os.listdir(tmp_path / "frames")) == ["abc", "abc.lock"]
 
 
 FULL = """
-import resource, sys
-from pathlib import Path
+import resource
 import numpy as np
 from affetto.data import FeatureCache
 from affetto.errors import AffettoError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    FeatureCache.open("abc", lambda: (np.zeros((1000, 3), np.float32) for _ in range(50)), Path(sys.argv[1]))
+    FeatureCache.open("abc", lambda: (np.zeros((1000, 3), np.float32) for _ in range(50)))
 except AffettoError as error:
     print(error)
 """
 
 
 def test_a_full_disk_is_said_and_leaves_no_half_cache(tmp_path: Path) -> None:
-    said, trouble = started(FULL, tmp_path).communicate(timeout=60)
+    said, trouble = started(FULL).communicate(timeout=60)
     assert "cannot write the cache in" in said, trouble
     assert "AFFETTO_CACHE" in said
     assert os.listdir(tmp_path / "frames") == ["abc.lock"]
 
 
-def test_a_cache_folder_that_cannot_be_made_is_said(folder: Folder, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_made_is_said(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.setenv("AFFETTO_CACHE", str(tmp_path / "file"))
     with pytest.raises(AffettoError, match="cannot write the cache"):
-        WaveformCache.open(folder, tmp_path / "file")
+        WaveformCache.open(folder)
 
 
 def test_vectors_and_nothing_at_all_can_be_cached(tmp_path: Path) -> None:
     vectors = [np.arange(4, dtype=np.float32) + number for number in range(3)]
-    cache = FeatureCache.open("vectors", lambda: iter(vectors), tmp_path)
+    cache = FeatureCache.open("vectors", lambda: iter(vectors))
     np.testing.assert_array_equal(cache.values, np.stack(vectors))
     np.testing.assert_array_equal(np.load(cache.folder / "values.npy"), cache.values)
     assert cache.lengths.tolist() == [1, 1, 1]
-    assert len(FeatureCache.open("nothing", lambda: iter(()), tmp_path)) == 0
+    assert len(FeatureCache.open("nothing", lambda: iter(()))) == 0
     uneven = [np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32)]
     with pytest.raises(AffettoError, match=r"\[3, 4\] columns"):
-        FeatureCache.open("uneven", lambda: iter(uneven), tmp_path)
+        FeatureCache.open("uneven", lambda: iter(uneven))
     assert not (tmp_path / "frames" / "uneven").exists()
 
 
-def test_a_batch_holds_the_rows_and_their_columns(folder: Folder, tmp_path: Path) -> None:
-    cache = WaveformCache.open(folder, tmp_path / "cache")
+def test_a_batch_holds_the_rows_and_their_columns(folder: Folder) -> None:
+    cache = WaveformCache.open(folder)
     columns = {"label": torch.arange(6) * 10, "target": torch.eye(6)}
-    curve = FeatureCache.open(
-        "curve", lambda: (np.full((2, 1), row, np.float32) for row in range(6)), tmp_path
-    )
+    curve = FeatureCache.open("curve", lambda: (np.full((2, 1), row, np.float32) for row in range(6)))
     places = [np.array([0, 1, 2]), np.array([2])]
     batch, silent = Loader(places, [cache], np.array([2, 0, 3]), columns, {"guide": curve})
     batch = batch.to("cpu")
@@ -270,10 +276,10 @@ def test_impossible_batches_are_refused(arguments: dict[str, int], message: str)
 
 
 @pytest.mark.corpora
-def test_real_recordings_are_cached(corpora_root: Path, tmp_path: Path) -> None:
+def test_real_recordings_are_cached(corpora_root: Path) -> None:
     files = sorted((corpora_root / "emodb" / "wav").iterdir())[:20]
     manifest = Folder(files[0].parent, [file.name for file in files], [(None, None)] * 20)
-    cache = WaveformCache.open(manifest, tmp_path)
+    cache = WaveformCache.open(manifest)
     assert not cache.errors
     for row, file in enumerate(files):
         np.testing.assert_allclose(cache[row], np.clip(decode(file), -1, 1), atol=1 / 32767)

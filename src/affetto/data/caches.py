@@ -77,8 +77,8 @@ class WaveformCache(_Rows):
         self.errors: dict[str, str] = {keys[int(row)]: text for row, text in self._index["errors"].items()}
 
     @classmethod
-    def open(cls, manifest: Manifest, cache: Path | None = None) -> "WaveformCache":
-        """Opens the cache of a manifest in ``cache`` or :func:`cache_dir`; decodes what is not there yet."""
+    def open(cls, manifest: Manifest) -> "WaveformCache":
+        """Opens the cache of a manifest in :func:`cache_dir`; decodes what is not there yet."""
         times = (manifest.table[name].astype(float).tolist() for name in ("start", "end"))
         starts, ends = ([None if math.isnan(second) else second for second in column] for column in times)
         rows = list(zip(manifest.paths, starts, ends, strict=True))
@@ -90,7 +90,7 @@ class WaveformCache(_Rows):
             waveforms = progress(_waveforms(rows, errors), "decode", total=len(rows))
             _write(folder, waveforms, np.zeros(0, np.int16), {"errors": errors})
 
-        folder = _built((cache or cache_dir()) / "waveforms", sha, build)
+        folder = _built(cache_dir() / "waveforms", sha, build)
         return cls(folder, [str(key) for key in manifest.table["key"]])
 
     def __getitem__(self, row: int) -> NDArray[np.float32]:
@@ -112,10 +112,8 @@ class FeatureCache(_Rows):
     """
 
     @classmethod
-    def open(
-        cls, sha256: str, produce: Callable[[], Iterable[NDArray[np.float32]]], cache: Path | None = None
-    ) -> "FeatureCache":
-        """Opens a cache in ``cache`` or :func:`cache_dir`; ``produce`` makes it: ``(T, F)`` or ``(F,)`` each.
+    def open(cls, sha256: str, produce: Callable[[], Iterable[NDArray[np.float32]]]) -> "FeatureCache":
+        """Opens a cache in :func:`cache_dir`; ``produce`` makes it: ``(T, F)`` or ``(F,)`` each.
 
         The hash must change with everything that the arrays depend on.
         """
@@ -123,7 +121,7 @@ class FeatureCache(_Rows):
         def build(folder: Path) -> None:
             _write(folder, map(np.atleast_2d, produce()), np.zeros((0, 0), np.float32), {})
 
-        return cls(_built((cache or cache_dir()) / "frames", sha256, build))
+        return cls(_built(cache_dir() / "frames", sha256, build))
 
     def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Returns frames ``(B, T, F)``, zero past their ends, and lengths ``(B,)``."""

@@ -75,8 +75,8 @@ class Reliability(NamedTuple):
         return float(gaps @ self.counts[filled] / self.counts.sum())
 
 
-def confidence_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
-    """Bins predictions by the probability of their label, equal bins over 0..1, each closed on its right.
+def confidence_bins(confidence: ArrayLike, correct: ArrayLike) -> Reliability:
+    """Puts predictions into 15 equal bins of their label's probability, each closed on its right.
 
     Raises:
         ManifestError: for a confidence outside 0..1 or when there is no row.
@@ -86,6 +86,7 @@ def confidence_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -
         raise ManifestError("there are no predictions to calibrate on")
     if not ((sure >= 0) & (sure <= 1)).all():
         raise ManifestError("a confidence lies outside 0..1, or is missing")
+    bins = 15
     place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     confident = share(np.bincount(place, sure, minlength=bins), counts)
