@@ -101,6 +101,15 @@ def test_every_fault_is_named_at_once() -> None:
         config.load(Whole, {"train": {"epochs": "x"}, "lable": "fear"})
 
 
+def test_a_missing_setting_is_named() -> None:
+    class Needs(Settings):
+        inner: str
+        outer: str
+
+    with pytest.raises(ConfigError, match=r"^outer is missing$"):
+        config.load(Needs, {"inner": "given"})
+
+
 def test_a_group_with_another_name_replaces_the_old_one_whole() -> None:
     base = {"shape": {"name": "small", "width": 4}, "train": {"epochs": 2}}
     assert config.merge(base, {"shape": {"name": "deep", "depth": 3}})["shape"] == {

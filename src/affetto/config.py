@@ -105,6 +105,8 @@ def _explain(model: type[BaseModel], detail: Any) -> str:
             fields = candidates[0].model_fields if candidates else {}
             candidates = _inside(fields[part].annotation) if part in fields else []
     path = ".".join([*shown, str(last)])
+    if detail["type"] == "missing":
+        return f"{path} is missing"
     if detail["type"] != "extra_forbidden":
         return f"{path}: got {detail['input']!r}; {detail['msg']}"
     names = candidates[0].model_fields if candidates else ()

@@ -93,6 +93,7 @@ def test_clusters_that_follow_emotion(tmp_path: Path) -> None:
     assert found["partners"]["anger"]["share"] > 0.7
     assert found["partners"]["anger"]["chance"] == pytest.approx(11 / 35)
     assert found["probe"]["centred"]["value"] > found["probe"]["raw"]["value"] + 0.1
+    assert "216 in 3 clusters a speaker" in found["words"][0]
     assert any(words.startswith("AMI of the clusters with emotion: 0.") for words in found["words"])
     page = (out / "report.html").read_text()
     assert 'class="alarm"' not in page

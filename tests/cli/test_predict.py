@@ -84,6 +84,8 @@ def test_files_folders_and_lists_become_one_table(model: Path, folder: Path, tmp
 
 
 def test_standard_output_is_csv_and_nothing_else(model: Path, folder: Path) -> None:
+    _, _, said = run(folder / "0.flac", "-m", model)
+    assert said.endswith("-: 1 recording, 0 could not be read\n")
     code, shown, _ = run(folder, "-m", model, "--window", "0.5", "--hop", "0.25")
     assert code == 0
     lines = shown.splitlines()

@@ -45,10 +45,12 @@ def clusters_page(found: Analysis) -> Page:
 def overview(found: Analysis) -> Iterator[Text]:
     """Yields the main figures and the warnings, a sentence each."""
     counts = found.speakers["clusters"]
+    fewest, most = counts[counts > 0].min(), counts.max()
+    number = most if fewest == most else f"{fewest} to {most}"
     yield Text(
         f"{len(found.groups):,} utterances of {_speakers(len(counts))}, "
-        f"{int((found.clusters >= 0).sum()):,} in {counts[counts > 0].min()} to {counts.max()} clusters a "
-        f"speaker; embeddings: {found.encoder}."
+        f"{int((found.clusters >= 0).sum()):,} in {number} clusters a speaker; "
+        f"embeddings: {found.encoder}."
     )
     if not counts.all():
         without = found.speakers.loc[counts == 0, "speaker"]

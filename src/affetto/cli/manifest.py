@@ -46,7 +46,7 @@ def relabel(
     drop: bool = option(False, "leave out rows that the map does not name", "--drop"),
     root: _Root = None,
 ) -> None:
-    """Bring the emotions to the classes of a named map, e.g. negative and positive.
+    """Bring the emotions to the classes of a named map, such as valence-sign.
 
     Without --drop, emotions that the map does not name are refused, with their counts.
     """
@@ -62,7 +62,7 @@ def relabel(
 
 @app.command()
 def join(output: NewManifest, manifests: list[Path] = typer.Argument(help="two manifests or more")) -> None:
-    """Put several corpora into one manifest, e.g. for leave-one-corpus-out."""
+    """Put several corpora into one manifest, as leave-one-corpus-out needs it."""
     from affetto.corpora.manifest import Manifest
 
     refuse_input(output, manifests)

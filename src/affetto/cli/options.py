@@ -13,7 +13,7 @@ def option(default: Any, text: str, *names: str, shown: str | bool = True, **mor
 
 Table = Annotated[Path, typer.Argument(help="Table of utterances, from affetto scan.")]
 Sources = Annotated[list[Path], typer.Argument(help="Recordings, folders, manifests (.csv .jsonl .parquet).")]
-Words = Annotated[list[str] | None, typer.Argument(help="Single settings, such as train.epochs=3.")]
+Words = Annotated[list[str] | None, typer.Argument(help="Settings, NAME=VALUE; an error lists all names.")]
 NewManifest = Annotated[Path, option(..., "manifest to write: .csv .tsv .jsonl .parquet", "--output", "-o")]
 Out = Annotated[Path, option(..., "Run folder; an unfinished one is continued.", "--out", "-o")]
 Protocol = Annotated[

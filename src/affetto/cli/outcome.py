@@ -56,8 +56,8 @@ def report_table(outcome: "Outcome", output: str | Path, verb: str, more: str = 
         typer.echo(f"{output} is there already, and nothing was done; remove it to {verb} anew", err=True)
     else:
         resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
-        counts = f"{outcome.clips} recordings{resumed}, {outcome.failed} could not be read"
-        typer.echo(f"{output}: {counts}{more}", err=True)
+        counts = f"{outcome.clips} recording{'s' * (outcome.clips != 1)}{resumed}"
+        typer.echo(f"{output}: {counts}, {outcome.failed} could not be read{more}", err=True)
     fail_if(outcome.failed)
 
 

@@ -270,8 +270,8 @@ class Recogniser:
     def _must_adapt(self) -> None:
         if self.classifier.enrolment is None:
             raise ConfigError(
-                "this recogniser was made without enrolment, or is asked with prompts, which enrol nobody; "
-                "run finetune without --no-enrolment, and predict without --prompts"
+                "this recogniser was made without enrolment (run finetune without --no-enrolment), predicts "
+                "dimensions, or is asked with --prompts; the last two know no enrolment"
             )
 
 
