@@ -144,35 +144,6 @@ def test_blocks_are_dropped_and_frames_hidden_only_where_asked(tmp_path: Path) -
     assert differs(spec_augment=True)
 
 
-def test_whisper_is_that_of_the_library_in_windows_of_its_own(tmp_path: Path) -> None:
-    import transformers
-
-    folder = save_tiny_whisper(tmp_path / "model", 200)
-    encoder = load_published(Whisper(WhisperSettings(model=str(folder)))).eval()
-    inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)
-    network = transformers.AutoModel.from_pretrained(folder).eval()
-    generator = np.random.default_rng(0)
-    voices = [
-        0.2 * generator.standard_normal(size).astype(np.float32) for size in (1, 20_000, 32_000, 70_000)
-    ]
-    batch = torch.full((4, 70_000, 1), 7.0)
-    for row, voice in enumerate(voices):
-        batch[row, : len(voice), 0] = torch.from_numpy(voice)
-    with torch.no_grad():
-        frames = encoder(batch, torch.tensor([len(voice) for voice in voices]))
-        for row, voice in enumerate(voices):
-            parts = [voice[start : start + 32_000] for start in range(0, len(voice), 32_000)]
-            given = inputs(parts, sampling_rate=16_000, return_tensors="pt")
-            expected = network.encoder(**given, output_hidden_states=True).hidden_states
-            count = -(-len(voice) // 320)
-            assert int(frames.lengths[row]) == count
-            for found, wanted in zip(frames.layers, expected, strict=True):
-                torch.testing.assert_close(
-                    found[row, :count], wanted.flatten(0, 1)[:count], rtol=1e-4, atol=1e-5
-                )
-                assert not found[row, count:].any()
-
-
 def test_what_is_not_whisper_is_said_and_its_updates_learn(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not Whisper"):
         WhisperSettings(model=str(tiny(tmp_path / "other")))

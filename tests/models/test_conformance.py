@@ -18,7 +18,7 @@ from affetto.models.embedders import (
 )
 from affetto.models.encoder import EncoderShape
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
-from affetto.models.hub_encoders import Wav2Vec2Settings
+from affetto.models.hub_encoders import Wav2Vec2Settings, WhisperSettings
 from affetto.models.logmel import CnnSettings, FilterbankSettings, TdnnSettings
 from affetto.models.masked_encoders import MockingjaySettings, NpcSettings
 
@@ -40,6 +40,20 @@ WAV2VEC2 = Wav2Vec2Settings(
     },
     normalise=True,
 )
+WHISPER = WhisperSettings(
+    shape={
+        "model_type": "whisper",
+        "d_model": 16,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_layers": 1,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "num_mel_bins": 20,
+        "max_source_positions": 100,
+    },
+    inputs={"sampling_rate": 16_000, "chunk_length": 2, "hop_length": 160, "n_fft": 400, "feature_size": 20},
+)
 ENCODERS = {
     "cnn": CNN,
     "tdnn": TdnnSettings(width=16, blocks=2, bins=20, stack=3),
@@ -54,6 +68,8 @@ ENCODERS = {
     "filterbank": FilterbankSettings(bins=20),
     "npc, stacked": NpcSettings(width=16, bins=20, cmvn=False, stack=3, blocks=2, kernel=9, hidden=3),
     "wav2vec2": WAV2VEC2,
+    "whisper": WHISPER,  # the longest utterance in two parts
+    "whisper, filled": WHISPER.model_copy(update={"window": 1}),
 }
 EMBEDDERS: dict[str, EmbedderSettings] = {
     "functionals": FunctionalsSettings(bins=12),

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
-from affetto.errors import CheckpointError
+from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
+from affetto.features.mel import band_powers, filterbank
 from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, by_length, frame_mask
 from affetto.models.hub import Adaptation, LookedUp, adapt, library, load_weights_of, published_part
 
@@ -150,29 +151,29 @@ def _keeper(number: int) -> Any:
 
 
 class WhisperSettings(LookedUp, Adaptation, EncoderShape):
-    """Which model, its shape, and how it is trained."""
+    """Which model, its shape, how it listens, and how it is trained."""
 
     gives: ClassVar[str] = "a Whisper model"
     name: Literal["whisper"] = "whisper"
     model: str = _WHISPER  # a folder, or a model of the Hugging Face hub
     shape: dict[str, Any]  # the model's own config
     inputs: dict[str, Any]  # its preprocessor's
+    window: int = Field(0, ge=0)  # seconds to which silence fills up utterances, as in its training; 0: none
 
     @classmethod
     def look_up(cls, model: str, config: Any) -> dict[str, Any]:
         """Returns the config of the model's preprocessor."""
-        inputs = published_part("AutoFeatureExtractor", model, cls.gives)
         if config.model_type != "whisper":
             message = f"is a {config.model_type} model, not Whisper; name one, e.g. {_WHISPER}"
             raise CheckpointError(f"{model} {message}")
+        inputs = published_part("AutoFeatureExtractor", model, cls.gives)
         return {"inputs": json.loads(inputs.to_json_string())}
 
 
 class Whisper(PublishedEncoder):
-    """Whisper's encoder (Radford et al. 2023) on its own log-mel, in the windows of 30 s of its training.
+    """Whisper's encoder (Radford et al. 2023) on its own log-mel, at the length of each utterance.
 
-    An utterance is filled up with silence to a whole window, as in the original, so that a short one costs as
-    much as a long one; a longer one goes through window by window. Only frames over the utterance come out.
+    One that is longer than the windows of its training, 30 s, goes through in parts of at most that length.
     """
 
     def __init__(self, settings: WhisperSettings) -> None:
@@ -181,17 +182,22 @@ class Whisper(PublishedEncoder):
         transformers = library(settings.gives)
         config = transformers.AutoConfig.for_model(**settings.shape)
         config.encoder_layerdrop, config.apply_spec_augment = 0.0, False
-        self.network = transformers.AutoModel.from_config(config).encoder.float()  # whatever it is stored as
-        given = {key: value for key, value in settings.inputs.items() if key != "feature_extractor_type"}
-        self.extract: Any = transformers.WhisperFeatureExtractor(**given)
-        if (rate := self.extract.sampling_rate) != SAMPLE_RATE:
+        made = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
+        self.network = made.encoder.float()  # whatever it is stored as
+        inputs = settings.inputs
+        if (rate := inputs["sampling_rate"]) != SAMPLE_RATE:
             raise CheckpointError(f"{settings.model} listens at {rate} Hz; {SAMPLE_RATE} Hz is needed")
+        if settings.window > (most := inputs["chunk_length"]):
+            raise ConfigError(
+                f"got encoder.window={settings.window}; {settings.model} hears at most {most} s"
+            )
         adapt(self.network, self.network.layers, settings, ["fc1", "fc2"])
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.d_model)
         self.layer_dims = (self.dim,) * (int(config.encoder_layers) + 1)
-        self.window = int(self.extract.n_samples)
-        self.hop = 2 * int(self.extract.hop_length)
+        self.longest = (settings.window or most) * SAMPLE_RATE  # samples that go through at once
+        self.step, self.size, self.bins = inputs["hop_length"], inputs["n_fft"], inputs["feature_size"]
+        self.hop = 2 * self.step
         self.hop_seconds = self.hop / SAMPLE_RATE
 
     def load_published(self) -> None:
@@ -200,16 +206,57 @@ class Whisper(PublishedEncoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
-        rows = zip(features[:, :, 0], lengths.tolist(), strict=True)
-        windows = [row[:length].split(self.window) for row, length in rows]
-        waveforms = [each.detach().cpu().numpy() for own in windows for each in own]
-        spectra = self.extract(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
-        hidden = self.network(spectra.to(features.device), output_hidden_states=True).hidden_states
+        # Widths are those of the batch and counts stay on the device: nothing here waits for it.
+        waveforms = features[:, :, 0] * frame_mask(lengths, features.shape[1])[:, :, 0]
+        parts = [
+            self._layers(waveforms[:, start : start + self.longest], (lengths - start).clamp_min(0))
+            for start in range(0, features.shape[1], self.longest)
+        ]
         counts = (lengths + self.hop - 1) // self.hop
-        mask = frame_mask(counts, int(counts.max()))
-        layers = []
-        for layer in hidden:
-            own = layer.split([len(row) for row in windows])
-            joined = pad_sequence([row.flatten(0, 1) for row in own], batch_first=True)
-            layers.append(joined[:, : mask.shape[1]] * mask)
-        return Frames(tuple(layers), counts)
+        joined = [torch.cat(layer, 1) for layer in zip(*parts, strict=True)]
+        mask = frame_mask(counts, joined[0].shape[1])
+        return Frames(tuple(layer * mask for layer in joined), counts)
+
+    def _layers(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Returns every layer ``(B, T, D)`` of a part ``(B, S)`` with zeros past its lengths."""
+        width = waveforms.shape[1]
+        frames, hearing = -(-width // self.hop), None
+        mask: Tensor | float = 1.0
+        if self.settings.window:
+            waveforms = F.pad(waveforms, (0, self.longest - width))
+        else:
+            # What begins past the end of an utterance attends to its first frame, so that it is a number.
+            hearing = _hearing(lengths.clamp_min(1), self.hop, frames)
+            mask = frame_mask((lengths + self.step - 1) // self.step, -(-width // self.step))
+        # Past its end an utterance meets zeros in the convolutions, as if it were alone.
+        values = F.gelu(self.network.conv1((self.spectra(waveforms) * mask).mT)).mT
+        values = F.gelu(self.network.conv2((values * mask).mT)).mT
+        values = values + self.network.embed_positions.weight[: values.shape[1]]
+        layers = [F.dropout(values, self.network.dropout, self.training)]
+        for block in self.network.layers:
+            layers.append(block(layers[-1], hearing))
+        return [layer[:, :frames] for layer in (*layers[:-1], self.network.layer_norm(layers[-1]))]
+
+    @torch.no_grad()
+    def spectra(self, waveforms: Tensor) -> Tensor:
+        """Returns the log-mel ``(B, ceil(S / hop), bins)`` of waveforms ``(B, S)`` that silence follows."""
+        # As in Radford et al.: the beginning is mirrored, silence lasts until the end of the longest window,
+        # which is mirrored too, and nothing is more than 8 below the utterance's highest decade.
+        device, width = waveforms.device, waveforms.shape[1]
+        limits = (0.0, SAMPLE_RATE / 2)
+        weights, _ = filterbank(self.size, self.size, SAMPLE_RATE, limits, self.bins, None, device)
+        taper = torch.hann_window(self.size, device=device)  # rounded as there, which quiet bands show
+        with torch.autocast(device.type, enabled=False):
+            most = self.settings.inputs["chunk_length"] * SAMPLE_RATE
+            padded = F.pad(waveforms.float(), (0, min(2 * self.size, most - width)))
+            padded = F.pad(padded, (self.size // 2, self.size // 2), "reflect")
+            frames = padded.unfold(1, self.size, self.step)[:, : most // self.step]
+            decades = band_powers(frames, taper, weights, self.size, None, None).clamp_min(1e-10).log10()
+            floored = torch.maximum(decades, decades.amax((1, 2), keepdim=True) - 8)
+            return (floored[:, : -(-width // self.step)] + 4) / 4
+
+
+def _hearing(lengths: Tensor, hop: int, frames: int) -> Tensor:
+    """Returns which of the frames attention looks at, ``(B, 1, T, T)``, the same for each of them."""
+    mask = frame_mask((lengths + hop - 1) // hop, frames).bool()
+    return mask.mT[:, None].expand(-1, 1, frames, frames)

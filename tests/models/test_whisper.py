@@ -1,0 +1,136 @@
+"""Whisper's encoder: its log-mel and its layers beside those of transformers, at the length of utterances."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from affetto.audio import decode
+from affetto.errors import ConfigError
+from affetto.models.embedders import load_published
+from affetto.models.hub_encoders import Whisper, WhisperSettings
+from speech_models import save_tiny_whisper
+
+LENGTHS = (1, 640, 20_000, 31_990, 32_000, 70_000)  # the tiny model hears 32,000 samples at once
+
+
+def noise(size: int) -> Tensor:
+    """Noise that ends in a click, which lies between the last frame and the one after."""
+    made = 0.2 * torch.randn(size, generator=torch.Generator().manual_seed(size))
+    made[-1] = 1.0
+    return made
+
+
+def batch(waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stacks waveforms, with rubbish in the padding."""
+    lengths = torch.tensor([len(each) for each in waveforms])
+    return pad_sequence(waveforms, batch_first=True, padding_value=7.0)[:, :, None], lengths
+
+
+def built(folder: Path, **settings: object) -> Whisper:
+    return load_published(Whisper(WhisperSettings.model_validate({"model": str(folder), **settings}))).eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_whisper(tmp_path_factory.mktemp("whisper") / "model", 200)
+
+
+def test_the_log_mel_is_that_of_the_library(model: Path) -> None:
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(model)
+    waveforms = [noise(size) for size in LENGTHS[:-1]] + [torch.zeros(8000)]
+    together = built(model).spectra(pad_sequence(waveforms, batch_first=True))
+    for row, waveform in zip(together, waveforms, strict=True):
+        expected = inputs(waveform.numpy(), sampling_rate=16_000, return_tensors="pt").input_features[0].T
+        count = -(-len(waveform) // 160)
+        for found in (row, built(model).spectra(waveform[None])[0]):
+            torch.testing.assert_close(found[:count], expected[:count], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_layers_are_those_of_the_library(model: Path, window: int) -> None:
+    """In windows filled with silence; and where an utterance fills its window, without them too."""
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(model)
+    network = transformers.AutoModel.from_pretrained(model).eval().encoder
+    waveforms = [noise(size) for size in (LENGTHS if window else (32_000, 64_000))]
+    with torch.no_grad():
+        frames = built(model, window=window)(*batch(waveforms))
+        for row, waveform in enumerate(waveforms):
+            parts = [part.numpy() for part in waveform.split(32_000)]
+            given = inputs(parts, sampling_rate=16_000, return_tensors="pt")
+            expected = network(**given, output_hidden_states=True).hidden_states
+            count = -(-len(waveform) // 320)
+            assert int(frames.lengths[row]) == count
+            for found, wanted in zip(frames.layers, expected, strict=True):
+                whole = wanted.flatten(0, 1)[:count]
+                torch.testing.assert_close(found[row, :count], whole, rtol=1e-4, atol=1e-4)
+                assert not found[row, count:].any()
+    assert frames.values[0, :10].std() > 0.1
+
+
+def test_a_long_utterance_goes_through_in_parts(model: Path) -> None:
+    encoder, waveform = built(model), noise(70_000)
+    with torch.no_grad():
+        # Batch mates that are longer or shorter, and so have more parts or fewer, change nothing.
+        frames = encoder(*batch([noise(640), waveform, noise(100_000)]))
+        for layer, name in enumerate(frames.layers):
+            alone = [encoder(*batch([part])).layers[layer][0] for part in waveform.split(32_000)]
+            torch.testing.assert_close(name[1, :219], torch.cat(alone), rtol=1e-4, atol=1e-5)
+    assert frames.lengths.tolist() == [2, 219, 313]
+
+
+def test_silence_gives_numbers(model: Path) -> None:
+    for window in (0, 1):
+        frames = built(model, window=window)(torch.zeros(2, 8000, 1), torch.tensor([8000, 640]))
+        assert torch.isfinite(frames.values).all()
+
+
+class Reader(TorchDispatchMode):
+    """Counts what reads a number back, for which one would wait on a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_in_training_reads_a_number_back(model: Path) -> None:
+    encoder, given = built(model).train(), batch([noise(640), noise(70_000)])
+    with Reader() as reader:
+        encoder(*given).values.sum().backward()
+        assert reader.count == 0
+        given[1].max().item()
+    assert reader.count == 1
+
+
+def test_a_window_longer_than_the_model_hears_is_refused(model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"window=30; .* at most 2 s"):
+        built(model, window=30)
+
+
+@pytest.mark.corpora
+def test_published_weights_on_real_speech(corpora_root: Path) -> None:
+    folder = corpora_root.parent / "models" / "whisper-base"
+    if not folder.is_dir():
+        pytest.skip("no published weights of Whisper beside the recordings")
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    files = sorted((corpora_root / "emodb" / "wav").iterdir())[:3]
+    waveforms = [torch.from_numpy(decode(file)) for file in files]
+    filled = built(folder, window=30)
+    with torch.no_grad():
+        given = inputs([each.numpy() for each in waveforms], sampling_rate=16_000, return_tensors="pt")
+        spectra = filled.spectra(pad_sequence(waveforms, batch_first=True))
+        wanted = filled.network(**given, output_hidden_states=True).hidden_states
+        found = filled(*batch(waveforms))
+    for row, count in enumerate(found.lengths.tolist()):
+        expected = given.input_features[row].T[: 2 * count - 1]
+        torch.testing.assert_close(spectra[row, : 2 * count - 1], expected, rtol=0, atol=1e-5)
+        for own, theirs in zip(found.layers, wanted, strict=True):
+            scale = float(theirs.abs().max())  # of single channels, hundreds
+            torch.testing.assert_close(own[row, :count], theirs[row, :count], rtol=0, atol=1e-4 * scale)
