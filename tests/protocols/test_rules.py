@@ -6,7 +6,7 @@ import pytest
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ProtocolError
 from affetto.protocols import load_protocol
-from affetto.protocols.rules import Rule
+from affetto.protocols.folds import Rule
 
 
 def manifest(speakers: int = 10, corpora: tuple[str, ...] = ("c",), emotions: str = "anger fear") -> Manifest:

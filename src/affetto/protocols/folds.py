@@ -1,11 +1,17 @@
-"""Folds: lists of speakers or sessions, and the proof that no speaker is in two parts."""
+"""Folds: listed by speaker or session, or made by a rule, and the proof that no speaker is in two parts.
 
+A rule gives the same folds for the same manifest on every machine.
+"""
+
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator
+import numpy as np
+import pandas as pd
+from pydantic import BeforeValidator, Field, model_validator
 
 from affetto.config import Settings
 from affetto.corpora.manifest import Manifest
@@ -52,6 +58,116 @@ class Lists(Settings):
     def parts(self, units: Sequence[str]) -> list[str]:
         """Returns the part of every row, from its unit."""
         return ["test" if unit in self.test else "dev" if unit in self.dev else "train" for unit in units]
+
+
+class Rule(Settings):
+    """How to make folds for any manifest.
+
+    ``speaker-kfold`` spreads speakers over folds, even in gender; ``leave-one-speaker-out`` makes each
+    speaker a fold; ``leave-one-corpus-out`` tests on one corpus and takes dev from speakers of the others;
+    ``cross-corpus`` tests on one corpus and takes train and dev from another, each with the classes that both
+    have; ``split-column`` takes the parts from the manifest's column ``split``, and leaves rows without a
+    speaker out; ``two-speakers`` tests on each of two speakers in turn and takes dev from the texts of the
+    other; ``random-by-clip`` spreads clips, even in emotion, so that speakers are shared.
+    """
+
+    kind: Literal[
+        "speaker-kfold",
+        "leave-one-speaker-out",
+        "leave-one-corpus-out",
+        "cross-corpus",
+        "split-column",
+        "two-speakers",
+        "random-by-clip",
+    ]
+    folds: int = Field(5, ge=3)  # how many, for the rules that spread
+    dev_share: float = Field(0.2, gt=0, lt=1)  # of the speakers that are not tested, or of the other's texts
+    train_corpus: str = ""
+    test_corpus: str = ""
+    test_split: str = "test"  # the value of test in the column ``split``
+    seed: int = 0  # of the order
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Rule":
+        if (self.kind == "cross-corpus") != bool(self.train_corpus and self.test_corpus):
+            message = "train_corpus and test_corpus go together with cross-corpus, and with nothing else"
+            raise ValueError(message)
+        if self.test_split in ("train", "dev"):
+            raise ValueError(f"got test_split={self.test_split}, which is another part")
+        return self
+
+    def parts(self, name: str, table: pd.DataFrame) -> list[list[str]]:
+        """Returns ``"train"``, ``"dev"`` or ``"test"`` for every row, fold by fold."""
+        corpora = [str(corpus) for corpus in table["corpus"]]
+        pairs = zip(table["corpus"], table["speaker"], strict=True)
+        speakers = [f"{corpus or ''}/{speaker}" for corpus, speaker in pairs]
+        match self.kind:
+            case "speaker-kfold":
+                strata = dict(zip(speakers, table["gender"], strict=True))
+                return _cycle(name, "speakers", speakers, self._spread(strata), self.folds)
+            case "leave-one-speaker-out":
+                order = {speaker: place for place, speaker in enumerate(sorted(set(speakers)))}
+                return _cycle(name, "speakers", speakers, order, len(order))
+            case "random-by-clip":
+                keys = [str(key) for key in table["key"]]
+                strata = dict(zip(keys, table["emotion"], strict=True))
+                return _cycle(name, "clips", keys, self._spread(strata), self.folds)
+            case "split-column":
+                return [["test" if part == self.test_split else str(part) for part in table["split"]]]
+            case "cross-corpus":
+                return [_parted(corpora, self.test_corpus, speakers, self._dev(speakers, corpora))]
+            case "leave-one-corpus-out":
+                names = sorted(set(corpora))
+                if len(names) < 2:
+                    there = ", ".join(names) or "none"
+                    raise ProtocolError(f"{name} needs at least 2 corpora; this manifest has {there}")
+                dev = self._dev(speakers, corpora)
+                return [_parted(corpora, left_out, speakers, dev) for left_out in names]
+            case "two-speakers":
+                texts = [str(text) for text in table["text"]]
+                both, several = sorted(set(speakers)), set(texts)
+                if len(both) != 2 or len(several) < 2:
+                    there = f"this manifest has {len(both)} speakers and {len(several)} texts"
+                    raise ProtocolError(f"{name} needs 2 speakers who say several texts; {there}")
+                return [_parted(speakers, tested, texts, self._share(several)) for tested in both]
+
+    def _spread(self, strata: dict[str, str]) -> dict[str, int]:
+        """Returns the fold of each unit, so that each fold gets its share of every stratum."""
+        order = sorted(strata, key=lambda unit: (str(strata[unit] or ""), self._rank(unit)))
+        return {unit: place % self.folds for place, unit in enumerate(order)}
+
+    def _dev(self, speakers: Sequence[str], corpora: Sequence[str]) -> set[str]:
+        """Returns the share of each corpus's speakers that is dev."""
+        pairs = set(zip(corpora, speakers, strict=True))
+        groups = [{speaker for of, speaker in pairs if of == corpus} for corpus in set(corpora)]
+        return set().union(*map(self._share, groups))
+
+    def _share(self, units: Collection[str]) -> set[str]:
+        """Draws the share of units that is dev, at least one."""
+        order = sorted(units, key=lambda unit: (self._rank(unit), unit))
+        return set(order[: max(1, round(self.dev_share * len(order)))])
+
+    def _rank(self, unit: str) -> str:
+        # A hash orders the units, whatever the order of the rows and the random numbers of any library.
+        return hashlib.sha256(f"{self.seed}/{unit}".encode()).hexdigest()
+
+
+def _parted(owners: Sequence[str], tested: str, units: Sequence[str], dev: Collection[str]) -> list[str]:
+    """Returns parts: the rows of one owner are test, of the others those of some units dev."""
+    pairs = zip(owners, units, strict=True)
+    return ["test" if owner == tested else "dev" if unit in dev else "train" for owner, unit in pairs]
+
+
+def _cycle(name: str, what: str, units: Sequence[str], places: dict[str, int], folds: int) -> list[list[str]]:
+    """Fold k tests on place k and chooses on place k + 1, cyclic."""
+    if len(places) < max(folds, 3):
+        raise ProtocolError(f"{name} needs at least {max(folds, 3)} {what}; this manifest has {len(places)}")
+    parts = np.full((folds, len(units)), "train", dtype=object)
+    at = np.array([places[unit] for unit in units])
+    for fold in range(folds):
+        parts[fold, at == fold] = "test"
+        parts[fold, at == (fold + 1) % folds] = "dev"
+    return [list(row) for row in parts]
 
 
 def proved(name: str, number: int, manifest: Manifest, parts: Sequence[str], shared: bool) -> Fold:

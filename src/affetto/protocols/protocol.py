@@ -23,8 +23,7 @@ from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import COLUMNS, some
 from affetto.errors import ConfigError, ProtocolError, unknown
-from affetto.protocols.folds import Fold, Ids, Lists, proved
-from affetto.protocols.rules import Rule
+from affetto.protocols.folds import Fold, Ids, Lists, Rule, proved
 
 PAIR = "TRAIN-to-TEST"
 _SILENT = "1076_MTI_SAD_XX"  # a clip of CREMA-D without sound
