@@ -144,14 +144,13 @@ def _markdown(block: Block) -> str:
     return block.markdown()
 
 
-def _plain(text: str) -> str:
-    """Escapes what Markdown would read as its own."""
-    escaped = " ".join(text.split())
-    for sign in ("\\", "*", "`", "[", "]"):
-        escaped = escaped.replace(sign, "\\" + sign)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+def _plain(text: str, signs: str = "\\*`[]") -> str:
+    """Puts text on one line; escapes signs, and what is HTML, which ``<`` before a space is not."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("&lt; ", "< ")
+    for sign in signs:
+        text = text.replace(sign, "\\" + sign)
+    return text
 
 
 def _row(cells: Sequence[str]) -> str:
-    plain = (" ".join(str(cell).split()).replace("&", "&amp;").replace("<", "&lt;") for cell in cells)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in plain) + " |"
+    return "| " + " | ".join(_plain(str(cell), "|") for cell in cells) + " |"

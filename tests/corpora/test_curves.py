@@ -79,7 +79,10 @@ def test_each_fold_has_its_own_column(tmp_path: Path) -> None:
             curves.speakers_with_labels(fold)
     curves.check_protocol("p")
     for other in ("q", None):
-        with pytest.raises(ManifestError, match=f"fold by fold of p, and {other or 'no protocol'} is asked"):
+        with pytest.raises(
+            ManifestError,
+            match=f"fold by fold of p, and {other or 'no protocol'} is asked for; ask for the first",
+        ):
             curves.check_protocol(other)
     read_curves(annotated(tmp_path / "one")).check_protocol("q")
 

@@ -14,7 +14,7 @@ from affetto.errors import LeakError, ManifestError
 from affetto.evaluation import paired_difference, speaker_bootstrap, summarise
 from affetto.evaluation.metrics import same_metric
 from affetto.experiment import Result
-from affetto.pages import decimal
+from affetto.pages import Table, decimal
 
 DEV = {"chosen_on": "dev"}
 PROTOCOL: dict[str, Any] = {
@@ -228,3 +228,9 @@ def test_bare_tables_and_single_speakers_still_report() -> None:
     assert report.row()["uar_low"] is None
     with pytest.raises(ManifestError, match="lacks the column truth"):
         summarise(predictions().drop(columns="truth"), PROTOCOL, DEV)
+
+
+def test_markdown_escapes_only_what_would_be_read_otherwise() -> None:
+    table = Table(("score", "p"), [("a|b & <i>", "< 0.001")], caption="*all*")
+    assert table.markdown().splitlines()[0] == r"*\*all\**"
+    assert table.markdown().splitlines()[-1] == r"| a\|b &amp; &lt;i> | < 0.001 |"

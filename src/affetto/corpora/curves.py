@@ -76,8 +76,8 @@ class Curves:
         if self.folds is not None and protocol != self.info["protocol"]:
             raise ManifestError(
                 f"the column {self.column!r} holds curves fold by fold of {self.info['protocol']}, and "
-                f"{protocol or 'no protocol'} is asked for; run affetto annotate {VERB} with a protocol of "
-                "one fold, or with this one, or name another column"
+                f"{protocol or 'no protocol'} is asked for; ask for the first, name another column, or run "
+                f"affetto annotate {VERB} with a protocol of one fold or with the one that is asked for"
             )
 
     def _column(self, fold: int | None) -> int:
