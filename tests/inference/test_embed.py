@@ -201,10 +201,10 @@ def test_a_recogniser_gives_its_own_vector_or_its_encoders_frames(folder: Path, 
 
 
 def test_names_stand_for_encoders_and_an_untrained_one_says_so(folder: Path, tmp_path: Path) -> None:
-    code, said = run(folder, "-e", "tdnn", "-o", tmp_path / "t.npy", "--set", "encoder.width=8")
+    code, said = run(folder, "-e", "tdnn", "-o", tmp_path / "t.npy", "encoder.width=8")
     assert (code, "untrained" in said) == (0, True)
     assert np.load(tmp_path / "t.npy").shape == (6, 8)
-    run(folder, "-e", "tdnn", "-o", tmp_path / "again.npy", "--set", "encoder.width=8")
+    run(folder, "-e", "tdnn", "-o", tmp_path / "again.npy", "encoder.width=8")
     assert (np.load(tmp_path / "again.npy") == np.load(tmp_path / "t.npy")).all()
     code, said = run(folder, "-e", "functionals", "-o", tmp_path / "s.npy")
     assert (code, "untrained" in said) == (0, False)
@@ -264,7 +264,7 @@ def test_all_bad_is_an_empty_array(pretrained: Path, tmp_path: Path) -> None:
         (["-e", "cnn", "-o", "v.npy", "--layer", "-1"], ConfigError, "layers 0 to 4"),
         (["-e", "cnn", "-o", "v.npy", "--layer", "lats"], ConfigError, "did you mean 'last'"),
         (
-            ["-e", "cnn", "-o", "v.npy", "--set", "encoder.widht=8"],
+            ["-e", "cnn", "-o", "v.npy", "encoder.widht=8"],
             ConfigError,
             "did you mean 'encoder.width'",
         ),
@@ -288,8 +288,8 @@ def test_a_table_without_files_and_settings_of_a_folder_are_refused(pretrained: 
     (tmp_path / "list.csv").write_text("speaker,emotion\na,joy\n")
     with pytest.raises(ManifestError, match="file"):
         run(tmp_path / "list.csv", "-e", pretrained, "-o", tmp_path / "v.npy")
-    with pytest.raises(ConfigError, match="only names take any"):
-        run(tmp_path, "-e", pretrained, "-o", tmp_path / "v.npy", "--set", "encoder.width=8")
+    with pytest.raises(ConfigError, match="only names and published models take any"):
+        run(tmp_path, "-e", pretrained, "-o", tmp_path / "v.npy", "encoder.width=8")
 
 
 def test_layers_of_several_widths_have_no_mean() -> None:

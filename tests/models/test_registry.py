@@ -33,7 +33,7 @@ commands = [
     ["pretrain", "--manifest", listed, "--encoder", "linear", "-o", f"{out}/pretrained", *weights, *small],
     ["finetune", "--manifest", listed, "--encoder", "linear", "--frozen", "--protocol", protocol,
      "--no-enrolment", "-o", f"{out}/probe", *small],
-    ["embed", listed, "-e", "linear", "--set", "encoder.width=12", "-o", f"{out}/named.npy"],
+    ["embed", listed, "-e", "linear", "encoder.width=12", "-o", f"{out}/named.npy"],
     ["embed", listed, "-e", f"{out}/pretrained", "--frames", "-o", f"{out}/pretrained.npy"],
     ["embed", listed, "-e", f"{out}/probe/recogniser", "-o", f"{out}/probe.npy"],
     ["finetune", "--help"],

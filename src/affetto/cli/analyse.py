@@ -48,7 +48,7 @@ def layers(
     manifest: Table,
     protocol: Protocol,
     out: Out,
-    encoder: str = option(..., f"Folder of pretrain, or {listed(probed())}."),
+    encoder: str = option(..., f"Folder of pretrain or of a published model, or {listed(probed())}."),
     seeds: Seeds = None,
     root: Root = None,
     settings: Words = None,

@@ -6,9 +6,13 @@ import typer
 
 from affetto.cli.options import Device, FileRoot, Sources, option
 from affetto.cli.outcome import report_table
+from affetto.errors import ConfigError
 from affetto.models.registry import ENCODERS, listed
 
-_ENCODERS = f"Folder of pretrain or a recogniser, or {listed([*ENCODERS, 'functionals', 'd-vector'])}."
+_ENCODERS = (
+    "Folder of pretrain, a recogniser or a published model, or "
+    f"{listed([*ENCODERS, 'functionals', 'd-vector'])}. Settings follow the sources: encoder.model=ID."
+)
 
 
 def embed(
@@ -18,9 +22,6 @@ def embed(
     frames: bool = option(False, "A vector for every frame.", "--frames"),
     layer: str | None = option(
         None, "A number from 0, last, mean, all.", shown="last, or a recogniser's own"
-    ),
-    settings: list[str] | None = option(
-        None, "Setting of an encoder by name, such as encoder.model=ID; repeat.", "--set"
     ),
     root: FileRoot = None,
     device: Device = "cpu",
@@ -35,7 +36,11 @@ def embed(
     from affetto.models.representation import read_layer
 
     chosen = None if layer is None else read_layer(layer)
-    representation = load_representation(encoder, chosen, tuple(settings or ()), device)
+    words = [str(word) for word in sources if str(word).startswith("encoder.") and "=" in str(word)]
+    sources = [source for source in sources if str(source) not in words]
+    if not sources:
+        raise ConfigError("got settings and no recordings; name files, folders or manifests before them")
+    representation = load_representation(encoder, chosen, words, device)
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)
     outcome = run_embed(representation, sources, output, frames=frames, root=root)

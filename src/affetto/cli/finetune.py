@@ -9,7 +9,7 @@ from affetto.cli.options import Config, Out, Protocol, Root, Seeds, Words, optio
 from affetto.cli.outcome import report_run, run_verb, trainer
 from affetto.models.registry import EMBEDDERS, ENCODERS, listed
 
-_ENCODERS = f"A folder of pretrain, or {listed([*ENCODERS, *EMBEDDERS])}."
+_ENCODERS = f"Folder of pretrain or of a published model, or {listed([*ENCODERS, *EMBEDDERS])}."
 _STEPS = """\
 score it:   affetto evaluate {run}
 use it:     affetto predict YOUR_FILE.wav -m {run}/recogniser"""

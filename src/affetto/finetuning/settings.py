@@ -8,7 +8,7 @@ from pydantic import Field
 from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
-from affetto.models.checkpoint import encoder_settings
+from affetto.models.checkpoint import encoder_settings, published_encoder
 from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings, build_embedder
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.objectives.supervised import ClassifySettings
@@ -107,7 +107,7 @@ def finetune_settings(
         file: a YAML file of settings.
         overrides: ``"train.epochs=3"`` each.
         given: settings by name; those that are None count as not given. ``encoder="ge2e"`` stands for
-            ``recipe="ge2e"``, and may be a folder that ``pretrain`` wrote.
+            ``recipe="ge2e"``, and may be a folder that ``pretrain`` wrote, or that of a published model.
 
     Raises:
         ConfigError: for an unknown recipe or setting, or a combination that cannot be.
@@ -146,7 +146,9 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     shape = asked.pop("encoder", {})
     recipe, folder = str(asked.get("recipe", shape.get("name", "cnn"))), None
     if recipe not in RECIPES and Path(recipe).is_dir():
-        asked["pretrained"], folder = recipe, encoder_settings(recipe)
+        folder = published_encoder(recipe)
+        if folder is None:
+            asked["pretrained"], folder = recipe, encoder_settings(recipe)
         recipe = folder["name"]
     if recipe not in RECIPES:
         missing = "" if recipe.isidentifier() else f"; there is no folder {recipe} either"

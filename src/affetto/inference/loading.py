@@ -14,6 +14,7 @@ from affetto.models.checkpoint import (
     encoder_settings,
     fill_encoder,
     find_encoder,
+    published_encoder,
     read_config,
 )
 from affetto.models.classifier import EmotionClassifier, load_classifier
@@ -52,16 +53,21 @@ def load_representation(
 ) -> Representation:
     """Loads what turns sound into vectors: a folder of ``pretrain`` or of a recogniser, or one of ``NAMES``.
 
-    A recogniser gives the vector that its head reads; its encoder's frames, or their mean, where frames or a
-    ``layer`` are asked for. ``settings`` are of an encoder by name, ``"encoder.model=microsoft/wavlm-base"``.
+    A folder may also hold a model of Hugging Face transformers that these names stand for. A recogniser gives
+    the vector that its head reads; its encoder's frames, or their mean, where frames or a ``layer`` are asked
+    for. ``settings`` are of an encoder by name, ``"encoder.model=microsoft/wavlm-base"``.
     """
     path = Path(name)
-    if path.is_dir():
+    if str(name) in NAMES:
+        made = _of_name({"name": str(name)}, layer, settings, str(name))
+    elif published := published_encoder(path):
+        made = _of_name(published, layer, settings, path.resolve().name)
+    elif path.is_dir():
         if settings:
-            raise ConfigError(f"got settings for {path}; a folder has its own, only names take any")
+            raise ConfigError(
+                f"got settings for {path}; this folder has its own, only names and published models take any"
+            )
         made = _of_folder(path, layer)
-    elif str(name) in NAMES:
-        made = _of_name(str(name), layer, settings)
     else:
         raise ConfigError(unknown("encoder", name, [*NAMES, "a folder that pretrain or finetune wrote"]))
     return _ready(made, device)
@@ -119,12 +125,14 @@ def _of_folder(path: Path, layer: Layer | None) -> Representation:
     return Representation(encoder, None, layer, shown)
 
 
-def _of_name(name: str, layer: Layer | None, settings: Sequence[str]) -> Representation:
+def _of_name(
+    asked: dict[str, Any], layer: Layer | None, settings: Sequence[str], shown: str
+) -> Representation:
     network: Encoder | Embedder
-    values: dict[str, Any] = override({"encoder": {"name": name}}, settings)
+    values: dict[str, Any] = override({"encoder": asked}, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # one without weights of its own is the same every time
-        if name in _EMBEDDERS:
+        if asked["name"] in _EMBEDDERS:
             network = build_embedder(load(_EmbedderChoice, values).encoder)
         else:
             network = build_encoder(load(_EncoderChoice, values).encoder)
@@ -132,4 +140,4 @@ def _of_name(name: str, layer: Layer | None, settings: Sequence[str]) -> Represe
     untrained = not published and any(True for _ in network.parameters())
     load_published(network)
     encoder, embedder = (network, None) if isinstance(network, Encoder) else (None, network)
-    return Representation(encoder, embedder, layer, name, untrained)
+    return Representation(encoder, embedder, layer, shown, untrained)

@@ -181,6 +181,16 @@ def encoder_settings(path: str | Path) -> dict[str, Any]:
     return settings
 
 
+def published_encoder(path: str | Path) -> dict[str, Any] | None:
+    """Returns the settings of the encoder in a folder of Hugging Face transformers; None elsewhere."""
+    folder = Path(path)
+    config = read_config(folder) if (folder / CONFIG).is_file() else {}
+    if "class" in config or "model_type" not in config:
+        return None
+    kind = config["model_type"]  # one that is no encoder of speech is refused by the second of them
+    return {"name": "whisper" if kind == "whisper" else "wav2vec2", "model": str(folder)}
+
+
 def speakers_seen(config: Mapping[str, Any], kind: str, called: Mapping[str, str]) -> list[str]:
     """Returns the speakers that an encoder was trained on, as a run on a manifest calls them.
 

@@ -45,13 +45,13 @@ def loading(name: str, gives: str) -> Iterator[None]:
     try:
         yield
     except _FAULTS as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        here = Path(name).is_dir()
-        where = "this folder does not give" if here else "no folder of this name, nor the hub, gives"
-        raise CheckpointError(
-            f"{name}: {where} {gives} ({reason}); check the name and the connection, or download the model "
-            "elsewhere and name its folder"
-        ) from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).partition(". ")[0]
+        where = "no folder of this name, nor the hub, gives"
+        advice = "check the name and the connection, or download the model elsewhere and name its folder"
+        if Path(name).is_dir():
+            where = "this folder does not give"
+            advice = "download what is missing or damaged again, or name another folder"
+        raise CheckpointError(f"{name}: {where} {gives} ({reason.rstrip('.')}); {advice}") from error
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -40,11 +40,12 @@ class Wav2Vec2Settings(LookedUp, Adaptation, EncoderShape):
     @classmethod
     def look_up(cls, model: str, config: Any) -> dict[str, Any]:
         """Returns whether the model's preprocessor normalises."""
-        inputs = published_part("AutoFeatureExtractor", model, cls.gives)
-        if inputs.sampling_rate != SAMPLE_RATE or not hasattr(config, "conv_stride"):
+        speech = hasattr(config, "conv_stride")
+        inputs = published_part("AutoFeatureExtractor", model, cls.gives) if speech else None
+        if inputs is None or inputs.sampling_rate != SAMPLE_RATE:
             raise CheckpointError(
-                f"{model} is no encoder of {SAMPLE_RATE} Hz speech like wav2vec 2.0, HuBERT or WavLM; "
-                f"name one, such as {_SPEECH}"
+                f"{model} is a {config.model_type} model, and no encoder of {SAMPLE_RATE} Hz speech like "
+                f"Whisper, wav2vec 2.0, HuBERT or WavLM; name one, such as {_SPEECH}"
             )
         return {"normalise": bool(inputs.do_normalize)}
 

@@ -10,8 +10,10 @@ from affetto.config import Settings, build, merge, override, read
 from affetto.corpora.arrays import SPEAKER_COLUMN
 from affetto.errors import ConfigError
 from affetto.masking import MaskSettings
+from affetto.models.checkpoint import published_encoder
 from affetto.models.embedders import EncoderSettings
 from affetto.models.logmel import TdnnSettings
+from affetto.models.registry import ENCODERS
 from affetto.objectives.tasks import MULTITASK, TASKS, TaskSpec, chooses_frames, task_settings
 from affetto.objectives.views import ViewSettings
 from affetto.training import TrainSettings
@@ -43,7 +45,7 @@ class PretrainSettings(Settings):
     objective: str = "contrastive"  # a task, or "multitask" for every task with a weight
     weights: dict[str, float] = Field(default_factory=dict)  # of the tasks
     encoder: EncoderSettings = TdnnSettings()  # mockingjay and npc bring their own, unless one is named
-    published_weights: bool = False  # whether it starts from its published weights
+    published_weights: bool = False  # whether it starts from them; models of transformers do unless asked
     protocol: str | None = None  # train on its training speakers alone, fold by fold; None for all speakers
     groups: str = "cluster"  # column of the manifest whose groups are positives
     vectors: VectorSettings = VectorSettings()  # of the task vector, and of positives that are "similar"
@@ -103,6 +105,10 @@ def pretrain_settings(
     task = TASKS.get(str(asked.get("objective")))
     if task is not None and task.encoder:
         asked["encoder"] = {"name": task.encoder, **asked.get("encoder", {})}
+    if isinstance(shape := asked.get("encoder"), dict) and "name" in shape:
+        asked["encoder"] = shape | (published_encoder(str(shape["name"])) or {})
+        if (named := ENCODERS.get(asked["encoder"]["name"])) and named.package == "transformers":
+            asked.setdefault("published_weights", True)
     model = settings_class(tuple(TASKS.items()))
     # Group by group: one setting of a group leaves the others at their defaults.
     settings = build(model, merge(model().model_dump(mode="json"), asked))
