@@ -73,6 +73,7 @@ def test_the_drawn_table(tmp_path: Path) -> None:
         "utf-8"
     )
     assert text.startswith("# Toy\n\nProtocol `toy-4`.")
+    assert " | UAR difference | to | macro-F1 |\n|---|---:|---:|---:|---:|---:|---|---:|" in text
     assert "| svm | 0 | 3 | 65.5 [63.9, 67.1] | 66.0 |  |  | 50.0 |" in text
     minus = "\N{MINUS SIGN}"
     assert f"| cnn | 10 | 3 | 65.5 [63.9, 67.1] | 66.0 | {minus}3.1 [{minus}5.0, +0.2] | svm |  |" in text

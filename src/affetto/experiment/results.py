@@ -164,6 +164,7 @@ def _lead(rows: Sequence[Result]) -> str:
 
 
 def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
+    titles = {name: metric.title for name, metric in metrics_of().items()}
     cells = [
         {
             "method": _marked(row),
@@ -175,7 +176,7 @@ def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
             "WAR": percent(row.war),
             "UAR difference": points(row.difference, row.difference_low, row.difference_high),
             "to": row.against or "",
-            **{name: _written(name, row.extra(name)) for name in columns},
+            **{titles.get(name, name): _written(name, row.extra(name)) for name in columns},
         }
         for row in rows
     ]
@@ -183,7 +184,7 @@ def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
     needed["labels"] = any(row.label_fraction != 1 for row in rows)
     needed["UAR difference"] = needed["to"] = any(row.difference is not None for row in rows)
     heads = [name for name in cells[0] if needed.get(name, True)]
-    numbers = {"enrolment", "seeds", "UAR", "WAR", "UAR difference", "labels"}
+    numbers = {"enrolment", "seeds", "UAR difference", "labels", *titles.values()}
     shown = [[line[name] for name in heads] for line in cells]
     return Table(heads, shown, right=[name in numbers for name in heads])
 
