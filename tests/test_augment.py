@@ -100,7 +100,7 @@ def test_gain_stays_within_its_decibels() -> None:
 def test_speed_changes_length_and_pitch_together(factor: float) -> None:
     times = torch.arange(32_000) / 16_000
     tone = torch.sin(2 * math.pi * 300 * times)[None]
-    faster, lengths = change_speed(tone, torch.tensor([32_000]), torch.tensor([factor]))
+    faster, lengths = change_speed(tone, torch.tensor([32_000]), torch.tensor([factor]), (factor, factor))
     assert lengths.tolist() == [round(32_000 / factor)]
     assert faster.shape == (1, round(32_000 / factor))
     expected = torch.sin(2 * math.pi * 300 * factor * torch.arange(faster.shape[1]) / 16_000)
@@ -108,9 +108,9 @@ def test_speed_changes_length_and_pitch_together(factor: float) -> None:
 
 
 def test_each_row_has_its_own_speed() -> None:
-    faster, lengths = change_speed(speech(), LENGTHS, torch.tensor([2.0, 0.5, 1.0, 1.5]))
+    faster, lengths = change_speed(speech(), LENGTHS, torch.tensor([2.0, 0.5, 1.0, 1.5]), (0.5, 2.0))
     assert lengths.tolist() == [8000, 18_000, 12_345, 0]
-    assert faster.shape == (4, 18_000)
+    assert faster.shape == (4, 32_000)  # for whatever may be drawn
     assert not faster[0, 8000:].any()
     torch.testing.assert_close(faster[2, :12_345], speech()[2, :12_345], atol=0, rtol=0)
     torch.testing.assert_close(faster[0, :7999], speech()[0, 0:15_998:2], atol=0, rtol=0)

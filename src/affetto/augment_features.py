@@ -6,11 +6,10 @@ On frames they are an approximation, and many times cheaper.
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from affetto.augment import AugmentConfig
+from affetto.augment import AugmentConfig, uniform
 from affetto.features import FrontEnd, band_centres, band_places
 
 
@@ -19,7 +18,7 @@ def augment_spectra(
     lengths: Tensor,
     config: AugmentConfig,
     front_end: FrontEnd,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     crop: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Changes speed, cuts out a stretch, adds noise and changes gain, as far as the settings ask for it.
@@ -29,32 +28,30 @@ def augment_spectra(
     end without deltas, zero past the end of each; ``crop`` are the frames, at a random place, that are kept
     of each, None for all. Returns new features ``(B, T', F)`` and lengths ``(B,)``.
     """
-    given, count, device = features, len(lengths), features.device
-
-    def uniform(low: float, high: float) -> Tensor:
-        return (low + (high - low) * torch.rand(count, generator=generator)).to(device)
-
-    factors = uniform(*config.speed) if config.speed is not None else torch.ones(count, device=device)
+    slowest = 1.0 if config.speed is None else config.speed[0]
+    width = max(1, round(features.shape[1] / slowest))  # for whatever is drawn: nothing is read back
+    width = width if crop is None else min(width, crop)
+    factors = torch.ones_like(lengths, dtype=torch.float32)
+    if config.speed is not None:
+        factors = uniform(lengths, *config.speed, generator)
     faster = (lengths / factors).round().long().clamp_min(1)
-    kept = faster if crop is None else faster.clamp_max(crop)
-    starts = ((faster - kept + 1) * uniform(0.0, 1.0)).long()
+    kept = faster.clamp_max(width)
+    starts = ((faster - kept + 1) * uniform(lengths, 0.0, 1.0, generator)).long()
     if config.speed is not None or crop is not None:
-        features = _resample(features, lengths, starts, kept, factors)
+        features = _resample(features, lengths, starts, width, factors)
     if config.speed is not None:
         features = features @ _warp(front_end, factors)
     if config.noise_probability:
-        chosen = torch.rand(count, generator=generator).to(device) < config.noise_probability
-        snr_db = uniform(*config.noise_snr_db)[chosen]
-        features = features.clone() if features is given else features
-        features[chosen] = _add_noise(features[chosen], kept[chosen], snr_db, config, generator)
+        features = _add_noise(features, kept, config, generator)
     if config.gain_db:
-        features = features + (math.log(10) / 10) * uniform(-config.gain_db, config.gain_db)[:, None, None]
-    outside = torch.arange(features.shape[1], device=device) >= kept[:, None]
+        gain_db = uniform(lengths, -config.gain_db, config.gain_db, generator)
+        features = features + (math.log(10) / 10) * gain_db[:, None, None]
+    outside = torch.arange(features.shape[1], device=features.device) >= kept[:, None]
     return features.masked_fill(outside[:, :, None], 0.0), kept
 
 
-def _resample(features: Tensor, lengths: Tensor, starts: Tensor, kept: Tensor, factors: Tensor) -> Tensor:
-    steps = torch.arange(int(kept.max()), device=features.device)
+def _resample(features: Tensor, lengths: Tensor, starts: Tensor, width: int, factors: Tensor) -> Tensor:
+    steps = torch.arange(width, device=features.device)
     places = (starts[:, None] + steps) * factors[:, None]
     last = (lengths - 1).clamp_min(0)[:, None]
     before = torch.minimum(places.long(), last)
@@ -66,23 +63,28 @@ def _resample(features: Tensor, lengths: Tensor, starts: Tensor, kept: Tensor, f
 
 def _warp(front_end: FrontEnd, factors: Tensor) -> Tensor:
     """Returns for each speed the matrix ``(B, F, F)`` that takes each band from where its sound came from."""
-    bins = front_end.bins
-    sources = band_centres(front_end.band_hz, bins)[None] / factors.cpu().numpy()[:, None]
-    places = np.clip(band_places(sources, front_end.band_hz, bins), 0, bins - 1)
-    distances = np.abs(places[:, None, :] - np.arange(bins)[None, :, None])
-    return torch.from_numpy(np.maximum(0.0, 1.0 - distances)).to(factors)
+    bins, limits = front_end.bins, front_end.band_hz
+    sources = band_centres(limits, bins, factors.device) / factors[:, None]
+    places = band_places(sources, limits, bins).clamp(0, bins - 1)
+    distances = places[:, None, :] - torch.arange(bins, device=factors.device)[:, None]
+    return (1.0 - distances.abs()).clamp_min(0.0)
 
 
 def _add_noise(
-    features: Tensor, lengths: Tensor, snr_db: Tensor, config: AugmentConfig, generator: torch.Generator
+    features: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator | None
 ) -> Tensor:
     count, frames, bins = features.shape
-    inside = (torch.arange(frames, device=features.device) < lengths[:, None])[:, :, None]
+    device = features.device
+    inside = (torch.arange(frames, device=device) < lengths[:, None])[:, :, None]
+    snr_db = uniform(lengths, *config.noise_snr_db, generator)
     power = features.exp()
     level = (power * inside).mean(2).sum(1) / lengths * 10 ** (-snr_db / 10)
-    pink = torch.rand(count, generator=generator) < {"white": 0.0, "pink": 1.0, "both": 0.5}[config.noise]
-    falling = 1 / torch.arange(1, bins + 1)
-    bands = torch.where(pink[:, None], falling / falling.mean(), 1.0).to(features.device)
+    share = {"white": 0.0, "pink": 1.0, "both": 0.5}[config.noise]
+    pink = uniform(lengths, 0.0, 1.0, generator) < share
+    falling = 1 / torch.arange(1, bins + 1, device=device)
+    bands = torch.where(pink[:, None], falling / falling.mean(), 1.0)
     # The power of noise in a band scatters from frame to frame; most of it is within a factor of 2.
-    scatter = 0.25 + 1.5 * torch.rand(count, frames, bins, generator=generator).to(features.device)
-    return (power + level[:, None, None] * bands[:, None, :] * scatter).clamp_min(1e-10).log()
+    scatter = 0.25 + 1.5 * torch.rand(count, frames, bins, generator=generator, device=device)
+    noisy = (power + level[:, None, None] * bands[:, None, :] * scatter).clamp_min(1e-10).log()
+    chosen = uniform(lengths, 0.0, 1.0, generator) < config.noise_probability
+    return torch.where(chosen[:, None, None], noisy, features)

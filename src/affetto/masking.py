@@ -58,7 +58,11 @@ def fitted(curves: Tensor, lengths: Tensor, frames: int) -> Tensor:
 
 
 def hidden_frames(
-    lengths: Tensor, frames: int, settings: MaskSettings, guide: Tensor | None, generator: torch.Generator
+    lengths: Tensor,
+    frames: int,
+    settings: MaskSettings,
+    guide: Tensor | None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draws which of ``frames`` frames are hidden in utterances of ``lengths (B,)``, ``(B, T)`` bool.
 
@@ -78,7 +82,7 @@ def hidden_frames(
             f"{got}; annotate the column {settings.curve}, or choose masking.guidance=random"
         )
     span = settings.span
-    uniform = torch.rand(len(lengths), frames, generator=generator).to(lengths.device)
+    uniform = torch.rand(len(lengths), frames, generator=generator, device=lengths.device)
     # Gumbel noise: the largest of weight plus noise is a draw in proportion to exp(weight), and so is the
     # largest of those that are left, however many were taken out before.
     keys = -(-uniform.clamp_min(1e-20).log()).clamp_min(1e-20).log()
@@ -86,11 +90,12 @@ def hidden_frames(
     if guide is not None:
         keys = keys + settings.sharpness * _standardised(guide, possible, span)
     keys = keys.masked_fill(~possible, -torch.inf)
-    counts = (settings.ratio * lengths.double() / span).round().long().clamp_min(1)
+    most = max(1, round(settings.ratio * frames / span))
+    counts = (settings.ratio * lengths.double() / span).round().long().clamp(1, most)
     counts = torch.where(lengths > span, counts, 0)
     places = torch.arange(frames, device=lengths.device)
     starts = torch.zeros_like(possible)
-    for number in range(int(counts.max())):
+    for number in range(most):  # from the shape: nothing is read back
         start = keys.argmax(1, keepdim=True)
         starts |= (places == start) & (number < counts)[:, None]
         keys.masked_fill_((places - start).abs() < span, -torch.inf)
@@ -99,25 +104,28 @@ def hidden_frames(
 
 
 def corrupt(
-    features: Tensor, hidden: Tensor, lengths: Tensor, generator: torch.Generator, curve: Tensor | None = None
+    features: Tensor,
+    hidden: Tensor,
+    lengths: Tensor,
+    generator: torch.Generator | None = None,
+    curve: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Corrupts hidden frames of ``features (B, T, F)``, and a curve ``(B, T)`` in the same way.
 
     As Mockingjay does (Liu et al. 2020, section 2.2), with one draw an utterance: with 80 % they become zero,
     which has to be an ordinary value, with 10 % each hidden stretch becomes another, random stretch of the
-    same utterance, with 10 % they stay. The generator lives on the CPU.
+    same utterance, with 10 % they stay.
     """
     count, frames = hidden.shape
-    drawn = torch.rand(count, frames + 1, generator=generator).to(features.device)
+    drawn = torch.rand(count, frames + 1, generator=generator, device=features.device)
     dice, uniform = drawn[:, 0], drawn[:, 1:]
     emptied = hidden & (dice < 0.8)[:, None]
-    moved = ((dice >= 0.8) & (dice < 0.9)).nonzero().squeeze(1)
-    sources = _other_stretches(hidden[moved], lengths[moved], uniform[moved])
+    moved = hidden & ((dice >= 0.8) & (dice < 0.9))[:, None]
+    sources = _other_stretches(moved, lengths, uniform)
+    rows = torch.arange(count, device=features.device)[:, None]
 
     def changed(values: Tensor) -> Tensor:
-        result = values.masked_fill(emptied[:, :, None], 0.0)
-        result[moved] = values[moved].gather(1, sources[:, :, None].expand(-1, -1, values.shape[2]))
-        return result
+        return values[rows, sources].masked_fill(emptied[:, :, None], 0.0)
 
     return changed(features), None if curve is None else changed(curve[:, :, None]).squeeze(2)
 

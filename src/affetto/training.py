@@ -23,6 +23,7 @@ from affetto.progress import progress
 from affetto.runs import STATE, RunFolder, atomic_write
 
 _PLACE = ("epoch", "batch", "step", "stopped", "history", "best")  # of a training, the same in every process
+_TOGETHER = 50  # steps whose losses are read at once: reading waits for the device
 
 
 class TrainSettings(Settings):
@@ -99,7 +100,7 @@ def fit(
         loop.model.train()  # on_epoch may have left it in another mode
         described = f"epoch {loop.epoch + 1}/{settings.epochs}"
         for batch in progress(batches, described, total=len(batches) - loop.batch):
-            loop.train_on(batch.to(accelerator.device), described)
+            loop.train_on(batch.to(accelerator.device))
             seen += len(batch)
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
     if loop.best is not None:
@@ -126,17 +127,18 @@ class _Loop:
         matrices: dict[str, Any] = {"params": [each for each in learned if each.ndim > 1]}
         matrices["weight_decay"] = settings.weight_decay
         others = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
-        self.optimiser = torch.optim.AdamW([matrices, others], lr=settings.learning_rate)
+        self.optimiser = torch.optim.AdamW([matrices, others], lr=settings.learning_rate, fused=True)
         self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
         self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
         self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
         self.epoch, self.batch, self.step, self.stopped = 0, 0, 0, False
         self.sums: dict[str, float] = {}
+        self.unread: dict[str, Tensor] = {}  # sums of the last steps, still on the device
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
 
-    def train_on(self, batch: Batch, described: str) -> None:
-        """Adds the gradient of a batch, and takes a step where enough are summed."""
+    def train_on(self, batch: Batch) -> None:
+        """Adds the gradient of a batch, and takes a step where enough are summed; waits for no result."""
         settings, accelerator, count = self.settings, self.accelerator, len(self.batches)
         last = self.batch + 1 == count
         accelerator.gradient_state._set_sync_gradients(last or (self.batch + 1) % settings.accumulation == 0)
@@ -148,13 +150,10 @@ class _Loop:
         # Accelerate divides by the full number of batches in a step; the last step may have fewer.
         first = self.batch - self.batch % settings.accumulation
         total = total * (settings.accumulation / min(settings.accumulation, count - first))
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
-        if not torch.isfinite(total):
-            raise ConfigError(f"the loss is not a number in {described}: {values}; lower train.learning_rate")
         with nullcontext() if accelerator.sync_gradients else accelerator.no_sync(self.model):
             accelerator.backward(total)
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, loss in losses.items():
+            self.unread[name] = self.unread[name] + loss.detach() if name in self.unread else loss.detach()
         self.batch += 1
         if accelerator.sync_gradients:
             if settings.clip:
@@ -164,10 +163,23 @@ class _Loop:
             self.step += 1
             if self.step % settings.checkpoint_steps == 0 and not last:
                 self.save()
+        if self.batch % _TOGETHER == 0:
+            self.read_losses()
+
+    def read_losses(self) -> None:
+        """Adds up the losses of the last steps; raises a ConfigError where one of them was not a number."""
+        names, self.unread, unread = list(self.unread), {}, list(self.unread.values())
+        values = dict(zip(names, torch.stack(unread).tolist(), strict=True)) if names else {}
+        if not all(math.isfinite(value) for value in values.values()):
+            place = f"epoch {self.epoch + 1}/{self.settings.epochs}"
+            raise ConfigError(f"the loss is not a number in {place}: {values}; lower train.learning_rate")
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
     def close_epoch(self, speed: float, on_epoch: Callable[[int], float | None]) -> None:
         """Scores and logs an epoch, keeps the best weights, and saves."""
         epoch = self.epoch + 1
+        self.read_losses()
         self.objective.eval()
         # All processes take the score of the first, so that they stop at the same epoch.
         score: float | None = broadcast_object_list([on_epoch(epoch)])[0]
@@ -190,6 +202,7 @@ class _Loop:
 
     def save(self) -> None:
         """Writes everything that the next step depends on, atomically, from the main process."""
+        self.read_losses()  # no checkpoint holds weights that a loss without a number has spoilt
         processes = gather_object([{"random": _random_state(), "sums": self.sums}])
         if self.accelerator.is_main_process:
             content = {

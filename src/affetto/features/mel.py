@@ -1,5 +1,6 @@
 """Triangular mel filters, those of librosa and of Kaldi, and power spectra summed into them."""
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -45,15 +46,17 @@ def filterbank(
     return torch.tensor(weights).float().to(device), torch.tensor(window).float().to(device)
 
 
-def band_centres(limits: Limits, bins: int) -> NDArray[np.float64]:
-    """Returns the middles of librosa's bands in Hz, ``(bins,)``."""
-    return _slaney_edges(limits, bins)[1:-1]
+@lru_cache(maxsize=16)
+def band_centres(limits: Limits, bins: int, device: torch.device) -> Tensor:
+    """Returns the middles of librosa's bands in Hz, ``(bins,)``, on a device."""
+    return torch.tensor(_slaney_edges(limits, bins)[1:-1]).float().to(device)
 
 
-def band_places(hz: NDArray[np.float64], limits: Limits, bins: int) -> NDArray[np.float64]:
+def band_places(hz: Tensor, limits: Limits, bins: int) -> Tensor:
     """Returns where frequencies lie between the middles of librosa's bands; 0 is the first, 1 the second."""
-    low, high = _slaney_mel(np.array(limits))
-    return np.asarray((_slaney_mel(hz) - low) / (high - low) * (bins + 1) - 1)
+    low, high = _slaney_mel(np.array(limits)).tolist()
+    mel = torch.where(hz < 1000, hz * (3 / 200), 15 + (hz / 1000).clamp_min(1).log() * (27 / math.log(6.4)))
+    return torch.as_tensor((mel - low) / (high - low) * (bins + 1) - 1)
 
 
 def band_powers(

@@ -21,7 +21,7 @@ from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config
 from affetto.models.encoder import frame_mask, normalise_logmel, stacked
 from affetto.models.layers import Context, MeanPooling
 from affetto.objectives.distributed import mean_over_processes
-from affetto.objectives.objective import Objective, new_generator
+from affetto.objectives.objective import Objective
 from affetto.runs import write_text
 
 FOLDER = "strength"
@@ -117,15 +117,14 @@ class IntensityObjective(Objective):
         """Returns ``utterance``, ``frame`` and ``emotion``, each a mean over the batch of all processes."""
         values, lengths = batch.values, batch.lengths
         if self.training:
-            generator = new_generator()
             front_end = self.network.front_end
-            values, lengths = augment_spectra(values, lengths, self.augment, front_end, generator)
-            values = spec_augment(values, lengths, self.augment, generator)
+            values, lengths = augment_spectra(values, lengths, self.augment, front_end)
+            values = spec_augment(values, lengths, self.augment)
         frames, lengths, emotions = self.network(values, lengths)
         target = batch.columns["intensity"]
         mask = frame_mask(lengths, frames.shape[1]).squeeze(2)
         errors = (frames - target[:, None]).abs() * mask
-        count = torch.as_tensor(float(len(target)), device=target.device)
+        count = torch.full_like(target[0], len(target))
         wrong = F.cross_entropy(emotions.float(), batch.columns["label"], reduction="sum")
         means = frames.sum(1) / lengths
         return {

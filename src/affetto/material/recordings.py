@@ -64,9 +64,8 @@ class Recordings:
 
         def layers(waveforms: Tensor, lengths: Tensor) -> Tensor | tuple[Tensor, Tensor]:
             if speed != 1.0:
-                waveforms, lengths = change_speed(
-                    waveforms, lengths, torch.full_like(lengths, speed, dtype=torch.float32)
-                )
+                factors = torch.full_like(lengths, speed, dtype=torch.float32)
+                waveforms, lengths = change_speed(waveforms, lengths, factors, (speed, speed))
             frames: Frames = encoder(*encoder.front_end(waveforms, lengths))
             values = torch.cat(frames.layers, dim=2)
             if pooled:

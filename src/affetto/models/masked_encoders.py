@@ -66,7 +66,7 @@ class Mockingjay(Stacking):
         """Encodes ``features (B, T, F)``; ``T' = ceil(T / stack)``, zeros at the end."""
         values, lengths, mask = self.stacks(features, lengths)
         projected = self.input(values)
-        frames = self.input_norm(projected + positions(values.shape[1], self.dim).to(projected))
+        frames = self.input_norm(projected + positions(values.shape[1], self.dim, values.device))
         frames = self.input_dropout(frames) * mask
         return Frames(all_layers(self.blocks, frames, mask), lengths)
 
@@ -102,10 +102,10 @@ class TransformerBlock(nn.Module):
         return torch.as_tensor(self.norm(frames + self.dropout(hidden)) * mask)
 
 
-def positions(frames: int, width: int) -> Tensor:
+def positions(frames: int, width: int, device: torch.device | None = None) -> Tensor:
     """Returns sines and cosines of each place, ``(T, D)`` (Vaswani et al. 2017, section 3.5)."""
-    speeds = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    angles = torch.arange(frames)[:, None] * speeds
+    speeds = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
+    angles = torch.arange(frames, device=device)[:, None] * speeds
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 

@@ -50,7 +50,7 @@ def mean_over_processes(total: Tensor, weight: Tensor) -> Tensor:
 
 def mean_loss(losses: Tensor) -> Tensor:
     """Returns the mean of the losses ``(B,)`` of all processes, every item with the same weight."""
-    return mean_over_processes(losses.sum(), losses.new_tensor(float(len(losses))))
+    return mean_over_processes(losses.sum(), losses.new_full((), len(losses)))
 
 
 def _counts(values: Tensor) -> list[int]:

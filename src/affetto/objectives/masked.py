@@ -12,7 +12,7 @@ from affetto.errors import ConfigError
 from affetto.masking import MaskSettings, corrupt, fitted, hidden_frames
 from affetto.models.encoder import Encoder, Frames, feature_scale, network_scale
 from affetto.models.masked_encoders import Npc
-from affetto.objectives.objective import Objective, feature_frames, mean_distance, new_generator
+from affetto.objectives.objective import Objective, feature_frames, mean_distance
 from affetto.objectives.tasks import chooses_frames
 
 
@@ -84,10 +84,9 @@ class MockingjayObjective(MaskedObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses, and the share of frames that was hidden."""
-        generator = new_generator()
         target, lengths, guide, intensity = self.read(batch)
-        hidden = hidden_frames(lengths, target.shape[1], self.masking, guide, generator)
-        masked, curve = corrupt(target, hidden, lengths, generator, intensity)
+        hidden = hidden_frames(lengths, target.shape[1], self.masking, guide)
+        masked, curve = corrupt(target, hidden, lengths, None, intensity)
         losses = {}
         if curve is not None and intensity is not None:
             level = curve[:, :, None]
@@ -131,7 +130,7 @@ class NpcObjective(MaskedObjective):
         carrying = torch.arange(target.shape[1], device=lengths.device) < lengths[:, None]
         losses = {}
         if self.chooses:
-            carrying = hidden_frames(lengths, target.shape[1], self.masking, guide, new_generator())
+            carrying = hidden_frames(lengths, target.shape[1], self.masking, guide)
             losses["hidden_share"] = carrying.sum() / lengths.sum()
         values = self.quantiser(self._encode(summed if self.settings.intensity_input else target, lengths))
         losses["npc"] = mean_distance(self.head(values), target, carrying)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,13 +30,6 @@ class Views:
 
 class Task(nn.Module):
     """One pretraining loss of several, with a head of its own; ``forward`` turns :class:`Views` into it."""
-
-
-def new_generator() -> torch.Generator:
-    """Returns a generator on the CPU, seeded from torch's own state, which checkpoints keep."""
-    generator = torch.Generator(device="cpu")
-    generator.manual_seed(int(torch.randint(2**31, ()).item()))
-    return generator
 
 
 def feature_frames(encoder: Encoder) -> int:

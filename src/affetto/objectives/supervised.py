@@ -15,7 +15,7 @@ from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import Network
 from affetto.models.encoder import Frames
 from affetto.objectives.distributed import gathered, mean_over_processes
-from affetto.objectives.objective import Objective, Task, Views, new_generator
+from affetto.objectives.objective import Objective, Task, Views
 
 
 class Supervised(Objective):
@@ -30,19 +30,19 @@ class Supervised(Objective):
 
     def viewed(self, batch: Batch, targets: Tensor) -> tuple[Views, Tensor]:
         """Returns one view of each utterance, and the targets ``(B, K)``, mixed as the utterances were."""
-        generator, augment = new_generator(), self.augment if self.training else AugmentConfig()
+        augment = self.augment if self.training else AugmentConfig()
         values, lengths, front_end = batch.values, batch.lengths, self.classifier.front_end
         if self.reads == "frames":
-            values = spec_augment(values, lengths, augment, generator)
+            values = spec_augment(values, lengths, augment)
         elif self.reads == "features":
-            values, lengths = augment_spectra(values, lengths, augment, front_end, generator)
+            values, lengths = augment_spectra(values, lengths, augment, front_end)
         elif self.reads == "waveforms":
-            values, lengths = augment_waveforms(values, lengths, augment, generator)
-        values, lengths, targets = mixup(values, lengths, targets, augment.mixup, generator)
+            values, lengths = augment_waveforms(values, lengths, augment)
+        values, lengths, targets = mixup(values, lengths, targets, augment.mixup)
         if self.reads == "waveforms":
             values, lengths = front_end(values, lengths)
         if self.reads in ("features", "waveforms") and front_end.kind != "waveform":
-            values = spec_augment(values, lengths, augment, generator)
+            values = spec_augment(values, lengths, augment)
         frames, vectors = self._encoded(values, lengths)
         return Views(vectors, frames, values, lengths, batch.index, batch.columns), targets
 

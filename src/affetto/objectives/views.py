@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affetto.augment import AugmentConfig, augment_waveforms, spec_augment
+from affetto.augment import AugmentConfig, augment_waveforms, spec_augment, uniform
 from affetto.augment_features import augment_spectra
 from affetto.config import Settings
 from affetto.data import Batch
@@ -15,7 +15,7 @@ from affetto.errors import ConfigError
 from affetto.models.encoder import Encoder, frame_mask, normalise_logmel
 from affetto.models.layers import MeanPooling
 from affetto.objectives.distributed import mean_loss
-from affetto.objectives.objective import Objective, Task, Views, feature_frames, mean_distance, new_generator
+from affetto.objectives.objective import Objective, Task, Views, feature_frames, mean_distance
 
 
 class ViewSettings(Settings):
@@ -72,32 +72,28 @@ class Multitask(Objective):
 
     def views(self, batch: Batch) -> Views:
         """Makes two views of every utterance and encodes them."""
-        generator = new_generator()
         values, lengths = torch.cat([batch.values] * 2), torch.cat([batch.lengths] * 2)
         front_end, settings = self.encoder.front_end, self.view_settings
         augment = settings.augment if self.training else AugmentConfig()
         if values.ndim == 3:
             crop = round(settings.crop_seconds / front_end.frame_seconds) if settings.crop_seconds else None
-            features, frames = augment_spectra(values, lengths, augment, front_end, generator, crop)
+            features, frames = augment_spectra(values, lengths, augment, front_end, crop=crop)
         else:
             if settings.crop_seconds:
                 samples = round(settings.crop_seconds * front_end.rate)
-                values, lengths = _crop(values, lengths, samples, generator)
-            features, frames = front_end(*augment_waveforms(values, lengths, augment, generator))
-        hidden = spec_augment(features, frames, augment, generator) if features.shape[2] > 1 else features
+                values, lengths = _crop(values, lengths, samples)
+            features, frames = front_end(*augment_waveforms(values, lengths, augment))
+        hidden = spec_augment(features, frames, augment) if features.shape[2] > 1 else features
         encoded = self.encoder(hidden, frames)
         vectors = self.pooling(encoded.values, encoded.lengths)
         columns = {name: torch.cat([column] * 2) for name, column in batch.columns.items()}
         return Views(vectors, encoded, features, frames, torch.cat([batch.index] * 2), columns)
 
 
-def _crop(
-    waveforms: Tensor, lengths: Tensor, samples: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _crop(waveforms: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     kept = lengths.clamp_max(samples)
-    drawn = torch.rand(len(lengths), generator=generator).to(waveforms.device)
-    starts = ((lengths - kept + 1) * drawn).long()
-    places = starts[:, None] + torch.arange(int(kept.max()), device=waveforms.device)
+    starts = ((lengths - kept + 1) * uniform(lengths, 0.0, 1.0, None)).long()
+    places = starts[:, None] + torch.arange(min(samples, waveforms.shape[1]), device=waveforms.device)
     cut = waveforms.gather(1, places.clamp_max(waveforms.shape[1] - 1))
     outside = torch.arange(cut.shape[1], device=cut.device) >= kept[:, None]
     return cut.masked_fill(outside, 0.0), kept
@@ -183,7 +179,8 @@ def margin_losses(cosines: Tensor, classes: Tensor, margin: float, scale: float)
         margin: subtracted from the cosine of the right class.
         scale: factor on all of them.
     """
-    margins = margin * F.one_hot(classes, cosines.shape[1])
+    right = classes[:, None] == torch.arange(cosines.shape[1], device=classes.device)
+    margins = margin * right
     return F.cross_entropy(scale * (cosines - margins), classes, reduction="none")
 
 
