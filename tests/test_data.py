@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 from affetto.audio import decode
 from affetto.data import FeatureCache, LengthBuckets, Loader, WaveformCache, cache_dir
+from affetto.data.batches import EpochBatches
+from affetto.data.caches import Resident
 from affetto.errors import AffettoError, ConfigError
 
 
@@ -173,11 +176,63 @@ def test_vectors_and_nothing_at_all_can_be_cached(tmp_path: Path) -> None:
     assert not (tmp_path / "frames" / "uneven").exists()
 
 
+class Given(EpochBatches):
+    """The same batches every epoch."""
+
+    def __init__(self, places: list[NDArray[np.int64]]) -> None:
+        super().__init__(0, 0, 1)
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        return self.places
+
+
+def test_a_cache_on_a_device_gives_what_the_file_gives(folder: Folder) -> None:
+    frames = [np.arange(6 * size, dtype=np.float32).reshape(size, 6) + 1 for size in (3, 1, 5)]
+    waveforms, features = WaveformCache.open(folder), FeatureCache.open("frames", lambda: iter(frames))
+    for cache, chosen in ((waveforms, [2, 0, 3]), (features, [1, 2, 1]), (features, [])):
+        rows = np.array(chosen, np.int64)
+        for expected, found in zip(
+            cache.stack(rows), Resident(cache, torch.device("cpu")).stack(rows), strict=True
+        ):
+            assert torch.equal(expected, found)
+            assert expected.dtype == found.dtype
+
+
+def test_reading_ahead_moves_no_position_and_hides_no_error() -> None:
+    class Failing:
+        def stack(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+            if rows[0] == 3:
+                raise OSError("the disk is gone")
+            return torch.zeros(1, 1), torch.ones(1, dtype=torch.int64)
+
+    places = Given([np.array([row]) for row in range(20)])
+    loader, threads = Loader(places, [Failing()], np.arange(20), {}), threading.active_count()
+    batches = iter(loader)
+    for row in range(3):
+        assert int(next(batches).index) == row
+        assert loader.state_dict() == {"epoch": 0, "position": row + 1}
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+    assert loader.state_dict() == {"epoch": 0, "position": 3}
+    places.position = 10
+    for batch in loader:
+        assert int(batch.index) == 10
+        break
+    assert loader.state_dict() == {"epoch": 0, "position": 11}
+    assert [int(batch.index) for batch in loader] == list(range(11, 20))
+    assert loader.state_dict() == {"epoch": 1, "position": 0}
+    assert threading.active_count() == threads  # else no copy of this process could be made
+
+
 def test_a_batch_holds_the_rows_and_their_columns(folder: Folder) -> None:
     cache = WaveformCache.open(folder)
     columns = {"label": torch.arange(6) * 10, "target": torch.eye(6)}
     curve = FeatureCache.open("curve", lambda: (np.full((2, 1), row, np.float32) for row in range(6)))
-    places = [np.array([0, 1, 2]), np.array([2])]
+    places = Given([np.array([0, 1, 2]), np.array([2])])
     batch, silent = Loader(places, [cache], np.array([2, 0, 3]), columns, {"guide": curve})
     batch = batch.to("cpu")
     assert len(batch) == 3

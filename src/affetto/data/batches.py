@@ -1,7 +1,7 @@
 """Batches, and which utterances go together: those of similar length, or of the same speakers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +37,16 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Returns the batch on another device."""
+        """Returns the batch on another device; waits for no copy from pinned memory."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+    def pinned(self) -> "Batch":
+        """Returns the batch in memory that a GPU reads by itself, as far as it is not on one already."""
+        return self._each(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
 
-        columns = {name: moved(column) for name, column in self.columns.items()}
-        return Batch(moved(self.values), moved(self.lengths), moved(self.index), columns)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        columns = {name: change(column) for name, column in self.columns.items()}
+        return Batch(change(self.values), change(self.lengths), change(self.index), columns)
 
 
 class EpochBatches(ABC):

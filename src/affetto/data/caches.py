@@ -42,6 +42,8 @@ def cache_dir() -> Path:
 class _Rows:
     """Arrays of any length, one an utterance, one after another in a memory-mapped ``values.npy``."""
 
+    scale: float  # factor on what is in the file
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -55,13 +57,15 @@ class _Rows:
     def __getitem__(self, row: int) -> NDArray[Any]:
         return self.values[self._offsets[row] : self._offsets[row + 1]]
 
-    def _padded(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Returns rows stacked, zero past their ends."""
+    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns rows, ``(B, S)`` or ``(B, T, F)`` float32, zero past their ends, and lengths ``(B,)``."""
         longest = max(1, int(self.lengths[rows].max(initial=0)))
-        stacked = np.zeros((len(rows), longest, *self.values.shape[1:]), self.values.dtype)
+        stacked = np.zeros((len(rows), longest, *self.values.shape[1:]), np.float32)
         for place, row in zip(stacked, rows.tolist(), strict=True):
-            place[: self.lengths[row]] = _Rows.__getitem__(self, row)
-        return stacked
+            np.multiply(
+                _Rows.__getitem__(self, row), self.scale, place[: self.lengths[row]], dtype=np.float32
+            )
+        return torch.from_numpy(stacked), torch.from_numpy(self.lengths[rows])
 
 
 class WaveformCache(_Rows):
@@ -71,6 +75,8 @@ class WaveformCache(_Rows):
         lengths: samples in each row, ``(N,)``; 0 for a row that could not be decoded.
         errors: the reason for each such row, by key.
     """
+
+    scale = 1 / 32768
 
     def __init__(self, folder: Path, keys: list[str]) -> None:
         super().__init__(folder)
@@ -97,11 +103,6 @@ class WaveformCache(_Rows):
         """Returns the samples of one row, ``(S,)``."""
         return from_int16(super().__getitem__(row))
 
-    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Returns waveforms ``(B, S)`` float32, zero past their ends, and lengths ``(B,)``."""
-        waveforms = torch.from_numpy(self._padded(rows)).to(torch.float32).mul_(1 / 32768)
-        return waveforms, torch.from_numpy(self.lengths[rows])
-
 
 class FeatureCache(_Rows):
     """Features that no longer change: float32 frames ``(T, F)`` of each utterance.
@@ -110,6 +111,8 @@ class FeatureCache(_Rows):
         lengths: frames in each row, ``(N,)``; ``cache[row]`` is a view of them in the file.
         values: all frames one after another, ``(sum of lengths, F)``.
     """
+
+    scale = 1.0
 
     @classmethod
     def open(cls, sha256: str, produce: Callable[[], Iterable[NDArray[np.float32]]]) -> "FeatureCache":
@@ -123,9 +126,33 @@ class FeatureCache(_Rows):
 
         return cls(_built(cache_dir() / "frames", sha256, build))
 
+
+class Resident:
+    """The content of a cache on a device, stacked there in the same way."""
+
+    def __init__(self, store: _Rows, device: torch.device) -> None:
+        self.lengths, self.scale, self.device = store.lengths, store.scale, device
+        self.values = torch.from_numpy(np.array(store.values)).to(device)
+        self.offsets = np.cumsum(self.lengths) - self.lengths
+
     def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Returns frames ``(B, T, F)``, zero past their ends, and lengths ``(B,)``."""
-        return torch.from_numpy(self._padded(rows)), torch.from_numpy(self.lengths[rows])
+        """Returns what the cache would, on the device."""
+        places = torch.arange(max(1, int(self.lengths[rows].max(initial=0))), device=self.device)
+        host = torch.from_numpy(np.stack([self.offsets[rows], self.lengths[rows]]))
+        host = host.pin_memory() if self.device.type == "cuda" else host
+        firsts, lengths = host.to(self.device, non_blocking=True)
+        index = (firsts[:, None] + places).clamp_max_(max(0, len(self.values) - 1))
+        values = self.values[index].float().mul_(self.scale)
+        outside = places >= lengths[:, None]
+        return values.masked_fill_(outside.view(*outside.shape, *[1] * (values.ndim - 2)), 0.0), lengths
+
+
+def resident(store: Any, device: torch.device) -> Any:
+    """Returns a cache on a GPU where it takes at most a quarter of the free memory, else as it is."""
+    if device.type != "cuda" or not isinstance(store, _Rows):
+        return store
+    fits = 4 * store.values.nbytes <= torch.cuda.mem_get_info(device)[0]
+    return Resident(store, device) if fits else store
 
 
 def _write(folder: Path, arrays: Iterator[NDArray[Any]], empty: NDArray[Any], facts: dict[str, Any]) -> None:

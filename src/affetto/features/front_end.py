@@ -128,8 +128,8 @@ class FrontEnd(Settings):
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Turns waveforms ``(B, S)`` of ``lengths (B,)`` samples into features, on the device they are on.
 
-        Samples past a length count as zeros; they must be finite. Returns features ``(B, T, F)`` float32, zero past the end of each,
-        and their frames, ``(B,)``.
+        Samples past a length count as zeros; they must be finite. Returns features ``(B, T, F)`` float32,
+        zero past the end of each, and their frames, ``(B,)``.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             left = self.window // 2 if self._centred else 0

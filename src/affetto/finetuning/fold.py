@@ -184,7 +184,7 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
                 return mean_ccc(material.values[task.dev].numpy(), classifier.answers(vectors).cpu().numpy())
             return uar(material.truth[task.dev], classifier.scores(vectors).argmax(1).cpu().numpy())
 
-    loader = Loader(buckets, stores, task.train, columns)
+    loader = Loader(buckets, stores, task.train, columns, device=accelerator.device)
     history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
     best = max(history, key=lambda row: row["score"])
     classifier.cpu().eval()

@@ -212,7 +212,7 @@ def fold_network(
         "intensity": torch.from_numpy(np.nan_to_num(intensities)),
         "label": torch.from_numpy(known.truth.clip(0)),
     }
-    loader = Loader(buckets, [store], train, columns)
+    loader = Loader(buckets, [store], train, columns, device=accelerator.device)
 
     def dev_order(epoch: int) -> float | None:
         curves = predict_curves(recordings, network, store, known.dev)

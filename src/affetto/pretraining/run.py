@@ -145,7 +145,7 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
         buckets = SpeakerBatches(numbers, groups, size, settings.per_speaker, **share)
     else:
         buckets = LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
-    loader = Loader(buckets, [store], rows, values, curves)
+    loader = Loader(buckets, [store], rows, values, curves, accelerator.device)
     fit(objective, loader, settings.train, folder, accelerator=accelerator)
     if accelerator.is_main_process:
         save_encoder(folder / ENCODER, encoder.cpu(), _config(given, part, encoder, rows))
