@@ -1,7 +1,7 @@
 """Batches of cached utterances, read a few ahead of their use."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
@@ -95,7 +95,7 @@ class Loader:
         self.buckets.load_state_dict(state)
 
 
-def ahead(read: Callable[[In], Out], wanted: Iterable[In]) -> Iterator[Out]:
+def ahead(read: Callable[[In], Out], wanted: Iterable[In]) -> Generator[Out, None, None]:
     """Yields ``read(each)`` in order; a thread reads a few of them before they are taken.
 
     What ``read`` raises is raised here, in its turn.
