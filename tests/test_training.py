@@ -266,6 +266,34 @@ def test_a_loss_that_is_no_number_is_a_clear_error(tmp_path: Path, value: float)
         train(tmp_path, task)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_no_checkpoint_holds_weights_that_are_no_numbers(tmp_path: Path, steps: int) -> None:
+    settings = SETTINGS.model_copy(update={"checkpoint_steps": steps})
+    task = Task(noise=False)
+    task.fail_at = 6
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, task, settings)
+    kept = (tmp_path / STATE).read_bytes()
+    task = Task(noise=False)
+    task.layer.weight.register_hook(lambda gradient: gradient * math.nan)  # its loss is one still
+    with pytest.raises(ConfigError, match=r"not a number in epoch 2/4: .*lower train.learning_rate"):
+        train(tmp_path, task, settings)
+    assert (tmp_path / STATE).read_bytes() == kept
+
+
+def test_memory_that_is_too_small_names_the_settings(tmp_path: Path) -> None:
+    task = Task(noise=False)
+
+    def short(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    task.layer.register_forward_hook(short)
+    with pytest.raises(
+        ConfigError, match=r"batch of 3 utterances; lower train.batch_size, and raise train.acc"
+    ):
+        train(tmp_path, task)
+
+
 def test_the_best_epoch_comes_back(tmp_path: Path) -> None:
     short = SETTINGS.model_copy(update={"epochs": 4})
     kept: list[dict[str, Tensor]] = []

@@ -16,10 +16,16 @@ def clusters(manifest: Utterances, out: str | Path, **settings: Any) -> RunFolde
 
 
 def layers(
-    manifest: Utterances, out: str | Path, *, protocol: str, encoder: str, **settings: Any
+    manifest: Utterances,
+    out: str | Path,
+    *,
+    protocol: str,
+    encoder: str,
+    device: str = "auto",
+    **settings: Any,
 ) -> RunFolder:
     """Probes every layer of an encoder under a protocol, and of an untrained encoder of the same shape."""
     from affetto.analysis.layers import analyse_layers
 
     chosen = composed("analyse layers", protocol=protocol, encoder=encoder, **settings)
-    return analyse_layers(manifest, chosen, out)
+    return analyse_layers(manifest, chosen, out, device=device)

@@ -11,14 +11,14 @@ from affetto.verbs import Utterances
 from affetto.verbs import settings as composed
 
 
-def speakers(manifest: Utterances, out: str | Path, *, device: str = "cpu", **settings: Any) -> RunFolder:
+def speakers(manifest: Utterances, out: str | Path, *, device: str = "auto", **settings: Any) -> RunFolder:
     """Embeds the voice of every utterance, by ``encoder``, in the column ``name``."""
     from affetto.annotation.run_speakers import annotate_speakers
 
     return annotate_speakers(manifest, composed("annotate speakers", **settings), out, device=device)
 
 
-def clusters(manifest: Utterances, out: str | Path, *, device: str = "cpu", **settings: Any) -> RunFolder:
+def clusters(manifest: Utterances, out: str | Path, *, device: str = "auto", **settings: Any) -> RunFolder:
     """Clusters each speaker's utterances, ``count`` a speaker, by the vectors of the column ``embedding``."""
     from affetto.annotation.clusters import ClusterSettings, annotate_clusters
 
@@ -27,8 +27,8 @@ def clusters(manifest: Utterances, out: str | Path, *, device: str = "cpu", **se
     return annotate_clusters(manifest, chosen, out, device=device)
 
 
-def intensity(manifest: Utterances, out: str | Path, **settings: Any) -> RunFolder:
+def intensity(manifest: Utterances, out: str | Path, *, device: str = "auto", **settings: Any) -> RunFolder:
     """Writes a curve of intensity for every utterance, by ``source``, in the column ``name``."""
     from affetto.intensity.run import annotate_intensity
 
-    return annotate_intensity(manifest, composed("annotate intensity", **settings), out)
+    return annotate_intensity(manifest, composed("annotate intensity", **settings), out, device=device)

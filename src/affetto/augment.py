@@ -98,18 +98,17 @@ def change_speed(
     width = max(1, round(size / limits[0]))
     shorter = torch.where(lengths > 0, (lengths / factors).round().long().clamp(1, width), 0)
     flat = torch.nn.functional.pad(waveforms, (1, max(2, math.ceil(width * limits[1]) - size + 3)))
-    # Double precision: at a minute, the place of a sample takes 20 bits and its fraction some more.
-    begins = flat.shape[1] * torch.arange(count, device=flat.device, dtype=torch.float64)[:, None]
-    grid = torch.arange(width, device=flat.device, dtype=torch.float64)
-    flat, factors = flat.flatten(), factors.double()[:, None]
+    # Whole numbers, whose last 24 bits are the fraction: at a minute, a place takes 20 bits more.
+    begins = flat.shape[1] * torch.arange(count, device=flat.device)[:, None] << 24
+    grid, steps = torch.arange(width, device=flat.device), (factors * 2**24).round().long()[:, None]
+    flat = flat.flatten()
     faster = waveforms.new_empty(count, width)
     # A few rows at a time stay in a processor's cache: twice as fast as the batch at once.
     together = count if flat.is_cuda else max(1, _STRIP // width)
     for first in range(0, count, together):
         rows = slice(first, first + together)
-        places = torch.addcmul(begins[rows], grid, factors[rows])
-        index = places.long()
-        fraction, index = (places - index).to(flat.dtype).flatten(), index.flatten()
+        places = torch.addcmul(begins[rows], grid, steps[rows]).flatten()
+        fraction, index = (places & 2**24 - 1).to(flat.dtype).mul_(2**-24), places >> 24
         before, here, after, beyond = (flat[shift:].index_select(0, index) for shift in range(4))
         cubic = fraction * (3 * (here - after) + beyond - before) + 2 * before - 5 * here + 4 * after - beyond
         torch.add(here, fraction * (after - before + fraction * cubic), alpha=0.5, out=faster[rows].view(-1))

@@ -19,6 +19,7 @@ from affetto.config import Settings
 from affetto.corpora.tabular import some
 from affetto.data import Batch, Loader
 from affetto.errors import CheckpointError, ConfigError
+from affetto.models.encoder import chosen_device
 from affetto.progress import progress
 from affetto.runs import STATE, RunFolder, atomic_write
 
@@ -42,18 +43,21 @@ class TrainSettings(Settings):
     checkpoint_steps: int = Field(500, ge=1)  # between two checkpoints; every epoch ends with one too
 
 
-def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Prepares the device and, under ``torchrun``, the group of processes."""
-    precision = settings.precision
+def make_accelerator(settings: TrainSettings, device: str | torch.device = "auto") -> Accelerator:
+    """Prepares the device and, under ``torchrun``, the group of processes, each on a GPU of its own."""
+    precision, chosen = settings.precision, chosen_device(device)
+    on_cuda = chosen.type == "cuda"
+    if chosen.index:
+        torch.get_device_module(chosen).set_device(chosen)
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "full"
-    if precision == "fp16" and not torch.cuda.is_available():
+        precision = "bf16" if on_cuda and torch.cuda.is_bf16_supported() else "full"
+    if precision == "fp16" and not on_cuda:
         raise ConfigError("train.precision=fp16 cannot be used here: it needs a GPU; take auto, full or bf16")
     try:
         accelerator = Accelerator(
             mixed_precision="no" if precision == "full" else precision,
             gradient_accumulation_steps=settings.accumulation,
-            cpu=not torch.cuda.is_available(),
+            cpu=chosen.type == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
     except ValueError as error:
@@ -99,9 +103,15 @@ def fit(
         began, seen = time.perf_counter(), 0
         loop.model.train()  # on_epoch may have left it in another mode
         described = f"epoch {loop.epoch + 1}/{settings.epochs}"
-        for batch in progress(batches, described, total=len(batches) - loop.batch):
-            loop.train_on(batch.to(accelerator.device))
-            seen += len(batch)
+        try:
+            for batch in progress(batches, described, total=len(batches) - loop.batch):
+                loop.train_on(batch.to(accelerator.device))
+                seen += len(batch)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"{accelerator.device} has not enough memory for a batch of {len(batch)} utterances; lower "
+                "train.batch_size, and raise train.accumulation as much for steps of the same size"
+            ) from error
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
     if loop.best is not None:
         loop.put_back(loop.best["weights"])
@@ -123,7 +133,7 @@ class _Loop:
     ) -> None:
         self.objective, self.batches, self.accelerator = objective, batches, accelerator
         self.run, self.settings, self.file = run, settings, run / STATE
-        learned = [each for each in objective.parameters() if each.requires_grad]
+        self.learned = learned = [each for each in objective.parameters() if each.requires_grad]
         matrices: dict[str, Any] = {"params": [each for each in learned if each.ndim > 1]}
         matrices["weight_decay"] = settings.weight_decay
         others = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
@@ -167,10 +177,11 @@ class _Loop:
             self.read_losses()
 
     def read_losses(self) -> None:
-        """Adds up the losses of the last steps; raises a ConfigError where one of them was not a number."""
+        """Adds up the losses of the last steps; a ConfigError says that one, or a weight, is not a number."""
         names, self.unread, unread = list(self.unread), {}, list(self.unread.values())
         values = dict(zip(names, torch.stack(unread).tolist(), strict=True)) if names else {}
-        if not all(math.isfinite(value) for value in values.values()):
+        finite = torch.stack([each.detach().isfinite().all() for each in self.learned]).all()
+        if not all(math.isfinite(value) for value in values.values()) or not finite:
             place = f"epoch {self.epoch + 1}/{self.settings.epochs}"
             raise ConfigError(f"the loss is not a number in {place}: {values}; lower train.learning_rate")
         for name, value in values.items():
@@ -202,8 +213,9 @@ class _Loop:
 
     def save(self) -> None:
         """Writes everything that the next step depends on, atomically, from the main process."""
-        self.read_losses()  # no checkpoint holds weights that a loss without a number has spoilt
-        processes = gather_object([{"random": _random_state(), "sums": self.sums}])
+        self.read_losses()
+        own = {"random": _random_state(self.accelerator.device), "sums": self.sums}
+        processes = gather_object([own])
         if self.accelerator.is_main_process:
             content = {
                 "objective": _without_frozen(self.objective),
@@ -255,7 +267,7 @@ class _Loop:
         for name in _PLACE:
             setattr(self, name, content[name])
         self.sums = processes[self.accelerator.process_index]["sums"]
-        _set_random_state(processes[self.accelerator.process_index]["random"])
+        _set_random_state(processes[self.accelerator.process_index]["random"], self.accelerator.device)
 
 
 def _without_frozen(objective: nn.Module) -> dict[str, Tensor]:
@@ -275,19 +287,19 @@ def rate(step: int, steps: int, settings: TrainSettings) -> float:
     return 1 - place if settings.schedule == "linear" else 1.0
 
 
-def _random_state() -> dict[str, Any]:
+def _random_state(device: torch.device) -> dict[str, Any]:
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
         "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(),
     }
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if state["device"] is not None and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state["device"])

@@ -51,7 +51,9 @@ def layers_settings(
     return settings
 
 
-def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, out: str | Path) -> RunFolder:
+def analyse_layers(
+    manifest: str | Path | Manifest, settings: FinetuneSettings, out: str | Path, *, device: str = "auto"
+) -> RunFolder:
     """Trains a linear probe on every layer and on their weighted sum, also of an untrained encoder.
 
     Each probe is trained as ``finetune --frozen`` trains it. Returns the run folder, with ``layers.json``, a
@@ -68,18 +70,18 @@ def analyse_layers(manifest: str | Path | Manifest, settings: FinetuneSettings, 
     run = RunFolder(out, "analyse layers")
     with run.locked():
         if run.start(settings, manifest_sha256=manifest.sha256):
-            _work(manifest, settings, run)
+            _work(manifest, settings, run, device)
     return run
 
 
-def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder) -> None:
+def _work(manifest: Manifest, settings: FinetuneSettings, run: RunFolder, device: str) -> None:
     protocol = load_protocol(settings.protocol)
-    material = Material(manifest, protocol)
+    accelerator = make_accelerator(settings.train, device)
+    material = Material(manifest, protocol, accelerator.device)
     untrained = settings.model_copy(update={"pretrained": None, "published_weights": False})
     encoders = {UNTRAINED: untrained}
     if settings.pretrained is not None or settings.published_weights:
         encoders = {TRAINED: settings, **encoders}
-    accelerator = make_accelerator(settings.train)
     folds = protocol.folds(material.manifest)
     todo = [(which, seed, fold) for which in encoders for seed in settings.seeds for fold in folds]
     for which, seed, fold in progress(todo, "probes"):

@@ -15,6 +15,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewColumn
 from affetto.data import NONE
 from affetto.errors import ManifestError
+from affetto.models.encoder import chosen_device
 from affetto.runs import MANIFEST, RunFolder, write_json
 from affetto.vectors.kmeans import spherical_kmeans
 from affetto.vectors.spaces import Codes, Contents, Vectors, centred, members, with_middle, without
@@ -96,7 +97,7 @@ def annotate_clusters(
     settings: AnnotateClustersSettings,
     out: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> RunFolder:
     """Clusters the utterances of every speaker, and writes a manifest with a column of clusters.
 
@@ -127,7 +128,8 @@ def annotate_clusters(
     with run.locked():
         if not run.start(settings, manifest_sha256=manifest.sha256, vectors_sha256=digest.hexdigest()):
             return run
-        found = cluster(vectors, speakers, settings.clusters, content, device)
+        where = str(chosen_device(device))
+        found = cluster(vectors, speakers, settings.clusters, content, where)
         has = found.labels != NONE
         columns = pd.DataFrame({"label": found.labels, "confidence": found.confidence}, rows.table["key"])
         columns = columns[has].reindex(table["key"])

@@ -55,7 +55,7 @@ def annotate_speakers(
     settings: SpeakerSettings,
     out: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     workers: int | None = None,
 ) -> RunFolder:
     """Embeds the voice of every utterance, and writes a manifest with a column that names the vectors.

@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from affetto.cli.options import AnyEncoder, Out, Protocol, Root, Seeds, Table, Words, option
+from affetto.cli.options import AnyEncoder, Device, Out, Protocol, Root, Seeds, Table, Words, option
 from affetto.cli.outcome import fail_if, run_verb
 from affetto.models.registry import listed, probed
 
@@ -50,6 +50,7 @@ def layers(
     out: Out,
     encoder: str = option(..., f"Folder of pretrain or of a published model, or {listed(probed())}."),
     seeds: Seeds = None,
+    device: Device = "auto",
     root: Root = None,
     settings: Words = None,
 ) -> None:
@@ -58,7 +59,7 @@ def layers(
 
     numbers = list(range(seeds)) if seeds else None
     chosen = layers_settings(protocol, encoder, tuple(settings or ()), seeds=numbers)
-    run, _ = run_verb(analyse_layers, manifest, root, chosen, out)
+    run, _ = run_verb(analyse_layers, manifest, root, chosen, out, device=device)
     for row in json.loads((run / RESULT).read_text(encoding="utf-8")):
         typer.echo(f"{row['method'].ljust(24)} UAR {100 * row['uar']:.1f}")
     typer.echo(f"report: {run / 'report.html'}")

@@ -31,7 +31,7 @@ def speakers(
     encoder: str = option("ge2e", _SPEAKER_ENCODERS),
     name: str = option("speaker_embedding", "Name of the column and its array."),
     taper: str = option("hamming", "Window of an ONNX model's filterbanks: hamming (WeSpeaker) or povey."),
-    device: Device = "cpu",
+    device: Device = "auto",
     root: Root = None,
 ) -> None:
     """Write one speaker embedding an utterance: an array, and a column that names its rows.
@@ -62,7 +62,7 @@ def clusters(
     name: str = option("cluster", "Name of the new column."),
     fewest: int = option(12, "Speakers with fewer utterances get no clusters."),
     seed: int = option(0, "Of the random numbers."),
-    device: Device = "cpu",
+    device: Device = "auto",
     root: Root = None,
     settings: Words = None,
 ) -> None:
@@ -99,6 +99,7 @@ def intensity(
     model: str | None = option(None, "Folder of an earlier run; no label is looked at then."),
     recogniser: str | None = option(None, "Recogniser folder that --source recogniser asks."),
     name: str | None = option(None, "Name of column and array.", shown="intensity, loudness or voicing"),
+    device: Device = "auto",
     root: Root = None,
     settings: Words = None,
 ) -> None:
@@ -113,7 +114,7 @@ def intensity(
 
     values = {"source": source, "protocol": protocol, "model": model, "recogniser": recogniser, "name": name}
     chosen = load(IntensitySettings, values, tuple(settings or ()))
-    run, meta = run_verb(annotate_intensity, manifest, root, chosen, out)
+    run, meta = run_verb(annotate_intensity, manifest, root, chosen, out, device=device)
     _name_unreadable(meta)
     for paragraph in meta["words"]:
         typer.echo(f"{paragraph}\n")

@@ -24,7 +24,7 @@ def embed(
         None, "A number from 0, last, mean, all.", shown="last, or a recogniser's own"
     ),
     root: FileRoot = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Write the vectors of recordings: one each, or with --frames one a frame.
 
@@ -53,7 +53,7 @@ def index(
     model: str = option(..., "Recogniser that was trained with language.", "--model", "-m"),
     out: Path = option("index", "Folder of the index.", "--out", "-o"),
     root: FileRoot = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Index recordings, so that search finds them by what they sound like.
 

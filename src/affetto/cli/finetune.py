@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from affetto.cli.options import Config, Out, Protocol, Root, Seeds, Words, option
+from affetto.cli.options import Config, Device, Out, Protocol, Root, Seeds, Words, option
 from affetto.cli.outcome import report_run, run_verb, trainer
 from affetto.models.registry import EMBEDDERS, ENCODERS, listed
 
@@ -25,6 +25,7 @@ def finetune(
     seeds: Seeds = None,
     label_fraction: float | None = option(None, "Share of the training labels to use.", shown="1"),
     enrolment: bool | None = option(None, "Learn to adapt to enrolled speakers (default)."),
+    device: Device = "auto",
     config: Config = None,
     root: Root = None,
     settings: Words = None,
@@ -41,4 +42,4 @@ def finetune(
     if chosen.untrained:
         note = "has no weights of its own yet, so what is kept fixed is an untrained network"
         typer.echo(f"note: {chosen.recipe} {note}")
-    report_run(*run_verb(train, manifest, root, chosen, out), _STEPS)
+    report_run(*run_verb(train, manifest, root, chosen, out, device=device), _STEPS)

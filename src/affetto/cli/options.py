@@ -23,5 +23,7 @@ Seeds = Annotated[int | None, option(..., "How many times to train, with seeds 0
 Config = Annotated[Path | None, option(..., "YAML file of settings that differ from the defaults.")]
 Root = Annotated[Path | None, option(..., "Folder of the recordings, where it has moved.")]
 FileRoot = Annotated[Path | None, option(..., "Folder that a manifest's file names are relative to.")]
-Device = Annotated[str, option(..., "Where networks run: cpu, cuda, ...")]
+Device = Annotated[
+    str, option(..., "Where networks run: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
+]
 AnyEncoder = Annotated[str | None, option(..., "Encoder that must have made the vectors.", shown="any")]

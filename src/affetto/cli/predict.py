@@ -47,7 +47,7 @@ def predict(
     prompts: list[str] | None = option(None, _TEXTS),
     figure: Path | None = option(None, "PNG of the timeline of one recording, with --window."),
     root: FileRoot = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Predict emotions: one row a recording, or one a window.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from affetto.cli.options import Config, Out, Root, Seeds, Words, option
+from affetto.cli.options import Config, Device, Out, Root, Seeds, Words, option
 from affetto.cli.outcome import report_run, run_verb, trainer
 from affetto.errors import ConfigError
 from affetto.models.registry import listed, pretrained
@@ -37,6 +37,7 @@ def pretrain(
     guidance: str | None = option(None, _GUIDANCE, shown="random"),
     protocol: str | None = option(None, "Train on the training speakers of a protocol alone, fold by fold."),
     seeds: Seeds = None,
+    device: Device = "auto",
     config: Config = None,
     root: Root = None,
     settings: Words = None,
@@ -63,4 +64,4 @@ def pretrain(
         given |= {"encoder": {"name": encoder} if encoder else None, "groups": groups, "masking": masking}
         given["objective"], next_steps = objective, _STEPS
     chosen = settings_of(config, tuple(settings or ()), **given)
-    report_run(*run_verb(train, manifest, root, chosen, out), next_steps)
+    report_run(*run_verb(train, manifest, root, chosen, out, device=device), next_steps)

@@ -64,6 +64,7 @@ def with_noise(run: str | Path, manifest: Manifest, snr_db: float) -> RunFolder:
         test = material.rows(fold.test)
         vectors = torch.zeros(len(material.truth), classifier.dim)
         vectors[torch.from_numpy(test)] = material.embed(classifier, test, store, "waveforms")
+        classifier.cpu()
         with torch.no_grad():
             found = classifier.answers(vectors[torch.from_numpy(test)]).double().numpy()
         place = {"fold": fold.number, "seed": seed, "method": str(meta["method"])}

@@ -187,10 +187,10 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
     loader = Loader(buckets, stores, task.train, columns, device=accelerator.device)
     history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
     best = max(history, key=lambda row: row["score"])
-    classifier.cpu().eval()
     score = "dev_uar" if material.values is None else "dev_ccc"
     choices = {"epoch": best["epoch"], score: best["score"]}
-    return Fitted(classifier, embedded(np.arange(len(material.truth))), choices, pretrained_on)
+    vectors = embedded(np.arange(len(material.truth)))
+    return Fitted(classifier.cpu().eval(), vectors, choices, pretrained_on)
 
 
 def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[Store]]:

@@ -51,6 +51,8 @@ def finetune(
     settings: FinetuneSettings,
     out: str | Path,
     supervision: type[Supervision] = Supervision,
+    *,
+    device: str = "auto",
 ) -> RunFolder:
     """Trains a recogniser a fold and seed, predicts dev and test, and keeps the best as ``OUT/recogniser``.
 
@@ -62,6 +64,7 @@ def finetune(
         settings: from :func:`~affetto.finetuning.settings.finetune_settings`.
         out: the run folder.
         supervision: what networks learn from.
+        device: where networks run, e.g. ``cpu``; ``auto`` for a GPU where there is one.
 
     Returns:
         The run folder: ``predictions.parquet``, ``enrolled.parquet`` where enrolment was measured,
@@ -75,7 +78,7 @@ def finetune(
     # A protocol that does not fit leaves no folder behind.
     protocol = load_protocol(settings.protocol)
     _check_classes(protocol, manifest)
-    folder, accelerator = RunFolder(out, "finetune"), make_accelerator(settings.train)
+    folder, accelerator = RunFolder(out, "finetune"), make_accelerator(settings.train, device)
     main = accelerator.is_main_process
     with folder.locked() if main else nullcontext():
         # The first process decides for all, or the others would wait for it forever in a finished folder.
@@ -100,7 +103,8 @@ def _check_classes(protocol: Protocol, manifest: Manifest) -> None:
 
 
 def _work(run: _Run, supervision: type[Supervision]) -> None:
-    material, accelerator = Material(run.manifest, run.protocol), run.accelerator
+    accelerator = run.accelerator
+    material = Material(run.manifest, run.protocol, accelerator.device)
     folds = run.protocol.folds(material.manifest)  # of what can be decoded
     places = [(seed, fold) for seed in run.settings.seeds for fold in folds]
     for seed, fold in progress(places, run.settings.recipe):

@@ -49,7 +49,7 @@ class _EmbedderChoice(Settings):
 
 
 def load_representation(
-    name: str | Path, layer: Layer | None = None, settings: Sequence[str] = (), device: str = "cpu"
+    name: str | Path, layer: Layer | None = None, settings: Sequence[str] = (), device: str = "auto"
 ) -> Representation:
     """Loads what turns sound into vectors: a folder of ``pretrain`` or of a recogniser, or one of ``NAMES``.
 
@@ -74,7 +74,7 @@ def load_representation(
 
 
 def load_speaker(
-    name: str, device: str = "cpu", taper: Literal["povey", "hamming"] = "hamming"
+    name: str, device: str = "auto", taper: Literal["povey", "hamming"] = "hamming"
 ) -> Representation:
     """Loads a speaker encoder.
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AffettoError
 from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded
-from affetto.material.forward import batches_by_length
+from affetto.material.forward import InParts, batches_by_length
 from affetto.parallel import Here, can_fork, copies, cores
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
@@ -136,10 +136,16 @@ def _by_chunks(
     everything: Iterable[Clip], compute: Compute, plan: Plan, pool: Executor, later: bool = False
 ) -> Iterator[Computed]:
     @torch.inference_mode()
-    def run(pieces: list[Piece]) -> list[NDArray[np.float32]]:
+    def rows_of(pieces: list[Piece]) -> list[NDArray[np.float32]]:
         rows = compute(pieces)
-        pieces.clear()
         return list(rows.cpu().numpy()) if isinstance(rows, Tensor) else rows
+
+    in_parts = InParts(rows_of)
+
+    def run(pieces: list[Piece]) -> list[NDArray[np.float32]]:
+        rows = in_parts(pieces)
+        pieces.clear()
+        return rows
 
     waiting: deque[Iterator[Computed]] = deque()
     for chunk in _chunks(_pieces(everything, pool, plan, later), plan.chunk_seconds):

@@ -35,7 +35,9 @@ class Recogniser:
     ``config`` is the content of the network's ``config.json``.
     """
 
-    def __init__(self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "cpu") -> None:
+    def __init__(
+        self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "auto"
+    ) -> None:
         self.device = chosen_device(device)
         self.classifier = classifier.to(self.device).eval()
         self.config = dict(config)
@@ -44,7 +46,7 @@ class Recogniser:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, device: str = "cpu", revision: str | None = None
+        cls, name: str | Path, *, device: str = "auto", revision: str | None = None
     ) -> "Recogniser":
         """Loads the folder that ``finetune`` wrote, or an id on the Hugging Face hub; never a pickle.
 

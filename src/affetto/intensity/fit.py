@@ -176,8 +176,11 @@ def predict_curves(
     recordings: Recordings, network: StrengthNet, store: Store, rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
     """Returns the intensity of every frame of some utterances, ``(T,)`` each, in the order of the rows."""
-    lengths = recordings.waveforms.lengths[rows]
-    return list(run_over(lambda *batch: network(*batch)[:2], store, rows, lengths, module=network))
+    lengths, device = recordings.waveforms.lengths[rows], recordings.device
+    network.to(device)
+    return list(
+        run_over(lambda *batch: network(*batch)[:2], store, rows, lengths, module=network, device=device)
+    )
 
 
 def predict_all(recordings: Recordings, network: StrengthNet, centre: bool) -> list[NDArray[np.float32]]:
@@ -201,7 +204,7 @@ def fold_network(
     if run.done:
         return load_strength_net(run / FOLDER)
     intensities, choices = utterance_intensities(recordings, known, settings)
-    accelerator = make_accelerator(settings.train)
+    accelerator = make_accelerator(settings.train, recordings.device)
     seed_everything(settings.seed, accelerator.process_index)
     network = StrengthNet(settings.network, len(known.labels))
     store = network_input(recordings, network, known.speakers, settings.centre)

@@ -29,7 +29,7 @@ SHOWN, COLUMNS = 6, 2
 
 
 def annotate_intensity(
-    manifest: str | Path | Manifest, settings: IntensitySettings, out: str | Path
+    manifest: str | Path | Manifest, settings: IntensitySettings, out: str | Path, *, device: str = "auto"
 ) -> RunFolder:
     """Writes a curve of intensity an utterance, and a manifest with a column that names them.
 
@@ -46,7 +46,7 @@ def annotate_intensity(
     run = RunFolder(out, "annotate intensity")
     with run.locked():
         if run.start(settings, **manifest.facts, **facts):
-            recordings = Recordings(manifest)
+            recordings = Recordings(manifest, device)
             made = make(recordings, run)
             _write(run, manifest, settings, recordings, made)
             run.finish(_report(run, settings, recordings, made))

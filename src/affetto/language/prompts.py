@@ -14,7 +14,7 @@ from affetto.models.heads import LanguageHead
 
 
 def with_prompts(
-    name: str | Path, texts: Sequence[str], *, device: str = "cpu", revision: str | None = None
+    name: str | Path, texts: Sequence[str], *, device: str = "auto", revision: str | None = None
 ) -> Recogniser:
     """Loads a recogniser that was trained with language, and gives it texts in place of its classes.
 

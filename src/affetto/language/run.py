@@ -63,10 +63,10 @@ def language_settings(
 
 
 def pretrain_language(
-    manifest: str | Path | Manifest, settings: LanguageRunSettings, out: str | Path
+    manifest: str | Path | Manifest, settings: LanguageRunSettings, out: str | Path, *, device: str = "auto"
 ) -> RunFolder:
     """Trains a recogniser with a language head; else as :func:`~affetto.finetuning.run.finetune`."""
-    return finetune(manifest, settings, out, TextSupervision)
+    return finetune(manifest, settings, out, TextSupervision, device=device)
 
 
 class TextSupervision(Supervision):

@@ -58,7 +58,7 @@ def index(
     folder: str | Path,
     *,
     root: str | Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     workers: int | None = None,
 ) -> Outcome:
     """Writes an index of recordings that :class:`Index` searches; continues an interrupted one.

@@ -1,7 +1,9 @@
 """The one loop that runs a frozen network over recordings."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +12,16 @@ from torch import Tensor, nn
 
 from affetto.audio import SAMPLE_RATE
 from affetto.data import Store
+from affetto.data.loader import ahead
+from affetto.errors import AffettoError
 
 Network = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
 """Takes stacked utterances and their lengths; returns a vector each, ``(B, D)``, or frames and lengths."""
 
 BATCH_SECONDS = 160.0
-"""Seconds of speech that go through a frozen network at once, padding counted."""
+"""Seconds of speech that go through a frozen network at once on a CPU, padding counted."""
+
+_GPU_BATCHES = 4  # a GPU computes so many at once
 
 _SORTED_TOGETHER = 2048  # utterances whose results wait in memory for their turn
 
@@ -42,37 +48,70 @@ def run_over(
     lengths: NDArray[np.int64],
     *,
     module: nn.Module | None = None,
-    seconds: float = BATCH_SECONDS,
+    device: torch.device | str = "cpu",
 ) -> Iterator[NDArray[np.float32]]:
     """Runs a network over some rows of a store, and yields vectors ``(D,)`` or frames ``(T, D)`` in order.
 
-    Nothing is kept for gradients. Results leave the device a batch at a time.
+    Nothing is kept for gradients. Batches are read ahead; results leave the device a batch at a time.
 
     Args:
         network: what runs.
         store: the recordings: waveforms, or features of the network's front end.
         rows: row numbers in the store, ``(M,)``.
         lengths: samples of each of these rows, ``(M,)``, for :func:`batches_by_length`.
-        module: holds its weights, on the device that batches then go to; is put in evaluation mode
-            meanwhile, and back at the end.
-        seconds: of a batch.
+        module: holds its weights; is put in evaluation mode meanwhile, and back at the end.
+        device: where its weights are and batches go.
     """
-    module = nn.Identity() if module is None else module
-    weights = chain(module.parameters(), module.buffers())
-    device = next((weight.device for weight in weights), torch.device("cpu"))
+    module, device = nn.Identity() if module is None else module, torch.device(device)
     mode = module.training
     module.eval()
+    seconds = BATCH_SECONDS * (1 if device.type == "cpu" else _GPU_BATCHES)
+    compute = InParts(lambda values, counts: _results(network, values, counts, device))
     try:
         for start in range(0, len(rows), _SORTED_TOGETHER):
             part = slice(start, start + _SORTED_TOGETHER)
             results: dict[int, NDArray[np.float32]] = {}
-            for places in batches_by_length(lengths[part], seconds):
-                values, counts = store.stack(rows[part][places])
-                results.update(zip(places.tolist(), _results(network, values, counts, device), strict=True))
+            todo = list(batches_by_length(lengths[part], seconds))
+            with closing(ahead(store.stack, [rows[part][places] for places in todo])) as batches:
+                for places, batch in zip(todo, batches, strict=True):
+                    results.update(zip(places.tolist(), compute(*batch), strict=True))
             for place in range(len(rows[part])):
                 yield results.pop(place)
     finally:
         module.train(mode)
+
+
+class InParts:
+    """Calls ``compute``, which returns a result an item, with a batch, or where memory is short with parts.
+
+    The number of parts stays for the batches that follow.
+    """
+
+    def __init__(self, compute: Callable[..., Sequence[Any]]) -> None:
+        self.compute, self.parts = compute, 1
+
+    def __call__(self, *batch: Any) -> list[Any]:
+        """Returns the results of a batch: sequences or tensors of one length.
+
+        Raises:
+            AffettoError: where the memory is too small for one item.
+        """
+        results: list[Any] = []
+        while len(results) < len(batch[0]):
+            size = -(-len(batch[0]) // self.parts)
+            part = [each[len(results) : len(results) + size] for each in batch]
+            try:
+                results.extend(self.compute(*part))
+                continue
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise AffettoError(
+                        "the device has not enough memory for a single recording; take --device cpu, or cut "
+                        "long recordings into shorter ones"
+                    ) from error
+            self.parts *= 2
+            print(f"not enough memory for {size} recordings at once: batches are halved", file=sys.stderr)
+        return results
 
 
 @torch.inference_mode()

@@ -24,8 +24,8 @@ class Material(Recordings):
         values: of the dimensions, ``(N, K)``; None with classes.
     """
 
-    def __init__(self, manifest: Manifest, protocol: Protocol) -> None:
-        super().__init__(protocol.select(manifest))
+    def __init__(self, manifest: Manifest, protocol: Protocol, device: str | torch.device = "auto") -> None:
+        super().__init__(protocol.select(manifest), device)
         self.protocol = protocol
         self.values: Tensor | None = None
         self.truth: NDArray[np.int64] = np.zeros(len(self.manifest), np.int64)
@@ -64,5 +64,6 @@ class Material(Recordings):
         def read(values: Tensor, lengths: Tensor) -> Tensor:
             return classifier.embed_read(values, lengths, reads)
 
-        vectors = list(run_over(read, store, rows, self.waveforms.lengths[rows], module=classifier))
+        lengths, module = self.waveforms.lengths[rows], classifier.to(self.device)
+        vectors = list(run_over(read, store, rows, lengths, module=module, device=self.device))
         return torch.from_numpy(np.array(vectors, np.float32).reshape(len(rows), classifier.dim))

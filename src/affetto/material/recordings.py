@@ -16,7 +16,7 @@ from affetto.errors import ManifestError
 from affetto.features import FrontEnd
 from affetto.material.forward import Network, run_over
 from affetto.models.checkpoint import weights_sha256
-from affetto.models.encoder import Embedder, Encoder, Frames, description
+from affetto.models.encoder import Embedder, Encoder, Frames, chosen_device, description
 from affetto.models.layers import MeanPooling
 from affetto.progress import progress
 
@@ -29,9 +29,11 @@ class Recordings:
         waveforms: their samples.
         speakers: as :func:`speaker_names` has them.
         unreadable: utterances that had to be left out, by key, with the reason.
+        device: where features are computed, and frozen networks go to run.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, device: str | torch.device = "auto") -> None:
+        self.device = chosen_device(device)
         waveforms = WaveformCache.open(manifest)
         self.unreadable = dict(waveforms.errors)
         if self.unreadable:
@@ -56,7 +58,7 @@ class Recordings:
         return self._cached([front_end.sha256, "features"], front_end, "features")
 
     def frames(self, encoder: Encoder, speed: float = 1.0, pooled: bool = False) -> FeatureCache:
-        """Returns the frames of a frozen encoder, every layer concatenated, computed once, on its device.
+        """Returns the frames of a frozen encoder, every layer concatenated, computed once.
 
         Utterances are sped up by the factor ``speed`` first; ``pooled`` keeps their mean over time alone, as
         one frame: all that a probe uses.
@@ -76,7 +78,7 @@ class Recordings:
         return self._cached([kind, speed], layers, "encode", encoder)
 
     def vectors(self, embedder: Embedder) -> Tensor:
-        """Returns the vectors of a frozen embedder, ``(N, D)``, computed once, on its device."""
+        """Returns the vectors of a frozen embedder, ``(N, D)``, computed once."""
 
         def embed(waveforms: Tensor, lengths: Tensor) -> Tensor:
             return torch.as_tensor(embedder(*embedder.front_end(waveforms, lengths)))
@@ -93,7 +95,9 @@ class Recordings:
 
         def produce() -> Iterator[NDArray[np.float32]]:
             rows, lengths = np.arange(len(self.waveforms)), self.waveforms.lengths
-            results = run_over(network, self.waveforms, rows, lengths, module=module)
+            if module is not None:
+                module.to(self.device)
+            results = run_over(network, self.waveforms, rows, lengths, module=module, device=self.device)
             return progress(results, doing, total=len(rows))
 
         return FeatureCache.open(sha256, produce)

@@ -67,13 +67,24 @@ class Embedder(nn.Module):
         raise NotImplementedError  # abstract
 
 
-def chosen_device(name: str | torch.device) -> torch.device:
-    """Returns a device; raises a ConfigError when it is not there."""
+def chosen_device(name: str | torch.device = "auto") -> torch.device:
+    """Returns a device: for ``auto`` a GPU, CUDA before Apple's, or else the CPU.
+
+    Raises:
+        ConfigError: when it is not there.
+    """
+    if name == "auto":
+        found = "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else found)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
-        raise ConfigError(f"cannot use the device {str(name)!r}: {error}; cpu is always there") from error
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"cannot use the device {str(name)!r}: {reason}; auto takes a GPU where torch finds one; "
+            "cpu is always there"
+        ) from error
     return device
 
 

@@ -29,7 +29,9 @@ from affetto.runs import RunFolder
 from affetto.training import fit, make_accelerator, seed_everything
 
 
-def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path) -> RunFolder:
+def pretrain(
+    manifest: str | Path | Manifest, settings: PretrainSettings, out: str | Path, *, device: str = "auto"
+) -> RunFolder:
     """Pretrains an encoder for each seed and fold; emotion labels are used only where a column rests on them.
 
     The same call again continues an unfinished run. Under ``torchrun`` several processes share every batch.
@@ -38,6 +40,7 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
         manifest: the utterances, with a speaker each and the columns that the tasks ask for.
         settings: from :func:`~affetto.pretraining.settings.pretrain_settings`.
         out: the run folder; encoders are in ``OUT/seed-S/fold-F/encoder``.
+        device: where networks run, e.g. ``cpu``; ``auto`` for a GPU where there is one.
 
     Raises:
         ManifestError: for a missing column, with the verb that makes it.
@@ -48,14 +51,14 @@ def pretrain(manifest: str | Path | Manifest, settings: PretrainSettings, out: s
     columns = task_columns(manifest, settings)
     parts = _parts(manifest, settings, columns)
     run = RunFolder(out, "pretrain")
-    accelerator = make_accelerator(settings.train)
+    accelerator = make_accelerator(settings.train, device)
     main = accelerator.is_main_process
     with run.locked() if main else nullcontext():
         # So that new clusters are not taken for the old ones: a manifest's own hash leaves them out.
         known = {name: column.sha256 for name, column in columns.items()}
         started = main and run.start(settings, **manifest.facts, knowledge_sha256=known)
         if broadcast_object_list([started])[0]:
-            recordings = Recordings(manifest)
+            recordings = Recordings(manifest, accelerator.device)
             given = _Given(recordings, columns, settings, accelerator, manifest.sha256)
             pairs = [(seed, part) for seed in settings.seeds for part in parts]
             for seed, part in progress(pairs, settings.objective):
