@@ -150,8 +150,8 @@ def test_names_lead_to_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert load_speaker(str(tmp_path / "folder")).name == "folder"
     assert load_speaker("owner/model-1.0").name == "owner/model-1.0"
     assert asked == [
-        (tmp_path / "Voices.ONNX", "cpu", "povey"),
-        (tmp_path / "Voices.ONNX", "cpu", "hamming"),
+        (tmp_path / "Voices.ONNX", "auto", "povey"),
+        (tmp_path / "Voices.ONNX", "auto", "hamming"),
         (str(tmp_path / "folder"),),
         ("owner/model-1.0",),
     ]

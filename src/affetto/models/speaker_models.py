@@ -99,7 +99,7 @@ class OnnxSpeaker(_OneLengthAtATime):
     shortest = _SHORTEST_FRAMES
 
     def __init__(
-        self, file: Path, device: str = "cpu", taper: Literal["povey", "hamming"] = "hamming"
+        self, file: Path, device: str = "auto", taper: Literal["povey", "hamming"] = "hamming"
     ) -> None:
         super().__init__()
         self.front_end = FrontEnd(kind="fbank", bins=_BINS, taper=taper)
@@ -143,8 +143,9 @@ class OnnxSpeaker(_OneLengthAtATime):
 def _session(file: Path, device: str) -> Any:
     onnxruntime = optional("onnxruntime", str(file), "onnxruntime")
     providers = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device.startswith("cuda") or (device == "auto" and there):
+        if not there:
             raise MissingPackageError(
                 "this onnxruntime runs on no GPU; install the one that does with: pip install onnxruntime-gpu"
             )
