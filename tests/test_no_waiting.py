@@ -21,6 +21,7 @@ from affetto.models import CnnSettings
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings, build_encoder
 from affetto.models.ge2e import Ge2eSettings
+from affetto.models.hub_encoders import WhisperSettings
 from affetto.models.logmel import FilterbankSettings, TdnnSettings
 from affetto.models.masked_encoders import MockingjaySettings, NpcSettings
 from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
@@ -115,7 +116,13 @@ SMALL = {
     "npc": NpcSettings(width=8, blocks=1, bins=16),
     "filterbank": FilterbankSettings(bins=16),
     "ge2e": Ge2eSettings(hidden=8),
-}
+    "whisper": WhisperSettings(
+        shape={"model_type": "whisper", "d_model": 8, "encoder_layers": 1, "encoder_attention_heads": 2,
+               "encoder_ffn_dim": 16, "num_mel_bins": 16, "decoder_layers": 1, "decoder_attention_heads": 2},
+        inputs={"sampling_rate": 16_000, "chunk_length": 30, "hop_length": 160, "n_fft": 400,
+                "feature_size": 16},
+    ),
+}  # fmt: skip
 PITCHED = MockingjaySettings(
     width=8, blocks=1, heads=2, feed_forward=16, bins=16, deltas=1, front_end="fbank"
 )

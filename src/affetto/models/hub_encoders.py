@@ -7,23 +7,22 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
 from affetto.features.mel import band_powers, filterbank
-from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, by_length, frame_mask
+from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.hub import Adaptation, LookedUp, adapt, library, load_weights_of, published_part
 
 _SPEECH, _WHISPER = "facebook/wav2vec2-base", "openai/whisper-base"
 
-# Where the layers of the running forward go: each thread has its own. transformers has an option of its own
-# for all layers, but only in the forward of a whole model, which knows no utterances of several lengths as
-# they are needed here, and it leaves out blocks that layer drop skips.
-_LAYERS: ContextVar[dict[int, Tensor] | None] = ContextVar("layers", default=None)
+# Where the layers of the running forward go, and its mask: each thread has its own. transformers has an
+# option for all layers, but only in the forward of a whole model, which knows no utterances of several
+# lengths as they are needed here, and it leaves out blocks that layer drop skips.
+_RUNNING: ContextVar[tuple[dict[int, Tensor], Tensor] | None] = ContextVar("running", default=None)
 
 
 class Wav2Vec2Settings(LookedUp, Adaptation, EncoderShape):
@@ -70,11 +69,9 @@ class Wav2Vec2(PublishedEncoder):
         adapt(self.network, blocks, settings, ["intermediate_dense", "output_dense"])
         for number, block in enumerate(blocks, 1):
             block.register_forward_hook(_keeper(number))
-        # Group norm in the first convolution, which the base models have, looks at a whole utterance and
-        # would look at padding too; so would the stacked position convolutions of data2vec-audio. These get
-        # utterances of equal length only; the rest goes together behind a mask.
-        self.equal_samples = getattr(config, "feat_extract_norm", "layer") == "group"
-        self.equal_frames = hasattr(self.network.encoder.pos_conv_embed, "layers")
+        # The stacked position convolutions of data2vec-audio would read what each makes of padding.
+        for layer in getattr(self.network.encoder.pos_conv_embed, "layers", ()):
+            layer.register_forward_hook(_clear)
         self.front_end = FrontEnd(kind="waveform")
         self.dim = int(config.hidden_size)
         self.layer_dims = (self.dim,) * (int(config.num_hidden_layers) + 1)
@@ -91,64 +88,78 @@ class Wav2Vec2(PublishedEncoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
-        rows = self._convolved([row[:length, 0] for row, length in zip(features, lengths, strict=True)])
-        counts = [len(row) for row in rows]
-        if not self.equal_frames or len(set(counts)) == 1:
-            layers = self._contextual(pad_sequence(rows, batch_first=True), counts)
-        else:
-            by_row: dict[int, list[Tensor]] = {}
-            for places in by_length(counts):
-                together = torch.stack([rows[place] for place in places])
-                found = self._contextual(together, [counts[place] for place in places])
-                by_row |= {place: [layer[n] for layer in found] for n, place in enumerate(places)}
-            ordered = [by_row[place] for place in range(len(rows))]
-            layers = tuple(pad_sequence(list(layer), True) for layer in zip(*ordered, strict=True))
-        return Frames(layers, torch.tensor(counts, device=features.device))
+        # Widths are those of the batch and counts stay on the device, so that nothing here waits for it.
+        values, counts = self._convolved(features[:, :, 0], lengths)
+        return Frames(self._contextual(values, frame_mask(counts, values.shape[1])), counts)
 
-    def _contextual(self, convolved: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
+    def _contextual(self, convolved: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Returns every layer ``(B, T, D)`` of what the convolutions made ``(B, T, C)``."""
         projected = self.network.feature_projection(convolved)
         values = projected[0] if isinstance(projected, tuple) else projected
-        mask = frame_mask(torch.tensor(counts, device=values.device), values.shape[1])
-        attention = mask.squeeze(2).bool() if min(counts) < values.shape[1] else None
+        attention = mask.squeeze(2).bool()
         if self.training and self.settings.spec_augment:
             values = self.network._mask_hidden_states(values, attention_mask=attention)
         found: dict[int, Tensor] = {}
-        token = _LAYERS.set(found)
+        token = _RUNNING.set((found, mask))
         try:
             last = self.network.encoder(values, attention_mask=attention).last_hidden_state
         finally:
-            _LAYERS.reset(token)
+            _RUNNING.reset(token)
         layers = [found.get(0, values)]
         for number in range(1, len(self.layer_dims)):
             layers.append(found.get(number, layers[-1]))  # a block that was skipped changes nothing
         return tuple(layer * mask for layer in (*layers[:-1], last))
 
-    def _convolved(self, rows: list[Tensor]) -> list[Tensor]:
-        """Returns the frames of utterances ``(S,)`` before any context, each ``(T, C)``."""
+    @torch.no_grad()
+    def _convolved(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the frames ``(B, T, C)`` of waveforms ``(B, S)`` before any context, and their counts."""
+        mask, size = frame_mask(lengths, waveforms.shape[1])[:, :, 0], lengths[:, None]
+        values = waveforms * mask
         if self.settings.normalise:
-            rows = [(row - row.mean()) / torch.sqrt(row.var(correction=0) + 1e-7) for row in rows]
-        rows = [F.pad(row, (0, max(0, self.shortest - len(row)))) for row in rows]
-        groups = by_length([len(row) for row in rows]) if self.equal_samples else [list(range(len(rows)))]
-        found: dict[int, Tensor] = {}
-        for places in groups:
-            with torch.no_grad():
-                made = self.network.feature_extractor(pad_sequence([rows[place] for place in places], True))
-            for place, frames in zip(places, made.transpose(1, 2), strict=True):
-                count = len(rows[place])
-                for kernel, stride in self.strides:
-                    count = (count - kernel) // stride + 1
-                found[place] = frames[:count]
-        return [found[place] for place in range(len(rows))]
+            values = (values - values.sum(1, keepdim=True) / size) * mask
+            values = values / torch.sqrt(values.square().sum(1, keepdim=True) / size + 1e-7)
+        values = F.pad(values, (0, max(0, self.shortest - values.shape[1])))[:, None]
+        # What stays in its cache is faster on a CPU, and much at once on a GPU.
+        together = len(values) if values.is_cuda else 1
+        rows = torch.split(values, together), torch.split(lengths.clamp_min(self.shortest), together)
+        made = [self._framed(*pair) for pair in zip(*rows, strict=True)]
+        return torch.cat([frames for frames, _ in made]).mT, torch.cat([counts for _, counts in made])
+
+    def _framed(self, values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the frames ``(B, C, T)`` of ``values (B, 1, S)``, and their counts."""
+        convolutions = self.network.feature_extractor.conv_layers
+        for layer, (kernel, stride) in zip(convolutions, self.strides, strict=True):
+            counts = (counts - kernel) // stride + 1
+            if isinstance(norm := getattr(layer, "layer_norm", None), nn.GroupNorm):
+                values = layer.activation(_channels_normed(norm, layer.conv(values), counts))
+            else:
+                values = layer(values)
+        return values, counts
+
+
+def _channels_normed(norm: nn.GroupNorm, values: Tensor, counts: Tensor) -> Tensor:
+    """Returns ``values (B, C, T)`` normed channel by channel over the valid frames of each utterance."""
+    values, size = values.float().mul_(frame_mask(counts, values.shape[2]).mT), counts[:, None]
+    mean = values.sum(2) / size
+    spread = torch.linalg.vector_norm(values, dim=2).square() / size - mean.square()
+    scale = norm.weight / torch.sqrt(spread.clamp_min(0) + norm.eps)
+    # In place, for the largest array of the network is in memory twice otherwise.
+    return torch.addcmul((norm.bias - mean * scale)[:, :, None], values, scale[:, :, None], out=values)
 
 
 def _keeper(number: int) -> Any:
     def keep(_: Any, given: tuple[Tensor, ...], made: Any) -> None:
-        if (layers := _LAYERS.get()) is not None:
-            layers.setdefault(0, given[0])  # of the first block that is not skipped
-            layers[number] = made[0] if isinstance(made, tuple) else made
+        if (running := _RUNNING.get()) is not None:
+            running[0].setdefault(0, given[0])  # of the first block that is not skipped
+            running[0][number] = made[0] if isinstance(made, tuple) else made
 
     return keep
+
+
+def _clear(_: Any, given: Any, made: Tensor) -> Tensor:
+    """Puts zeros past the ends in what a position convolution made, ``(B, D, T)``."""
+    running = _RUNNING.get()
+    return made if running is None else made * running[1].mT
 
 
 class WhisperSettings(LookedUp, Adaptation, EncoderShape):
