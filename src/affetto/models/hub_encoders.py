@@ -193,7 +193,7 @@ class Whisper(PublishedEncoder):
         self.settings = settings
         transformers = library(settings.gives)
         config = transformers.AutoConfig.for_model(**settings.shape)
-        config.encoder_layerdrop, config.apply_spec_augment = 0.0, False
+        config.encoder_layerdrop, config.apply_spec_augment, config.decoder_layers = 0.0, False, 0
         made = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
         self.network = made.encoder.float()  # whatever it is stored as
         inputs = settings.inputs
