@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from affetto.augment import AugmentConfig
 from affetto.data import Batch
+from affetto.finetuning.settings import finetune_settings
 from affetto.masking import MaskSettings
 from affetto.models import CnnSettings
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
@@ -42,6 +43,7 @@ from affetto.objectives.views import (
 )
 from affetto.runs import RunFolder
 from affetto.training import TrainSettings, _Loop, make_accelerator
+from speech_models import save_tiny_whisper
 
 READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__contains__"}
 READS |= {"equal", "allclose", "nonzero", "masked_select", "argwhere", "unique", "bincount", "is_nonzero"}
@@ -209,6 +211,21 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Batch]]] = {
     "mockingjay, guided": (lambda: mockingjay("emotional"), features),
     "npc": (npc, features),
 }
+
+
+@pytest.fixture
+def whisper(tmp_path: Path) -> Classify:
+    settings = finetune_settings(
+        protocol="speaker-kfold",
+        encoder="whisper",
+        overrides=(f"encoder.model={save_tiny_whisper(tmp_path / 'model', 100)}",),
+    )
+    made = ClassifierSettings(labels=LABELS, embedder=settings.embedder)
+    return Classify(EmotionClassifier(made), ClassifySettings(), AUGMENT)
+
+
+def test_a_step_of_whisper_waits_for_nothing(whisper: Classify, tmp_path: Path) -> None:
+    step(whisper, waveforms(), refused(), tmp_path)
 
 
 def step(objective: nn.Module, given: Batch, guard: AbstractContextManager[None], folder: Path) -> _Loop:

@@ -55,7 +55,7 @@ def functionals(features: Tensor, lengths: Tensor, pitch: bool = False) -> Tenso
 
 def _sorted(values: Tensor) -> Tensor:
     """Sorts along the last axis; on a processor numpy's sort is ten times torch's."""
-    if values.is_cuda:
+    if not values.is_cpu:
         return values.sort(dim=-1).values
     return torch.from_numpy(np.sort(values.contiguous().numpy(), axis=-1))
 

@@ -101,7 +101,8 @@ class TextSupervision(Supervision):
         texts: Tensor | list[list[str]] = self.sentences.sets
         if self.text.frozen:
             with torch.no_grad():
-                found = mean_vectors(encoder.eval(), [*texts, *self.sentences.classes])
+                encoder = encoder.eval().to(self.task.material.device)
+                found = mean_vectors(encoder, [*texts, *self.sentences.classes]).cpu()
             _write_names(classifier, found[len(texts) :])
             texts = found[: len(texts)]
         else:
