@@ -12,6 +12,8 @@ from torch import Tensor
 from affetto.augment import AugmentConfig, uniform
 from affetto.features import FrontEnd, band_centres, band_places
 
+_STRIP = 1 << 17  # numbers drawn for a batch, from which each utterance takes a stretch
+
 
 def augment_spectra(
     features: Tensor,
@@ -75,16 +77,19 @@ def _add_noise(
 ) -> Tensor:
     count, frames, bins = features.shape
     device = features.device
-    inside = (torch.arange(frames, device=device) < lengths[:, None])[:, :, None]
+    inside = torch.arange(frames, device=device) < lengths[:, None]
     snr_db = uniform(lengths, *config.noise_snr_db, generator)
     power = features.exp()
-    level = (power * inside).mean(2).sum(1) / lengths * 10 ** (-snr_db / 10)
+    level = (power.mean(2) * inside).sum(1) / lengths * 10 ** (-snr_db / 10)
     share = {"white": 0.0, "pink": 1.0, "both": 0.5}[config.noise]
     pink = uniform(lengths, 0.0, 1.0, generator) < share
     falling = 1 / torch.arange(1, bins + 1, device=device)
     bands = torch.where(pink[:, None], falling / falling.mean(), 1.0)
     # The power of noise in a band scatters from frame to frame; most of it is within a factor of 2.
-    scatter = 0.25 + 1.5 * torch.rand(count, frames, bins, generator=generator, device=device)
-    noisy = (power + level[:, None, None] * bands[:, None, :] * scatter).clamp_min(1e-10).log()
+    strip = 0.25 + 1.5 * torch.rand(_STRIP + frames * bins, generator=generator, device=device)
+    places = uniform(lengths, 0.0, _STRIP, generator).long()
+    noise = strip.unfold(0, frames * bins, 1)[places].view(count, frames, bins)
+    # Every utterance is worked on, chosen or not, so that nothing is read back: in place, to be cheap.
+    noisy = noise.mul_(level[:, None, None] * bands[:, None, :]).add_(power).clamp_min_(1e-10).log_()
     chosen = uniform(lengths, 0.0, 1.0, generator) < config.noise_probability
     return torch.where(chosen[:, None, None], noisy, features)
