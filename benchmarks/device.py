@@ -340,7 +340,7 @@ def main() -> None:
     device, sizes = chosen_device(arguments.device), SMALL if arguments.small else FULL
     bench, began = Bench(device, sizes, arguments.rounds), time.perf_counter()
     cuda = device.type == "cuda"
-    named = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
+    named = torch.cuda.get_device_name(device) if cuda else f"CPU, threads: {torch.get_num_threads()}"
     precision = {"no": "full"}.get(bench.accelerator.mixed_precision, bench.accelerator.mixed_precision)
     peak, rows = bench.peak(), {}
     with tempfile.TemporaryDirectory() as made:
@@ -361,17 +361,24 @@ def main() -> None:
                 print(json.dumps({"job": name, "device": named, "precision": precision, **found}), flush=True)
             if cuda:
                 torch.cuda.empty_cache()
-    text = table(rows, named, precision, peak, arguments.small, time.perf_counter() - began)
+    text = table(rows, named, precision, peak, arguments.small, time.perf_counter() - began, cuda)
     write_text(Path(__file__).with_suffix(".md"), text)
     print(text)
 
 
 def table(
-    rows: dict[str, dict[str, float]], named: str, precision: str, peak: float, small: bool, spent: float
+    rows: dict[str, dict[str, float]],
+    named: str,
+    precision: str,
+    peak: float,
+    small: bool,
+    spent: float,
+    cuda: bool,
 ) -> str:
     text = (
         f"# Device\n\n`python benchmarks/device.py{' --small' if small else ''}`, {named}, precision "
-        f"{precision}, {spent:.0f} s in all. Utilisation is of {peak / 1e12:.2g} TFLOP/s.\n\n"
+        f"{precision}, {spent:.0f} s in all. Utilisation is of {peak / 1e12:.2g} TFLOP/s."
+        f"{'' if cuda else ' No GPU has been measured yet.'}\n\n"
         "| job | bare, utterances a second | affetto | ratio | utilisation |\n|---|---:|---:|---:|---:|\n"
     )
     for name, row in rows.items():

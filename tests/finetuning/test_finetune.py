@@ -183,7 +183,7 @@ def test_the_first_process_decides_for_all(
     # In a finished folder a process that went on alone would wait for the first one forever.
     worked = []
     other = SimpleNamespace(is_main_process=False)
-    monkeypatch.setattr(module, "make_accelerator", lambda settings: other)
+    monkeypatch.setattr(module, "make_accelerator", lambda *_: other)
     monkeypatch.setattr(module, "broadcast_object_list", lambda given: [first_says])
     monkeypatch.setattr(module, "_work", lambda *given: worked.append(given))
     finetune(corpus, tiny(protocol), tmp_path / "run")
