@@ -289,7 +289,7 @@ def test_memory_that_is_too_small_names_the_settings(tmp_path: Path) -> None:
 
     task.layer.register_forward_hook(short)
     with pytest.raises(
-        ConfigError, match=r"batch of 3 utterances; lower train.batch_size, and raise train.acc"
+        ConfigError, match=r"batches of 32 utterances; lower train.batch_size, and raise train.acc"
     ):
         train(tmp_path, task)
 

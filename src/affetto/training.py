@@ -109,8 +109,8 @@ def fit(
                 seen += len(batch)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
-                f"{accelerator.device} has not enough memory for a batch of {len(batch)} utterances; lower "
-                "train.batch_size, and raise train.accumulation as much for steps of the same size"
+                f"{accelerator.device} has not enough memory for batches of {settings.batch_size} utterances; "
+                "lower train.batch_size, and raise train.accumulation as much for steps of the same size"
             ) from error
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
     if loop.best is not None:

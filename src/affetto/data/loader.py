@@ -60,7 +60,8 @@ class Loader:
         device: torch.device | str = "cpu",
     ) -> None:
         self.buckets, self.rows, self.columns = buckets, rows, dict(columns)
-        self.curves, self.device = dict(curves or {}), torch.device(device)
+        self.curves = dict(curves or {})
+        self.device = torch.empty(0, device=device).device  # with its number, which the thread cannot know
         self.stores = [resident(store, self.device) for store in stores]
 
     def __len__(self) -> int:
