@@ -109,7 +109,7 @@ def fit(
                 seen += len(batch)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
-                f"{accelerator.device} has not enough memory for batches of {settings.batch_size} utterances; "
+                f"{accelerator.device} lacks memory for batches of {settings.batch_size} utterances; "
                 "lower train.batch_size, and raise train.accumulation as much for steps of the same size"
             ) from error
         loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
