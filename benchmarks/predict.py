@@ -137,7 +137,7 @@ def main() -> None:
         model = arguments.model or scratch / "model"
         if arguments.model is None:
             torch.manual_seed(0)
-            classifier = EmotionClassifier(ClassifierSettings(labels=LABELS, rank=64))
+            classifier = EmotionClassifier(ClassifierSettings(labels=LABELS, enrolment=True))
             described = classifier.settings.model_dump(mode="json")
             save_weights(model, classifier, {"class": "EmotionClassifier", "classifier": described})
         few, many = scratch / "few", scratch / "many"

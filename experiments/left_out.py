@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--text", required=True, help="text encoder: a folder, or a name on the hub")
     parser.add_argument("--protocol", default="crema-d-6-evar")
-    parser.add_argument("--encoder", default="ge2e-statistics")
+    parser.add_argument("--encoder", default="ge2e + functionals")
     parser.add_argument("--target", default="emo", choices=("emo", "hard"))
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("experiments"))

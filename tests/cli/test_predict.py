@@ -23,7 +23,9 @@ from affetto.models.logmel import CnnSettings
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     embedder = NetworkSettings(encoder=CnnSettings(width=16, bins=16, blocks=1))
-    classifier = EmotionClassifier(ClassifierSettings(embedder=embedder, labels=("joy", "grief"), rank=4))
+    classifier = EmotionClassifier(
+        ClassifierSettings(embedder=embedder, labels=("joy", "grief"), enrolment=True)
+    )
     folder = tmp_path_factory.mktemp("model")
     config = {"class": "EmotionClassifier", "classifier": classifier.settings.model_dump(mode="json")}
     save_weights(folder, classifier, {**config, "speaker_dependent": True})

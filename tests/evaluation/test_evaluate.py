@@ -30,7 +30,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.fixture(scope="module")
 def run(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    settings = finetune_settings(protocol="speaker-kfold", encoder="functionals", rank=20)
+    settings = finetune_settings(protocol="speaker-kfold", encoder="functionals")
     with few_trials():
         return finetune(manifest, settings, tmp_path_factory.mktemp("runs") / "functionals")
 
@@ -131,7 +131,7 @@ def test_an_experiment_writes_its_rows_and_does_nothing_twice(
     file = tmp_path / "toy.yaml"
     file.write_text(
         "title: Toy\n"
-        f"settings: {{protocol: {protocol}, encoder: functionals, rank: 20}}\n"
+        f"settings: {{protocol: {protocol}, encoder: functionals}}\n"
         "rows:\n"
         "  - {method: svm}\n"
         "  - {method: logistic, settings: {head: logistic}, against: svm, enrolment: [5]}\n"

@@ -19,7 +19,7 @@ from smallest import tiny
 
 @pytest.fixture(scope="module")
 def run(corpus: Manifest, protocol: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return finetune(corpus, tiny(protocol, "rank=8"), tmp_path_factory.mktemp("noise") / "run")
+    return finetune(corpus, tiny(protocol), tmp_path_factory.mktemp("noise") / "run")
 
 
 def probabilities(folder: RunFolder, name: str) -> pd.DataFrame:

@@ -110,7 +110,7 @@ def test_what_does_not_go_with_dimensions_is_refused(dimensions: Path, protocol:
     with pytest.raises(ConfigError, match="tables are of UAR"):
         check(plan)
     with pytest.raises(ValueError, match="without enrolment"):
-        ClassifierSettings(labels=("valence",), output="values", rank=4)
+        ClassifierSettings(labels=("valence",), output="values", enrolment=True)
     with pytest.raises(ValueError, match="at least two classes"):
         ClassifierSettings(labels=("anger",))
 

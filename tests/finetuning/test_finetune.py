@@ -59,7 +59,7 @@ def command(listed: Path, protocol: Path, out: Path, *overrides: str, processes:
 @pytest.fixture(scope="module")
 def straight(corpus: Manifest, protocol: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run from beginning to end, with augmentation, dropout and enrolment."""
-    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2", "rank=8")
+    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2")
     return finetune(corpus, settings, tmp_path_factory.mktemp("straight") / "run")
 
 
@@ -114,7 +114,7 @@ def test_enrolled_utterances_are_not_scored(straight: RunFolder) -> None:
 
 def test_running_again_does_nothing(straight: RunFolder, corpus: Manifest, protocol: Path) -> None:
     files = {file: file.stat().st_mtime_ns for file in straight.path.rglob("*") if file.is_file()}
-    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2", "rank=8")
+    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2")
     assert finetune(corpus, settings, straight.path).done
     assert {file: file.stat().st_mtime_ns for file in straight.path.rglob("*") if file.is_file()} == files
     with pytest.raises(RunError, match="made with other settings"):
@@ -132,7 +132,7 @@ def test_a_folder_in_use_is_refused(corpus: Manifest, protocol: Path, tmp_path: 
 def test_kill_9_in_training_and_the_same_command_again(
     straight: RunFolder, listed: Path, corpus: Manifest, protocol: Path, tmp_path: Path
 ) -> None:
-    asked = command(listed, protocol, tmp_path / "run", "train.checkpoint_steps=2", "rank=8")
+    asked = command(listed, protocol, tmp_path / "run", "train.checkpoint_steps=2")
     asked[asked.index("train.epochs=2")] = "train.epochs=3"
     state = tmp_path / "run" / FOLD / "state.pt"
     child = subprocess.Popen(asked, start_new_session=True)
@@ -145,7 +145,7 @@ def test_kill_9_in_training_and_the_same_command_again(
     child.wait()
     place = torch.load(state, weights_only=True)
     assert 0 < place["step"] < 15  # of 3 epochs of 5 steps: in the middle of training
-    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2", "rank=8")
+    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2")
     resumed = finetune(Manifest.read(listed), settings, tmp_path / "run")
     assert same(resumed, straight)
     assert history(resumed) == history(straight)
@@ -205,7 +205,7 @@ def test_nothing_of_test_is_looked_at(
     tested = table["speaker"] == "f03"
     table.loc[tested, "emotion"] = np.roll(table.loc[tested, "emotion"].to_numpy(), 1)
     poisoned = Manifest(table, {"toy": tmp_path / "audio"})
-    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2", "rank=8")
+    settings = tiny(protocol, "train.epochs=3", "train.checkpoint_steps=2")
     other = finetune(poisoned, settings, tmp_path / "run")
     assert same(other, straight)
     choices = [json.loads((run / "meta.json").read_text("utf-8"))["choices"] for run in (other, straight)]
@@ -318,7 +318,7 @@ def test_baselines_are_what_scikit_learn_says(
 ) -> None:
     run = finetune(
         corpus,
-        finetune_settings(protocol=str(protocol), encoder=encoder, overrides=("rank=8",)),
+        finetune_settings(protocol=str(protocol), encoder=encoder),
         tmp_path / "run",
     )
     config = read_config(run / "recogniser")

@@ -1,12 +1,13 @@
 """Settings of ``finetune``: what an encoder's name stands for, and which combinations cannot be."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from affetto.errors import ConfigError
-from affetto.finetuning.settings import RECIPES, finetune_settings
-from affetto.models.embedders import JoinedSettings, NetworkSettings, StatisticsSettings
+from affetto.finetuning.settings import RECIPES, FinetuneSettings, finetune_settings
+from affetto.models.embedders import JoinedSettings, NetworkSettings, StatisticsSettings, build_embedder
 from speech_models import save_tiny, save_tiny_whisper
 
 
@@ -27,12 +28,12 @@ def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> N
 
 def test_an_encoder_can_be_named_in_the_file_or_by_an_override(tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
-    file.write_text("encoder: ge2e-statistics\ntrain: {epochs: 5}\n", encoding="utf-8")
+    file.write_text("encoder: ge2e + functionals\ntrain: {epochs: 5}\n", encoding="utf-8")
     by_file = finetune_settings(file, protocol="speaker-kfold")
     assert isinstance(by_file.embedder, JoinedSettings)
     assert by_file.train.epochs == 5
-    by_override = finetune_settings(overrides=("encoder=ge2e-statistics",), protocol="speaker-kfold")
-    assert by_override == finetune_settings(protocol="speaker-kfold", encoder="ge2e-statistics")
+    by_override = finetune_settings(overrides=("encoder=ge2e + functionals",), protocol="speaker-kfold")
+    assert by_override == finetune_settings(protocol="speaker-kfold", encoder="ge2e + functionals")
     probe = finetune_settings(overrides=("encoder=ge2e", "frozen=true"), protocol="speaker-kfold")
     assert probe == finetune_settings(protocol="speaker-kfold", encoder="ge2e", frozen=True)
 
@@ -125,3 +126,28 @@ def test_fixed_weights_that_were_never_trained_are_known(given: dict[str, object
 def test_an_encoder_that_is_no_name_says_what_it_may_be() -> None:
     with pytest.raises(ConfigError, match="there is no folder runs/nope either"):
         finetune_settings(protocol="speaker-kfold", encoder="runs/nope")
+
+
+def test_statistics_of_any_encoder_and_joined_ones_go_by_name() -> None:
+    def of(encoder: str, **more: Any) -> FinetuneSettings:
+        return finetune_settings(protocol="speaker-kfold", encoder=encoder, **more)
+
+    one = of("tdnn-statistics", overrides=("encoder.width=16", "embedder.layers=[0, 1]"))
+    assert one.recipe == "tdnn-statistics"
+    assert isinstance(one.embedder, StatisticsSettings)
+    assert (one.embedder.encoder.name, one.embedder.layers, one.head) == ("tdnn", (0, 1), "logistic")
+    assert one.embedder.encoder.model_dump()["width"] == 16
+    assert one.untrained
+    joined = of("ge2e + functionals + cnn-statistics")
+    assert joined.recipe == "ge2e + functionals + cnn"
+    assert joined.published_weights
+    assert of("ge2e + functionals", head="svm").head == "svm"
+    with pytest.raises(ConfigError, match=r"unknown encoder 'ge3e'.*did you mean 'ge2e'.*in 'ge3e \+ cnn'"):
+        of("ge3e + cnn")
+    with pytest.raises(ConfigError, match=r"settings of encoder for ge2e \+ cnn, which has 2"):
+        of("ge2e + cnn", overrides=("encoder.width=16",))
+    with pytest.raises(ConfigError, match="--frozen probes the layers of an encoder"):
+        of("cnn-statistics", frozen=True)
+    settings = of("cnn-statistics", overrides=("embedder.layers=[9]",))
+    with pytest.raises(ConfigError, match="got layers: 9; this encoder has layers 0 to"):
+        build_embedder(settings.embedder)

@@ -97,7 +97,7 @@ def toy_runs(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     for name, words in {
         "finetune-cnn": (*CNN, *FIT),
         "finetune-functionals": ("--encoder", "functionals"),
-        "finetune-ge2e": ("--encoder", "ge2e-statistics"),
+        "finetune-ge2e": ("--encoder", "ge2e + functionals"),
     }.items():
         run = folder / name
         call("finetune", *table, "--out", run, *words)

@@ -41,15 +41,15 @@ def voice(seconds: float, hertz: float = 200.0, rate: int = RATE, seed: int = 0)
     return (0.2 * np.sin(2 * np.pi * hertz * times * (1 + 0.1 * times)) + 0.02 * noise).astype(np.float32)
 
 
-def make_recogniser(folder: Path, rank: int = 6) -> Path:
-    torch.manual_seed(0)
+def make_recogniser(folder: Path, enrolment: bool = True, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
     embedder = NetworkSettings(encoder=CnnSettings(width=16, bins=16, blocks=1))
-    classifier = EmotionClassifier(ClassifierSettings(embedder=embedder, labels=LABELS, rank=rank))
+    classifier = EmotionClassifier(ClassifierSettings(embedder=embedder, labels=LABELS, enrolment=enrolment))
     with torch.no_grad():  # far enough from uniform for differences to show
         classifier.head.get_submodule("linear").get_parameter("weight").mul_(4)
         if classifier.enrolment is not None:
             for name, buffer in classifier.enrolment.named_buffers():
-                if name in ("projection", "class_offsets"):
+                if name == "class_offsets":
                     buffer.copy_(torch.randn_like(buffer))
     save_recogniser(folder, classifier, recogniser_config(classifier))
     return folder
@@ -412,7 +412,7 @@ def test_a_speaker_with_nothing_left_to_score_is_not_enrolled(
 def test_enrolment_needs_a_recogniser_and_speakers(
     recogniser: Recogniser, folder: Path, tmp_path: Path
 ) -> None:
-    plain = Recogniser.from_pretrained(make_recogniser(tmp_path / "plain", rank=0))
+    plain = Recogniser.from_pretrained(make_recogniser(tmp_path / "plain", enrolment=False))
     with pytest.raises(ConfigError, match="without enrolment"):
         plain.enrol(folder)
     with pytest.raises(ConfigError, match="without enrolment"):
@@ -473,7 +473,7 @@ def test_a_pickle_in_place_of_the_weights_is_never_run(
         (None, r"holds no config\.json"),
         ({"class": "SpeakerEncoder"}, "unknown class 'SpeakerEncoder'"),
         ({"classifier": None}, "lacks the group 'classifier'"),
-        ({"classifier": {"labels": LABELS, "rnak": 3}}, "did you mean 'rank'"),
+        ({"classifier": {"labels": LABELS, "enrolmnet": True}}, "did you mean 'enrolment'"),
         ({"labels": ["x", "y", "z"]}, "labels twice"),
     ],
 )
@@ -601,7 +601,7 @@ def test_another_recogniser_or_option_does_not_go_on(
             predict(recogniser, folder, out)
     with pytest.raises(RunError, match=r"other options \(window\)"):
         predict(recogniser, folder, out, window=2.0)
-    other = Recogniser.from_pretrained(make_recogniser(tmp_path / "other", rank=3))
+    other = Recogniser.from_pretrained(make_recogniser(tmp_path / "other", seed=3))
     with pytest.raises(RunError, match=r"other options \(recogniser\)"):
         predict(other, folder, out)
     with locked(out, tmp_path / "out.csv.part" / "lock"), pytest.raises(RunError, match="another process"):

@@ -25,7 +25,7 @@ from affetto.models.logmel import CnnSettings, Tdnn, TdnnSettings
 
 CNN = NetworkSettings(encoder=CnnSettings(width=8, blocks=1, bins=16))
 SHAPES = {
-    "network": ClassifierSettings(embedder=CNN, labels=("anger", "neutral", "sadness"), rank=3),
+    "network": ClassifierSettings(embedder=CNN, labels=("anger", "neutral", "sadness"), enrolment=True),
     "linear": ClassifierSettings(
         embedder=FunctionalsSettings(bins=8), labels=("anger", "neutral"), standardise=True
     ),
@@ -35,7 +35,7 @@ SHAPES = {
         head="kernel",
         support=4,
         standardise=True,
-        rank=2,
+        enrolment=True,
     ),
 }
 

@@ -22,10 +22,12 @@ LABELS = ("anger", "fear", "neutral")
 PLAIN = AugmentConfig()
 
 
-def classifier(embedder: object = None, rank: int = 0) -> EmotionClassifier:
+def classifier(embedder: object = None, enrolment: bool = False) -> EmotionClassifier:
     torch.manual_seed(0)
     network = embedder or NetworkSettings(encoder=CnnSettings(width=8, blocks=1, bins=16, drop_path=0))
-    return EmotionClassifier(ClassifierSettings(embedder=network, labels=LABELS, dropout=0, rank=rank))
+    return EmotionClassifier(
+        ClassifierSettings(embedder=network, labels=LABELS, dropout=0, enrolment=enrolment)
+    )
 
 
 def batch(targets: list[list[float]]) -> Batch:
@@ -86,10 +88,10 @@ def test_without_extras_it_is_the_cross_entropy_of_torch() -> None:
 
 
 @pytest.mark.parametrize("layers", ["weighted", "all", "last"])
-@pytest.mark.parametrize("rank", [0, 2])
-def test_cached_frames_give_the_loss_of_their_waveforms(layers: str, rank: int) -> None:
+@pytest.mark.parametrize("enrolment", [False, True])
+def test_cached_frames_give_the_loss_of_their_waveforms(layers: str, enrolment: bool) -> None:
     shape = NetworkSettings(encoder=Ge2eSettings(hidden=8), layers=layers, pooling="statistics")
-    network = classifier(shape, rank)
+    network = classifier(shape, enrolment)
     given = batch(VOTES)
     encoder = network.embedder.get_submodule("encoder")
     frames = encoder(*network.front_end(given.values, given.lengths))

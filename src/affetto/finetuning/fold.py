@@ -13,8 +13,8 @@ from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
 from affetto.evaluation.concordance import mean_ccc
 from affetto.evaluation.metrics import uar
-from affetto.finetuning.classical import fit_logistic, fit_ridge, fit_svm
-from affetto.finetuning.enrolment import can_enrol, fit_enrolment, fit_temperature
+from affetto.finetuning.classical import fit_logistic, fit_ridge, fit_svm, fit_temperature
+from affetto.finetuning.enrolment import can_enrol, fit_enrolment
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
 from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
@@ -32,7 +32,7 @@ Speakers = dict[str, list[str]]  # of a pretrained encoder, with_labels and with
 
 
 class FoldTask(NamedTuple):
-    """What fitting one fold with one seed needs; ``run`` is for checkpoints, ``rank`` 0 without enrolment."""
+    """What fitting one fold with one seed needs; ``run`` is for checkpoints."""
 
     material: Material
     fold: int
@@ -42,7 +42,7 @@ class FoldTask(NamedTuple):
     seed: int
     run: RunFolder
     accelerator: Accelerator
-    rank: int = 0
+    enrolment: bool = False
 
 
 class Fitted(NamedTuple):
@@ -78,10 +78,7 @@ class Supervision:
             columns["speaker"] = torch.from_numpy(places)
             dim, reverses = classifier.embedder.dim, settings.loss.speaker == "reversed"
             speaker_task = SpeakerTask(SpeakerTaskSettings(), dim, len(known), reverses)
-        weights = None
-        if settings.loss.class_weights:  # by the inverse of the frequency of each class
-            counts = np.bincount(material.truth[rows], minlength=len(material.labels))
-            weights = torch.from_numpy(len(rows) / (len(counts) * np.maximum(counts, 1))).float()
+        weights = class_weights(self.task) if settings.loss.class_weights else None
         return Classify(classifier, settings.loss, settings.augment, weights, reads, speaker_task), columns
 
     def before_scoring(self, classifier: EmotionClassifier) -> None:
@@ -91,6 +88,12 @@ class Supervision:
         """Writes into a recogniser folder what it needs beyond the classifier."""
 
 
+def class_weights(task: FoldTask) -> Tensor:
+    """Returns the weight of each class by the inverse of its frequency in training, ``(K,)``."""
+    counts = np.bincount(task.material.truth[task.train], minlength=len(task.material.labels))
+    return torch.from_numpy(len(task.train) / (len(counts) * np.maximum(counts, 1))).float()
+
+
 def fit_recogniser(
     task: FoldTask, supervision: type[Supervision] = Supervision
 ) -> tuple[Fitted, Supervision]:
@@ -98,8 +101,7 @@ def fit_recogniser(
     material, settings = task.material, task.settings
     seed_everything(task.seed, task.accelerator.process_index)
     enough = can_enrol(material.speakers[task.train], material.speakers[task.dev])
-    rank = settings.rank if settings.enrolment and enough and material.values is None else 0
-    task = task._replace(rank=rank)
+    task = task._replace(enrolment=settings.enrolment and enough and material.values is None)
     source = supervision(task)
     classical = settings.head in ("logistic", "svm", "ridge")
     fitted = _fit_classical(task) if classical else _fit_network(task, source)
@@ -112,12 +114,12 @@ def fit_recogniser(
 def _calibrate(fitted: Fitted, task: FoldTask) -> None:
     """Fits the temperature on dev, and the enrolment."""
     classifier, material, dev = fitted.classifier, task.material, torch.from_numpy(task.dev)
-    targets = material.targets(task.settings.loss.vote_share)[dev]
-    temperature = fit_temperature(classifier.scores(fitted.vectors[dev]), targets)
+    targets = material.targets(task.settings.loss.vote_share)
+    temperature = fit_temperature(classifier.scores(fitted.vectors[dev]), targets[dev])
     classifier.temperature.fill_(temperature)
     fitted.choices["temperature"] = float(classifier.temperature)
     if classifier.enrolment is not None:
-        found = fit_enrolment(classifier, fitted.vectors, material, task.train, task.dev, task.seed)
+        found = fit_enrolment(classifier, fitted.vectors, material, targets, task.train, task.dev, task.seed)
         fitted.choices["enrolment"] = found
 
 
@@ -138,7 +140,7 @@ def _shape(task: FoldTask, **changed: Any) -> ClassifierSettings:
         embedder=task.settings.embedder,
         labels=tuple(task.material.labels),
         output="classes" if task.material.values is None else "values",
-        rank=task.rank,
+        enrolment=task.enrolment,
         **changed,
     )
 
@@ -206,7 +208,7 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
         # A probe needs the mean over time of each layer alone; a linear projector keeps it so.
         shape = network.settings
         means = (shape.pooling, shape.context) == ("mean", 0) and settings.augment == AugmentConfig()
-        pooled = means and task.rank == 0
+        pooled = means and not task.enrolment
         speeds = [1.0]
         if settings.views > 1 and settings.augment.speed is not None:
             low, high = settings.augment.speed
@@ -223,14 +225,18 @@ def _fit_classical(task: FoldTask) -> Fitted:
     pretrained_on = _load_weights(embedder, task)
     vectors = material.vectors(embedder.eval())
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
-    values = standard(vectors).double().numpy()
+    values = standard(vectors)
     head: LinearHead | KernelHead
-    if material.values is not None:
-        head, best = fit_ridge(values, material.values.double().numpy(), train, dev)
+    if settings.head == "logistic":
+        targets = material.targets(settings.loss.vote_share)
+        weights = class_weights(task) if settings.loss.class_weights else None
+        head, best = fit_logistic(values, targets, train, dev, weights)
+    elif material.values is not None:
+        head, best = fit_ridge(values.double().numpy(), material.values.double().numpy(), train, dev)
     else:
-        weights = "balanced" if settings.loss.class_weights else None
-        learn = fit_logistic if settings.head == "logistic" else fit_svm
-        head, best = learn(values, material.truth, train, dev, len(material.labels), weights)
+        balanced = "balanced" if settings.loss.class_weights else None
+        numbers = values.double().numpy()
+        head, best = fit_svm(numbers, material.truth, train, dev, len(material.labels), balanced)
     kernel = {"head": "kernel", "support": len(head.support)} if isinstance(head, KernelHead) else {}
     classifier = EmotionClassifier(_shape(task, standardise=True, dropout=0.0, **kernel)).eval()
     classifier.embedder.load_state_dict(embedder.state_dict())

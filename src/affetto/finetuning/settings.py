@@ -9,7 +9,15 @@ from affetto.augment import AugmentConfig
 from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.models.checkpoint import encoder_settings, published_encoder
-from affetto.models.embedders import EmbedderSettings, NetworkSettings, StatisticsSettings, build_embedder
+from affetto.models.embedders import (
+    JOIN,
+    STATISTICS_OF,
+    EmbedderSettings,
+    NetworkSettings,
+    StatisticsSettings,
+    build_embedder,
+    named_vectors,
+)
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.objectives.supervised import ClassifySettings
 from affetto.protocols.protocol import load_protocol
@@ -38,7 +46,6 @@ class FinetuneSettings(Settings):
     loss: ClassifySettings = ClassifySettings()
     dropout: float = Field(0.3, ge=0, lt=1)  # share of the embedding hidden in training
     enrolment: bool = True  # whether it can adapt to a speaker from unlabelled utterances
-    rank: int = Field(400, ge=2)  # dimensions in which a speaker's offset is estimated
     label_fraction: float = Field(1.0, gt=0, le=1)  # of the training labels, drawn within each class
     seeds: tuple[int, ...] = Field((0,), min_length=1)  # one training each
 
@@ -90,10 +97,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "whisper": _network("whisper", 10, 1e-3, _WEIGHTED, **_FIXED, train={"batch_size": 16}),
     "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
     "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic"},
-    "ge2e-statistics": {
-        "embedder": {"name": "joined", "parts": [{"name": "statistics"}, {"name": "functionals"}]},
-        "head": "logistic",
-    },
 }
 """What ``--encoder`` can name, and what each changes of the defaults of :class:`FinetuneSettings`."""
 
@@ -145,20 +148,30 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     asked = dict(asked)
     shape = asked.pop("encoder", {})
     recipe, folder = str(asked.get("recipe", shape.get("name", "cnn"))), None
-    if recipe not in RECIPES and Path(recipe).is_dir():
+    vectors = named_vectors(recipe)
+    if vectors:
+        parts = [part.get("encoder", part)["name"] for part in vectors.get("parts", [vectors])]
+        recipe = JOIN.join(parts) if len(parts) > 1 else parts[0] + STATISTICS_OF
+        if shape and len(parts) > 1:
+            raise ConfigError(
+                f"got settings of encoder for {recipe}, which has {len(parts)}; to choose a model, name its "
+                "folder in place of the encoder"
+            )
+    elif recipe not in RECIPES and Path(recipe).is_dir():
         folder = published_encoder(recipe)
         if folder is None:
             asked["pretrained"], folder = recipe, encoder_settings(recipe)
         recipe = folder["name"]
-    if recipe not in RECIPES:
+    if recipe not in RECIPES and not vectors:
         missing = "" if recipe.isidentifier() else f"; there is no folder {recipe} either"
         raise ConfigError(unknown("encoder", recipe, RECIPES) + missing)
-    base = {**RECIPES[recipe], "recipe": recipe}
+    base: dict[str, Any] = {"embedder": vectors, "head": "logistic"} if vectors else {**RECIPES[recipe]}
+    base["recipe"] = recipe
     asked.pop("recipe", None)
     if folder:
         base = merge(base, {"embedder": {"encoder": folder}})
-    named = (ENCODERS | EMBEDDERS)[recipe]
-    base["published_weights"] = bool(named.weights) and not asked.get("pretrained")
+    weights = any((ENCODERS | EMBEDDERS)[name].weights for name in (parts if vectors else [recipe]))
+    base["published_weights"] = weights and not asked.get("pretrained")
     if asked.get("frozen"):
         if recipe not in probed():
             *names, last = probed()

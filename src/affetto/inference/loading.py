@@ -20,23 +20,22 @@ from affetto.models.checkpoint import (
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.embedders import (
     Course,
-    DVectorSettings,
+    EmbedderSettings,
     EncoderSettings,
-    FunctionalsSettings,
     Network,
     Statistics,
     StatisticsSettings,
     build_embedder,
     build_encoder,
     load_published,
+    named_vectors,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
 from affetto.models.ge2e import DVector, Ge2e
-from affetto.models.registry import ENCODERS, SPEAKERS
+from affetto.models.registry import EMBEDDERS, ENCODERS, SPEAKERS
 from affetto.models.representation import Layer, Representation
 
-_EMBEDDERS = ("functionals", "d-vector")
-NAMES = (*ENCODERS, *_EMBEDDERS)
+NAMES = (*ENCODERS, *EMBEDDERS)
 """Encoders and embedders that go by a name; those with published weights come with them."""
 
 
@@ -45,7 +44,7 @@ class _EncoderChoice(Settings):
 
 
 class _EmbedderChoice(Settings):
-    encoder: FunctionalsSettings | DVectorSettings
+    encoder: EmbedderSettings
 
 
 def load_representation(
@@ -58,7 +57,9 @@ def load_representation(
     for. ``settings`` are of an encoder by name, ``"encoder.model=microsoft/wavlm-base"``.
     """
     path = Path(name)
-    if str(name) in NAMES:
+    if vectors := named_vectors(str(name)):
+        made = _of_name(vectors, layer, settings, str(name))
+    elif str(name) in NAMES:
         made = _of_name({"name": str(name)}, layer, settings, str(name))
     elif published := published_encoder(path):
         made = _of_name(published, layer, settings, path.resolve().name)
@@ -99,6 +100,8 @@ def load_speaker(
         from affetto.models.speaker_models import XVector
 
         embedder, shown = XVector(name), path.resolve().name if path.is_dir() else name
+    elif vectors := named_vectors(name):
+        return _ready(_of_name(vectors, None, (), name), device)
     else:
         kinds = (*SPEAKERS, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
         raise ConfigError(unknown("speaker encoder", name, kinds))
@@ -129,13 +132,22 @@ def _of_name(
     asked: dict[str, Any], layer: Layer | None, settings: Sequence[str], shown: str
 ) -> Representation:
     network: Encoder | Embedder
-    values: dict[str, Any] = override({"encoder": asked}, settings)
+    if settings and asked["name"] == "joined":
+        raise ConfigError(
+            f"got settings for {shown}, which has several encoders; to choose a model, name its folder in "
+            "place of the encoder"
+        )
+    # Of statistics, settings are those of their encoder.
+    inside = asked["name"] == "statistics"
+    values: dict[str, Any] = (
+        {"encoder": override(asked, settings)} if inside else override({"encoder": asked}, settings)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # one without weights of its own is the same every time
-        if asked["name"] in _EMBEDDERS:
-            network = build_embedder(load(_EmbedderChoice, values).encoder)
-        else:
+        if asked["name"] in ENCODERS:
             network = build_encoder(load(_EncoderChoice, values).encoder)
+        else:
+            network = build_embedder(load(_EmbedderChoice, values).encoder)
     published = any(hasattr(module, "load_published") for module in network.modules())
     untrained = not published and any(True for _ in network.parameters())
     load_published(network)

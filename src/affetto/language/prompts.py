@@ -36,7 +36,7 @@ def with_prompts(
         raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
     encoder = text_encoder(folder, head)
     language = head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
-    changed = {"labels": tuple(texts), "rank": 0, "language": language}
+    changed = {"labels": tuple(texts), "enrolment": False, "language": language}
     made = EmotionClassifier(classifier.settings.model_copy(update=changed))
     state = {key: each for key, each in classifier.state_dict().items() if not key.startswith("enrolment.")}
     made.load_state_dict({**state, "head.names": encoder(texts)})

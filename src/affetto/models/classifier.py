@@ -32,13 +32,13 @@ class ClassifierSettings(Settings):
     language: LanguageSettings = LanguageSettings()  # shape of a language head
     standardise: bool = False  # whether embeddings are standardised as fitted in training
     dropout: float = Field(0.3, ge=0, lt=1)  # of the embedding
-    rank: int = Field(0, ge=0)  # dimensions of a speaker's offset; 0 for a recogniser without enrolment
+    enrolment: bool = False  # whether a speaker's offset can be estimated
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.output == "classes" and len(self.labels) < 2:
             raise ValueError(f"got the labels {self.labels}; at least two classes are needed")
-        if self.output == "values" and (self.rank or self.head != "linear"):
+        if self.output == "values" and (self.enrolment or self.head != "linear"):
             raise ValueError("values are told by a linear head, without enrolment")
         return self
 
@@ -65,10 +65,10 @@ class EmotionClassifier(nn.Module):
         else:
             self.head = LinearHead(dim, classes, settings.dropout)
         self.statistics_dim, self.enrolment = 0, None
-        if settings.rank:
+        if settings.enrolment:
             if isinstance(self.embedder, Network):
                 self.statistics_dim = 2 * sum(self.embedder.encoder.layer_dims)
-            self.enrolment = SpeakerOffset(self.statistics_dim or dim, settings.rank, classes)
+            self.enrolment = SpeakerOffset(self.statistics_dim or dim, classes)
         self.temperature = nn.Buffer(torch.ones(()))
         self.enrolled_temperature = nn.Buffer(torch.ones(()))
         if settings.output == "values":
@@ -122,14 +122,14 @@ class EmotionClassifier(nn.Module):
         return (values - self.centre) / self.spread
 
     def adaptable(self, vectors: Tensor) -> Tensor:
-        """Returns the part of vectors ``(B, D)`` that an offset is subtracted from, ``(B, R)``."""
+        """Returns the part of vectors ``(B, D)`` that an offset is subtracted from."""
         if self.enrolment is None:
             message = "this recogniser was made without enrolment; run finetune without --no-enrolment"
             raise ValueError(message)
-        return self.enrolment.project(vectors[:, self.embedder.dim :] if self.statistics_dim else vectors)
+        return vectors[:, self.embedder.dim :] if self.statistics_dim else vectors
 
     def offset(self, vectors: Tensor) -> Tensor:
-        """Estimates one speaker's offset, ``(R + 1,)``, from vectors ``(N, D)`` of unlabelled utterances."""
+        """Estimates one speaker's offset, ``(D + 1,)``, from vectors ``(N, D)`` of unlabelled utterances."""
         adaptable = self.adaptable(vectors)
         assert self.enrolment is not None
         return self.enrolment.estimate(adaptable, (self.scores(vectors) / self.temperature).log_softmax(1))
@@ -137,16 +137,16 @@ class EmotionClassifier(nn.Module):
     def answers(self, vectors: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Returns calibrated probabilities of classes, or values of dimensions, of vectors ``(B, D)``.
 
-        ``offsets`` are of their speakers, ``(B, R + 1)`` or ``(R + 1,)``; None without enrolment.
+        ``offsets`` are of their speakers, ``(B, D + 1)`` or ``(D + 1,)``; None without enrolment.
         """
         if self.settings.output == "values":
             return self.centre + self.spread * self.scores(vectors)
         scores = self.scores(vectors) / self.temperature
         if offsets is None:
             return scores.softmax(1)
-        projected = self.adaptable(vectors)
+        adaptable = self.adaptable(vectors)
         assert self.enrolment is not None
-        joined = self.enrolment.combine(scores.log_softmax(1), projected, offsets)
+        joined = self.enrolment.combine(scores.log_softmax(1), adaptable, offsets)
         return (joined / self.enrolled_temperature).softmax(1)
 
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
-from affetto.errors import ConfigError
+from affetto.errors import ConfigError, unknown
 from affetto.features import STATISTICS, FrontEnd, functionals
+from affetto.models.checkpoint import published_encoder
 from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.ge2e import DVector, Ge2eSettings
 from affetto.models.layers import POOLINGS, Context, all_layers, frame_statistics
 from affetto.models.logmel import CnnSettings
-from affetto.models.registry import ENCODERS, encoder_classes
+from affetto.models.registry import EMBEDDERS, ENCODERS, encoder_classes
 
 if TYPE_CHECKING:
     EncoderSettings = EncoderShape
@@ -40,10 +41,11 @@ class DVectorSettings(Settings):
 
 
 class StatisticsSettings(Settings):
-    """Mean and deviation over time of every layer of an encoder."""
+    """Mean and deviation over time of layers of an encoder."""
 
     name: Literal["statistics"] = "statistics"
     encoder: EncoderSettings = Ge2eSettings()
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)  # None for all
 
 
 class NetworkSettings(Settings):
@@ -88,17 +90,23 @@ class Functionals(Embedder):
 
 
 class Statistics(Embedder):
-    """Mean and deviation over time of every layer of an encoder, concatenated."""
+    """Mean and deviation over time of layers of an encoder, concatenated."""
 
     def __init__(self, settings: StatisticsSettings) -> None:
         super().__init__()
+        self.settings = settings
         self.encoder = build_encoder(settings.encoder)
         self.front_end = self.encoder.front_end
-        self.dim = 2 * sum(self.encoder.layer_dims)
+        dims = self.encoder.layer_dims
+        self.layers = settings.layers or tuple(range(len(dims)))
+        if max(self.layers) >= len(dims):
+            raise ConfigError(f"got layers: {max(self.layers)}; this encoder has layers 0 to {len(dims) - 1}")
+        self.dim = 2 * sum(dims[layer] for layer in self.layers)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""
-        return frame_statistics(self.encoder(features, lengths))
+        frames = self.encoder(features, lengths)
+        return frame_statistics(frames._replace(layers=tuple(frames.layers[n] for n in self.layers)))
 
 
 class Course(Embedder):
@@ -209,6 +217,33 @@ class Joined(Embedder):
         """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
         waveforms = features.squeeze(-1)
         return torch.cat([part(*part.front_end(waveforms, lengths)) for part in self.embedders], dim=1)
+
+
+JOIN = " + "
+STATISTICS_OF = "-statistics"
+
+
+def named_vectors(text: str) -> dict[str, Any] | None:
+    """Returns the settings of the fixed vectors that a name stands for; None for a name of another kind.
+
+    ``"whisper-statistics"`` are the :class:`Statistics` of an encoder, and ``"whisper + ge2e"`` those of
+    several, joined. A part may also be ``functionals``, ``d-vector``, or the folder of a published model.
+    """
+    names = [name.strip() for name in text.split(JOIN)]
+    if len(names) == 1 and not text.endswith(STATISTICS_OF):
+        return None
+    parts: list[dict[str, Any]] = []
+    for name in names:
+        if name in EMBEDDERS:
+            parts.append({"name": name})
+            continue
+        base = name.removesuffix(STATISTICS_OF)
+        encoder = {"name": base} if base in ENCODERS else published_encoder(base)
+        if encoder is None:
+            known = [*ENCODERS, *EMBEDDERS, "the folder of a published model"]
+            raise ConfigError(unknown("encoder", base, known) + f", in {text!r}")
+        parts.append({"name": "statistics", "encoder": encoder})
+    return {"name": "joined", "parts": parts} if len(parts) > 1 else parts[0]
 
 
 def build_encoder(settings: EncoderShape) -> Encoder:

@@ -27,7 +27,7 @@ class LinearHead(nn.Module):
         """Scores ``embeddings (B, D)``."""
         return torch.as_tensor(self.linear(self.dropout(embeddings)))
 
-    def assign(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    def assign(self, weight: Tensor | NDArray[np.float64], bias: Tensor | NDArray[np.float64]) -> None:
         """Takes over the solution of a linear classifier: ``weight (K, D)``, ``bias (K,)``."""
         with torch.no_grad():
             self.linear.weight.copy_(torch.as_tensor(weight))
