@@ -156,7 +156,7 @@ def test_a_frame_is_about_the_moment_that_it_is_given(
         moved = (heard[1] - heard[0]).abs().amax(1)
         if isinstance(settings, Wav2Vec2Settings):  # behind position convolutions, which look further
             with torch.no_grad():
-                values = [encoder._convolved([each[0]])[0] for each in (quiet, click)]  # type: ignore[operator]
+                values = [encoder._convolved(each, lengths)[0][0] for each in (quiet, click)]  # type: ignore[operator]
             moved = (values[1] - values[0]).abs().amax(1)
         frames = np.flatnonzero((moved > 1e-4 * moved.max()).numpy())
         times = encoder.centre_seconds + encoder.hop_seconds * frames
