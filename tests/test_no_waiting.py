@@ -220,6 +220,11 @@ def test_a_step_of_whisper_waits_for_nothing(tmp_path: Path) -> None:
     chosen = finetune_settings(protocol="speaker-kfold", encoder="whisper", overrides=words).embedder
     network = EmotionClassifier(ClassifierSettings(labels=LABELS, embedder=chosen))
     step(Classify(network, ClassifySettings(), AUGMENT), waveforms(), refused(), tmp_path)
+    words += ("encoder.trained_blocks=1", "train_encoder=true")
+    chosen = finetune_settings(protocol="speaker-kfold", encoder="whisper", overrides=words).embedder
+    network = EmotionClassifier(ClassifierSettings(labels=LABELS, embedder=chosen))
+    lower = features(2 * 16)  # two layers that are fixed; the third is computed in the step
+    step(Classify(network, ClassifySettings(), AUGMENT, reads="frames"), lower, refused(), tmp_path)
 
 
 def step(objective: nn.Module, given: Batch, guard: AbstractContextManager[None], folder: Path) -> _Loop:

@@ -6,20 +6,20 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from affetto.config import Settings
 from affetto.corpora.tabular import some
 from affetto.data import Batch, Loader
 from affetto.errors import CheckpointError, ConfigError
-from affetto.models.encoder import chosen_device
+from affetto.models.encoder import Encoder, chosen_device
 from affetto.progress import progress
 from affetto.runs import STATE, RunFolder, atomic_write
 
@@ -34,6 +34,8 @@ class TrainSettings(Settings):
     batch_size: int = Field(32, ge=1)  # utterances on one process, before accumulation
     accumulation: int = Field(1, ge=1)  # batches whose gradients are summed into one step
     learning_rate: float = Field(1e-3, gt=0)  # at its highest
+    layer_decay: float = Field(1.0, gt=0, le=1)  # factor on the rate, once more for each block further down
+    head_epochs: int = Field(0, ge=0)  # at first, in which encoders do not learn, only what follows them
     weight_decay: float = Field(0.05, ge=0)  # on matrices; never on biases, norms and single scales
     schedule: Literal["cosine", "linear", "constant"] = "cosine"  # after the warm-up; the first two to zero
     warmup: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the rate rises
@@ -41,6 +43,15 @@ class TrainSettings(Settings):
     precision: Literal["auto", "full", "bf16", "fp16"] = "auto"  # auto: bf16 where the device is fast at it
     patience: int = Field(0, ge=0)  # epochs without a better score until training stops; 0 for never
     checkpoint_steps: int = Field(500, ge=1)  # between two checkpoints; every epoch ends with one too
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.head_epochs >= self.epochs:
+            raise ValueError(
+                f"head_epochs={self.head_epochs} of epochs={self.epochs} leaves none in which the encoder "
+                "learns; lower head_epochs, or raise epochs"
+            )
+        return self
 
 
 def make_accelerator(settings: TrainSettings, device: str | torch.device = "auto") -> Accelerator:
@@ -133,11 +144,9 @@ class _Loop:
     ) -> None:
         self.objective, self.batches, self.accelerator = objective, batches, accelerator
         self.run, self.settings, self.file = run, settings, run / STATE
-        self.learned = learned = [each for each in objective.parameters() if each.requires_grad]
-        matrices: dict[str, Any] = {"params": [each for each in learned if each.ndim > 1]}
-        matrices["weight_decay"] = settings.weight_decay
-        others = {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0}
-        self.optimiser = torch.optim.AdamW([matrices, others], lr=settings.learning_rate, fused=True)
+        self.learned = [each for each in objective.parameters() if each.requires_grad]
+        groups = parameter_groups(objective, settings)
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.model, self.prepared = accelerator.prepare(objective, self.optimiser)
         self.weights: dict[str, float] = dict(getattr(objective, "weights", {}))
         self.steps = settings.epochs * math.ceil(len(batches) / settings.accumulation)
@@ -152,8 +161,10 @@ class _Loop:
         settings, accelerator, count = self.settings, self.accelerator, len(self.batches)
         last = self.batch + 1 == count
         accelerator.gradient_state._set_sync_gradients(last or (self.batch + 1) % settings.accumulation == 0)
+        highest = settings.learning_rate * rate(self.step, self.steps, settings)
         for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate(self.step, self.steps, settings)
+            waits = group["encoder"] and self.epoch < settings.head_epochs
+            group["lr"] = 0.0 if waits else highest * group["factor"]
         with accelerator.autocast():
             losses = self.model(batch)
         total = torch.stack([self.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
@@ -198,7 +209,7 @@ class _Loop:
         sums = gather_object([self.sums])
         means = {name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums}
         row: dict[str, Any] = {"epoch": epoch, **means, "score": score}
-        row["learning_rate"] = float(self.optimiser.param_groups[0]["lr"])
+        row["learning_rate"] = float(max(group["lr"] for group in self.optimiser.param_groups))
         row["utterances_per_second"] = round(speed, 1)
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
@@ -268,6 +279,30 @@ class _Loop:
             setattr(self, name, content[name])
         self.sums = processes[self.accelerator.process_index]["sums"]
         _set_random_state(processes[self.accelerator.process_index]["random"], self.accelerator.device)
+
+
+def parameter_groups(objective: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Returns what learns, in groups of one weight decay, one factor on the rate, and in or out of encoders.
+
+    A block of an encoder has the factor ``layer_decay`` for each block above it; what is outside of its
+    blocks has that of one below them (Clark et al. 2020, "ELECTRA"). What has no blocks has the factor 1.
+    """
+    blocks_above: dict[nn.Parameter, int] = {}
+    for encoder in objective.modules():
+        if isinstance(encoder, Encoder):
+            blocks = encoder.in_order
+            blocks_above |= dict.fromkeys(encoder.parameters(), len(blocks))
+            for above, block in enumerate(reversed(blocks)):
+                blocks_above |= dict.fromkeys(block.parameters(), above)
+    groups: dict[tuple[bool, float, bool], dict[str, Any]] = {}
+    for each in objective.parameters():
+        if each.requires_grad:
+            factor, inside = settings.layer_decay ** blocks_above.get(each, 0), each in blocks_above
+            about = {"factor": factor, "encoder": inside}
+            about["weight_decay"] = settings.weight_decay if each.ndim > 1 else 0.0
+            group = groups.setdefault((inside, factor, each.ndim > 1), {"params": [], **about})
+            group["params"].append(each)
+    return list(groups.values())
 
 
 def _without_frozen(objective: nn.Module) -> dict[str, Tensor]:

@@ -77,7 +77,12 @@ def test_the_run_folder_holds_what_it_should(straight: RunFolder, corpus: Manife
     assert not (straight / FOLD / "state.pt").exists()
     assert [row["epoch"] for row in history(straight)] == [1, 2, 3]
     best = meta["choices"]["seed-0/fold-1"]
-    assert best["dev_uar"] == max(row["score"] for row in history(straight))
+    scores = [row["score"] for row in history(straight)]
+    assert scores[best["epoch"] - 1] == max(scores)
+    dev = pd.read_parquet(straight / "predictions.parquet").query("part == 'dev'")
+    recalls = [np.mean(group["label"] == truth) for truth, group in dev.groupby("truth")]
+    assert best["dev_uar"] == pytest.approx(np.mean(recalls))  # of the head that was kept
+    assert best["head"] in ("trained", "refitted")
 
 
 def test_predictions_are_those_of_the_saved_recogniser(straight: RunFolder, corpus: Manifest) -> None:
@@ -167,7 +172,9 @@ def test_two_processes_are_one_on_the_same_batches(corpus: Manifest, protocol: P
     two = RunFolder(tmp_path / "two")
     assert two.done
     for name, tensor in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], tensor, atol=2e-4, rtol=2e-4, msg=name)
+        # A head that is fitted again divides by the deviations of the vectors, which are small.
+        tolerance = 5e-3 if name.startswith("head") else 2e-4
+        torch.testing.assert_close(weights(two)[name], tensor, atol=tolerance, rtol=tolerance, msg=name)
     for row, other in zip(history(one), history(two), strict=True):
         assert row["classification"] == pytest.approx(other["classification"], rel=1e-3)
     # Smaller batches on one process are something else, so the two did share.

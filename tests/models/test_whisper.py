@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from affetto.audio import decode
 from affetto.errors import ConfigError
 from affetto.models.embedders import load_published
+from affetto.models.encoder import Frames
 from affetto.models.hub_encoders import Whisper, WhisperSettings
 from speech_models import save_tiny_whisper
 
@@ -113,3 +114,24 @@ def test_published_weights_on_real_speech(corpora_root: Path) -> None:
         for own, theirs in zip(found.layers, wanted, strict=True):
             scale = float(theirs.abs().max())  # of single channels, hundreds
             torch.testing.assert_close(own[row, :count], theirs[row, :count], rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("trained", [1, 2])
+def test_the_blocks_that_learn_go_on_from_lower_layers(model: Path, trained: int) -> None:
+    encoder = built(model, trained_blocks=trained)
+    assert encoder.fixed_layers == 3 - trained
+    given = batch([noise(size) for size in LENGTHS])  # the longest of which goes through in three parts
+    whole = encoder(*given)
+    found = encoder.completed(Frames(whole.layers[: encoder.fixed_layers], whole.lengths))
+    assert torch.equal(found.lengths, whole.lengths)
+    for layer, expected in zip(found.layers, whole.layers, strict=True):
+        torch.testing.assert_close(layer, expected, rtol=0, atol=1e-6)
+    found.values.square().sum().backward()
+    gradients = [each.grad for each in encoder.parameters() if each.requires_grad]
+    assert len(gradients) == trained * len(list(encoder.network.layers[0].parameters()))
+    assert all(each is not None for each in gradients)
+
+
+def test_nothing_is_kept_of_windows_filled_with_silence_or_of_an_encoder_that_learns(model: Path) -> None:
+    for settings in ({"trained_blocks": 1, "window": 2}, {"trained_blocks": 0}, {}):
+        assert built(model, **settings).fixed_layers == 0

@@ -13,7 +13,7 @@ from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
 from affetto.evaluation.concordance import mean_ccc
 from affetto.evaluation.metrics import uar
-from affetto.finetuning.classical import fit_logistic, fit_ridge, fit_svm, fit_temperature
+from affetto.finetuning.classical import balanced_loss, fit_logistic, fit_ridge, fit_svm, fit_temperature
 from affetto.finetuning.enrolment import can_enrol, fit_enrolment
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.material.labelled import Material
@@ -186,13 +186,47 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
                 return mean_ccc(material.values[task.dev].numpy(), classifier.answers(vectors).cpu().numpy())
             return uar(material.truth[task.dev], classifier.scores(vectors).argmax(1).cpu().numpy())
 
+    every, before = np.arange(len(material.truth)), dict[str, Any]()
+    linear = material.values is None and isinstance(classifier.head, LinearHead)
+    if linear and settings.train.head_epochs:
+        # From a random head the first gradients would spoil the encoder (Kumar et al. 2022).
+        before = _refit_head(Fitted(classifier.cpu().eval(), embedded(every), {}, {}), task).choices
     loader = Loader(buckets, stores, task.train, columns, device=accelerator.device)
     history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
     best = max(history, key=lambda row: row["score"])
     score = "dev_uar" if material.values is None else "dev_ccc"
-    choices = {"epoch": best["epoch"], score: best["score"]}
-    vectors = embedded(np.arange(len(material.truth)))
-    return Fitted(classifier.cpu().eval(), vectors, choices, pretrained_on)
+    choices = {"epoch": best["epoch"], score: best["score"]} | ({"untouched": before} if before else {})
+    vectors = embedded(every)
+    fitted = Fitted(classifier.cpu().eval(), vectors, choices, pretrained_on)
+    return _refit_head(fitted, task) if linear else fitted
+
+
+@torch.no_grad()
+def _refit_head(fitted: Fitted, task: FoldTask) -> Fitted:
+    """Fits logistic regression to the vectors of a trained network, and keeps the better head on dev.
+
+    That is the one with the lower :func:`~affetto.finetuning.classical.balanced_loss`, by which the strength
+    is chosen too: it does not depend on how sure of itself a head is, and is steadier than a count.
+    """
+    classifier, material, dev = fitted.classifier, task.material, task.dev
+    assert isinstance(classifier.head, LinearHead)
+    targets = material.targets(task.settings.loss.vote_share)
+    values = fitted.vectors[:, : classifier.embedder.dim]
+    standard = Standardise(values.shape[1]).fit(values[torch.from_numpy(task.train)])
+    weights = class_weights(task) if task.settings.loss.class_weights else None
+    # Standardised without its limits, so that one linear layer on the vectors does the same.
+    scaled = (values - standard.mean) / standard.deviation
+    with torch.enable_grad():
+        head, found = fit_logistic(scaled, targets, task.train, dev, weights)
+    trained, refitted = (
+        balanced_loss(scores, targets[dev]) for scores in (classifier.scores(values[dev]), head(scaled[dev]))
+    )
+    fitted.choices["head"] = "refitted" if refitted < trained else "trained"
+    if refitted < trained:
+        fitted.choices.update(found)
+        weight = head.linear.weight / standard.deviation
+        classifier.head.assign(weight, head.linear.bias - weight @ standard.mean)
+    return fitted
 
 
 def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[Store]]:
@@ -205,13 +239,16 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
         return "vectors", [FixedVectors(fixed)]
     if not settings.train_encoder:
         network.encoder.requires_grad_(False)
+    augment = settings.augment
+    sound = augment.gain_db or augment.noise_probability or (augment.speed and settings.views == 1)
+    if not settings.train_encoder or (network.encoder.fixed_layers and not sound):
         # A probe needs the mean over time of each layer alone; a linear projector keeps it so.
         shape = network.settings
-        means = (shape.pooling, shape.context) == ("mean", 0) and settings.augment == AugmentConfig()
-        pooled = means and not task.enrolment
+        means = (shape.pooling, shape.context) == ("mean", 0) and augment == AugmentConfig()
+        pooled = means and not task.enrolment and not settings.train_encoder
         speeds = [1.0]
-        if settings.views > 1 and settings.augment.speed is not None:
-            low, high = settings.augment.speed
+        if settings.views > 1 and augment.speed is not None:
+            low, high = augment.speed
             speeds += [round(float(each), 4) for each in np.geomspace(high, low, settings.views - 1)[::-1]]
         return "frames", [material.frames(network.encoder, speed, pooled) for speed in speeds]
     if settings.reads == "features":

@@ -68,6 +68,7 @@ _CONTEXT = {"layers": "all", "context": 2}
 _STATISTICS = {"pooling": "statistics"}
 _WEIGHTED = {"layers": "weighted", **_STATISTICS}
 _FIXED: dict[str, Any] = {"train_encoder": False, "augment": {}}
+_TUNED = {"learning_rate": 5e-5, "layer_decay": 0.75, "head_epochs": 1}  # of speech encoders that learn
 _PROBE = {"layers": "weighted", "context": 0, "pooling": "mean", "norm": False}
 
 
@@ -172,6 +173,7 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
         base = merge(base, {"embedder": {"encoder": folder}})
     weights = any((ENCODERS | EMBEDDERS)[name].weights for name in (parts if vectors else [recipe]))
     base["published_weights"] = weights and not asked.get("pretrained")
+    learns = asked.get("train_encoder", base.get("train_encoder", True))
     if asked.get("frozen"):
         if recipe not in probed():
             *names, last = probed()
@@ -180,6 +182,8 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
             )
         base = merge(base, {"embedder": _PROBE}) | {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
+    elif recipe in ("wav2vec2", "whisper") and not shape.get("lora") and learns:
+        base = merge(base, {"train": _TUNED})
     if dimensions and base.get("head", "network") != "network":
         base["head"] = "ridge"
     if asked.get("head", "network") not in ("network", "language") and base["embedder"]["name"] == "network":
@@ -212,7 +216,11 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
         raise ConfigError(f"{settings.recipe} has no encoder that could start from {settings.pretrained}")
     if isinstance(shape, NetworkSettings) and not settings.train_encoder:
         learning = ("trained_blocks", "lora", "checkpointing", "layer_drop", "spec_augment")
-        if given := [name for name in learning if getattr(shape.encoder, name, None)]:
+        given = [name for name in learning if getattr(shape.encoder, name, None)]
+        plain = TrainSettings()
+        rates = ("head_epochs", "layer_decay")
+        given += [name for name in rates if getattr(settings.train, name) != getattr(plain, name)]
+        if given:
             raise ConfigError(
                 f"got {', '.join(given)} for an encoder that stays as it is; leave it out, or set "
                 "train_encoder=true"

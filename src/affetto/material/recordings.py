@@ -60,16 +60,17 @@ class Recordings:
     def frames(self, encoder: Encoder, speed: float = 1.0, pooled: bool = False) -> FeatureCache:
         """Returns the frames of a frozen encoder, every layer concatenated, computed once.
 
-        Utterances are sped up by the factor ``speed`` first; ``pooled`` keeps their mean over time alone, as
-        one frame: all that a probe uses.
+        Of an encoder that learns they are its ``fixed_layers``. Utterances are sped up by the factor
+        ``speed`` first; ``pooled`` keeps their mean over time alone, as one frame: all that a probe uses.
         """
+        count = encoder.fixed_layers or len(encoder.layer_dims)
 
         def layers(waveforms: Tensor, lengths: Tensor) -> Tensor | tuple[Tensor, Tensor]:
             if speed != 1.0:
                 factors = torch.full_like(lengths, speed, dtype=torch.float32)
                 waveforms, lengths = change_speed(waveforms, lengths, factors, (speed, speed))
             frames: Frames = encoder(*encoder.front_end(waveforms, lengths))
-            values = torch.cat(frames.layers, dim=2)
+            values = torch.cat(frames.layers[:count], dim=2)
             if pooled:
                 return torch.as_tensor(MeanPooling(values.shape[2])(values, frames.lengths))
             return values, frames.lengths

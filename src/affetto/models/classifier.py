@@ -97,11 +97,17 @@ class EmotionClassifier(nn.Module):
         return self._of_frames(self.split_layers(values, lengths))
 
     def split_layers(self, values: Tensor, lengths: Tensor) -> Frames:
-        """Splits the concatenated layers of the encoder, ``(B, T, sum(D_i))``."""
+        """Splits the concatenated layers of the encoder, ``(B, T, sum(D_i))``.
+
+        Where they are its ``fixed_layers``, it computes the others.
+        """
         if not isinstance(self.embedder, Network):
             raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
-        layers = tuple(torch.split(values, list(self.embedder.encoder.layer_dims), dim=2))
-        return Frames(layers, lengths)
+        encoder = self.embedder.encoder
+        lower = list(encoder.layer_dims[: encoder.fixed_layers])
+        if values.shape[2] == sum(lower):
+            return encoder.completed(Frames(torch.split(values, lower, dim=2), lengths))
+        return Frames(torch.split(values, list(encoder.layer_dims), dim=2), lengths)
 
     def _of_frames(self, frames: Frames) -> Tensor:
         assert isinstance(self.embedder, Network)

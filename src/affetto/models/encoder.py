@@ -38,10 +38,20 @@ class Encoder(nn.Module):
     hop_seconds: float  # step between the frames that come out
     centre_seconds: float = 0.0  # the moment at the centre of the first of them
     level_layers: tuple[int, ...] = ()  # layers whose level carries loudness, so that no norm may touch them
+    fixed_layers: int = 0  # how many of the first layers can be computed once, since what makes them is fixed
+
+    @property
+    def in_order(self) -> list[nn.Module]:
+        """The blocks that follow each other, the lowest first."""
+        return list(getattr(self, "blocks", ()))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes ``features (B, T, F)`` with valid ``lengths (B,)``."""
         raise NotImplementedError  # abstract
+
+    def completed(self, lower: Frames) -> Frames:
+        """Returns all layers, from the first ``fixed_layers`` of them."""
+        raise NotImplementedError  # of encoders with fixed layers
 
 
 class PublishedEncoder(Encoder):

@@ -82,6 +82,11 @@ class Wav2Vec2(PublishedEncoder):
             self.shortest = (self.shortest - 1) * stride + kernel
         self.centre_seconds = (self.shortest - 1) / 2 / SAMPLE_RATE
 
+    @property
+    def in_order(self) -> list[nn.Module]:
+        """The Transformer layers."""
+        return list(self.network.encoder.layers)
+
     def load_published(self) -> None:
         """Fills the encoder with the weights that the model's folder or the hub holds."""
         load_weights_of(self.network, self.settings.model, "masked_spec_embed")
@@ -211,6 +216,13 @@ class Whisper(PublishedEncoder):
         self.step, self.size, self.bins = inputs["hop_length"], inputs["n_fft"], inputs["feature_size"]
         self.hop = 2 * self.step
         self.hop_seconds = self.hop / SAMPLE_RATE
+        if settings.trained_blocks and not settings.window:  # else the silence would have to be kept
+            self.fixed_layers = len(self.layer_dims) - settings.trained_blocks
+
+    @property
+    def in_order(self) -> list[nn.Module]:
+        """The Transformer layers."""
+        return list(self.network.layers)
 
     def load_published(self) -> None:
         """Fills the encoder with the weights that the model's folder or the hub holds."""
@@ -224,10 +236,18 @@ class Whisper(PublishedEncoder):
             self._layers(waveforms[:, start : start + self.longest], (lengths - start).clamp_min(0))
             for start in range(0, features.shape[1], self.longest)
         ]
-        counts = (lengths + self.hop - 1) // self.hop
-        joined = [torch.cat(layer, 1) for layer in zip(*parts, strict=True)]
-        mask = frame_mask(counts, joined[0].shape[1])
-        return Frames(tuple(layer * mask for layer in joined), counts)
+        return _joined(parts, (lengths + self.hop - 1) // self.hop)
+
+    def completed(self, lower: Frames) -> Frames:
+        """Returns all layers, from those below the blocks that learn."""
+        longest, read = self.longest // self.hop, lower.layers[-1]
+        parts = []
+        for start in range(0, read.shape[1], longest):
+            part = read[:, start : start + longest]
+            hearing = _hearing((lower.lengths - start).clamp_min(1), part.shape[1])
+            parts.append(self._through(part, hearing, self.fixed_layers - 1)[1:])
+        upper = _joined(parts, lower.lengths)
+        return upper._replace(layers=(*lower.layers, *upper.layers))
 
     def _layers(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
         """Returns every layer ``(B, T, D)`` of a part ``(B, S)`` with zeros past its lengths."""
@@ -238,16 +258,21 @@ class Whisper(PublishedEncoder):
             waveforms = F.pad(waveforms, (0, self.longest - width))
         else:
             # What begins past the end of an utterance attends to its first frame, so that it is a number.
-            hearing = _hearing(lengths.clamp_min(1), self.hop, frames)
+            hearing = _hearing((lengths.clamp_min(1) + self.hop - 1) // self.hop, frames)
             mask = frame_mask((lengths + self.step - 1) // self.step, -(-width // self.step))
         # Past its end an utterance meets zeros in the convolutions, as if it were alone.
         values = F.gelu(self.network.conv1((self.spectra(waveforms) * mask).mT)).mT
         values = F.gelu(self.network.conv2((values * mask).mT)).mT
         values = values + self.network.embed_positions.weight[: values.shape[1]]
-        layers = [F.dropout(values, self.network.dropout, self.training)]
-        for block in self.network.layers:
+        values = F.dropout(values, self.network.dropout, self.training)
+        return [layer[:, :frames] for layer in self._through(values, hearing, 0)]
+
+    def _through(self, values: Tensor, hearing: Tensor | None, first: int) -> list[Tensor]:
+        """Returns ``values (B, T, D)`` and what the blocks from the ``first`` on make of them."""
+        layers = [values]
+        for block in self.network.layers[first:]:
             layers.append(block(layers[-1], hearing))
-        return [layer[:, :frames] for layer in (*layers[:-1], self.network.layer_norm(layers[-1]))]
+        return [*layers[:-1], self.network.layer_norm(layers[-1])]
 
     @torch.no_grad()
     def spectra(self, waveforms: Tensor) -> Tensor:
@@ -268,7 +293,14 @@ class Whisper(PublishedEncoder):
             return (floored[:, : -(-width // self.step)] + 4) / 4
 
 
-def _hearing(lengths: Tensor, hop: int, frames: int) -> Tensor:
+def _joined(parts: list[list[Tensor]], counts: Tensor) -> Frames:
+    """Joins the layers of parts that follow each other."""
+    joined = [torch.cat(layer, 1) for layer in zip(*parts, strict=True)]
+    mask = frame_mask(counts, joined[0].shape[1])
+    return Frames(tuple(layer * mask for layer in joined), counts)
+
+
+def _hearing(counts: Tensor, frames: int) -> Tensor:
     """Returns which of the frames attention looks at, ``(B, 1, T, T)``, the same for each of them."""
-    mask = frame_mask((lengths + hop - 1) // hop, frames).bool()
+    mask = frame_mask(counts, frames).bool()
     return mask.mT[:, None].expand(-1, 1, frames, frames)
