@@ -16,6 +16,7 @@ from affetto.errors import ManifestError
 from affetto.features import FrontEnd
 from affetto.material.forward import Network, run_over
 from affetto.models.checkpoint import weights_sha256
+from affetto.models.embedders import Joined
 from affetto.models.encoder import Embedder, Encoder, Frames, chosen_device, description
 from affetto.models.layers import MeanPooling
 from affetto.progress import progress
@@ -79,7 +80,9 @@ class Recordings:
         return self._cached([kind, speed], layers, "encode", encoder)
 
     def vectors(self, embedder: Embedder) -> Tensor:
-        """Returns the vectors of a frozen embedder, ``(N, D)``, computed once."""
+        """Returns the vectors of a frozen embedder, ``(N, D)``, computed once, part by part."""
+        if isinstance(embedder, Joined):
+            return torch.cat([self.vectors(part) for part in embedder.embedders], dim=1)
 
         def embed(waveforms: Tensor, lengths: Tensor) -> Tensor:
             return torch.as_tensor(embedder(*embedder.front_end(waveforms, lengths)))

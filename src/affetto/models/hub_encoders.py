@@ -30,7 +30,8 @@ class Wav2Vec2Settings(LookedUp, Adaptation, EncoderShape):
 
     gives: ClassVar[str] = "a speech encoder"
     name: Literal["wav2vec2"] = "wav2vec2"
-    model: str = _SPEECH  # a folder, or a model of the Hugging Face hub
+    # A folder, or a model of the Hugging Face hub. Caches are not named by it: weights have a hash.
+    model: str = Field(_SPEECH, repr=False)
     shape: dict[str, Any]  # the model's own config
     normalise: bool  # bring each utterance to zero mean and unit variance, as its preprocessor does
     layer_drop: float = Field(0.0, ge=0, lt=1)  # share of blocks that is skipped in training
@@ -172,7 +173,7 @@ class WhisperSettings(LookedUp, Adaptation, EncoderShape):
 
     gives: ClassVar[str] = "a Whisper model"
     name: Literal["whisper"] = "whisper"
-    model: str = _WHISPER  # a folder, or a model of the Hugging Face hub
+    model: str = Field(_WHISPER, repr=False)
     shape: dict[str, Any]  # the model's own config
     inputs: dict[str, Any]  # its preprocessor's
     window: int = Field(0, ge=0)  # seconds to which silence fills up utterances, as in its training; 0: none
