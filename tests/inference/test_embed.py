@@ -387,3 +387,17 @@ def test_settings_of_a_recogniser_are_no_pretrained_encoder(tmp_path: Path) -> N
     path, _ = recogniser(tmp_path / "model", NetworkSettings(encoder=CNN))
     with pytest.raises(AffettoError, match="no pretrained encoder"):
         finetune_settings(protocol="speaker-kfold", encoder=str(path))
+
+
+def test_statistics_and_joined_vectors_go_by_name(tmp_path: Path) -> None:
+    waveform, lengths = torch.randn(1, 16000) / 9, torch.tensor([16000])
+    one = load_representation("cnn-statistics", None, ("encoder.width=16", "encoder.bins=16"))
+    assert one.untrained
+    assert one.dim == 2 * sum(one.embedder.encoder.layer_dims)  # type: ignore[union-attr,operator]
+    joined = load_representation("cnn-statistics + functionals")
+    alone = [load_representation(name)(waveform, lengths) for name in ("cnn-statistics", "functionals")]
+    torch.testing.assert_close(joined(waveform, lengths), torch.cat(alone, dim=1))
+    with pytest.raises(ConfigError, match="got settings for cnn \\+ tdnn, which has several encoders"):
+        load_representation("cnn + tdnn", None, ("encoder.width=16",))
+    with pytest.raises(ConfigError, match="has no layers: it makes one vector an utterance"):
+        load_representation("cnn-statistics", 1)

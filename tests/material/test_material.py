@@ -10,8 +10,15 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import ManifestError
 from affetto.finetuning.fold import labelled_part
 from affetto.material.labelled import Material
-from affetto.models.embedders import StatisticsSettings, build_embedder
+from affetto.models.embedders import (
+    FunctionalsSettings,
+    Joined,
+    JoinedSettings,
+    StatisticsSettings,
+    build_embedder,
+)
 from affetto.models.ge2e import Ge2e, Ge2eSettings
+from affetto.models.logmel import CnnSettings
 from affetto.protocols.protocol import load_protocol
 
 
@@ -68,3 +75,22 @@ def test_nothing_that_can_be_decoded_is_an_error(corpus: Manifest, protocol: Pat
         (tmp_path / file).write_bytes(b"nothing")
     with pytest.raises(ManifestError, match="none of the 60 recordings can be decoded; the first: "):
         Material(Manifest(corpus.table, {"toy": tmp_path}), load_protocol(protocol))
+
+
+def test_joined_vectors_are_computed_part_by_part_and_found_again(
+    corpus: Manifest, protocol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = Material(corpus, load_protocol(protocol))
+    parts = (
+        StatisticsSettings(encoder=CnnSettings(width=8, bins=16, blocks=1)),
+        FunctionalsSettings(bins=16),
+    )
+    torch.manual_seed(0)
+    joined = build_embedder(JoinedSettings(parts=parts)).eval()
+    assert isinstance(joined, Joined)
+    first, second = (material.vectors(part) for part in joined.embedders)
+    monkeypatch.setattr("affetto.material.recordings.run_over", None)  # everything is in the cache
+    assert torch.equal(material.vectors(joined), torch.cat([first, second], dim=1))
+    upper = build_embedder(parts[0].model_copy(update={"layers": (1,)}))
+    with pytest.raises(TypeError):  # other layers are other vectors
+        material.vectors(upper)
