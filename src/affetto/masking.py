@@ -4,6 +4,8 @@ Liu & Ma (Interspeech 2024) hide the frames of highest emotion intensity. Here e
 the same number of frames of an utterance, in spans that do not overlap; only the places differ.
 """
 
+from bisect import bisect_left
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -90,14 +92,16 @@ def hidden_frames(
     if guide is not None:
         keys = keys + settings.sharpness * _standardised(guide, possible, span)
     keys = keys.masked_fill(~possible, -torch.inf)
-    most = max(1, round(settings.ratio * frames / span))
-    counts = (settings.ratio * lengths.double() / span).round().long().clamp(1, most)
-    counts = torch.where(lengths > span, counts, 0)
     places = torch.arange(frames, device=lengths.device)
     starts = torch.zeros_like(possible)
-    for number in range(most):  # from the shape: nothing is read back
+
+    def spans(length: int) -> int:
+        return max(1, round(settings.ratio * length / span))
+
+    for number in range(spans(frames)):  # from the shape: nothing is read back
         start = keys.argmax(1, keepdim=True)
-        starts |= (places == start) & (number < counts)[:, None]
+        shortest = bisect_left(range(frames), number + 1, span + 1, key=spans)
+        starts |= (places == start) & (lengths >= shortest)[:, None]
         keys.masked_fill_((places - start).abs() < span, -torch.inf)
     begun = F.pad(starts.long().cumsum(1), (span, 0))
     return begun[:, span:] > begun[:, :-span]

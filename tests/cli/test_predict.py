@@ -149,11 +149,15 @@ def test_enrolment_from_files_and_by_speaker(model: Path, folder: Path, tmp_path
     assert table["enrolment"].tolist() == [3] * 4
     speakers = pd.DataFrame({"file": [f"{number}.flac" for number in range(2, 6)], "speaker": list("xxxy")})
     Manifest(speakers, {"": folder}).write(tmp_path / "list.csv")
-    run(tmp_path / "list.csv", "-m", model, "-o", tmp_path / "b.parquet", "--enrol-by-speaker", "2")
+    words = (tmp_path / "list.csv", "-m", model, "--enrol-by-speaker", "2", "-o")
+    _, _, errors = run(*words, tmp_path / "b.parquet")
+    assert "1 speakers were enrolled; 1 with too few utterances were not\n" in errors
     table = pd.read_parquet(tmp_path / "b.parquet")
     assert table["enrolled"].sum() == 2
     assert table["enrolment"].tolist() == [2, 2, 2, 0]
     assert table["label"].notna().sum() == 2
+    Manifest(speakers[:3], {"": folder}).write(tmp_path / "list.csv")
+    assert "1 speakers were enrolled\n" in run(*words, tmp_path / "c.csv")[2]
 
 
 def test_a_full_standard_output_is_one_line_and_exit_code_two(model: Path, folder: Path) -> None:

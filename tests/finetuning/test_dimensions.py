@@ -91,7 +91,7 @@ def test_predict_writes_a_column_a_dimension(rated: Manifest, dimensions: Path, 
         {"label": "arousal", "score": pytest.approx(table["arousal"][0], abs=1e-3)},
     ]
     assert list(recogniser.timeline(rated.path(0), 1.0)) == list(table)
-    with pytest.raises(ConfigError, match="made without enrolment"):
+    with pytest.raises(ConfigError, match="of dimensions enrols nobody; leave the enrolment out"):
         recogniser.enrol([rated.path(1)])
     for given in ({"enrolment": 5}, {"mix": "anger only"}):
         with pytest.raises(ConfigError, match="enrols nobody; leave out --enrolment"):

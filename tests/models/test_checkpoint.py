@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from affetto._version import __version__
-from affetto.errors import CheckpointError
+from affetto.errors import CheckpointError, ConfigError
 from affetto.models.checkpoint import (
     FORMAT,
     encoder_settings,
@@ -177,5 +177,5 @@ def test_a_folder_of_another_format_is_refused(tmp_path: Path, changed: dict[str
 
 def test_enrolment_that_was_not_fitted_is_refused() -> None:
     classifier = EmotionClassifier(ClassifierSettings(embedder=CNN, labels=("anger", "neutral")))
-    with pytest.raises(ValueError, match="made without enrolment"):
+    with pytest.raises(ConfigError, match="made without enrolment"):
         classifier.offset(torch.zeros(2, classifier.dim))

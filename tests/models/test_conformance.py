@@ -111,11 +111,11 @@ def speech() -> tuple[Tensor, Tensor]:
 
 
 def features(front_end: FrontEnd, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Features with rubbish in their padding, so that whoever looks there is found out."""
+    """Features with NaN in their padding, so that whoever looks there is found out."""
     values, frames = front_end(waveforms, lengths)
     values = torch.nn.functional.pad(values, (0, 0, 0, 7))
     past = torch.arange(values.shape[1])[None] >= frames[:, None]
-    return values.masked_fill(past.unsqueeze(-1), 0.0 if front_end.kind == "waveform" else 9.0), frames
+    return values.masked_fill(past.unsqueeze(-1), torch.nan), frames
 
 
 def shuffle_weights(module: nn.Module) -> None:

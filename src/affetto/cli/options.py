@@ -24,6 +24,6 @@ Config = Annotated[Path | None, option(..., "YAML file of settings that differ f
 Root = Annotated[Path | None, option(..., "Folder of the recordings, where it has moved.")]
 FileRoot = Annotated[Path | None, option(..., "Folder that a manifest's file names are relative to.")]
 Device = Annotated[
-    str, option(..., "Where networks run: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.")
+    str, option(..., "Where networks run: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, mps.")
 ]
 AnyEncoder = Annotated[str | None, option(..., "Encoder that must have made the vectors.", shown="any")]

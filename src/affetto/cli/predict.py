@@ -65,8 +65,8 @@ def predict(
         recogniser, sources, output, root=root, enrol_by_speaker=enrol_by_speaker, **options
     )
     if outcome.enrolled is not None:
-        note = f"{outcome.enrolled} speakers were enrolled; those with too few utterances were not"
-        typer.echo(note, err=True)
+        others = f"; {outcome.left_out} with too few utterances were not" if outcome.left_out else ""
+        typer.echo(f"{outcome.enrolled} speakers were enrolled{others}", err=True)
     if figure:
         draw_timeline(recogniser, sources[0], output, figure, **options)
     report_table(outcome, output, "predict")

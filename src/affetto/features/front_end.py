@@ -128,15 +128,16 @@ class FrontEnd(Settings):
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Turns waveforms ``(B, S)`` of ``lengths (B,)`` samples into features, on the device they are on.
 
-        Samples past a length count as zeros; they must be finite. Returns features ``(B, T, F)`` float32,
-        zero past the end of each, and their frames, ``(B,)``.
+        Samples past a length count as zeros, whatever they are. Returns features ``(B, T, F)`` float32, zero
+        past the end of each, and their frames, ``(B,)``.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             left = self.window // 2 if self._centred else 0
             right = self.window - left if self._centred else max(0, self.window - waveforms.shape[1])
             right += self.tail_frames * self.hop
             padded = torch.nn.functional.pad(waveforms.float(), (left, right))  # a copy in any case
-            padded.mul_(_inside(lengths + left, padded.shape[1]))
+            # As whole numbers, since 0 times NaN is NaN.
+            padded.view(torch.int32).mul_(_inside(lengths + left, padded.shape[1], torch.int32))
             if self.level_db is not None:
                 root = (padded.square().sum(dim=1) / lengths.clamp_min(1)).sqrt()
                 gains = torch.where(root > 0, 10 ** (self.level_db / 20) / root.clamp_min(1e-20), 1.0)
@@ -184,11 +185,11 @@ class FrontEnd(Settings):
         return powers if self.kind == "mel" else powers.clamp_min_(_MEL_FLOOR).log_()
 
 
-def _inside(ends: Tensor, width: int) -> Tensor:
+def _inside(ends: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Returns ``(B, width)`` of 1 before each end and 0 after; a product is far cheaper than any fill."""
     exact = torch.float32 if width < 2**24 else torch.float64
     places = torch.arange(width, device=ends.device, dtype=exact)
-    ones = torch.empty(len(ends), width, device=ends.device)
+    ones = torch.empty(len(ends), width, device=ends.device, dtype=dtype)
     return torch.lt(places, ends[:, None].to(exact), out=ones)
 
 

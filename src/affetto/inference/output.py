@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -78,7 +79,8 @@ def predict(
             path, f"{path} is there, and is no output of predict; name another file with -o, or remove it"
         )
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
-    plan = replace(plan, clips=sum(1 for _ in clips(sources, root)))
+    speakers = Counter(clip.speaker for clip in clips(sources, root))
+    plan = replace(plan, clips=speakers.total())
     enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=root)
     if enrol_by_speaker is not None:
         enrolment = recogniser.enrol_speakers(sources, enrol_by_speaker, root=root)
@@ -91,8 +93,14 @@ def predict(
         plan = replace(plan, clips=plan.clips - shards.resumed)
         for piece, row in recogniser.rows(shards.rest(everything, attrgetter("key")), plan, enrolment):
             shards.add(piece.clip.key, row, piece.last)
-    enrolled = len(enrolment) if isinstance(enrolment, Mapping) else None
-    return Outcome(shards.clips, shards.failed, shards.resumed, enrolled=enrolled)
+    return _outcome(shards, set(speakers), enrolment)
+
+
+def _outcome(shards: Shards, speakers: set[str | None], enrolment: Enrolments | None) -> Outcome:
+    done = Outcome(shards.clips, shards.failed, shards.resumed)
+    if not isinstance(enrolment, Mapping):
+        return done
+    return done._replace(enrolled=len(enrolment), left_out=len(speakers - {None, *enrolment}))
 
 
 def refuse_figure(recogniser: Recogniser, sources: Sequence[Source], window: float | None) -> None:

@@ -184,7 +184,7 @@ class Recogniser:
             AudioError: for an utterance that cannot be read.
             ConfigError: when the recogniser was made without enrolment.
         """
-        self._must_adapt()
+        self.classifier.must_adapt()
         if isinstance(sources, Tensor):
             return Enrolment(self._offset(sources), len(sources))
         return self._enrolment(self._readable(sources, root))
@@ -198,7 +198,7 @@ class Recogniser:
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.
         """
-        self._must_adapt()
+        self.classifier.must_adapt()
         drawn = draw_by_speaker(clips(sources, root), utterances, self._vectors)
         return {speaker: self._enrolment(own) for speaker, own in drawn}
 
@@ -207,7 +207,7 @@ class Recogniser:
     ) -> Iterator[tuple[Piece, Row]]:
         """Yields a row for each recording, or with windows for each piece; :meth:`files` and ``predict``."""
         if enrolment is not None:
-            self._must_adapt()
+            self.classifier.must_adapt()
 
         compute = partial(self._answers, enrolment=enrolment)
         computed = in_order(marked(everything, enrolment), compute, plan, self.device)
@@ -268,13 +268,6 @@ class Recogniser:
         if not found:
             raise ConfigError("got no recording at all; name files, folders or manifests")
         return found
-
-    def _must_adapt(self) -> None:
-        if self.classifier.enrolment is None:
-            raise ConfigError(
-                "this recogniser was made without enrolment (run finetune without --no-enrolment), predicts "
-                "dimensions, or is asked with --prompts; the last two know no enrolment"
-            )
 
 
 def _stacked(own: Drawn) -> Tensor:

@@ -42,6 +42,7 @@ class Outcome(NamedTuple):
     resumed: int = 0  # of them, left by an earlier run
     finished: bool = False  # whether the output was complete before, so that nothing was done
     enrolled: int | None = None  # speakers by name; None where that was not asked for
+    left_out: int = 0  # speakers with too few utterances to be enrolled
 
 
 class Shards:

@@ -14,12 +14,13 @@ from affetto.audio import SAMPLE_RATE
 from affetto.data import Store
 from affetto.data.loader import ahead
 from affetto.errors import AffettoError
+from affetto.models.encoder import Encoder
 
 Network = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
 """Takes stacked utterances and their lengths; returns a vector each, ``(B, D)``, or frames and lengths."""
 
 BATCH_SECONDS = 160.0
-"""Seconds of speech that go through a frozen network at once on a CPU, padding counted."""
+"""Seconds of speech that go through a frozen network at once on a CPU at most, padding counted."""
 
 _GPU_BATCHES = 4  # a GPU computes so many at once
 
@@ -65,7 +66,8 @@ def run_over(
     module, device = nn.Identity() if module is None else module, torch.device(device)
     mode = module.training
     module.eval()
-    seconds = BATCH_SECONDS * (1 if device.type == "cpu" else _GPU_BATCHES)
+    own = [part.batch_seconds for part in module.modules() if isinstance(part, Encoder)]
+    seconds = min([BATCH_SECONDS, *own]) if device.type == "cpu" else _GPU_BATCHES * BATCH_SECONDS
     compute = InParts(lambda values, counts: _results(network, values, counts, device))
     try:
         for start in range(0, len(rows), _SORTED_TOGETHER):

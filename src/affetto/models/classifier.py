@@ -127,11 +127,19 @@ class EmotionClassifier(nn.Module):
         """Returns the scores that correspond to ``values (B, K)``."""
         return (values - self.centre) / self.spread
 
+    def must_adapt(self) -> None:
+        """Raises a ConfigError when no speaker can be enrolled."""
+        if self.settings.output == "values":
+            raise ConfigError("a recogniser of dimensions enrols nobody; leave the enrolment out")
+        if self.enrolment is None:
+            raise ConfigError(
+                "this recogniser was made without enrolment (run finetune without --no-enrolment), or is "
+                "asked with --prompts, which know no enrolment"
+            )
+
     def adaptable(self, vectors: Tensor) -> Tensor:
         """Returns the part of vectors ``(B, D)`` that an offset is subtracted from."""
-        if self.enrolment is None:
-            message = "this recogniser was made without enrolment; run finetune without --no-enrolment"
-            raise ValueError(message)
+        self.must_adapt()
         return vectors[:, self.embedder.dim :] if self.statistics_dim else vectors
 
     def offset(self, vectors: Tensor) -> Tensor:

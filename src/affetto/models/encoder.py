@@ -39,6 +39,7 @@ class Encoder(nn.Module):
     centre_seconds: float = 0.0  # the moment at the centre of the first of them
     level_layers: tuple[int, ...] = ()  # layers whose level carries loudness, so that no norm may touch them
     fixed_layers: int = 0  # how many of the first layers can be computed once, since what makes them is fixed
+    batch_seconds: float = 160.0  # sound, padding included, that suits it at once on a CPU
 
     @property
     def in_order(self) -> list[nn.Module]:
@@ -78,14 +79,13 @@ class Embedder(nn.Module):
 
 
 def chosen_device(name: str | torch.device = "auto") -> torch.device:
-    """Returns a device: for ``auto`` a GPU, CUDA before Apple's, or else the CPU.
+    """Returns a device: for ``auto`` a CUDA GPU, or else the CPU; Apple's GPU (``mps``) by its name alone.
 
     Raises:
         ConfigError: when it is not there.
     """
     if name == "auto":
-        found = "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device("cuda" if torch.cuda.is_available() else found)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -120,10 +120,14 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     return (positions[None] < lengths[:, None]).unsqueeze(-1).float()
 
 
+def cleared(values: Tensor, lengths: Tensor) -> Tensor:
+    """Returns ``values (B, T, F)`` with zeros past each length, even where there was no number."""
+    return torch.where(frame_mask(lengths, values.shape[1]).bool(), values.float(), 0.0)
+
+
 def stacked(features: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tensor]:
     """Joins every ``stack`` frames to one, with zeros past each length: ``(B, ceil(T / stack), stack F)``."""
-    values = features * frame_mask(lengths, features.shape[1])
-    values = F.pad(values, (0, 0, 0, -values.shape[1] % stack))
+    values = F.pad(cleared(features, lengths), (0, 0, 0, -features.shape[1] % stack))
     values = values.reshape(len(values), -1, stack * values.shape[2])
     return values, (lengths + stack - 1) // stack
 

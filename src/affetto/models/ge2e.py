@@ -21,7 +21,7 @@ from affetto.models.encoder import (
     EncoderShape,
     Frames,
     PublishedEncoder,
-    frame_mask,
+    cleared,
     normalise_logmel,
     stacked,
 )
@@ -152,7 +152,7 @@ class DVector(Embedder):
         starts = [_partial_starts(frames - self.front_end.tail_frames) for frames in lengths.tolist()]
         need = max(row[-1] for row in starts) + PARTIAL_FRAMES
         features = F.pad(features, (0, 0, 0, max(0, need - features.shape[1])))
-        features = features * frame_mask(lengths, features.shape[1])
+        features = cleared(features, lengths)
         windows = [(row, start) for row, own in enumerate(starts) for start in own]
         together = torch.tensor(windows, device=features.device)
         parts = torch.split(together, _GPU_WINDOWS if features.is_cuda else _CPU_WINDOWS)

@@ -14,7 +14,7 @@ from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
 from affetto.features.mel import band_powers, filterbank
-from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, frame_mask
+from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, cleared, frame_mask
 from affetto.models.hub import Adaptation, LookedUp, adapt, library, load_weights_of, published_part
 
 _SPEECH, _WHISPER = "facebook/wav2vec2-base", "openai/whisper-base"
@@ -56,6 +56,8 @@ class Wav2Vec2(PublishedEncoder):
     The convolutions are never trained, as is usual in fine-tuning.
     """
 
+    batch_seconds = 24.0
+
     def __init__(self, settings: Wav2Vec2Settings) -> None:
         super().__init__()
         self.settings = settings
@@ -95,7 +97,7 @@ class Wav2Vec2(PublishedEncoder):
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
         # Widths are those of the batch and counts stay on the device, so that nothing here waits for it.
-        values, counts = self._convolved(features[:, :, 0], lengths)
+        values, counts = self._convolved(cleared(features, lengths)[:, :, 0], lengths)
         return Frames(self._contextual(values, frame_mask(counts, values.shape[1])), counts)
 
     def _contextual(self, convolved: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
@@ -118,10 +120,13 @@ class Wav2Vec2(PublishedEncoder):
 
     @torch.no_grad()
     def _convolved(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the frames ``(B, T, C)`` of waveforms ``(B, S)`` before any context, and their counts."""
-        mask, size = frame_mask(lengths, waveforms.shape[1])[:, :, 0], lengths[:, None]
-        values = waveforms * mask
+        """Returns the frames ``(B, T, C)`` before any context, and their counts.
+
+        ``waveforms (B, S)`` are zero past their lengths.
+        """
+        values = waveforms
         if self.settings.normalise:
+            mask, size = frame_mask(lengths, waveforms.shape[1])[:, :, 0], lengths[:, None]
             values = (values - values.sum(1, keepdim=True) / size) * mask
             values = values / torch.sqrt(values.square().sum(1, keepdim=True) / size + 1e-7)
         values = F.pad(values, (0, max(0, self.shortest - values.shape[1])))[:, None]
@@ -194,6 +199,8 @@ class Whisper(PublishedEncoder):
     One that is longer than the windows of its training, 30 s, goes through in parts of at most that length.
     """
 
+    batch_seconds = 24.0
+
     def __init__(self, settings: WhisperSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -232,7 +239,7 @@ class Whisper(PublishedEncoder):
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
         # Widths are those of the batch and counts stay on the device: nothing here waits for it.
-        waveforms = features[:, :, 0] * frame_mask(lengths, features.shape[1])[:, :, 0]
+        waveforms = cleared(features, lengths)[:, :, 0]
         parts = [
             self._layers(waveforms[:, start : start + self.longest], (lengths - start).clamp_min(0))
             for start in range(0, features.shape[1], self.longest)

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.features import FrontEnd
-from affetto.models.encoder import Encoder, EncoderShape, Frames, Stacking, frame_mask, normalise_logmel
+from affetto.models.encoder import (
+    Encoder,
+    EncoderShape,
+    Frames,
+    Stacking,
+    cleared,
+    frame_mask,
+    normalise_logmel,
+)
 from affetto.models.layers import Context, all_layers
 
 
@@ -41,7 +49,7 @@ class Cnn(Encoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Encodes log-mel ``features (B, T, F)``; ``T' = ceil(ceil(T / 2) / 2)``."""
-        values = (normalise_logmel(features) * frame_mask(lengths, features.shape[1])).unsqueeze(1)
+        values = cleared(normalise_logmel(features), lengths).unsqueeze(1)
         for convolution, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
             values = convolution(values)
             lengths = (lengths + 1) // 2  # stride 2, from the first frame on
@@ -110,4 +118,4 @@ class Filterbank(Encoder):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Returns log-mel ``features (B, T, F)`` in the scale of networks."""
-        return Frames((normalise_logmel(features) * frame_mask(lengths, features.shape[1]),), lengths)
+        return Frames((cleared(normalise_logmel(features), lengths),), lengths)
