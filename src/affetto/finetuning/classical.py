@@ -20,7 +20,8 @@ LOGISTIC_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 SVM_STRENGTHS = (1.0, 3.0, 10.0)
 RIDGE_STRENGTHS = (10.0, 100.0, 1e3, 1e4, 1e5)
 
-_STEPS = 80  # of a search; the next strength goes on from there
+_STEPS = 300  # at most, in the search for a regression
+_FLAT = 1e-4  # slope of the mean loss at which it ends, as in scikit-learn
 
 Vectors = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -66,13 +67,14 @@ def logistic_path(
     bias = values.new_zeros(goals.shape[1], requires_grad=True)
     for strength in sorted(strengths):
         search = torch.optim.LBFGS(
-            [weight, bias], max_iter=_STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+            [weight, bias], max_iter=_STEPS, tolerance_grad=_FLAT, line_search_fn="strong_wolfe"
         )
 
         def loss(strength: float = strength, search: torch.optim.Optimizer = search) -> Tensor:
             search.zero_grad()
             shares = F.linear(values, weight, bias).log_softmax(1)
-            total = weight.square().sum() / 2 - strength * (goals * shares).sum()
+            penalty = weight.square().sum() / (2 * strength * len(goals))
+            total = penalty - (goals * shares).sum() / len(goals)
             torch.autograd.backward(total)
             return total
 

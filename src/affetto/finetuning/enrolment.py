@@ -1,6 +1,7 @@
 """Fits the enrolment of a recogniser on training speakers, and measures it on others."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -56,23 +57,25 @@ def fit_enrolment(
     scores = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
     cells = _cells(truth, speakers, dev, seed)
     offset.evenness.copy_(torch.tensor(_evenness(cells, scores)))
-    highest, best, chosen = -np.inf, dict[str, float](), dict[str, Tensor]()
-    for strength, weight, bias in logistic_path(centred, targets[train], _STRENGTHS):
-        offset.head.assign(weight, bias)
-        tried = [_Try(offset, part, scores, truth, cell) for cell in cells]
-        for trust in _TRUSTS:
-            random, skewed = (
-                [t.gain(trust) for t in tried if t.cell.skewed is kind] for kind in (False, True)
-            )
-            reached = float(np.mean(random or [0.0])) + min([0.0, *skewed])
-            if reached > highest:
-                highest, best = reached, {"strength": strength, "trust": trust}
-                best |= {"worst_gain": min(random + skewed), "mean_gain": float(np.mean(random + skewed))}
-                chosen = {name: tensor.clone() for name, tensor in offset.head.state_dict().items()}
-    offset.head.load_state_dict(chosen)
+    heads = list(logistic_path(centred, targets[train], _STRENGTHS))
+    # Heads are linear: vectors and offsets are scored once by all of them, and then subtracted.
+    weights = torch.stack([weight for _, weight, _ in heads])
+    biases = torch.stack([bias for _, _, bias in heads])[:, None]
+    plain = torch.zeros(len(heads), *scores.shape)
+    plain[:, dev] = offset.standardise(part[dev]) @ weights.mT + biases
+    tried = [_Try(offset, weights, plain, part, scores, truth, cell) for cell in cells]
+    highest, best, chosen = -np.inf, dict[str, float](), 0
+    for number, trust in product(range(len(heads)), _TRUSTS):
+        random, skewed = (
+            [each.gain(number, trust) for each in tried if each.skewed is kind] for kind in (False, True)
+        )
+        reached = float(np.mean(random or [0.0])) + min([0.0, *skewed])
+        if reached > highest:
+            highest, chosen, best = reached, number, {"strength": heads[number][0], "trust": trust}
+            best |= {"worst_gain": min(random + skewed), "mean_gain": float(np.mean(random + skewed))}
+    offset.head.assign(*heads[chosen][1:])
     offset.trust.fill_(best["trust"])
-    tried = [_Try(offset, part, scores, truth, cell) for cell in cells]
-    joined = torch.cat([each.scores(best["trust"]) for each in tried])
+    joined = torch.cat([each.scores(chosen, best["trust"]) for each in tried])
     labels = np.concatenate([each.labels for each in tried])
     classifier.enrolled_temperature.fill_(fit_temperature(joined, torch.from_numpy(labels)))
     return best | {"dev_uar": uar(labels, joined.argmax(1).numpy())}
@@ -106,35 +109,40 @@ def _evenness(cells: list[_Cell], scores: Tensor) -> tuple[float, float]:
 
 
 class _Try:
-    """The scores that a head gives the utterances of a cell that are not enrolled."""
+    """The scores that heads ``(H, K, D)`` give the utterances of a cell that are not enrolled.
+
+    ``plain (H, N, K)`` are their scores of all utterances before an offset is subtracted.
+    """
 
     def __init__(
-        self, offset: SpeakerOffset, vectors: Tensor, scores: Tensor, truth: Rows, cell: _Cell
+        self,
+        offset: SpeakerOffset,
+        heads: Tensor,
+        plain: Tensor,
+        vectors: Tensor,
+        scores: Tensor,
+        truth: Rows,
+        cell: _Cell,
     ) -> None:
-        self.cell = cell
+        self.skewed = cell.skewed
         scored = np.concatenate([each.scored for each in cell.drawn])
+        sizes = torch.tensor([len(each.scored) for each in cell.drawn])
         known = torch.stack(
             [offset.estimate(vectors[each.enrolled], scores[each.enrolled]) for each in cell.drawn]
         )
-        weight = offset.head.linear.weight.detach()
-        # The head is linear: each vector is scored once for all enrolments, and each offset once.
-        every = offset.head(offset.standardise(vectors[np.unique(scored)])).detach()
-        place = np.searchsorted(np.unique(scored), scored)
-        of = torch.tensor([len(each.scored) for each in cell.drawn])
-        shift = (known[:, :-1] @ weight.T).repeat_interleave(of, 0)
-        self.adapted = every[place] - shift
+        self.adapted = plain[:, scored] - (known[:, :-1] @ heads.mT).repeat_interleave(sizes, 1)
+        self.one_sided = (1 - known[:, -1:]).repeat_interleave(sizes, 0)
         self.plain, self.labels = scores[scored], truth[scored]
-        self.one_sided = (1 - known[:, -1:]).repeat_interleave(of, 0)
         self.before = uar(self.labels, self.plain.argmax(1).numpy())
 
-    def scores(self, trust: float) -> Tensor:
-        """Returns what :meth:`SpeakerOffset.combine` gives."""
+    def scores(self, head: int, trust: float) -> Tensor:
+        """Returns what :meth:`SpeakerOffset.combine` gives with a head."""
         weight = self.one_sided * trust
-        return torch.as_tensor((self.adapted + weight * self.plain) / (1 + weight))
+        return torch.as_tensor((self.adapted[head] + weight * self.plain) / (1 + weight))
 
-    def gain(self, trust: float) -> float:
+    def gain(self, head: int, trust: float) -> float:
         """Returns the gain in UAR over scores without enrolment."""
-        return uar(self.labels, self.scores(trust).argmax(1).numpy()) - self.before
+        return uar(self.labels, self.scores(head, trust).argmax(1).numpy()) - self.before
 
 
 @torch.no_grad()
