@@ -17,16 +17,20 @@ from affetto.corpora.manifest import Manifest
 from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.evaluation.metrics import uar
-from affetto.finetuning.fold import Fitted, _refit_head
+from affetto.finetuning import task as module
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
+from affetto.finetuning.task import Fitted, refit_head
 from affetto.inference import Recogniser
 from affetto.models import CnnSettings
+from affetto.models.checkpoint import read_config
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
-from affetto.models.embedders import NetworkSettings
+from affetto.models.embedders import NetworkSettings, load_published
+from affetto.models.hub_encoders import Whisper, WhisperSettings
 from affetto.objectives.supervised import Classify, ClassifySettings, Supervised
 from affetto.runs import RunFolder
 from affetto.training import TrainSettings, parameter_groups
+from smallest import few_trials
 from speech_models import save_tiny_whisper
 
 LABELS = ("anger", "fear", "happiness", "neutral", "sadness")
@@ -186,7 +190,7 @@ def test_a_head_that_learned_too_little_is_fitted_again(
     short = ("train.epochs=2", "train.learning_rate=1e-7", "train.head_epochs=0")
     run = finetune(corpus, tuned(protocol, model, *short), tmp_path / "run")
     chosen = choices(run)
-    assert chosen["head"] == "refitted"
+    assert chosen["head"] in ("refitted", "statistics")
     assert "strength" in chosen
     assert chosen["dev_uar"] == pytest.approx(dev_uar(run))
     assert chosen["dev_uar"] > max(epoch_scores(run))
@@ -201,6 +205,37 @@ def test_the_head_begins_as_that_of_the_untouched_encoder(
     assert untouched["head"] == "refitted"
     assert untouched["dev_uar"] > 0.2  # chance
     assert epoch_scores(run) == pytest.approx([untouched["dev_uar"]] * 3)  # nothing has moved since
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_statistics_of_all_layers_are_read_where_they_are_better_on_dev(
+    better: bool,
+    corpus: Manifest,
+    protocol: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The loss of the trained head, of the one fitted again, twice of the better one, and of the statistics.
+    losses = iter([3.0, 2.0, 2.0, 1.0 if better else 2.5])
+    monkeypatch.setattr(module, "balanced_loss", lambda *_: next(losses))
+    settings = tuned(protocol, model, "train.head_epochs=0", "enrolment=true", "train.epochs=1")
+    with few_trials():
+        run = finetune(corpus, settings, tmp_path / "run")
+    assert choices(run)["head"] == ("statistics" if better else "refitted")
+    assert choices(run)["dev_uar"] == pytest.approx(dev_uar(run))
+    kind = read_config(run / "recogniser")["classifier"]["embedder"]["name"]
+    assert kind == ("statistics" if better else "network")
+    published = load_published(Whisper(WhisperSettings(model=str(model)))).state_dict()
+    found = {name: weights(run)[f"embedder.encoder.{name}"] for name in published}
+    assert torch.equal(found["network.layers.0.fc1.weight"], published["network.layers.0.fc1.weight"])
+    assert not torch.equal(found["network.layers.1.fc1.weight"], published["network.layers.1.fc1.weight"])
+    recogniser = Recogniser.from_pretrained(run / "recogniser")
+    row = pd.read_parquet(run / "predictions.parquet").iloc[-1]
+    path = dict(zip(corpus.keys, corpus.paths, strict=True))[row["key"]]
+    for each in recogniser.predict(path):
+        assert each["score"] == pytest.approx(row[f"p_{each['label']}"], abs=1e-3)
+    assert recogniser.predict(path, enrolment=recogniser.enrol(corpus.paths[:5]))
 
 
 @pytest.mark.parametrize(("noise", "kept"), [(False, "refitted"), (True, "trained")])
@@ -227,7 +262,7 @@ def test_the_better_head_on_dev_is_kept(noise: bool, kept: str) -> None:
         material=material, settings=settings, train=np.arange(100), dev=np.arange(100, 200)
     )
     fitted = Fitted(network, vectors, {"epoch": 1, "dev_uar": -1.0}, {})
-    _refit_head(fitted, task)
+    refit_head(fitted, task)
     assert fitted.choices["head"] == kept
     assert torch.equal(network.head.linear.weight, before) == noise
     if not noise:

@@ -18,9 +18,10 @@ from affetto.errors import ConfigError
 from affetto.evaluation.guard import STAMP
 from affetto.evaluation.predictions import PREDICTIONS
 from affetto.evaluation.summarise import summarise
-from affetto.finetuning.fold import Fitted, FoldTask, fit_recogniser, labelled_part
+from affetto.finetuning.fold import fit_recogniser, labelled_part
 from affetto.finetuning.run import predictions_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
+from affetto.finetuning.task import Fitted, FoldTask
 from affetto.material.labelled import Material
 from affetto.models.embedders import Network, NetworkSettings, build_encoder
 from affetto.pages import Block, Heading, Page, Picture, Table, Text, percent, points

@@ -1,57 +1,43 @@
 """Fits a recogniser on one fold with one seed: train learns, dev chooses, test is only predicted."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
 from affetto.evaluation.concordance import mean_ccc
 from affetto.evaluation.metrics import uar
-from affetto.finetuning.classical import balanced_loss, fit_logistic, fit_ridge, fit_svm, fit_temperature
+from affetto.finetuning.classical import fit_ridge, fit_svm, fit_temperature
 from affetto.finetuning.enrolment import can_enrol, fit_enrolment
-from affetto.finetuning.settings import FinetuneSettings
-from affetto.material.labelled import Material
+from affetto.finetuning.task import (
+    Fitted,
+    FoldTask,
+    Rows,
+    Speakers,
+    class_weights,
+    classifier_shape,
+    logistic_head,
+    of_statistics,
+    refit_head,
+)
 from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
-from affetto.models.classifier import ClassifierSettings, EmotionClassifier, Reads
-from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
+from affetto.models.classifier import EmotionClassifier, Reads
+from affetto.models.embedders import (
+    Network,
+    NetworkSettings,
+    Statistics,
+    build_embedder,
+    load_published,
+)
 from affetto.models.encoder import Embedder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
 from affetto.objectives.views import SpeakerTask, SpeakerTaskSettings
-from affetto.runs import RunFolder
 from affetto.training import fit, seed_everything
-
-Rows = NDArray[np.int64]
-Speakers = dict[str, list[str]]  # of a pretrained encoder, with_labels and without_labels
-
-
-class FoldTask(NamedTuple):
-    """What fitting one fold with one seed needs; ``run`` is for checkpoints."""
-
-    material: Material
-    fold: int
-    train: Rows
-    dev: Rows
-    settings: FinetuneSettings
-    seed: int
-    run: RunFolder
-    accelerator: Accelerator
-    enrolment: bool = False
-
-
-class Fitted(NamedTuple):
-    """A fitted fold: network, vectors ``(N, D)``, dev's choices, and the speakers of a pretrained encoder."""
-
-    classifier: EmotionClassifier
-    vectors: Tensor
-    choices: dict[str, Any]
-    pretrained_on: Speakers
 
 
 class Supervision:
@@ -86,12 +72,6 @@ class Supervision:
 
     def save(self, folder: Path) -> None:
         """Writes into a recogniser folder what it needs beyond the classifier."""
-
-
-def class_weights(task: FoldTask) -> Tensor:
-    """Returns the weight of each class by the inverse of its frequency in training, ``(K,)``."""
-    counts = np.bincount(task.material.truth[task.train], minlength=len(task.material.labels))
-    return torch.from_numpy(len(task.train) / (len(counts) * np.maximum(counts, 1))).float()
 
 
 def fit_recogniser(
@@ -135,16 +115,6 @@ def labelled_part(rows: Rows, truth: Rows, fraction: float, seed: int) -> Rows:
     return np.sort(np.concatenate(kept))
 
 
-def _shape(task: FoldTask, **changed: Any) -> ClassifierSettings:
-    return ClassifierSettings(
-        embedder=task.settings.embedder,
-        labels=tuple(task.material.labels),
-        output="classes" if task.material.values is None else "values",
-        enrolment=task.enrolment,
-        **changed,
-    )
-
-
 def _load_weights(network: Embedder, task: FoldTask) -> Speakers:
     """Loads published or pretrained weights, where asked for; returns the speakers of the latter."""
     settings, material = task.settings, task.material
@@ -162,7 +132,7 @@ def _load_weights(network: Embedder, task: FoldTask) -> Speakers:
 def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
     material, settings, accelerator = task.material, task.settings, task.accelerator
     network = isinstance(settings.embedder, NetworkSettings)
-    shape = _shape(task, standardise=not network, dropout=settings.dropout, **source.head())
+    shape = classifier_shape(task, standardise=not network, dropout=settings.dropout, **source.head())
     classifier = EmotionClassifier(shape)
     if material.values is not None:
         classifier.fit_scale(material.values[torch.from_numpy(task.train)])
@@ -188,9 +158,12 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
 
     every, before = np.arange(len(material.truth)), dict[str, Any]()
     linear = material.values is None and isinstance(classifier.head, LinearHead)
+    keeps = linear and settings.tunes
+    if keeps:
+        classifier.keep_statistics()
     if linear and settings.train.head_epochs:
         # From a random head the first gradients would spoil the encoder (Kumar et al. 2022).
-        before = _refit_head(Fitted(classifier.cpu().eval(), embedded(every), {}, {}), task).choices
+        before = refit_head(Fitted(classifier.cpu().eval(), embedded(every), {}, {}), task).choices
     loader = Loader(buckets, stores, task.train, columns, device=accelerator.device)
     history = fit(objective, loader, settings.train, task.run, dev_score, accelerator)
     best = max(history, key=lambda row: row["score"])
@@ -198,35 +171,8 @@ def _fit_network(task: FoldTask, source: Supervision) -> Fitted:
     choices = {"epoch": best["epoch"], score: best["score"]} | ({"untouched": before} if before else {})
     vectors = embedded(every)
     fitted = Fitted(classifier.cpu().eval(), vectors, choices, pretrained_on)
-    return _refit_head(fitted, task) if linear else fitted
-
-
-@torch.no_grad()
-def _refit_head(fitted: Fitted, task: FoldTask) -> Fitted:
-    """Fits logistic regression to the vectors of a trained network, and keeps the better head on dev.
-
-    That is the one with the lower :func:`~affetto.finetuning.classical.balanced_loss`, by which the strength
-    is chosen too: it does not depend on how sure of itself a head is, and is steadier than a count.
-    """
-    classifier, material, dev = fitted.classifier, task.material, task.dev
-    assert isinstance(classifier.head, LinearHead)
-    targets = material.targets(task.settings.loss.vote_share)
-    values = fitted.vectors[:, : classifier.embedder.dim]
-    standard = Standardise(values.shape[1]).fit(values[torch.from_numpy(task.train)])
-    weights = class_weights(task) if task.settings.loss.class_weights else None
-    # Standardised without its limits, so that one linear layer on the vectors does the same.
-    scaled = (values - standard.mean) / standard.deviation
-    with torch.enable_grad():
-        head, found = fit_logistic(scaled, targets, task.train, dev, weights)
-    trained, refitted = (
-        balanced_loss(scores, targets[dev]) for scores in (classifier.scores(values[dev]), head(scaled[dev]))
-    )
-    fitted.choices["head"] = "refitted" if refitted < trained else "trained"
-    if refitted < trained:
-        fitted.choices.update(found)
-        weight = head.linear.weight / standard.deviation
-        classifier.head.assign(weight, head.linear.bias - weight @ standard.mean)
-    return fitted
+    fitted = refit_head(fitted, task) if linear else fitted
+    return of_statistics(fitted, task) if keeps else fitted
 
 
 def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[Store]]:
@@ -265,9 +211,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
     values = standard(vectors)
     head: LinearHead | KernelHead
     if settings.head == "logistic":
-        targets = material.targets(settings.loss.vote_share)
-        weights = class_weights(task) if settings.loss.class_weights else None
-        head, best = fit_logistic(values, targets, train, dev, weights)
+        head, best = logistic_head(values, task)
     elif material.values is not None:
         head, best = fit_ridge(values.double().numpy(), material.values.double().numpy(), train, dev)
     else:
@@ -275,7 +219,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
         numbers = values.double().numpy()
         head, best = fit_svm(numbers, material.truth, train, dev, len(material.labels), balanced)
     kernel = {"head": "kernel", "support": len(head.support)} if isinstance(head, KernelHead) else {}
-    classifier = EmotionClassifier(_shape(task, standardise=True, dropout=0.0, **kernel)).eval()
+    classifier = EmotionClassifier(classifier_shape(task, standardise=True, dropout=0.0, **kernel)).eval()
     classifier.embedder.load_state_dict(embedder.state_dict())
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())

@@ -19,8 +19,9 @@ from affetto.errors import ProtocolError, RunError
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
 from affetto.finetuning.card import model_card
 from affetto.finetuning.enrolment import SIZES, SKEWED_SIZE, enrolled_probabilities
-from affetto.finetuning.fold import Fitted, FoldTask, Rows, Supervision, fit_recogniser, labelled_part
+from affetto.finetuning.fold import Supervision, fit_recogniser, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
+from affetto.finetuning.task import Fitted, FoldTask, Rows
 from affetto.material.labelled import Material
 from affetto.models.checkpoint import RECOGNISER, copy_folder, save_weights
 from affetto.models.classifier import EmotionClassifier

@@ -58,6 +58,13 @@ class FinetuneSettings(Settings):
         embedder = build_embedder(self.embedder)
         return any(True for _ in getattr(embedder, "encoder", embedder).parameters())
 
+    @property
+    def tunes(self) -> bool:
+        """Whether an encoder that starts from weights learns, with nothing but a pooling on top."""
+        known = self.published_weights or self.pretrained is not None
+        shape = self.embedder
+        return known and self.train_encoder and isinstance(shape, NetworkSettings) and not shape.context
+
 
 SettingsType = TypeVar("SettingsType", bound=FinetuneSettings)
 

@@ -10,9 +10,10 @@ from affetto.augment import AugmentConfig
 from affetto.config import merge
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
-from affetto.finetuning.fold import FoldTask, Supervision
+from affetto.finetuning.fold import Supervision
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import RECIPES, FinetuneSettings, asked_for, complete
+from affetto.finetuning.task import FoldTask
 from affetto.language.clap import Clap, ClapSettings
 from affetto.language.sentences import sentences
 from affetto.language.text import TextEncoder, TextSettings, mean_vectors

@@ -66,14 +66,18 @@ class EmotionClassifier(nn.Module):
             self.head = LinearHead(dim, classes, settings.dropout)
         self.statistics_dim, self.enrolment = 0, None
         if settings.enrolment:
-            if isinstance(self.embedder, Network):
-                self.statistics_dim = 2 * sum(self.embedder.encoder.layer_dims)
+            self.keep_statistics()
             self.enrolment = SpeakerOffset(self.statistics_dim or dim, classes)
         self.temperature = nn.Buffer(torch.ones(()))
         self.enrolled_temperature = nn.Buffer(torch.ones(()))
         if settings.output == "values":
             self.centre = nn.Buffer(torch.zeros(classes))
             self.spread = nn.Buffer(torch.ones(classes))
+
+    def keep_statistics(self) -> None:
+        """Makes the statistics of a network's layers a part of its vectors."""
+        if isinstance(self.embedder, Network):
+            self.statistics_dim = 2 * sum(self.embedder.encoder.layer_dims)
 
     @property
     def dim(self) -> int:
