@@ -16,7 +16,7 @@ from affetto.evaluation.concordance import mean_ccc
 from affetto.evaluation.metrics import uar
 from affetto.models.heads import KernelHead, LinearHead
 
-LOGISTIC_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+LOGISTIC_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SVM_STRENGTHS = (1.0, 3.0, 10.0)
 RIDGE_STRENGTHS = (10.0, 100.0, 1e3, 1e4, 1e5)
 

@@ -21,7 +21,7 @@ SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, besides none and all others of the speaker."""
 SKEWED_SIZE = 10
 
-_STRENGTHS = (0.0003, 0.001, 0.003)
+_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 _TRUSTS = (0.0, 0.25, 0.5, 1.0)
 _REPEATS = 4  # enrolments of each dev speaker, size and mix
 
