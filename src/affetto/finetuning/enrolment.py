@@ -1,7 +1,6 @@
 """Fits the enrolment of a recogniser on training speakers, and measures it on others."""
 
 from collections.abc import Sequence
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -44,8 +43,9 @@ def fit_enrolment(
     """Fits a classifier's :class:`~affetto.models.enrolment.SpeakerOffset`.
 
     Its head learns the targets ``(N, K)`` from training vectors without the offsets of their speakers. Dev
-    speakers are then enrolled with utterances drawn at random, and of one emotion only. Strength and trust
-    with the highest mean gain over random draws are kept; a loss in any mix of one emotion is subtracted.
+    speakers are then enrolled with utterances drawn at random, and of one emotion only. The trust is the one
+    with the highest gain in the worst mix of one emotion; the strength the one with the highest mean gain
+    over random draws, less a loss in that mix.
 
     Returns what was chosen, its dev score over all mixes and sizes, and its worst and mean gain.
     """
@@ -65,14 +65,16 @@ def fit_enrolment(
     plain[:, dev] = offset.standardise(part[dev]) @ weights.mT + biases
     tried = [_Try(offset, weights, plain, part, scores, truth, cell) for cell in cells]
     highest, best, chosen = -np.inf, dict[str, float](), 0
-    for number, trust in product(range(len(heads)), _TRUSTS):
-        random, skewed = (
-            [each.gain(number, trust) for each in tried if each.skewed is kind] for kind in (False, True)
-        )
-        reached = float(np.mean(random or [0.0])) + min([0.0, *skewed])
+    skewed = [each for each in tried if each.skewed]
+    for number, (strength, _, _) in enumerate(heads):
+        worst = {trust: min([each.gain(number, trust) for each in skewed] or [0.0]) for trust in _TRUSTS}
+        trust = max(worst, key=lambda tried: worst[tried])
+        gains = [each.gain(number, trust) for each in tried]
+        random = [gain for gain, each in zip(gains, tried, strict=True) if not each.skewed]
+        reached = float(np.mean(random or [0.0])) + min(0.0, worst[trust])
         if reached > highest:
-            highest, chosen, best = reached, number, {"strength": heads[number][0], "trust": trust}
-            best |= {"worst_gain": min(random + skewed), "mean_gain": float(np.mean(random + skewed))}
+            highest, chosen, best = reached, number, {"strength": strength, "trust": trust}
+            best |= {"worst_gain": min(gains), "mean_gain": float(np.mean(gains))}
     offset.head.assign(*heads[chosen][1:])
     offset.trust.fill_(best["trust"])
     joined = torch.cat([each.scores(chosen, best["trust"]) for each in tried])
