@@ -172,9 +172,11 @@ def test_two_processes_are_one_on_the_same_batches(corpus: Manifest, protocol: P
     two = RunFolder(tmp_path / "two")
     assert two.done
     for name, tensor in weights(one).items():
-        # A head that is fitted again divides by the deviations of the vectors, which are small.
-        tolerance = 5e-3 if name.startswith("head") else 2e-4
-        torch.testing.assert_close(weights(two)[name], tensor, atol=tolerance, rtol=tolerance, msg=name)
+        if not name.startswith("head"):
+            torch.testing.assert_close(weights(two)[name], tensor, atol=2e-4, rtol=2e-4, msg=name)
+    # A head that is fitted again divides by small deviations of the vectors: its predictions are compared.
+    predicted = [pd.read_parquet(run / "predictions.parquet").filter(like="p_") for run in (one, two)]
+    np.testing.assert_allclose(*predicted, atol=0.01)
     for row, other in zip(history(one), history(two), strict=True):
         assert row["classification"] == pytest.approx(other["classification"], rel=1e-3)
     # Smaller batches on one process are something else, so the two did share.
