@@ -4,10 +4,11 @@
 
 Fine-tuning ``cnn``, pretraining by contrast, Mockingjay and NPC at their published sizes, and Whisper, frozen
 and fine-tuned: the package reads a cache through its loader, with clipping, schedule, logs and checkpoints;
-beside it a bare loop takes the same batches, which are in the memory of the device already, and does forward,
-backward and step. Then k-means beside twenty plain rounds, and transformers' ``BertEncoder`` beside the
-Mockingjay of the same size. Rounds alternate, and medians are compared. Without ``--whisper`` a tiny Whisper
-with random weights is made. With ``--small`` sizes are such that two cores need less than three minutes.
+against it a bare loop takes the same batches, which are in the memory of the device already, and does
+forward, backward and step. Then k-means against twenty plain rounds, and Mockingjay against the
+``BertEncoder`` of transformers of the same size. Rounds alternate, and medians are compared. Without
+``--whisper`` a tiny Whisper with random weights is made. With ``--small`` sizes are such that two cores need
+less than three minutes.
 """
 
 import argparse
@@ -299,7 +300,7 @@ class Bench:
         return self.row(pairs, 0.0)
 
     def bert(self) -> dict[str, float]:
-        """Mockingjay beside the encoder of transformers between the same layers, without heads and masks."""
+        """Mockingjay against the encoder of transformers between the same layers, without heads and masks."""
         from masked import Bert
 
         shape = self.sizes.mockingjay
@@ -352,7 +353,7 @@ def main() -> None:
             **{name: partial(bench.training, job) for name, job in todo.items()},
             "frozen whisper": partial(bench.frozen, todo["finetune cnn"].store, model),
             "k-means": bench.clusters,
-            "mockingjay beside BertEncoder": bench.bert,
+            "mockingjay against BertEncoder": bench.bert,
         }
         for name, measure in measures.items():
             if found := measure():

@@ -1,4 +1,4 @@
-"""Heads on fixed vectors: logistic regression beside scikit-learn's, and enrolment beside that fit.
+"""Heads on fixed vectors: logistic regression against scikit-learn's, and enrolment against that fit.
 
     python benchmarks/heads.py [--utterances 2400] [--dims 4096] [--rounds 3]
 
@@ -95,7 +95,7 @@ def main() -> None:
         f"{len(LOGISTIC_STRENGTHS)} strengths; median of {given.rounds} rounds, seconds of the processor. "
         f"Dev UAR {100 * found['dev_uar']:.1f}.",
         "",
-        "| | s | beside it | s | ratio |",
+        "| | s | compared with | s | ratio |",
         "|---|---:|---|---:|---:|",
         f"| logistic regression, all strengths | {ours:.1f} | scikit-learn | {theirs:.1f} "
         f"| {theirs / ours:.1f} times as fast |",

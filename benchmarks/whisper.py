@@ -1,4 +1,4 @@
-"""Vectors of a frozen Whisper at the length of the utterance, beside the same in its windows of 30 s.
+"""Vectors of a frozen Whisper at the length of the utterance, against the same in its windows of 30 s.
 
     python benchmarks/whisper.py --model FOLDER --audio FOLDER [--clips 40] [--rounds 3]
 
@@ -62,7 +62,7 @@ def main() -> None:
         f"{cores()} cores, torch {torch.__version__}, transformers {transformers.__version__}. {len(some)} "
         f"recordings, {seconds / len(some):.1f} s on average; median of {given.rounds} alternating rounds.",
         "",
-        "| | processor s | beside it | processor s | times as fast | bar |",
+        "| | processor s | compared with | processor s | times as fast | bar |",
         "|---|---:|---|---:|---:|---|",
         f"| {len(some)} recordings | {short:.1f} | filled up to 30 s | {filled:.1f} | {filled / short:.1f} | "
         "at least 6 |",
