@@ -12,7 +12,7 @@ from affetto.evaluation.metrics import uar
 from affetto.finetuning.classical import fit_temperature, logistic_path
 from affetto.material.labelled import Material
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, draws, evenness
+from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, draws, evenness, with_plain
 
 Rows = NDArray[np.int64]
 
@@ -139,8 +139,7 @@ class _Try:
 
     def scores(self, head: int, trust: float) -> Tensor:
         """Returns what :meth:`SpeakerOffset.combine` gives with a head."""
-        weight = self.one_sided * trust
-        return torch.as_tensor((self.adapted[head] + weight * self.plain) / (1 + weight))
+        return with_plain(self.adapted[head], self.plain, self.one_sided * trust)
 
     def gain(self, head: int, trust: float) -> float:
         """Returns the gain in UAR over scores without enrolment."""

@@ -74,8 +74,12 @@ class SpeakerOffset(nn.Module):
         from :meth:`estimate`.
         """
         adapted = self.head(self.standardise(vectors) - speakers[..., :-1])
-        weight = (1 - speakers[..., -1:]) * self.trust
-        return torch.as_tensor((adapted + weight * scores) / (1 + weight))  # a mean: one temperature fits all
+        return with_plain(adapted, scores, (1 - speakers[..., -1:]) * self.trust)
+
+
+def with_plain(adapted: Tensor, scores: Tensor, weight: Tensor) -> Tensor:
+    """Returns the mean of adapted scores and those without enrolment, at which one temperature fits all."""
+    return (adapted + weight * scores) / (1 + weight)
 
 
 def evenness(scores: Tensor) -> Tensor:
