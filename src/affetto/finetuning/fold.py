@@ -26,13 +26,7 @@ from affetto.finetuning.task import (
 )
 from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
 from affetto.models.classifier import EmotionClassifier, Reads
-from affetto.models.embedders import (
-    Network,
-    NetworkSettings,
-    Statistics,
-    build_embedder,
-    load_published,
-)
+from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
 from affetto.models.encoder import Embedder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
@@ -219,8 +213,8 @@ def _fit_classical(task: FoldTask) -> Fitted:
         numbers = values.double().numpy()
         head, best = fit_svm(numbers, material.truth, train, dev, len(material.labels), balanced)
     kernel = {"head": "kernel", "support": len(head.support)} if isinstance(head, KernelHead) else {}
-    classifier = EmotionClassifier(classifier_shape(task, standardise=True, dropout=0.0, **kernel)).eval()
-    classifier.embedder.load_state_dict(embedder.state_dict())
+    shape = classifier_shape(task, standardise=True, dropout=0.0, **kernel)
+    classifier = EmotionClassifier(shape, embedder).cpu().eval()
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())
     task.run.log(**best)

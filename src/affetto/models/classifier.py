@@ -11,7 +11,7 @@ from affetto.config import Settings, build
 from affetto.errors import CheckpointError, ConfigError, unknown
 from affetto.models.checkpoint import CONFIG, load_weights, read_config
 from affetto.models.embedders import EmbedderSettings, Network, NetworkSettings, build_embedder
-from affetto.models.encoder import Frames
+from affetto.models.encoder import Embedder, Frames
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LanguageHead, LanguageSettings, LinearHead, Standardise
 from affetto.models.layers import frame_statistics
@@ -50,10 +50,11 @@ class EmotionClassifier(nn.Module):
     was trained, the statistics of the encoder's frames, in which a speaker's offset is estimated.
     """
 
-    def __init__(self, settings: ClassifierSettings) -> None:
+    def __init__(self, settings: ClassifierSettings, embedder: Embedder | None = None) -> None:
         super().__init__()
         self.settings = settings
-        self.embedder = build_embedder(settings.embedder)
+        # One of these settings that is there already, with its weights, is not built again.
+        self.embedder = build_embedder(settings.embedder) if embedder is None else embedder
         self.front_end = self.embedder.front_end
         dim, classes = self.embedder.dim, len(settings.labels)
         self.standardise = Standardise(dim) if settings.standardise else nn.Identity()
