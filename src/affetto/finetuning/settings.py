@@ -156,8 +156,8 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     asked = dict(asked)
     shape = asked.pop("encoder", {})
     recipe, folder = str(asked.get("recipe", shape.get("name", "cnn"))), None
-    vectors = named_vectors(recipe)
-    if vectors:
+    parts: list[str] = []  # of fixed vectors
+    if vectors := named_vectors(recipe):
         parts = [part.get("encoder", part)["name"] for part in vectors.get("parts", [vectors])]
         recipe = JOIN.join(parts) if len(parts) > 1 else parts[0] + STATISTICS_OF
         if shape and len(parts) > 1:
@@ -170,7 +170,7 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
         if folder is None:
             asked["pretrained"], folder = recipe, encoder_settings(recipe)
         recipe = folder["name"]
-    if recipe not in RECIPES and not vectors:
+    if not vectors and recipe not in RECIPES:
         missing = "" if recipe.isidentifier() else f"; there is no folder {recipe} either"
         raise ConfigError(unknown("encoder", recipe, RECIPES) + missing)
     base: dict[str, Any] = {"embedder": vectors, "head": "logistic"} if vectors else {**RECIPES[recipe]}
@@ -178,7 +178,7 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     asked.pop("recipe", None)
     if folder:
         base = merge(base, {"embedder": {"encoder": folder}})
-    weights = any((ENCODERS | EMBEDDERS)[name].weights for name in (parts if vectors else [recipe]))
+    weights = any((ENCODERS | EMBEDDERS)[part].weights for part in parts or [recipe])
     base["published_weights"] = weights and not asked.get("pretrained")
     learns = asked.get("train_encoder", base.get("train_encoder", True))
     if asked.get("frozen"):

@@ -113,7 +113,6 @@ def of_statistics(fitted: Fitted, task: FoldTask) -> Fitted:
     return Fitted(classifier, vectors, choices, fitted.pretrained_on)
 
 
-@torch.enable_grad()
 def logistic_head(values: Tensor, task: FoldTask) -> tuple[LinearHead, dict[str, Any]]:
     """Fits logistic regression to standardised vectors ``(N, D)``; dev chooses its strength."""
     targets = task.material.targets(task.settings.loss.vote_share)

@@ -106,14 +106,6 @@ def description(module: nn.Module) -> str:
     return "\n".join([str(module), *shapes])
 
 
-def by_length(lengths: list[int]) -> list[list[int]]:
-    """Groups utterances of equal length: returns the places of each group."""
-    groups: dict[int, list[int]] = {}
-    for place, length in enumerate(lengths):
-        groups.setdefault(length, []).append(place)
-    return list(groups.values())
-
-
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     """Returns ``(B, T, 1)``: 1.0 on valid frames, 0.0 on padding."""
     positions = torch.arange(frames, device=lengths.device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError, MissingPackageError
 from affetto.features import FrontEnd
-from affetto.models.encoder import Embedder, by_length
+from affetto.models.encoder import Embedder
 from affetto.models.hub import library, loading, optional
 
 # A shorter utterance is repeated up to this length: statistics over time need several frames.
@@ -38,7 +38,10 @@ class _OneLengthAtATime(Embedder):
             own = self._prepared(row[:length])
             rows.append(np.resize(own, (max(length, self.shortest), own.shape[1])))
         vectors = torch.empty(len(rows), self.dim, device=features.device)
-        for places in by_length([len(row) for row in rows]):
+        alike: dict[int, list[int]] = {}  # places by length
+        for place, row in enumerate(rows):
+            alike.setdefault(len(row), []).append(place)
+        for places in alike.values():
             vectors[places] = self._embedded([rows[place] for place in places], features.device)
         return vectors
 
