@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from affetto.augment import AugmentConfig, add_noise, augment_waveforms, change_speed, mixup, spec_augment
+from affetto.augment import (
+    AugmentConfig,
+    add_noise,
+    augment_waveforms,
+    change_speed,
+    equaliser_db,
+    mixup,
+    spec_augment,
+)
 from affetto.config import build
 from affetto.errors import ConfigError
 
@@ -42,8 +50,15 @@ def test_switched_off_nothing_changes_and_nothing_is_drawn() -> None:
     assert torch.equal(generator.get_state(), random().get_state())
 
 
+CHANNEL = {"equalise_db": 6, "room": 0.7, "telephone": 0.7, "clip": 0.7}
 EVERYTHING = AugmentConfig(
-    gain_db=6, noise_probability=0.7, speed=(0.9, 1.1), time_masks=2, frequency_masks=2, time_mask_frames=8
+    gain_db=6,
+    noise_probability=0.7,
+    speed=(0.9, 1.1),
+    time_masks=2,
+    frequency_masks=2,
+    time_mask_frames=8,
+    **CHANNEL,
 )
 
 
@@ -78,6 +93,67 @@ def test_white_noise_is_flat_and_pink_noise_falls_by_3_db_an_octave() -> None:
         octaves = torch.stack([spectrum[low : 2 * low].mean() for low in (125, 250, 500, 1000, 2000, 4000)])
         falls = np.diff(10 * torch.log10(octaves).numpy())
         np.testing.assert_allclose(falls, slope, atol=0.7)
+
+
+@pytest.mark.parametrize("kind", CHANNEL)
+def test_a_channel_leaves_power_padding_and_silence(kind: str) -> None:
+    waveforms = speech()
+    changed, lengths = augment_waveforms(waveforms, LENGTHS, AugmentConfig(**{kind: 1.0}), random())
+    assert torch.equal(lengths, LENGTHS)
+    assert all(not torch.equal(row, before) for row, before in zip(changed[:3], waveforms, strict=False))
+    torch.testing.assert_close(power(changed), power(waveforms), rtol=1e-4, atol=0)
+    outside = torch.arange(16_000) >= LENGTHS[:, None]
+    assert not changed[outside].any()
+
+
+def test_the_equaliser_is_smooth_and_has_the_deviation_that_was_asked_for() -> None:
+    hertz = torch.tensor([20.0, 60.0, 60 * (8000 / 60) ** 0.1, 60 * (8000 / 60) ** 0.2, 8000.0])
+    gains = equaliser_db(hertz, torch.zeros(5000), 4.0, random())
+    assert gains.mean(0).abs().max() < 0.3
+    torch.testing.assert_close(gains[:, [1, 3, 4]].std(0), torch.full((3,), 4.0), rtol=0.05, atol=0)
+    torch.testing.assert_close(gains[:, 0], gains[:, 1])
+    torch.testing.assert_close(gains[:, 2], (gains[:, 1] + gains[:, 3]) / 2)
+
+
+def test_a_room_fades_after_the_direct_sound() -> None:
+    clicks, lengths = torch.zeros(500, 16_000), torch.full((500,), 16_000)
+    clicks[:, 4000] = 1.0
+    heard, _ = augment_waveforms(clicks, lengths, AugmentConfig(room=0.4), random())
+    heard = heard / heard[:, 4000:4001]
+    echoes = heard[:, 4001:].square().sum(1)
+    rooms = echoes > 1e-6
+    assert rooms.float().mean() == pytest.approx(0.4, abs=0.07)
+    ratios = 10 * echoes[rooms].log10()
+    assert -12.01 < ratios.min() < -11
+    assert -1 < ratios.max() < 0.01
+    assert heard[:, :4000].abs().max() < 1e-5
+    early, late = (heard[rooms, part].square().mean(1) for part in (slice(4100, 4900), slice(9700, 10_500)))
+    falls = 10 * (early / late).log10() / 0.35  # in dB a second
+    assert falls.min() > 60 / 0.85
+    assert falls.max() < 60 / 0.14
+
+
+def test_a_telephone_carries_its_band_in_few_steps() -> None:
+    noise, lengths = torch.randn(300, 16_000, generator=random(5)), torch.full((300,), 16_000)
+    heard, _ = augment_waveforms(noise, lengths, AugmentConfig(telephone=1.0), random())
+    spectra = torch.fft.rfft(heard).abs().square()
+    inside = spectra[:, 500:2800].mean(1)
+    for part in (slice(10, 80), slice(4500, 7900)):
+        assert 10 * (spectra[:, part].mean(1) / inside).log10().max() < -18
+    few = torch.tensor([len(row.unique()) <= 255 for row in heard])
+    assert few.float().mean() == pytest.approx(2 / 3, abs=0.1)
+    plain, _ = augment_waveforms(noise, lengths, AugmentConfig(telephone=1e-9), random())
+    torch.testing.assert_close(plain, noise, rtol=0, atol=1e-4)
+
+
+def test_clipping_cuts_peaks_of_the_asked_share() -> None:
+    noise, lengths = torch.randn(500, 4000, generator=random(5)), torch.full((500,), 4000)
+    clipped, _ = augment_waveforms(noise, lengths, AugmentConfig(clip=0.3), random())
+    cut = (clipped.abs() > 0.999 * clipped.abs().amax(1, keepdim=True)).sum(1) > 2
+    assert cut.float().mean() == pytest.approx(0.3, abs=0.06)
+    assert torch.equal(clipped[~cut], noise[~cut])
+    crest = 20 * (clipped.abs().amax(1) / noise.abs().amax(1)).log10()[cut]
+    assert crest.max() < 0
 
 
 def test_noise_reaches_the_asked_share_of_utterances() -> None:
@@ -189,6 +265,8 @@ def test_mixup_keeps_the_length_of_the_louder() -> None:
         {"speed": (1.1, 0.9)},
         {"speed": (0.0, 1.0)},
         {"noise": "brown"},
+        {"room": 2},
+        {"equalise_db": -1},
         {"gain": 3},
     ],
 )

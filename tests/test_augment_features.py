@@ -2,11 +2,13 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
-from affetto.augment import AugmentConfig, change_speed
+from affetto.augment import AugmentConfig, augment_waveforms, change_speed
 from affetto.augment_features import augment_spectra
+from affetto.errors import ConfigError
 from affetto.features import FrontEnd, band_centres, band_places
 
 FRONT_END = FrontEnd(kind="logmel", bins=64)
@@ -43,6 +45,26 @@ def test_gain_is_that_of_the_waveform() -> None:
     assert 0.1 < abs(decibels) <= 6
     louder, _ = features(voice() * 10 ** (decibels / 20))
     torch.testing.assert_close(changed, louder, atol=1e-3, rtol=0)
+
+
+def test_an_equaliser_is_close_to_that_of_the_waveform() -> None:
+    config = AugmentConfig(equalise_db=6)
+    values, lengths = features(voice())
+    changed, _ = augment_spectra(values, lengths, config, FRONT_END, generator(3))
+    own = generator(3)
+    torch.rand(1, generator=own)  # the place of a stretch, which frames draw first
+    waveform = voice()[None]
+    expected, _ = FRONT_END(*augment_waveforms(waveform, torch.tensor([waveform.shape[1]]), config, own))
+    level = (expected - changed).mean()  # the waveform keeps its power
+    assert (expected - changed - level)[0, 4:-4].abs().mean() < 0.3
+    assert (changed - values).std() > 0.5
+
+
+def test_what_only_waveforms_can_have_is_refused() -> None:
+    values, lengths = features(voice())
+    for name in ("room", "telephone", "clip"):
+        with pytest.raises(ConfigError, match="reads=waveforms"):
+            augment_spectra(values, lengths, AugmentConfig(**{name: 0.5}), FRONT_END)
 
 
 def test_speed_is_close_to_that_of_the_waveform() -> None:

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from affetto.config import Settings
 
+_RATE = 16_000
 _STRIP = 1 << 17  # samples of noise drawn for a batch, from which each utterance takes a stretch
+_ECHO = 8000  # samples after which a room is silent
+_GAINS = 6  # frequencies at which the equaliser draws a gain, from 60 Hz to 8 kHz in equal ratios
 
 
 class AugmentConfig(Settings):
@@ -22,6 +25,12 @@ class AugmentConfig(Settings):
 
     Attributes:
         gain_db: an utterance is made up to this much louder or softer.
+        equalise_db: standard deviation of the gains of a random equaliser, smooth over frequency.
+        room: share of utterances that are put into a room: noise that fades by 60 dB within 0.15 to 0.8 s,
+            in all 0 to 12 dB below the direct sound.
+        telephone: share of utterances that lose what is below 150 to 350 Hz and above 3 to 3.7 kHz; two of
+            three also go through the 8 bits of a mu-law codec.
+        clip: share of utterances that are clipped, 3 to 15 dB below their peak.
         noise_probability: share of utterances that noise is added to.
         noise_snr_db: lowest and highest ratio of speech to noise.
         noise: ``"white"``, ``"pink"`` (power falls with 1 / frequency, as that of speech roughly does), or
@@ -37,6 +46,10 @@ class AugmentConfig(Settings):
     """
 
     gain_db: float = Field(0.0, ge=0)
+    equalise_db: float = Field(0.0, ge=0, le=40)
+    room: float = Field(0.0, ge=0, le=1)
+    telephone: float = Field(0.0, ge=0, le=1)
+    clip: float = Field(0.0, ge=0, le=1)
     noise_probability: float = Field(0.0, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
     noise: Literal["white", "pink", "both"] = "both"
@@ -56,23 +69,38 @@ class AugmentConfig(Settings):
             raise ValueError(f"speed {self.speed}: the lower end comes first, both between 0.25 and 4")
         return self
 
+    @property
+    def channel(self) -> bool:
+        """Whether frequencies change, which takes a transform of the whole waveform."""
+        return bool(self.equalise_db or self.room or self.telephone)
+
+    @property
+    def sound(self) -> bool:
+        """Whether waveforms change."""
+        return bool(self.channel or self.clip or self.noise_probability or self.gain_db or self.speed)
+
 
 def augment_waveforms(
     waveforms: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Changes speed, adds noise and changes gain, in this order, as far as the settings ask for it.
+    """Changes speed, equaliser, room, telephone, noise, clipping and gain, in this order, where asked for.
 
-    Waveforms ``(B, S)`` are zero past their ends, of ``lengths (B,)`` samples; the generator lives on their
-    device. Returns new waveforms ``(B, S')`` and lengths.
+    An utterance has the power that it had before, but for noise that is added and for the gain. Waveforms
+    ``(B, S)`` are zero past their ends, of ``lengths (B,)`` samples; the generator lives on their device.
+    Returns new waveforms ``(B, S')`` and lengths.
     """
     if config.speed is not None:
         factors = uniform(lengths, *config.speed, generator)
         waveforms, lengths = change_speed(waveforms, lengths, factors, config.speed)
+    if config.channel:
+        waveforms = change_channel(waveforms, lengths, config, generator)
     if config.noise_probability:
         snr_db = uniform(lengths, *config.noise_snr_db, generator)
         left_out = uniform(lengths, 0.0, 1.0, generator) >= config.noise_probability
         snr_db = snr_db.masked_fill(left_out, math.inf)
         waveforms = add_noise(waveforms, lengths, snr_db, config.noise, generator)
+    if config.clip:
+        waveforms = _clipped(waveforms, config.clip, generator)
     if config.gain_db:
         gain_db = uniform(lengths, -config.gain_db, config.gain_db, generator)
         waveforms = waveforms * 10 ** (gain_db / 20)[:, None]
@@ -113,6 +141,74 @@ def change_speed(
         cubic = fraction * (3 * (here - after) + beyond - before) + 2 * before - 5 * here + 4 * after - beyond
         torch.add(here, fraction * (after - before + fraction * cubic), alpha=0.5, out=faster[rows].view(-1))
     return faster.masked_fill_(grid >= shorter[:, None], 0.0), shorter
+
+
+def change_channel(
+    waveforms: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator | None = None
+) -> Tensor:
+    """Sends each waveform through an equaliser, a room and a telephone of its own, as the settings ask for.
+
+    All but the codec is one multiplication of spectra. What sounds on after the end is cut off.
+    """
+    width = waveforms.shape[1]
+    size = 1 << (width + _ECHO - 1).bit_length()
+    spectrum = torch.fft.rfft(waveforms, n=size)
+    hertz = torch.fft.rfftfreq(size, 1 / _RATE, device=waveforms.device).clamp_min(20.0)
+    if config.equalise_db:
+        spectrum *= 10 ** (equaliser_db(hertz, lengths, config.equalise_db, generator) / 20)
+    if config.room:
+        spectrum *= torch.fft.rfft(_rooms(lengths, config.room, generator), n=size)
+    if config.telephone:
+        called = uniform(lengths, 0.0, 1.0, generator)[:, None] < config.telephone
+        low, high = (uniform(lengths, *edge, generator)[:, None] for edge in ((150, 350), (3000, 3700)))
+        spectrum /= torch.where(called, (1 + (low / hertz) ** 8) * (1 + (hertz / high) ** 32), 1.0)
+    changed = torch.fft.irfft(spectrum, n=size)[:, :width]
+    changed = changed.masked_fill(torch.arange(width, device=hertz.device) >= lengths[:, None], 0.0)
+    if config.telephone:
+        coded = called & (uniform(lengths, 0.0, 3.0, generator)[:, None] < 2)
+        full = changed.abs().amax(1, keepdim=True) * 10 ** (uniform(lengths, 0, 20, generator)[:, None] / 20)
+        changed = torch.where(coded, _companded(changed, full.clamp_min(1e-9)), changed)
+    return _as_loud(changed, waveforms)
+
+
+def equaliser_db(
+    hertz: Tensor, lengths: Tensor, deviation: float, generator: torch.Generator | None
+) -> Tensor:
+    """Draws gains in dB at ``hertz (F,)``, piecewise linear over the logarithm of frequency: ``(B, F)``."""
+    gains = torch.randn(len(lengths), _GAINS, generator=generator, device=hertz.device) * deviation
+    places = (hertz / 60).log() / math.log(_RATE / 2 / 60) * (_GAINS - 1)
+    before = places.long().clamp(0, _GAINS - 2)
+    return torch.lerp(gains[:, before], gains[:, before + 1], (places - before).clamp(0, 1))
+
+
+def _rooms(lengths: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """Draws responses of rooms to a click, ``(B, samples)``: the click, and fading noise from 2 ms on."""
+    times = torch.arange(_ECHO, device=lengths.device) / _RATE
+    fading = uniform(lengths, 0.15, 0.8, generator)[:, None]
+    below_db = uniform(lengths, 0.0, 12.0, generator)
+    below_db = below_db.masked_fill(uniform(lengths, 0.0, 1.0, generator) >= share, math.inf)[:, None]
+    noise = torch.randn(len(lengths), _ECHO, generator=generator, device=lengths.device)
+    noise = (noise * 10 ** (-3 * times / fading)).masked_fill(times < 0.002, 0.0)
+    return torch.nn.functional.normalize(noise) * 10 ** (-below_db / 20) + (times == 0)
+
+
+def _companded(waveforms: Tensor, full: Tensor) -> Tensor:
+    """Rounds to 8 bits by the mu-law of telephones, with ``full (B, 1)`` as the largest amplitude."""
+    steps = ((waveforms.abs() / full * 255).log1p() * (127 / math.log(256))).round()
+    return waveforms.sign() * (steps * (math.log(256) / 127)).expm1() * full / 255
+
+
+def _clipped(waveforms: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    below_db = torch.rand(2, len(waveforms), 1, generator=generator, device=waveforms.device)
+    limit = waveforms.abs().amax(1, keepdim=True) * 10 ** (-(3 + 12 * below_db[0]) / 20)
+    clipped = _as_loud(torch.clamp(waveforms, -limit, limit), waveforms)
+    return torch.where(below_db[1] < share, clipped, waveforms)
+
+
+def _as_loud(changed: Tensor, before: Tensor) -> Tensor:
+    """Returns changed waveforms with the power that they had before."""
+    power = before.square().sum(dim=1, keepdim=True)
+    return changed * (power / changed.square().sum(dim=1, keepdim=True).clamp_min(1e-20)).sqrt()
 
 
 def add_noise(

@@ -1,7 +1,8 @@
 """Augmentation of log-mel frames, so that they can be computed once and kept.
 
-The same :class:`~affetto.augment.AugmentConfig` that changes waveforms: speed, noise, gain, in this order.
-On frames they are an approximation, and many times cheaper.
+The same :class:`~affetto.augment.AugmentConfig` that changes waveforms: speed, equaliser, noise, gain, in
+this order. On frames they are an approximation, and many times cheaper. Rooms, telephones and clipping need
+waveforms.
 """
 
 import math
@@ -9,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from affetto.augment import AugmentConfig, uniform
+from affetto.augment import AugmentConfig, equaliser_db, uniform
+from affetto.errors import ConfigError
 from affetto.features import FrontEnd, band_centres, band_places
 
 _STRIP = 1 << 17  # numbers drawn for a batch, from which each utterance takes a stretch
@@ -23,13 +25,21 @@ def augment_spectra(
     generator: torch.Generator | None = None,
     crop: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Changes speed, cuts out a stretch, adds noise and changes gain, as far as the settings ask for it.
+    """Changes speed, cuts out a stretch, equalises, adds noise and changes gain, as the settings ask for it.
 
     Speed moves frames in time and bands in frequency, by linear interpolation. Noise adds up in power: white
     is flat over bands of unit area, pink falls with frequency. Features ``(B, T, F)`` are log-mel of a front
     end without deltas, zero past the end of each; ``crop`` are the frames, at a random place, that are kept
     of each, None for all. Returns new features ``(B, T', F)`` and lengths ``(B,)``.
+
+    Raises:
+        ConfigError: for a room, a telephone or clipping.
     """
+    if config.room or config.telephone or config.clip:
+        raise ConfigError(
+            "augment.room, telephone and clip change waveforms, and this network reads log-mel frames; set "
+            "them to 0, or finetune with reads=waveforms"
+        )
     slowest = 1.0 if config.speed is None else config.speed[0]
     width = max(1, round(features.shape[1] / slowest))  # for whatever is drawn: nothing is read back
     width = width if crop is None else min(width, crop)
@@ -43,6 +53,10 @@ def augment_spectra(
         features = _resample(features, lengths, starts, width, factors)
     if config.speed is not None:
         features = features @ _warp(front_end, factors)
+    if config.equalise_db:
+        centres = band_centres(front_end.band_hz, front_end.bins, features.device)
+        gains = equaliser_db(centres, lengths, config.equalise_db, generator)
+        features = features + (math.log(10) / 10) * gains[:, None, :]
     if config.noise_probability:
         features = _add_noise(features, kept, config, generator)
     if config.gain_db:

@@ -29,7 +29,7 @@ from affetto.models.checkpoint import load_weights, read_config
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.ge2e import published_weights
 from affetto.runs import RunFolder
-from smallest import EXACT, TINY, tiny
+from smallest import EXACT, TINY, few_trials, tiny
 
 FOLD = "seed-0/fold-1"
 
@@ -280,6 +280,29 @@ def test_a_bad_recording_is_listed_and_does_not_stop_the_run(
     assert set(unreadable) == set(bad)
     assert "empty" in unreadable[corpus.keys[25]]
     assert not set(pd.read_parquet(run / "predictions.parquet")["key"]) & set(bad)
+
+
+def test_copies_are_learned_from_and_nothing_else_changes(
+    corpus: Manifest, protocol: Path, tmp_path: Path
+) -> None:
+    def run(name: str, *overrides: str) -> RunFolder:
+        settings = finetune_settings(overrides=overrides, protocol=str(protocol), encoder="functionals")
+        with few_trials():
+            return finetune(corpus, settings, tmp_path / name)
+
+    plain, copied = run("plain"), run("copied", "copies=2")
+    for name in ("predictions.parquet", "enrolled.parquet"):
+        one, other = (pd.read_parquet(each / name) for each in (plain, copied))
+        kept = ["key", "truth", *(["part"] if name == "predictions.parquet" else ["mix", "enrolment"])]
+        pd.testing.assert_frame_equal(one[kept], other[kept])
+        assert not np.allclose(one["confidence"], other["confidence"])
+    # Copies that are the recordings themselves teach the mean and the deviation nothing new.
+    alike = run("alike", "copies=2", "augment.room=0", "augment.equalise_db=0", "augment.telephone=0",
+                "augment.clip=0", "augment.noise_probability=0", "augment.speed=null",
+                "augment.gain_db=1e-9", "enrolment=false")  # fmt: skip
+    for name in ("standardise.mean", "standardise.deviation"):
+        torch.testing.assert_close(weights(alike)[name], weights(plain)[name], rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(weights(copied)[name], weights(plain)[name], rtol=1e-2)
 
 
 def test_a_probe_leaves_the_published_encoder_as_it_is(

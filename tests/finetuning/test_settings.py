@@ -10,6 +10,11 @@ from affetto.finetuning.settings import RECIPES, FinetuneSettings, finetune_sett
 from affetto.models.embedders import JoinedSettings, NetworkSettings, StatisticsSettings, build_embedder
 from speech_models import save_tiny, save_tiny_whisper
 
+QUIET = {
+    **dict.fromkeys(("equalise_db", "room", "telephone", "clip", "gain_db", "noise_probability"), 0),
+    "speed": None,
+}
+
 
 @pytest.mark.parametrize("encoder", RECIPES)
 def test_every_encoder_has_settings_that_hold(encoder: str, tmp_path: Path) -> None:
@@ -58,6 +63,15 @@ def test_a_probe_learns_layer_weights_and_one_layer(encoder: str) -> None:
     assert settings.augment.speed is None
 
 
+def test_copies_sound_different_unless_settings_say_how() -> None:
+    given = finetune_settings(protocol="speaker-kfold", encoder="ge2e + functionals", copies=2)
+    assert given.augment.channel
+    words = ("augment.room=0.9",)
+    changed = finetune_settings(None, words, protocol="speaker-kfold", encoder="ge2e", head="svm", copies=1)
+    assert changed.augment == given.augment.model_copy(update={"room": 0.9})
+    assert not finetune_settings(protocol="speaker-kfold", encoder="ge2e-spectrum", head="svm").augment.sound
+
+
 def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> None:
     settings = finetune_settings(protocol="speaker-kfold", encoder="ge2e", head="svm")
     assert isinstance(settings.embedder, StatisticsSettings)
@@ -73,6 +87,10 @@ def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> N
         ({"trian": {}}, "unknown setting 'trian'.*did you mean 'train'"),
         ({"label_fraction": 0.0}, "label_fraction: got 0.0"),
         ({"seeds": []}, "seeds"),
+        ({"copies": 2}, "copies=2 for cnn, whose recordings are augmented while it trains"),
+        ({"encoder": "functionals", "copies": 1, "augment": QUIET}, "change no sound"),
+        ({"encoder": "functionals", "augment": {"room": 0.5}}, "copies=2"),
+        ({"encoder": "d-vector", "copies": 1, "augment": {"time_masks": 1}}, "nothing else of augment"),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, object], message: str) -> None:

@@ -261,8 +261,8 @@ def test_fixed_vectors_learn_words_too(corpus: Manifest, protocol: Path, text: P
         {name.removeprefix("p_"): row[name] for name in table if name.startswith("p_")}, abs=2e-3
     )
     for wrong, message in [
-        ("views=2", "mixup"),
-        ("augment.gain_db=3", "mixup"),
+        ("views=2", "copies=2"),
+        ("augment.gain_db=3", "copies=2"),
         ("pretrained=x", "start from"),
     ]:
         with pytest.raises(ConfigError, match=message):

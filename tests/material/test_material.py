@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from affetto.augment import AugmentConfig
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ManifestError
 from affetto.finetuning.fold import labelled_part
 from affetto.material.labelled import Material
+from affetto.material.recordings import Augmented, Copy, Recordings
 from affetto.models.embedders import (
     FunctionalsSettings,
     Joined,
@@ -45,6 +47,44 @@ def test_a_share_of_the_labels_is_drawn_within_each_class() -> None:
     assert np.array_equal(part, labelled_part(rows, truth, 0.3, seed=1))
     assert not np.array_equal(part, labelled_part(rows, truth, 0.3, seed=2))
     assert np.array_equal(labelled_part(rows, truth, 1.0, seed=1), rows)
+
+
+def test_repeated_rows_have_the_targets_of_their_recordings(corpus: Manifest, protocol: Path) -> None:
+    material = Material(corpus, load_protocol(str(protocol)))
+    material.values = torch.arange(60.0)[:, None]
+    assert set(material.speakers[material.learned]) == {"f01", "f02", "m01", "m02"}
+    rows = np.concatenate([np.arange(60), material.learned])
+    repeated = material.repeated(rows)
+    assert repeated.values is not None
+    assert repeated.values[:, 0].tolist() == rows.tolist()
+    assert repeated.targets(0.5).argmax(1).tolist() == material.truth[rows].tolist()
+    assert repeated.speakers.tolist() == material.speakers[rows].tolist()
+    assert len(material.truth) == 60
+
+
+def test_a_copy_of_a_recording_is_the_same_whatever_is_read_with_it(
+    corpus: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = Recordings(corpus)
+    augment = AugmentConfig(equalise_db=6, room=0.5, noise_probability=0.5, speed=(0.9, 1.1))
+    store = Augmented(recordings.waveforms, corpus.keys, augment, 1)
+    together, lengths = store.stack(np.arange(60))
+    alone, (length,) = store.stack(np.array([31]))
+    assert int(lengths[31]) == int(length) == alone.shape[1]
+    assert torch.equal(together[31, :length], alone[0])
+    assert not together[31, length:].any()
+    other, _ = Augmented(recordings.waveforms, corpus.keys, augment, 2).stack(np.array([31]))
+    assert other.shape != alone.shape or not torch.equal(other, alone)
+    joined = build_embedder(JoinedSettings(parts=(FunctionalsSettings(bins=8), FunctionalsSettings(bins=16))))
+    rows = np.array([3, 31])
+    vectors = recordings.vectors(joined.eval(), Copy(rows, augment, 1))
+    expected = joined(alone[:, :, None], length[None])
+    torch.testing.assert_close(vectors[31], expected[0], atol=1e-4, rtol=1e-4)
+    assert vectors.shape == (60, joined.dim)
+    assert not vectors[np.setdiff1d(np.arange(60), rows)].any()
+    assert not torch.equal(recordings.vectors(joined, Copy(rows, augment, 2)), vectors)
+    monkeypatch.setattr(Augmented, "stack", None)  # they are cached
+    assert torch.equal(recordings.vectors(joined, Copy(rows, augment, 1)), vectors)
 
 
 def test_vectors_equal_those_computed_one_by_one(corpus: Manifest, protocol: Path) -> None:

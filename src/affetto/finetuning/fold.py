@@ -24,6 +24,7 @@ from affetto.finetuning.task import (
     of_statistics,
     refit_head,
 )
+from affetto.material.recordings import Copy
 from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
@@ -77,8 +78,9 @@ def fit_recogniser(
     enough = can_enrol(material.speakers[task.train], material.speakers[task.dev])
     task = task._replace(enrolment=settings.enrolment and enough and material.values is None)
     source = supervision(task)
-    classical = settings.head in ("logistic", "svm", "ridge")
-    fitted = _fit_classical(task) if classical else _fit_network(task, source)
+    if settings.head in ("logistic", "svm", "ridge"):
+        return _fit_classical(task), source
+    fitted = _fit_network(task, source)
     if material.values is None:
         _calibrate(fitted, task)
     return fitted, source
@@ -176,11 +178,11 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
         assert isinstance(classifier.standardise, Standardise)
         fixed = material.vectors(network.requires_grad_(False).eval())
         classifier.standardise.fit(fixed[torch.from_numpy(task.train)])
-        return "vectors", [FixedVectors(fixed)]
+        return "vectors", [FixedVectors(each) for each in (fixed, *_copies(network, task))]
     if not settings.train_encoder:
         network.encoder.requires_grad_(False)
     augment = settings.augment
-    sound = augment.gain_db or augment.noise_probability or (augment.speed and settings.views == 1)
+    sound = augment.model_copy(update={"speed": augment.speed if settings.views == 1 else None}).sound
     if not settings.train_encoder or (network.encoder.fixed_layers and not sound):
         # A probe needs the mean over time of each layer alone; a linear projector keeps it so.
         shape = network.settings
@@ -196,11 +198,30 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
     return settings.reads, [material.waveforms]
 
 
+def _copies(embedder: Embedder, task: FoldTask) -> list[Tensor]:
+    """Returns the vectors of the augmented copies of training rows, each ``(N, D)``, zero elsewhere."""
+    material, settings = task.material, task.settings
+    numbers = range(1, settings.copies + 1)
+    return [material.vectors(embedder, Copy(material.learned, settings.augment, each)) for each in numbers]
+
+
+def _with_copies(embedder: Embedder, task: FoldTask) -> tuple[Tensor, FoldTask]:
+    """Returns the vectors of all rows and of augmented copies, and a task that learns from both."""
+    material = task.material
+    plain, copies = material.vectors(embedder), _copies(embedder, task)
+    if not copies:
+        return plain, task
+    rows = np.concatenate([np.arange(len(plain)), *[material.learned] * len(copies)])
+    task = task._replace(material=material.repeated(rows), train=np.flatnonzero(np.isin(rows, task.train)))
+    return torch.cat([plain, *(each[material.learned] for each in copies)]), task
+
+
 def _fit_classical(task: FoldTask) -> Fitted:
-    material, settings, train, dev = task.material, task.settings, task.train, task.dev
-    embedder = build_embedder(settings.embedder)
+    embedder = build_embedder(task.settings.embedder)
     pretrained_on = _load_weights(embedder, task)
-    vectors = material.vectors(embedder.eval())
+    count = len(task.material.truth)
+    vectors, task = _with_copies(embedder.eval(), task)
+    material, settings, train, dev = task.material, task.settings, task.train, task.dev
     standard = Standardise(vectors.shape[1]).fit(vectors[torch.from_numpy(train)])
     values = standard(vectors)
     head: LinearHead | KernelHead
@@ -218,4 +239,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())
     task.run.log(**best)
-    return Fitted(classifier, vectors, best, pretrained_on)
+    fitted = Fitted(classifier, vectors, best, pretrained_on)
+    if material.values is None:
+        _calibrate(fitted, task)
+    return fitted._replace(vectors=vectors[:count])

@@ -43,6 +43,9 @@ class FinetuneSettings(Settings):
     train: TrainSettings = TrainSettings()
     augment: AugmentConfig = AugmentConfig()
     views: int = Field(1, ge=1, le=8)  # cached for a fixed encoder: itself, and other speeds of augment.speed
+    copies: int = Field(
+        0, ge=0, le=8
+    )  # of fixed vectors: augmented copies of each recording to learn from too
     loss: ClassifySettings = ClassifySettings()
     dropout: float = Field(0.3, ge=0, lt=1)  # share of the embedding hidden in training
     enrolment: bool = True  # whether it can adapt to a speaker from unlabelled utterances
@@ -71,6 +74,8 @@ SettingsType = TypeVar("SettingsType", bound=FinetuneSettings)
 _SOUND = {"gain_db": 6.0, "noise_probability": 0.3, "noise_snr_db": [10, 35], "speed": [0.87, 1.15]}
 _MASKS = {"time_masks": 2, "time_mask_frames": 25, "frequency_masks": 2, "frequency_mask_bins": 14}
 _FRAMES = {"speed": [0.9, 1.1], "time_masks": 2, "time_mask_frames": 8, "mixup": 0.3}
+_COPIES: dict[str, Any] = {"equalise_db": 6.0, "room": 0.4, "telephone": 0.25, "clip": 0.1, "gain_db": 10.0}
+_COPIES |= {"noise_probability": 0.6, "noise_snr_db": [5, 35], "speed": [0.9, 1.1]}
 _CONTEXT = {"layers": "all", "context": 2}
 _STATISTICS = {"pooling": "statistics"}
 _WEIGHTED = {"layers": "weighted", **_STATISTICS}
@@ -195,9 +200,12 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
         base["head"] = "ridge"
     if asked.get("head", "network") not in ("network", "language") and base["embedder"]["name"] == "network":
         # A classical head needs fixed vectors: the statistics of the encoder's layers.
-        base["embedder"] = {"name": "statistics", "encoder": base["embedder"]["encoder"]}
+        base |= {"embedder": {"name": "statistics", "encoder": base["embedder"]["encoder"]}}
+        base |= {"augment": {}, "views": 1}
     if shape:
         base = merge(base, {"embedder": {"encoder": shape}})
+    if asked.get("copies") and base["embedder"]["name"] != "network":
+        base["augment"] = _COPIES
     return merge(base, asked)
 
 
@@ -234,3 +242,28 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
             )
     if head == "network" and not isinstance(shape, NetworkSettings):
         raise ConfigError(f"{settings.recipe} gives fixed vectors; choose --head logistic or --head svm")
+    _check_copies(settings)
+
+
+def _check_copies(settings: FinetuneSettings) -> None:
+    """Refuses augmentation that would change nothing, and copies that would be the recordings themselves."""
+    copies, augment = settings.copies, settings.augment
+    classical = settings.head in ("logistic", "svm", "ridge")
+    if isinstance(settings.embedder, NetworkSettings):
+        if copies:
+            raise ConfigError(
+                f"got copies={copies} for {settings.recipe}, whose recordings are augmented while it trains; "
+                "leave it out, or choose fixed vectors such as whisper-statistics"
+            )
+        return
+    if copies and not augment.sound:
+        raise ConfigError(
+            f"got copies={copies} and settings of augment that change no sound; set some, such as "
+            "augment.room=0.4, or leave augment out for the default of copies"
+        )
+    masks = augment.time_masks or augment.frequency_masks or (augment.mixup and classical)
+    if masks or settings.views > 1 or (augment.sound and not copies):
+        raise ConfigError(
+            f"{settings.recipe} gives fixed vectors, which learn from augmented sound with copies=2 and from "
+            "nothing else of augment and views; set copies, or leave them out"
+        )

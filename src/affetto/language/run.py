@@ -6,7 +6,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from affetto.augment import AugmentConfig
 from affetto.config import merge
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
@@ -19,7 +18,6 @@ from affetto.language.sentences import sentences
 from affetto.language.text import TextEncoder, TextSettings, mean_vectors
 from affetto.models.checkpoint import TEXT
 from affetto.models.classifier import EmotionClassifier, Reads
-from affetto.models.embedders import NetworkSettings
 from affetto.models.heads import LanguageHead, LanguageSettings
 from affetto.objectives.supervised import ClassifySettings, Supervised
 from affetto.runs import RunFolder
@@ -57,9 +55,6 @@ def language_settings(
     if settings.language.text is None and settings.clap != ClapSettings():
         given_names = ", ".join(settings.clap.model_dump(exclude_defaults=True))
         raise ConfigError(f"learned class vectors look at nothing of: {given_names}; leave it out")
-    only_mixup = settings.augment == AugmentConfig(mixup=settings.augment.mixup)
-    if not isinstance(settings.embedder, NetworkSettings) and not (only_mixup and settings.views == 1):
-        raise ConfigError(f"{settings.recipe} gives fixed vectors: of augment, only mixup can change them")
     return settings
 
 

@@ -1,5 +1,6 @@
 """The utterances of a protocol, with their targets and votes."""
 
+import copy
 from functools import cached_property
 
 import numpy as np
@@ -55,6 +56,21 @@ class Material(Recordings):
             return hard
         share = vote_share * (self.votes.sum(1, keepdim=True) > 0).float()
         return (1 - share) * hard + share * self.votes
+
+    @cached_property
+    def learned(self) -> NDArray[np.int64]:
+        """The rows that are in the training part of some fold."""
+        return np.unique(
+            np.concatenate([self.rows(fold.train) for fold in self.protocol.folds(self.manifest)])
+        )
+
+    def repeated(self, rows: NDArray[np.int64]) -> "Material":
+        """Returns speakers, classes, values and votes of rows ``(M,)``, some of them several times."""
+        chosen = copy.copy(self)
+        chosen.speakers, chosen.truth = self.speakers[rows], self.truth[rows]
+        chosen.values = None if self.values is None else self.values[rows]
+        chosen.votes = None if self.votes is None else self.votes[rows]
+        return chosen
 
     def embed(
         self, classifier: EmotionClassifier, rows: NDArray[np.int64], store: Store, reads: Reads

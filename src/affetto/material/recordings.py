@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affetto.augment import change_speed
+from affetto.augment import AugmentConfig, augment_waveforms, change_speed
 from affetto.corpora.manifest import Manifest
-from affetto.data import FeatureCache, WaveformCache
+from affetto.data import FeatureCache, Store, WaveformCache
 from affetto.errors import ManifestError
 from affetto.features import FrontEnd
 from affetto.material.forward import Network, run_over
@@ -20,6 +22,35 @@ from affetto.models.embedders import Joined
 from affetto.models.encoder import Embedder, Encoder, Frames, chosen_device, description
 from affetto.models.layers import MeanPooling
 from affetto.progress import progress
+
+
+class Copy(NamedTuple):
+    """An augmented copy of some rows ``(M,)``; one with another number is drawn independently."""
+
+    rows: NDArray[np.int64]
+    augment: AugmentConfig
+    number: int
+
+
+class Augmented:
+    """Waveforms that are augmented when they are read, as a store.
+
+    The key of an utterance and the number decide what is drawn for it, whatever is read with it.
+    """
+
+    def __init__(self, plain: Store, keys: Sequence[str], augment: AugmentConfig, number: int) -> None:
+        self.plain, self.keys, self.augment, self.number = plain, keys, augment, number
+
+    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns rows stacked and padded, and their lengths."""
+        made = []
+        for row in rows.tolist():
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.number} {self.keys[row]}".encode()))
+            own = self.plain.stack(np.array([row]))
+            waveform, length = augment_waveforms(*own, self.augment, generator)
+            made.append(waveform[0, : int(length)])
+        lengths = torch.tensor([len(waveform) for waveform in made])
+        return torch.nn.utils.rnn.pad_sequence(made, batch_first=True), lengths
 
 
 class Recordings:
@@ -79,29 +110,48 @@ class Recordings:
         kind = "pooled" if pooled else "frames"
         return self._cached([kind, speed], layers, "encode", encoder)
 
-    def vectors(self, embedder: Embedder) -> Tensor:
-        """Returns the vectors of a frozen embedder, ``(N, D)``, computed once, part by part."""
+    def vectors(self, embedder: Embedder, copy: Copy | None = None) -> Tensor:
+        """Returns the vectors of a frozen embedder, ``(N, D)``, computed once, part by part.
+
+        Those of a copy are of its rows, augmented; all other rows are zero.
+        """
         if isinstance(embedder, Joined):
-            return torch.cat([self.vectors(part) for part in embedder.embedders], dim=1)
+            return torch.cat([self.vectors(part, copy) for part in embedder.embedders], dim=1)
 
         def embed(waveforms: Tensor, lengths: Tensor) -> Tensor:
             return torch.as_tensor(embedder(*embedder.front_end(waveforms, lengths)))
 
-        return torch.from_numpy(np.array(self._cached(["vectors"], embed, "embed", embedder).values))
+        found = torch.from_numpy(np.array(self._cached(["vectors"], embed, "embed", embedder, copy).values))
+        if copy is None:
+            return found
+        return found.new_zeros(len(self.waveforms), embedder.dim).index_copy_(
+            0, torch.from_numpy(copy.rows), found
+        )
 
     def _cached(
-        self, facts: list[object], network: Network, doing: str, module: Encoder | Embedder | None = None
+        self,
+        facts: list[object],
+        network: Network,
+        doing: str,
+        module: Encoder | Embedder | None = None,
+        copy: Copy | None = None,
     ) -> FeatureCache:
         made_of = [self.waveforms.folder.name, *map(str, facts)]
         if module is not None:
             made_of += [description(module), weights_sha256(module)]
+        store: Store = self.waveforms
+        rows = np.arange(len(self.waveforms))
+        if copy is not None:
+            rows, keys = copy.rows, self.manifest.keys
+            store = Augmented(store, keys, copy.augment, copy.number)
+            made_of += [copy.augment.model_dump_json(), str(copy.number), *(keys[row] for row in rows)]
         sha256 = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
         def produce() -> Iterator[NDArray[np.float32]]:
-            rows, lengths = np.arange(len(self.waveforms)), self.waveforms.lengths
             if module is not None:
                 module.to(self.device)
-            results = run_over(network, self.waveforms, rows, lengths, module=module, device=self.device)
+            lengths = self.waveforms.lengths[rows]
+            results = run_over(network, store, rows, lengths, module=module, device=self.device)
             return progress(results, doing, total=len(rows))
 
         return FeatureCache.open(sha256, produce)
