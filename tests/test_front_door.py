@@ -61,6 +61,7 @@ SECOND_RING = {
             "Ge2eSettings",
             "Ge2eSpectrumSettings",
             "Wav2Vec2Settings",
+            "WhisperBlocksSettings",
             "WhisperSettings",
         ],
     ],

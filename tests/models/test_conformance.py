@@ -21,6 +21,7 @@ from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.hub_encoders import Wav2Vec2Settings, WhisperSettings
 from affetto.models.logmel import CnnSettings, FilterbankSettings, TdnnSettings
 from affetto.models.masked_encoders import MockingjaySettings, NpcSettings
+from affetto.models.whisper import WhisperBlocksSettings
 
 CNN = CnnSettings(width=16, blocks=2, bins=40)
 GE2E = Ge2eSettings(hidden=16)
@@ -69,6 +70,7 @@ ENCODERS = {
     "npc, stacked": NpcSettings(width=16, bins=20, cmvn=False, stack=3, blocks=2, kernel=9, hidden=3),
     "wav2vec2": WAV2VEC2,
     "whisper": WHISPER,  # the longest utterance in two parts
+    "whisper-blocks": WhisperBlocksSettings(blocks=2, width=16, heads=2, feed_forward=24, bins=20),
     "whisper, filled": WHISPER.model_copy(update={"window": 1}),
 }
 EMBEDDERS: dict[str, EmbedderSettings] = {

@@ -9,10 +9,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import decode
-from affetto.errors import ConfigError
+from affetto.errors import CheckpointError, ConfigError
 from affetto.models.embedders import load_published
 from affetto.models.encoder import Frames
 from affetto.models.hub_encoders import Whisper, WhisperSettings
+from affetto.models.whisper import (
+    WhisperBlocks,
+    WhisperBlocksSettings,
+    in_whole_numbers,
+    whole_numbers_undone,
+)
 from speech_models import save_tiny_whisper
 
 LENGTHS = (1, 640, 20_000, 31_990, 32_000, 70_000)  # the tiny model hears 32,000 samples at once
@@ -92,6 +98,46 @@ def test_silence_gives_numbers(model: Path) -> None:
 def test_a_window_longer_than_the_model_hears_is_refused(model: Path) -> None:
     with pytest.raises(ConfigError, match=r"window=30; .* at most 2 s"):
         built(model, window=30)
+
+
+def first_blocks(folder: Path, **settings: int) -> WhisperBlocks:
+    shape = {"model": str(folder), "blocks": 1, "width": 16, "heads": 2, "feed_forward": 32, **settings}
+    return load_published(WhisperBlocks(WhisperBlocksSettings.model_validate(shape))).eval()
+
+
+def test_first_blocks_are_those_of_the_whole(model: Path) -> None:
+    given = batch([noise(size) for size in LENGTHS[:-1]])
+    with torch.no_grad():
+        whole, first = built(model)(*given), first_blocks(model)(*given)
+    assert torch.equal(whole.lengths, first.lengths)
+    assert len(first.layers) == 2
+    for layer, expected in zip(first.layers, whole.layers, strict=False):
+        torch.testing.assert_close(layer, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_first_blocks_of_another_shape_are_refused(model: Path, tmp_path: Path) -> None:
+    for settings, words in (
+        ({"blocks": 3}, r"missing: layers\.2\."),
+        ({"feed_forward": 24}, r"misshapen: layers\.0\.fc1\.bias \(32,\) instead of \(24,\)"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            first_blocks(model, **settings)
+    with pytest.raises(CheckpointError, match=r"holds neither encoder\.safetensors nor model\.safetensors"):
+        first_blocks(tmp_path)
+
+
+def test_whole_numbers_are_off_by_half_a_step_at_most() -> None:
+    tensors = {"matrix": torch.randn(5, 7), "filters": torch.randn(3, 2, 4), "bias": torch.randn(5)}
+    tensors["matrix"][2] = 0
+    kept = in_whole_numbers(tensors)
+    assert kept["filters"].dtype == torch.int8
+    found = whole_numbers_undone(kept)
+    assert found.keys() == tensors.keys()
+    assert torch.equal(found["bias"], tensors["bias"])
+    for name in ("matrix", "filters"):
+        largest = tensors[name].flatten(1).abs().amax(1)
+        off = (found[name] - tensors[name]).flatten(1).abs().amax(1)
+        assert (off <= 0.501 * largest / 127).all()
 
 
 @pytest.mark.corpora

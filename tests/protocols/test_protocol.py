@@ -43,6 +43,7 @@ def test_only_rows_that_the_protocol_asks_for_take_part() -> None:
 
 def test_the_protocols_are_these() -> None:
     assert list_protocols() == [
+        "all-speakers",
         "crema-d-4-peftser",
         "crema-d-6-audb",
         "crema-d-6-emosuperb5",

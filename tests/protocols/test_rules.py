@@ -46,6 +46,14 @@ def test_each_speaker_is_tested_once() -> None:
     assert [{key[1:3] for key in fold.dev} for fold in folds] == [{"01"}, {"02"}, {"03"}, {"00"}]
 
 
+def test_all_speakers_are_train_or_dev() -> None:
+    (fold,) = load_protocol("all-speakers").folds(manifest(20, ("a", "")))
+    assert fold.test == ()
+    speakers = {key.split("anger")[0].split("fear")[0] for key in fold.dev}
+    assert len(speakers) == 4  # a tenth of the 20 of each corpus
+    assert len(fold.train) + len(fold.dev) == len(manifest(20, ("a", "")).keys)
+
+
 def test_each_corpus_is_tested_once_on_the_classes_that_all_have() -> None:
     one = manifest(5, ("a",), "anger fear boredom").table
     other = manifest(5, ("b",), "anger fear calm").table

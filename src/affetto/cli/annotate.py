@@ -97,7 +97,7 @@ def intensity(
         shown="crema-d-6-evar for CREMA-D",
     ),
     model: str | None = option(None, "Folder of an earlier run; no label is looked at then."),
-    recogniser: str | None = option(None, "Recogniser folder that --source recogniser asks."),
+    recogniser: str | None = option(None, "Recogniser that --source recogniser asks."),
     name: str | None = option(None, "Name of column and array.", shown="intensity, loudness or voicing"),
     device: Device = "auto",
     root: Root = None,

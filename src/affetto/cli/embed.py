@@ -4,13 +4,12 @@ from pathlib import Path
 
 import typer
 
-from affetto.cli.options import Device, FileRoot, Sources, option
+from affetto.cli.options import Device, FileRoot, Sources, option, without_words
 from affetto.cli.outcome import report_table
-from affetto.errors import ConfigError
 from affetto.models.registry import ENCODERS, listed
 
 _ENCODERS = (
-    "Folder of pretrain, a recogniser or a published model, or "
+    "Folder of pretrain, a recogniser (small, base, a folder) or a published model, or "
     f"{listed([*ENCODERS, 'functionals', 'd-vector'])}. Settings follow the sources: encoder.model=ID."
 )
 
@@ -36,10 +35,7 @@ def embed(
     from affetto.models.representation import read_layer
 
     chosen = None if layer is None else read_layer(layer)
-    words = [str(word) for word in sources if str(word).startswith("encoder.") and "=" in str(word)]
-    sources = [source for source in sources if str(source) not in words]
-    if not sources:
-        raise ConfigError("got settings and no recordings; name files, folders or manifests before them")
+    sources, words = without_words(sources)
     representation = load_representation(encoder, chosen, words, device)
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from affetto.errors import ConfigError
+
 
 def option(default: Any, text: str, *names: str, shown: str | bool = True, **more: Any) -> Any:
     """Returns an option with a help text; ``shown`` is what the help gives for a default of None."""
@@ -27,3 +29,16 @@ Device = Annotated[
     str, option(..., "Where networks run: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, mps.")
 ]
 AnyEncoder = Annotated[str | None, option(..., "Encoder that must have made the vectors.", shown="any")]
+MODEL = (
+    "Recogniser: small or base, which come with affetto; a folder (./small where one is called so); or an "
+    "id on the Hugging Face hub. What base needs can be a folder: encoder.model=FOLDER after the sources."
+)
+
+
+def without_words(sources: list[Path]) -> tuple[list[Path], list[str]]:
+    """Returns the recordings among what was given, and the settings, such as ``encoder.model=FOLDER``."""
+    words = [str(word) for word in sources if str(word).startswith("encoder.") and "=" in str(word)]
+    recordings = [source for source in sources if str(source) not in words]
+    if not recordings:
+        raise ConfigError("got settings and no recordings; name files, folders or manifests before them")
+    return recordings, words

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from affetto.cli.options import Device, FileRoot, Sources, option
+from affetto.cli.options import MODEL, Device, FileRoot, Sources, option, without_words
 from affetto.cli.outcome import report_table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class PredictCommand(TyperCommand):
 
 def predict(
     sources: Sources,
-    model: str = option(..., "Recogniser folder, or its id on the Hugging Face hub.", "--model", "-m"),
+    model: str = option(..., MODEL, "--model", "-m"),
     output: str = option("-", ".csv, .jsonl or .parquet; - for CSV on standard output.", "--output", "-o"),
     window: float | None = option(None, "A row every window of so many seconds: a timeline."),
     hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
@@ -57,7 +57,8 @@ def predict(
     from affetto.inference import predict as run_predict
     from affetto.inference.output import draw_timeline, refuse_figure
 
-    recogniser = _recogniser(model, prompts, device)
+    sources, words = without_words(sources)
+    recogniser = _recogniser(model, words, prompts, device)
     if figure:
         refuse_figure(recogniser, sources, window)
     options: dict[str, Any] = {"window": window, "hop": hop, "enrol": enrol or None}
@@ -72,15 +73,17 @@ def predict(
     report_table(outcome, output, "predict")
 
 
-def _recogniser(model: str, prompts: list[str] | None, device: str) -> "Recogniser":
+def _recogniser(model: str, words: list[str], prompts: list[str] | None, device: str) -> "Recogniser":
+    from affetto.inference.loading import model_word
+
     if prompts:
         from affetto.language import with_prompts
 
-        recogniser = with_prompts(model, prompts, device=device)
+        recogniser = with_prompts(model, prompts, device=device, encoder=model_word(words))
     else:
         from affetto.inference import Recogniser
 
-        recogniser = Recogniser.from_pretrained(model, device=device)
+        recogniser = Recogniser.from_pretrained(model, device=device, encoder=model_word(words))
     if recogniser.speaker_dependent:
         note = "note: speaker-dependent: this recogniser was measured on speakers it was trained on"
         typer.echo(note, err=True)

@@ -50,6 +50,10 @@ def evaluate(
         )
     method, other, other_name, curve = name or str(meta["method"]), None, None, None
     table = read_predictions(folder / PREDICTIONS)
+    if not (table["part"] == "test").any():
+        raise RunError(
+            f"{folder} has no test part, as {meta['protocol']['name']} asks; there is nothing to score"
+        )
     if (folder / ENROLLED).exists():
         enrolled = read_predictions(folder / ENROLLED)
         labels = [str(column).removeprefix("p_") for column in table if str(column).startswith("p_")]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from affetto._version import __version__
+from affetto.models.classifier import ELSEWHERE
 
 
 def model_card(config: dict[str, Any]) -> str:
@@ -15,6 +16,10 @@ def model_card(config: dict[str, Any]) -> str:
     kind, score = "Classes", f"UAR on its dev speakers {100 * config.get('dev_uar', 0):.1f} %"
     if "dev_ccc" in config:
         kind, score = "Dimensions", f"concordance (CCC) on its dev speakers {config['dev_ccc']:.2f}"
+    elsewhere = "".join(
+        f"- Needs the published weights of its `{part}`, which are not here; SHA-256 `{sha256}`\n"
+        for part, sha256 in config.get(ELSEWHERE, {}).items()
+    )
     return f"""---
 library_name: affetto
 pipeline_tag: audio-classification
@@ -29,7 +34,7 @@ tags: [speech-emotion-recognition]
 - Speakers trained on with labels: {len(config["speakers_seen"]["with_labels"])} (listed in `config.json`)
 - {origin}
 - Manifest hash: `{config["manifest_sha256"]}`
-- Made by affetto {__version__}
+{elsewhere}- Made by affetto {__version__}
 
 ```python
 from affetto import Recogniser
@@ -39,5 +44,12 @@ print(recogniser.predict("recording.wav"))
 ```
 
 It says what acted or spoken speech sounds like, in the words or numbers of its corpus. It does not say
-what a person feels, and says nothing about languages, microphones or ages that its corpus lacks.
+what a person feels, and is unproved on languages, microphones, ages and manners of speech that its
+corpus lacks.
+
+## What it is not for
+
+- Deciding anything about a person.
+- Inferring emotions at work or in education, which Article 5(1)(f) of the EU's AI Act (Regulation
+  2024/1689) bans except for medical or safety reasons. Other uses have duties under the same act.
 """

@@ -23,8 +23,8 @@ from affetto.finetuning.fold import Supervision, fit_recogniser, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
 from affetto.finetuning.task import Fitted, FoldTask, Rows
 from affetto.material.labelled import Material
-from affetto.models.checkpoint import RECOGNISER, copy_folder, save_weights
-from affetto.models.classifier import EmotionClassifier
+from affetto.models.checkpoint import RECOGNISER, copy_folder, save_weights, weights_sha256
+from affetto.models.classifier import ELSEWHERE, EmotionClassifier
 from affetto.models.enrolment import SpeakerDraw, all_others, draws
 from affetto.progress import progress
 from affetto.protocols.protocol import Protocol, load_protocol
@@ -120,7 +120,7 @@ def _work(run: _Run, supervision: type[Supervision]) -> None:
         if accelerator.is_main_process:
             info = _write_tables(task, fitted, material.rows(fold.test))
             config = _recogniser_config(run, fitted.classifier, info)
-            save_recogniser(folder / RECOGNISER, fitted.classifier, config)
+            save_recogniser(folder / RECOGNISER, fitted.classifier, config, run.settings.head_only)
             source.save(folder / RECOGNISER)
             folder.finish(info)
     accelerator.wait_for_everyone()
@@ -139,7 +139,7 @@ def _write_tables(task: FoldTask, fitted: Fitted, test: Rows) -> dict[str, Any]:
     parts = np.repeat(np.array(["dev", "test"], dtype=object), [len(task.dev), len(test)])
     table = predictions_table(material, rows, answers[rows], parts)
     write_table(table.assign(**place), folder / PREDICTIONS)
-    if classifier.enrolment is not None:
+    if classifier.enrolment is not None and len(test):
         table = enrolled_table(material, classifier, fitted.vectors, test, task.seed, task.fold)
         write_table(table.assign(**place), folder / ENROLLED)
     pretrained_on = fitted.pretrained_on.get("with_labels", [])
@@ -227,9 +227,17 @@ def _recogniser_config(run: _Run, classifier: EmotionClassifier, info: dict[str,
     }
 
 
-def save_recogniser(folder: Path, classifier: EmotionClassifier, config: dict[str, Any]) -> None:
-    """Writes a recogniser folder: weights, config, model card."""
-    save_weights(folder, classifier, config)
+def save_recogniser(
+    folder: Path, classifier: EmotionClassifier, config: dict[str, Any], head_only: bool = False
+) -> None:
+    """Writes a recogniser folder: weights, config, model card.
+
+    ``head_only`` leaves the weights of published encoders out, and notes their hashes.
+    """
+    elsewhere = classifier.published() if head_only else {}
+    hashes = {name: weights_sha256(part) for name, part in elsewhere.items()}
+    config = {**config, ELSEWHERE: hashes} if hashes else config
+    save_weights(folder, classifier, config, tuple(hashes))
     write_text(folder / "README.md", model_card(config))
 
 

@@ -51,6 +51,7 @@ class FinetuneSettings(Settings):
     enrolment: bool = True  # whether it can adapt to a speaker from unlabelled utterances
     label_fraction: float = Field(1.0, gt=0, le=1)  # of the training labels, drawn within each class
     seeds: tuple[int, ...] = Field((0,), min_length=1)  # one training each
+    head_only: bool = False  # whether published weights that stay as they are are left out of recognisers
 
     @property
     def untrained(self) -> bool:
@@ -108,6 +109,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
     "wav2vec2": _network("wav2vec2", 10, 5e-5, _WEIGHTED, train={"batch_size": 16}),
     "whisper": _network("whisper", 10, 1e-3, _WEIGHTED, **_FIXED, train={"batch_size": 16}),
+    "whisper-blocks": _network("whisper-blocks", 10, 1e-3, _WEIGHTED, **_FIXED, train={"batch_size": 16}),
     "functionals": {"embedder": {"name": "functionals"}, "head": "svm"},
     "d-vector": {"embedder": {"name": "d-vector"}, "head": "logistic"},
 }
@@ -194,7 +196,7 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
             )
         base = merge(base, {"embedder": _PROBE}) | {"train_encoder": False, "dropout": 0.0, "augment": {}}
         base["train"] = {"epochs": 30, "learning_rate": 5e-3, "weight_decay": 0.0}
-    elif recipe in ("wav2vec2", "whisper") and not shape.get("lora") and learns:
+    elif recipe in ("wav2vec2", "whisper", "whisper-blocks") and not shape.get("lora") and learns:
         base = merge(base, {"train": _TUNED})
     if dimensions and base.get("head", "network") != "network":
         base["head"] = "ridge"
@@ -227,6 +229,12 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
             "got settings of loss, which are of classes; dimensions are learned by their concordance; leave "
             "them out"
         )
+    if settings.head_only and not settings.published_weights:
+        raise ConfigError(
+            f"got head_only=true; {settings.recipe} starts from no published weights to leave out"
+        )
+    if settings.head_only and isinstance(shape, NetworkSettings) and settings.train_encoder:
+        raise ConfigError("got head_only=true for an encoder that learns; set train_encoder=false as well")
     if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings):
         raise ConfigError(f"{settings.recipe} has no encoder that could start from {settings.pretrained}")
     if isinstance(shape, NetworkSettings) and not settings.train_encoder:

@@ -11,9 +11,11 @@ from affetto.errors import CheckpointError, ConfigError, unknown
 from affetto.models.checkpoint import (
     CONFIG,
     HUB_ID,
+    SHIPPED,
     encoder_settings,
     fill_encoder,
     find_encoder,
+    find_recogniser,
     published_encoder,
     read_config,
 )
@@ -39,6 +41,9 @@ NAMES = (*ENCODERS, *EMBEDDERS)
 """Encoders and embedders that go by a name; those with published weights come with them."""
 
 
+_MODEL = "encoder.model="
+
+
 class _EncoderChoice(Settings):
     encoder: EncoderSettings
 
@@ -50,11 +55,12 @@ class _EmbedderChoice(Settings):
 def load_representation(
     name: str | Path, layer: Layer | None = None, settings: Sequence[str] = (), device: str = "auto"
 ) -> Representation:
-    """Loads what turns sound into vectors: a folder of ``pretrain`` or of a recogniser, or one of ``NAMES``.
+    """Loads what turns sound into vectors: a folder of ``pretrain``, a recogniser, or one of ``NAMES``.
 
     A folder may also hold a model of Hugging Face transformers that these names stand for. A recogniser gives
     the vector that its head reads; its encoder's frames, or their mean, where frames or a ``layer`` are asked
-    for. ``settings`` are of an encoder by name, ``"encoder.model=microsoft/wavlm-base"``.
+    for. ``settings`` are of an encoder by name, ``"encoder.model=microsoft/wavlm-base"``; a recogniser takes
+    that one where it lacks the weights of its encoder.
     """
     path = Path(name)
     if vectors := named_vectors(str(name)):
@@ -63,14 +69,12 @@ def load_representation(
         made = _of_name({"name": str(name)}, layer, settings, str(name))
     elif published := published_encoder(path):
         made = _of_name(published, layer, settings, path.resolve().name)
-    elif path.is_dir():
-        if settings:
-            raise ConfigError(
-                f"got settings for {path}; this folder has its own, only names and published models take any"
-            )
-        made = _of_folder(path, layer)
+    elif name in SHIPPED or path.is_dir():
+        made = _of_folder(find_recogniser(name) if name in SHIPPED else path, layer, settings)
     else:
-        raise ConfigError(unknown("encoder", name, [*NAMES, "a folder that pretrain or finetune wrote"]))
+        raise ConfigError(
+            unknown("encoder", name, [*NAMES, *SHIPPED, "a folder that pretrain or finetune wrote"])
+        )
     return _ready(made, device)
 
 
@@ -112,13 +116,17 @@ def _ready(made: Representation, device: str) -> Representation:
     return made.to(chosen_device(device)).eval().requires_grad_(False)
 
 
-def _of_folder(path: Path, layer: Layer | None) -> Representation:
+def _of_folder(path: Path, layer: Layer | None, settings: Sequence[str]) -> Representation:
     shown = path.resolve().name
     if (path / CONFIG).exists() and read_config(path).get("class") == EmotionClassifier.__name__:
-        embedder = load_classifier(path)[0].embedder
+        embedder = load_classifier(path, model_word(settings))[0].embedder
         assert isinstance(embedder, Embedder)
         encoder = embedder.encoder if isinstance(embedder, Network) else None
         return Representation(encoder, embedder, layer, shown)
+    if settings:
+        raise ConfigError(
+            f"got settings for {path}; this folder has its own, only names and published models take any"
+        )
     folder = find_encoder(path)
     try:
         encoder = build_encoder(load(_EncoderChoice, {"encoder": encoder_settings(folder)}).encoder)
@@ -126,6 +134,13 @@ def _of_folder(path: Path, layer: Layer | None) -> Representation:
         raise CheckpointError(f"{folder / CONFIG} describes no encoder of this version: {error}") from error
     fill_encoder(folder, encoder)
     return Representation(encoder, None, layer, shown)
+
+
+def model_word(settings: Sequence[str]) -> str:
+    """Returns FOLDER of the only setting that a recogniser takes, ``"encoder.model=FOLDER"``; else ``""``."""
+    if settings and (len(settings) > 1 or not settings[0].startswith(_MODEL)):
+        raise ConfigError(f"got {' '.join(settings)}; a recogniser takes {_MODEL}FOLDER and no other setting")
+    return settings[0].removeprefix(_MODEL) if settings else ""
 
 
 def _of_name(

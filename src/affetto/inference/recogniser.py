@@ -46,14 +46,20 @@ class Recogniser:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, device: str = "auto", revision: str | None = None
+        cls,
+        name: str | Path,
+        *,
+        device: str = "auto",
+        revision: str | None = None,
+        encoder: str | Path | None = None,
     ) -> "Recogniser":
-        """Loads the folder that ``finetune`` wrote, or an id on the Hugging Face hub; never a pickle.
+        """Loads ``"small"``, ``"base"``, a folder that ``finetune`` wrote, or an id on the Hugging Face hub.
 
-        ``device`` is where it runs, e.g. ``"cuda"``; ``revision`` a branch, tag or commit on the hub.
+        ``device`` is where it runs, e.g. ``"cuda"``; ``revision`` a branch, tag or commit on the hub;
+        ``encoder`` the folder of the model that ``"base"`` needs, in place of the hub. Never loads a pickle.
         A CheckpointError names a recogniser that is not found, damaged, partial, or of another kind.
         """
-        return cls(*load_classifier(find_recogniser(name, revision)), device)
+        return cls(*load_classifier(find_recogniser(name, revision), str(encoder or "")), device)
 
     @property
     def speaker_dependent(self) -> bool:
@@ -62,8 +68,8 @@ class Recogniser:
 
     @property
     def sha256(self) -> str:
-        """Hash over the network's description and weights."""
-        shape = self.classifier.settings.model_dump_json()
+        """Hash over the network's description and weights; not over where published weights were found."""
+        shape = repr(self.classifier.settings)
         return hashlib.sha256((shape + weights_sha256(self.classifier)).encode()).hexdigest()
 
     def columns(self, enrolled: bool = False) -> list[str]:

@@ -1,7 +1,6 @@
 """What curves of intensity are made of: labels, an earlier network, a recogniser, or the sound itself."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from affetto.intensity.curves import NEUTRAL, distance_from_class, loudness, sca
 from affetto.intensity.fit import FoldLabels, RankerSettings, fold_network, predict_all, speaker_numbers
 from affetto.intensity.network import find_strength_net, load_strength_net
 from affetto.material.recordings import Recordings
-from affetto.models.checkpoint import weights_sha256
+from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import load_classifier
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
@@ -131,7 +130,7 @@ def _from_sound(manifest: Manifest, settings: IntensitySettings) -> Ready:
 
 def _from_recogniser(manifest: Manifest, settings: IntensitySettings) -> Ready:
     """One minus the probability of neutral, window by window."""
-    folder = Path(str(settings.recogniser))
+    folder = find_recogniser(str(settings.recogniser))
     classifier, config = load_classifier(folder)
     labels = classifier.settings.labels
     if NEUTRAL not in labels:

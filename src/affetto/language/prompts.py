@@ -14,32 +14,38 @@ from affetto.models.heads import LanguageHead
 
 
 def with_prompts(
-    name: str | Path, texts: Sequence[str], *, device: str = "auto", revision: str | None = None
+    name: str | Path,
+    texts: Sequence[str],
+    *,
+    device: str = "auto",
+    revision: str | None = None,
+    encoder: str | Path | None = None,
 ) -> Recogniser:
     """Loads a recogniser that was trained with language, and gives it texts in place of its classes.
 
     Args:
-        name: see :meth:`~affetto.inference.recogniser.Recogniser.from_pretrained`, like device and revision.
+        name: see :meth:`~affetto.inference.recogniser.Recogniser.from_pretrained`, like what follows.
         texts: at least two, e.g. ``["a furious shout", "a bored voice"]``; they become its labels.
         device: where the network runs.
         revision: branch, tag or commit on the hub.
+        encoder: the folder of its published encoder.
 
     Raises:
         ConfigError: when it knows no words, and for fewer than two texts, equal, empty or too long ones.
         CheckpointError: where its text encoder cannot be loaded.
     """
     folder = find_recogniser(name, revision)
-    recogniser = Recogniser.from_pretrained(folder, device=device)
+    recogniser = Recogniser.from_pretrained(folder, device=device, encoder=encoder)
     classifier = recogniser.classifier
     head = language_head(classifier)
     if len(texts) < 2 or len(set(texts)) < len(texts):
         raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
-    encoder = text_encoder(folder, head)
+    vectors = text_encoder(folder, head)
     language = head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
     changed = {"labels": tuple(texts), "enrolment": False, "language": language}
     made = EmotionClassifier(classifier.settings.model_copy(update=changed))
     state = {key: each for key, each in classifier.state_dict().items() if not key.startswith("enrolment.")}
-    made.load_state_dict({**state, "head.names": encoder(texts)})
+    made.load_state_dict({**state, "head.names": vectors(texts)})
     config = {**recogniser.config, "labels": list(texts), "id2label": dict(enumerate(texts))}
     return Recogniser(made.eval().requires_grad_(False), config, device)
 

@@ -7,13 +7,14 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from affetto._version import __version__
 from affetto.errors import CheckpointError
@@ -26,15 +27,30 @@ FORMAT = 1  # of config.json; it changes when older folders can no longer be rea
 RECOGNISER = "recogniser"  # folder within the run, or the index, that has a recogniser
 ENCODER = "encoder"  # folder of an encoder within the seed and fold of a run
 TEXT = "text"  # folder of a text encoder within a recogniser that it was trained with
+SHIPPED = ("small", "base")
+"""Recognisers that come with affetto, by name."""
+SHIPPED_FOLDER = Path(__file__).parents[1] / "recognisers"
+WITHOUT_GE2E = "without-ge2e"  # folder within a recogniser that has one for who lacks Resemblyzer
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-def save_weights(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
-    """Writes a module's tensors and the description that rebuilds it, with the number of the format."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def save_weights(
+    folder: Path, module: nn.Module, config: dict[str, Any], elsewhere: Sequence[str] = ()
+) -> None:
+    """Writes a module's tensors and the description that rebuilds it, with the number of the format.
+
+    The tensors of the parts ``elsewhere`` are left out.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _own(module, elsewhere).items()}
     with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
     write_json(folder / CONFIG, {"format": FORMAT, "affetto_version": __version__, **config})
+
+
+def _own(module: nn.Module, elsewhere: Sequence[str]) -> dict[str, Tensor]:
+    """Returns the tensors of a module that are of none of the parts ``elsewhere``."""
+    parts = tuple(f"{part}." for part in elsewhere)
+    return {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(parts)}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -65,18 +81,30 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_weights(folder: Path, module: nn.Module) -> None:
-    """Fills a module with the tensors of a folder; any that is missing, surplus or misshapen is an error."""
+def load_weights(folder: Path, module: nn.Module, elsewhere: Sequence[str] = ()) -> None:
+    """Fills a module with the tensors of a folder; any that is missing, surplus or misshapen is an error.
+
+    The parts ``elsewhere`` stay as they are.
+    """
     file = folder / WEIGHTS
     if not file.is_file():
         raise CheckpointError(f"{folder} holds no {WEIGHTS}; weights in any other format are not loaded")
+    fill(module, read_tensors(file), file, elsewhere)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file."""
     try:
-        tensors = load_file(file)
+        return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{file} is no safetensors file ({error}); pickles are never loaded; copy the folder anew"
         ) from error
-    wanted = module.state_dict()
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], file: Path, elsewhere: Sequence[str] = ()) -> None:
+    """Fills a module with the tensors of a file; see :func:`load_weights`."""
+    wanted = _own(module, elsewhere)
     faults = {
         "missing": sorted(wanted.keys() - tensors.keys()),
         "surplus": sorted(tensors.keys() - wanted.keys()),
@@ -89,11 +117,16 @@ def load_weights(folder: Path, module: nn.Module) -> None:
     found = [f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names]
     if found:
         raise CheckpointError(f"{file} does not fit its config.json; {'; '.join(found)}")
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, strict=False)  # all that is wanted was found
 
 
 def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
-    """Returns the folder of a recogniser, or the one in a run; fetches a hub id where there is no folder."""
+    """Returns the folder of a recogniser, or the one in a run; fetches a hub id where there is no folder.
+
+    A text that is one of ``SHIPPED`` means that recogniser, whatever folders there are; a path is a folder.
+    """
+    if name in SHIPPED:
+        return _shipped(str(name))
     folder = Path(name)
     if folder.is_dir():
         inside = folder / RECOGNISER
@@ -102,7 +135,7 @@ def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
         raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
     if isinstance(name, Path) or not HUB_ID.fullmatch(name):
         message = "name the recogniser folder that finetune wrote, or a hub id such as owner/name"
-        raise CheckpointError(f"{folder}: no such folder; {message}")
+        raise CheckpointError(f"{folder}: no such folder; {message}, or {' or '.join(SHIPPED)}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -115,6 +148,16 @@ def find_recogniser(name: str | Path, revision: str | None = None) -> Path:
             f"{name}: no such folder here, and it cannot be fetched from the Hugging Face hub ({reason}); "
             "check the name and the connection, or copy the recogniser folder here and name that"
         ) from error
+
+
+def _shipped(name: str) -> Path:
+    """Returns the folder of a recogniser that comes with affetto, for the packages that there are."""
+    folder = SHIPPED_FOLDER / name
+    try:
+        distribution("Resemblyzer")
+    except PackageNotFoundError:
+        return folder / WITHOUT_GE2E if (folder / WITHOUT_GE2E).is_dir() else folder
+    return folder
 
 
 def copy_folder(source: Path, target: Path) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from affetto.config import Settings, build
 from affetto.errors import CheckpointError, ConfigError, unknown
-from affetto.models.checkpoint import CONFIG, load_weights, read_config
+from affetto.models.checkpoint import CONFIG, load_weights, read_config, weights_sha256
 from affetto.models.embedders import EmbedderSettings, Network, NetworkSettings, build_embedder
-from affetto.models.encoder import Embedder, Frames
+from affetto.models.encoder import Embedder, Frames, PublishedEncoder
 from affetto.models.enrolment import SpeakerOffset
 from affetto.models.heads import KernelHead, LanguageHead, LanguageSettings, LinearHead, Standardise
 from affetto.models.layers import frame_statistics
@@ -19,6 +19,10 @@ from affetto.models.layers import frame_statistics
 # The input of a classifier: samples, features of its front end, frames of its fixed encoder (all layers
 # concatenated), or vectors of its fixed embedder.
 Reads = Literal["waveforms", "features", "frames", "vectors"]
+
+
+ELSEWHERE = "weights_elsewhere"
+"""Key of a recogniser's ``config.json``: the hashes of published encoders whose weights it lacks, by part."""
 
 
 class ClassifierSettings(Settings):
@@ -79,6 +83,11 @@ class EmotionClassifier(nn.Module):
         """Makes the statistics of a network's layers a part of its vectors."""
         if isinstance(self.embedder, Network):
             self.statistics_dim = 2 * sum(self.embedder.encoder.layer_dims)
+
+    def published(self) -> dict[str, PublishedEncoder]:
+        """Returns the encoders inside that have published weights, by the names of these parts."""
+        parts = self.named_modules()
+        return {name: part for name, part in parts if isinstance(part, PublishedEncoder)}
 
     @property
     def dim(self) -> int:
@@ -169,14 +178,20 @@ class EmotionClassifier(nn.Module):
         return (joined / self.enrolled_temperature).softmax(1)
 
 
-def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
-    """Rebuilds the network of a recogniser folder, and returns it with its ``config.json``."""
+def load_classifier(folder: Path, encoder: str = "") -> tuple[EmotionClassifier, dict[str, Any]]:
+    """Rebuilds the network of a recogniser folder, and returns it with its ``config.json``.
+
+    ``encoder`` is the folder, or the hub id, of a published encoder whose weights the folder lacks.
+    """
     config = read_config(folder)
     kind = config.get("class")
     if kind != EmotionClassifier.__name__:
         raise CheckpointError(f"{folder / CONFIG}: {unknown('class', kind, [EmotionClassifier.__name__])}")
     if not isinstance(config.get("classifier"), dict):
         raise CheckpointError(f"{folder / CONFIG} lacks the group 'classifier', which describes the network")
+    elsewhere = config.get(ELSEWHERE, {})
+    if encoder:
+        _name_model(folder, config["classifier"]["embedder"] if elsewhere else {}, encoder)
     try:
         settings = build(ClassifierSettings, config["classifier"])
         classifier = EmotionClassifier(settings)
@@ -185,5 +200,30 @@ def load_classifier(folder: Path) -> tuple[EmotionClassifier, dict[str, Any]]:
     if list(config.get("labels", settings.labels)) != list(settings.labels):
         message = "names its labels twice, and not alike; copy the folder anew"
         raise CheckpointError(f"{folder / CONFIG} {message}")
-    load_weights(folder, classifier)
+    for name, sha256 in elsewhere.items():
+        _load_elsewhere(classifier.published()[name], sha256)
+    load_weights(folder, classifier, tuple(elsewhere))
     return classifier.eval().requires_grad_(False), config
+
+
+def _name_model(folder: Path, embedder: dict[str, Any], model: str) -> None:
+    """Changes which model the encoder of an embedder is."""
+    parts = embedder.get("parts", [embedder])
+    named = [part["encoder"] for part in parts if "model" in part.get("encoder", {})]
+    if len(named) != 1:
+        raise ConfigError(f"got encoder.model={model}; {folder} needs no model from elsewhere; leave it out")
+    named[0]["model"] = model
+
+
+def _load_elsewhere(part: PublishedEncoder, sha256: str) -> None:
+    """Fills an encoder with its published weights; raises a CheckpointError where they are others."""
+    model = getattr(getattr(part, "settings", None), "model", "")
+    try:
+        part.load_published()
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}, as encoder.model=FOLDER" if model else str(error)) from error
+    if (found := weights_sha256(part)) != sha256:
+        raise CheckpointError(
+            f"{model or type(part).__name__}: its weights are not those that this recogniser was made with "
+            f"(SHA-256 {found[:12]}, not {sha256[:12]}); take the version that its README.md names"
+        )

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
-from affetto.features.mel import band_powers, filterbank
 from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, cleared, frame_mask
 from affetto.models.hub import Adaptation, LookedUp, adapt, library, load_weights_of, published_part
+from affetto.models.whisper import WhisperEncoder
 
 _SPEECH, _WHISPER = "facebook/wav2vec2-base", "openai/whisper-base"
 
@@ -193,122 +193,26 @@ class WhisperSettings(LookedUp, Adaptation, EncoderShape):
         return {"inputs": json.loads(inputs.to_json_string())}
 
 
-class Whisper(PublishedEncoder):
-    """Whisper's encoder (Radford et al. 2023) on its own log-mel, at the length of each utterance.
-
-    One that is longer than the windows of its training, 30 s, goes through in parts of at most that length.
-    """
-
-    batch_seconds = 24.0
+class Whisper(WhisperEncoder):
+    """Whisper's encoder (Radford et al. 2023) by transformers, which can also be trained in part."""
 
     def __init__(self, settings: WhisperSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        inputs, window = settings.inputs, settings.window
+        if (rate := inputs["sampling_rate"]) != SAMPLE_RATE:
+            raise CheckpointError(f"{settings.model} listens at {rate} Hz; {SAMPLE_RATE} Hz is needed")
+        if window > (most := inputs["chunk_length"]):
+            raise ConfigError(f"got encoder.window={window}; {settings.model} hears at most {most} s")
         transformers = library(settings.gives)
         config = transformers.AutoConfig.for_model(**settings.shape)
         config.encoder_layerdrop, config.apply_spec_augment, config.decoder_layers = 0.0, False, 0
         made = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
-        self.network = made.encoder.float()  # whatever it is stored as
-        inputs = settings.inputs
-        if (rate := inputs["sampling_rate"]) != SAMPLE_RATE:
-            raise CheckpointError(f"{settings.model} listens at {rate} Hz; {SAMPLE_RATE} Hz is needed")
-        if settings.window > (most := inputs["chunk_length"]):
-            raise ConfigError(
-                f"got encoder.window={settings.window}; {settings.model} hears at most {most} s"
-            )
-        adapt(self.network, self.network.layers, settings, ["fc1", "fc2"])
-        self.front_end = FrontEnd(kind="waveform")
-        self.dim = int(config.d_model)
-        self.layer_dims = (self.dim,) * (int(config.encoder_layers) + 1)
-        self.longest = (settings.window or most) * SAMPLE_RATE  # samples that go through at once
-        self.step, self.size, self.bins = inputs["hop_length"], inputs["n_fft"], inputs["feature_size"]
-        self.hop = 2 * self.step
-        self.hop_seconds = self.hop / SAMPLE_RATE
-        if settings.trained_blocks and not settings.window:  # else the silence would have to be kept
+        network = made.encoder.float()  # whatever it is stored as
+        super().__init__(network, config.d_model, inputs, window)
+        self.settings = settings
+        adapt(network, network.layers, settings, ["fc1", "fc2"])
+        if settings.trained_blocks and not window:  # else the silence would have to be kept
             self.fixed_layers = len(self.layer_dims) - settings.trained_blocks
-
-    @property
-    def in_order(self) -> list[nn.Module]:
-        """The Transformer layers."""
-        return list(self.network.layers)
 
     def load_published(self) -> None:
         """Fills the encoder with the weights that the model's folder or the hub holds."""
         load_weights_of(self.network, self.settings.model, "decoder", "encoder")
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
-        """Encodes waveforms ``(B, S, 1)``; one frame for every ``hop_seconds``."""
-        # Widths are those of the batch and counts stay on the device: nothing here waits for it.
-        waveforms = cleared(features, lengths)[:, :, 0]
-        parts = [
-            self._layers(waveforms[:, start : start + self.longest], (lengths - start).clamp_min(0))
-            for start in range(0, features.shape[1], self.longest)
-        ]
-        return _joined(parts, (lengths + self.hop - 1) // self.hop)
-
-    def completed(self, lower: Frames) -> Frames:
-        """Returns all layers, from those below the blocks that learn."""
-        longest, read = self.longest // self.hop, lower.layers[-1]
-        parts = []
-        for start in range(0, read.shape[1], longest):
-            part = read[:, start : start + longest]
-            hearing = _hearing((lower.lengths - start).clamp_min(1), part.shape[1])
-            parts.append(self._through(part, hearing, self.fixed_layers - 1)[1:])
-        upper = _joined(parts, lower.lengths)
-        return upper._replace(layers=(*lower.layers, *upper.layers))
-
-    def _layers(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Returns every layer ``(B, T, D)`` of a part ``(B, S)`` with zeros past its lengths."""
-        width = waveforms.shape[1]
-        frames, hearing = -(-width // self.hop), None
-        mask: Tensor | float = 1.0
-        if self.settings.window:
-            waveforms = F.pad(waveforms, (0, self.longest - width))
-        else:
-            # What begins past the end of an utterance attends to its first frame, so that it is a number.
-            hearing = _hearing((lengths.clamp_min(1) + self.hop - 1) // self.hop, frames)
-            mask = frame_mask((lengths + self.step - 1) // self.step, -(-width // self.step))
-        # Past its end an utterance meets zeros in the convolutions, as if it were alone.
-        values = F.gelu(self.network.conv1((self.spectra(waveforms) * mask).mT)).mT
-        values = F.gelu(self.network.conv2((values * mask).mT)).mT
-        values = values + self.network.embed_positions.weight[: values.shape[1]]
-        values = F.dropout(values, self.network.dropout, self.training)
-        return [layer[:, :frames] for layer in self._through(values, hearing, 0)]
-
-    def _through(self, values: Tensor, hearing: Tensor | None, first: int) -> list[Tensor]:
-        """Returns ``values (B, T, D)`` and what the blocks from the ``first`` on make of them."""
-        layers = [values]
-        for block in self.network.layers[first:]:
-            layers.append(block(layers[-1], hearing))
-        return [*layers[:-1], self.network.layer_norm(layers[-1])]
-
-    @torch.no_grad()
-    def spectra(self, waveforms: Tensor) -> Tensor:
-        """Returns the log-mel ``(B, ceil(S / hop), bins)`` of waveforms ``(B, S)`` that silence follows."""
-        # As in Radford et al.: the beginning is mirrored, silence lasts until the end of the longest window,
-        # which is mirrored too, and nothing is more than 8 below the utterance's highest decade.
-        device, width = waveforms.device, waveforms.shape[1]
-        limits = (0.0, SAMPLE_RATE / 2)
-        weights, _ = filterbank(self.size, self.size, SAMPLE_RATE, limits, self.bins, None, device)
-        taper = torch.hann_window(self.size, device=device)  # rounded as there, which quiet bands show
-        with torch.autocast(device.type, enabled=False):
-            most = self.settings.inputs["chunk_length"] * SAMPLE_RATE
-            padded = F.pad(waveforms.float(), (0, min(2 * self.size, most - width)))
-            padded = F.pad(padded, (self.size // 2, self.size // 2), "reflect")
-            frames = padded.unfold(1, self.size, self.step)[:, : most // self.step]
-            decades = band_powers(frames, taper, weights, self.size, None, None).clamp_min(1e-10).log10()
-            floored = torch.maximum(decades, decades.amax((1, 2), keepdim=True) - 8)
-            return (floored[:, : -(-width // self.step)] + 4) / 4
-
-
-def _joined(parts: list[list[Tensor]], counts: Tensor) -> Frames:
-    """Joins the layers of parts that follow each other."""
-    joined = [torch.cat(layer, 1) for layer in zip(*parts, strict=True)]
-    mask = frame_mask(counts, joined[0].shape[1])
-    return Frames(tuple(layer * mask for layer in joined), counts)
-
-
-def _hearing(counts: Tensor, frames: int) -> Tensor:
-    """Returns which of the frames attention looks at, ``(B, 1, T, T)``, the same for each of them."""
-    mask = frame_mask(counts, frames).bool()
-    return mask.mT[:, None].expand(-1, 1, frames, frames)

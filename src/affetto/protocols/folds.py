@@ -68,7 +68,8 @@ class Rule(Settings):
     ``cross-corpus`` tests on one corpus and takes train and dev from another, each with the classes that both
     have; ``split-column`` takes the parts from the manifest's column ``split``, and leaves rows without a
     speaker out; ``two-speakers`` tests on each of two speakers in turn and takes dev from the texts of the
-    other; ``random-by-clip`` spreads clips, even in emotion, so that speakers are shared.
+    other; ``random-by-clip`` spreads clips, even in emotion, so that speakers are shared; ``all-speakers``
+    takes dev from the speakers and has no test part.
     """
 
     kind: Literal[
@@ -79,6 +80,7 @@ class Rule(Settings):
         "split-column",
         "two-speakers",
         "random-by-clip",
+        "all-speakers",
     ]
     folds: int = Field(5, ge=3)  # how many, for the rules that spread
     dev_share: float = Field(0.2, gt=0, lt=1)  # of the speakers that are not tested, or of the other's texts
@@ -112,6 +114,9 @@ class Rule(Settings):
                 keys = [str(key) for key in table["key"]]
                 strata = dict(zip(keys, table["emotion"], strict=True))
                 return _cycle(name, "clips", keys, self._spread(strata), self.folds)
+            case "all-speakers":
+                dev = self._dev(speakers, corpora)
+                return [["dev" if speaker in dev else "train" for speaker in speakers]]
             case "split-column":
                 return [["test" if part == self.test_split else str(part) for part in table["split"]]]
             case "cross-corpus":
@@ -170,15 +175,20 @@ def _cycle(name: str, what: str, units: Sequence[str], places: dict[str, int], f
     return [list(row) for row in parts]
 
 
-def proved(name: str, number: int, manifest: Manifest, parts: Sequence[str], shared: bool) -> Fold:
-    """Returns a fold of which no part is empty and, unless ``shared``, no speaker is in two parts."""
+def proved(
+    name: str, number: int, manifest: Manifest, parts: Sequence[str], shared: bool, tests: bool = True
+) -> Fold:
+    """Returns a fold of which no part is empty and, unless ``shared``, no speaker is in two parts.
+
+    With ``tests`` false, test is empty.
+    """
     keys: dict[str, list[str]] = {part: [] for part in PARTS}
     speakers: dict[str, set[tuple[str | None, str]]] = {part: set() for part in PARTS}
     columns = (manifest.table[column] for column in ("corpus", "speaker"))
     for key, corpus, speaker, part in zip(manifest.keys, *columns, parts, strict=True):
         keys[part].append(key)
         speakers[part].add((corpus, speaker))
-    if empty := [part for part in PARTS if not keys[part]]:
+    if empty := [part for part in PARTS[: 3 if tests else 2] if not keys[part]]:
         raise ProtocolError(f"{name}: fold {number} has nobody in {' and '.join(empty)}")
     for one, other in combinations(PARTS, 2):
         if (both := speakers[one] & speakers[other]) and not shared:

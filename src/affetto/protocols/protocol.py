@@ -196,8 +196,10 @@ class Protocol(Settings):
             if extra := some(there - set(self.units)):
                 raise ProtocolError(f"{self.name} does not know {self.unit} {extra} of this manifest")
             parts = [fold.parts(units) for fold in self.folds_listed]
-        shared = self.speaker_dependent
-        return [proved(self.name, number, selected, part, shared) for number, part in enumerate(parts, 1)]
+        shared, tests = self.speaker_dependent, self.rule is None or self.rule.kind != "all-speakers"
+        return [
+            proved(self.name, number, selected, part, shared, tests) for number, part in enumerate(parts, 1)
+        ]
 
     def _label(self, emotion: str | None) -> str | None:
         mapped = None if self.label_map is None else apply_map(emotion, self.label_map)
