@@ -1,8 +1,7 @@
 """Augmentation of waveforms and spectrograms in training.
 
 Everything is drawn for a whole batch at once, on its device, from the generator that is passed in, or from
-torch's own state there. What is switched off costs nothing and draws nothing. No result is read back: widths
-follow from shapes and settings, never from what was drawn.
+torch's own. What is switched off draws nothing. Nothing is read back: widths follow from shapes and settings.
 """
 
 import math
@@ -151,7 +150,8 @@ def change_channel(
     All but the codec is one multiplication of spectra. What sounds on after the end is cut off.
     """
     width = waveforms.shape[1]
-    size = 1 << (width + _ECHO - 1).bit_length()
+    step = 1 << (width + _ECHO).bit_length() - 3
+    size = -(-(width + _ECHO) // step) * step  # a transform is slow where a large prime divides its size
     spectrum = torch.fft.rfft(waveforms, n=size)
     hertz = torch.fft.rfftfreq(size, 1 / _RATE, device=waveforms.device).clamp_min(20.0)
     if config.equalise_db:
@@ -185,11 +185,11 @@ def _rooms(lengths: Tensor, share: float, generator: torch.Generator | None) -> 
     """Draws responses of rooms to a click, ``(B, samples)``: the click, and fading noise from 2 ms on."""
     times = torch.arange(_ECHO, device=lengths.device) / _RATE
     fading = uniform(lengths, 0.15, 0.8, generator)[:, None]
-    below_db = uniform(lengths, 0.0, 12.0, generator)
-    below_db = below_db.masked_fill(uniform(lengths, 0.0, 1.0, generator) >= share, math.inf)[:, None]
+    ratio = 10 ** (-uniform(lengths, 0.0, 12.0, generator) / 20)
+    ratio = ratio.masked_fill(uniform(lengths, 0.0, 1.0, generator) >= share, 0.0)[:, None]
     noise = torch.randn(len(lengths), _ECHO, generator=generator, device=lengths.device)
     noise = (noise * 10 ** (-3 * times / fading)).masked_fill(times < 0.002, 0.0)
-    return torch.nn.functional.normalize(noise) * 10 ** (-below_db / 20) + (times == 0)
+    return torch.nn.functional.normalize(noise) * ratio + (times == 0)
 
 
 def _companded(waveforms: Tensor, full: Tensor) -> Tensor:
