@@ -157,7 +157,7 @@ def test_statistics_of_any_encoder_and_joined_ones_go_by_name() -> None:
     assert one.embedder.encoder.model_dump()["width"] == 16
     assert one.untrained
     joined = of("ge2e + functionals + cnn-statistics")
-    assert joined.recipe == "ge2e + functionals + cnn"
+    assert joined.recipe == "ge2e + functionals + cnn-statistics"
     assert joined.published_weights
     assert of("ge2e + functionals", head="svm").head == "svm"
     with pytest.raises(ConfigError, match=r"unknown encoder 'ge3e'.*did you mean 'ge2e'.*in 'ge3e \+ cnn'"):

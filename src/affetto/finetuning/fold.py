@@ -27,7 +27,14 @@ from affetto.finetuning.task import (
 from affetto.material.recordings import Copy
 from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
 from affetto.models.classifier import EmotionClassifier, Reads
-from affetto.models.embedders import Network, NetworkSettings, Statistics, build_embedder, load_published
+from affetto.models.embedders import (
+    Joined,
+    Network,
+    NetworkSettings,
+    Statistics,
+    build_embedder,
+    load_published,
+)
 from affetto.models.encoder import Embedder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
@@ -226,6 +233,10 @@ def _fit_classical(task: FoldTask) -> Fitted:
     values = standard(vectors)
     head: LinearHead | KernelHead
     if settings.head == "logistic":
+        if isinstance(embedder, Joined) and not embedder.of_speaker.all():
+            # A speaker encoder misleads off the corpus of training as long as the speaker is not enrolled. So
+            # this head, which scores those, gives its dimensions no weight.
+            values = values * ~embedder.of_speaker
         head, best = logistic_head(values, task)
     elif material.values is not None:
         head, best = fit_ridge(values.double().numpy(), material.values.double().numpy(), train, dev)

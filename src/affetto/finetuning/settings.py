@@ -11,6 +11,7 @@ from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.models.checkpoint import encoder_settings, published_encoder
 from affetto.models.embedders import (
     JOIN,
+    MEANS_OF,
     STATISTICS_OF,
     EmbedderSettings,
     NetworkSettings,
@@ -165,8 +166,12 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     recipe, folder = str(asked.get("recipe", shape.get("name", "cnn"))), None
     parts: list[str] = []  # of fixed vectors
     if vectors := named_vectors(recipe):
-        parts = [part.get("encoder", part)["name"] for part in vectors.get("parts", [vectors])]
-        recipe = JOIN.join(parts) if len(parts) > 1 else parts[0] + STATISTICS_OF
+        every = vectors.get("parts", [vectors])
+        parts = [part.get("encoder", part)["name"] for part in every]
+        recipe = JOIN.join(
+            name + (STATISTICS_OF if part.get("deviation") else MEANS_OF if len(parts) == 1 else "")
+            for name, part in zip(parts, every, strict=True)
+        )
         if shape and len(parts) > 1:
             raise ConfigError(
                 f"got settings of encoder for {recipe}, which has {len(parts)}; to choose a model, name its "

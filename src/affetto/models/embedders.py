@@ -41,11 +41,13 @@ class DVectorSettings(Settings):
 
 
 class StatisticsSettings(Settings):
-    """Mean and deviation over time of layers of an encoder."""
+    """Mean and deviation over time of layers of an encoder, or the mean alone."""
 
     name: Literal["statistics"] = "statistics"
     encoder: EncoderSettings = Ge2eSettings()
-    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)  # None for all
+    # None for all, or without the deviation for all above the encoder's lower ones.
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
+    deviation: bool = True
 
 
 class NetworkSettings(Settings):
@@ -90,7 +92,10 @@ class Functionals(Embedder):
 
 
 class Statistics(Embedder):
-    """Mean and deviation over time of layers of an encoder, concatenated."""
+    """Mean and deviation over time of layers of an encoder, concatenated, or the means alone.
+
+    Off the corpus of training the means do better: deviations and the lower layers carry the channel.
+    """
 
     def __init__(self, settings: StatisticsSettings) -> None:
         super().__init__()
@@ -98,15 +103,18 @@ class Statistics(Embedder):
         self.encoder = build_encoder(settings.encoder)
         self.front_end = self.encoder.front_end
         dims = self.encoder.layer_dims
-        self.layers = settings.layers or tuple(range(len(dims)))
+        self.tells_speakers = self.encoder.tells_speakers
+        first = 0 if settings.deviation else min(self.encoder.lower_layers, len(dims) - 1)
+        self.layers = settings.layers or tuple(range(first, len(dims)))
         if max(self.layers) >= len(dims):
             raise ConfigError(f"got layers: {max(self.layers)}; this encoder has layers 0 to {len(dims) - 1}")
-        self.dim = 2 * sum(dims[layer] for layer in self.layers)
+        self.dim = (1 + settings.deviation) * sum(dims[layer] for layer in self.layers)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""
         frames = self.encoder(features, lengths)
-        return frame_statistics(frames._replace(layers=tuple(frames.layers[n] for n in self.layers)))
+        chosen = frames._replace(layers=tuple(frames.layers[n] for n in self.layers))
+        return frame_statistics(chosen, self.settings.deviation)
 
 
 class Course(Embedder):
@@ -213,6 +221,11 @@ class Joined(Embedder):
         """The parts, in order."""
         return [part for part in self.parts if isinstance(part, Embedder)]
 
+    @property
+    def of_speaker(self) -> Tensor:
+        """Which of the ``D`` dimensions come from speaker encoders."""
+        return torch.cat([torch.full((part.dim,), part.tells_speakers) for part in self.embedders])
+
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
         waveforms = features.squeeze(-1)
@@ -220,29 +233,32 @@ class Joined(Embedder):
 
 
 JOIN = " + "
-STATISTICS_OF = "-statistics"
+STATISTICS_OF, MEANS_OF = "-statistics", "-means"
 
 
 def named_vectors(text: str) -> dict[str, Any] | None:
     """Returns the settings of the fixed vectors that a name stands for; None for a name of another kind.
 
-    ``"whisper-statistics"`` are the :class:`Statistics` of an encoder, and ``"whisper + ge2e"`` those of
-    several, joined. A part may also be ``functionals``, ``d-vector``, or the folder of a published model.
+    ``"whisper-statistics"`` are the :class:`Statistics` of an encoder, ``"whisper-means"`` the means alone,
+    and ``"whisper + ge2e"`` the means of several, joined. A part may also be ``functionals``, ``d-vector``,
+    or the folder of a published model.
     """
     names = [name.strip() for name in text.split(JOIN)]
-    if len(names) == 1 and not text.endswith(STATISTICS_OF):
+    if len(names) == 1 and not text.endswith((STATISTICS_OF, MEANS_OF)):
         return None
     parts: list[dict[str, Any]] = []
     for name in names:
         if name in EMBEDDERS:
             parts.append({"name": name})
             continue
-        base = name.removesuffix(STATISTICS_OF)
+        base = name.removesuffix(STATISTICS_OF).removesuffix(MEANS_OF)
         encoder = {"name": base} if base in ENCODERS else published_encoder(base)
         if encoder is None:
             known = [*ENCODERS, *EMBEDDERS, "the folder of a published model"]
             raise ConfigError(unknown("encoder", base, known) + f", in {text!r}")
-        parts.append({"name": "statistics", "encoder": encoder})
+        parts.append(
+            {"name": "statistics", "encoder": encoder, "deviation": name.endswith(STATISTICS_OF)}
+        )
     return {"name": "joined", "parts": parts} if len(parts) > 1 else parts[0]
 
 

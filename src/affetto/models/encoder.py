@@ -38,6 +38,8 @@ class Encoder(nn.Module):
     hop_seconds: float  # step between the frames that come out
     centre_seconds: float = 0.0  # the moment at the centre of the first of them
     level_layers: tuple[int, ...] = ()  # layers whose level carries loudness, so that no norm may touch them
+    lower_layers: int = 0  # how many of the first layers carry the room and the channel more than the speech
+    tells_speakers: bool = False  # whether it was trained to tell speakers apart
     fixed_layers: int = 0  # how many of the first layers can be computed once, since what makes them is fixed
     batch_seconds: float = 160.0  # sound, padding included, that suits it at once on a CPU
 
@@ -68,6 +70,7 @@ class Embedder(nn.Module):
 
     front_end: FrontEnd  # turns waveforms into the features that this embedder reads
     dim: int  # D, size of the vector
+    tells_speakers: bool = False  # whether it was trained to tell speakers apart
     unit: bool = False  # whether it has length 1, as a mean of several then should have too
     # A longer utterance should be embedded in equal parts, whose vectors are averaged, weighted by length.
     longest_seconds: float | None = None

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 from affetto.models.heads import LinearHead, Standardise
 
+_OTHER_ROOMS = 2.0  # speakers in other rooms and languages are further apart than those of one corpus
+
 
 class SpeakerOffset(nn.Module):
     """Estimates a speaker's offset in ``D`` dimensions, and scores vectors without it."""
@@ -49,7 +51,8 @@ class SpeakerOffset(nn.Module):
         within = (deviations - expected).square().mean(0).clamp_min(1e-6)
         offsets = (groups.T @ (standard - expected)) / sizes
         self.within.copy_(within)
-        self.between.copy_((offsets.square().mean(0) - within / sizes.mean()).clamp_min(1e-3 * within))
+        between = offsets.square().mean(0) - within / sizes.mean()
+        self.between.copy_((_OTHER_ROOMS * between).clamp_min(1e-3 * within))
         return torch.as_tensor(standard - offsets[speakers])
 
     @torch.no_grad()

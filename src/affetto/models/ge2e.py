@@ -49,6 +49,8 @@ class Ge2e(PublishedEncoder):
     The layers run forward in time only, so that padding at the end cannot change an answer.
     """
 
+    tells_speakers = True
+
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or Ge2eSettings()
@@ -140,6 +142,8 @@ class DVector(Embedder):
     is normalised. Resemblyzer also shortens long pauses first; this does not. The last window ends in zeros:
     two frames that still overlap the speech, and silence.
     """
+
+    tells_speakers = True
 
     def __init__(self, settings: Ge2eSettings | None = None) -> None:
         super().__init__()

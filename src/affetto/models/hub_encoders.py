@@ -57,6 +57,7 @@ class Wav2Vec2(PublishedEncoder):
     """
 
     batch_seconds = 24.0
+    lower_layers = 2
 
     def __init__(self, settings: Wav2Vec2Settings) -> None:
         super().__init__()

@@ -100,9 +100,10 @@ class AttentiveStatistics(StatisticsPooling):
         return torch.as_tensor(self.score(frames).masked_fill(mask == 0, -1e4).softmax(1))
 
 
-def frame_statistics(frames: Frames) -> Tensor:
-    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``."""
-    pools = [(StatisticsPooling(layer.shape[2]), layer) for layer in frames.layers]
+def frame_statistics(frames: Frames, deviation: bool = True) -> Tensor:
+    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``; or the mean."""
+    pooling = StatisticsPooling if deviation else MeanPooling
+    pools = [(pooling(layer.shape[2]), layer) for layer in frames.layers]
     return torch.cat([pool(layer, frames.lengths) for pool, layer in pools], dim=1)
 
 

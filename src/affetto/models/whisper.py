@@ -28,6 +28,7 @@ class WhisperEncoder(PublishedEncoder):
     """
 
     batch_seconds = 24.0
+    lower_layers = 2
 
     def __init__(self, network: Any, width: int, inputs: dict[str, Any], window: int = 0) -> None:
         super().__init__()
