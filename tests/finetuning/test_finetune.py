@@ -305,6 +305,21 @@ def test_copies_are_learned_from_and_nothing_else_changes(
         assert not torch.allclose(weights(copied)[name], weights(plain)[name], rtol=1e-2)
 
 
+def test_a_speaker_encoder_beside_others_is_for_enrolled_speakers(
+    corpus: Manifest, protocol: Path, tmp_path: Path
+) -> None:
+    recipe = "ge2e + filterbank"
+    settings = finetune_settings(
+        protocol=str(protocol), encoder=recipe, overrides=("published_weights=false",)
+    )
+    with few_trials():
+        found = weights(finetune(corpus, settings, tmp_path / "run"))
+    speaker = 3 * 256  # the means of its layers come first
+    assert not found["head.linear.weight"][:, :speaker].any()
+    assert found["head.linear.weight"][:, speaker:].abs().max() > 1e-3
+    assert found["enrolment.head.linear.weight"][:, :speaker].abs().max() > 1e-3
+
+
 def test_a_probe_leaves_the_published_encoder_as_it_is(
     corpus: Manifest, protocol: Path, tmp_path: Path
 ) -> None:

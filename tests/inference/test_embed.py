@@ -394,6 +394,12 @@ def test_statistics_and_joined_vectors_go_by_name(tmp_path: Path) -> None:
     one = load_representation("cnn-statistics", None, ("encoder.width=16", "encoder.bins=16"))
     assert one.untrained
     assert one.dim == 2 * sum(one.embedder.encoder.layer_dims)  # type: ignore[union-attr,operator]
+    means = load_representation("cnn-means", None, ("encoder.width=16", "encoder.bins=16"))
+    means.load_state_dict(one.state_dict())
+    of_layers = one(waveform, lengths).split([2 * dim for dim in one.embedder.encoder.layer_dims], dim=1)  # type: ignore[union-attr,arg-type]
+    torch.testing.assert_close(
+        means(waveform, lengths), torch.cat([each.chunk(2, dim=1)[0] for each in of_layers], dim=1)
+    )
     joined = load_representation("cnn-statistics + functionals")
     alone = [load_representation(name)(waveform, lengths) for name in ("cnn-statistics", "functionals")]
     torch.testing.assert_close(joined(waveform, lengths), torch.cat(alone, dim=1))

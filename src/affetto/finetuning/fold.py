@@ -233,11 +233,16 @@ def _fit_classical(task: FoldTask) -> Fitted:
     values = standard(vectors)
     head: LinearHead | KernelHead
     if settings.head == "logistic":
+        kept = torch.ones(values.shape[1], dtype=torch.bool)
         if isinstance(embedder, Joined) and not embedder.of_speaker.all():
             # A speaker encoder misleads off the corpus of training as long as the speaker is not enrolled. So
             # this head, which scores those, gives its dimensions no weight.
-            values = values * ~embedder.of_speaker
-        head, best = logistic_head(values, task)
+            kept = ~embedder.of_speaker
+        read, best = logistic_head(values[:, kept], task)
+        head = LinearHead(len(kept), len(material.labels))
+        weight = torch.zeros_like(head.linear.weight)
+        weight[:, kept] = read.linear.weight
+        head.assign(weight, read.linear.bias)
     elif material.values is not None:
         head, best = fit_ridge(values.double().numpy(), material.values.double().numpy(), train, dev)
     else:

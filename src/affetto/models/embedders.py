@@ -256,9 +256,7 @@ def named_vectors(text: str) -> dict[str, Any] | None:
         if encoder is None:
             known = [*ENCODERS, *EMBEDDERS, "the folder of a published model"]
             raise ConfigError(unknown("encoder", base, known) + f", in {text!r}")
-        parts.append(
-            {"name": "statistics", "encoder": encoder, "deviation": name.endswith(STATISTICS_OF)}
-        )
+        parts.append({"name": "statistics", "encoder": encoder, "deviation": name.endswith(STATISTICS_OF)})
     return {"name": "joined", "parts": parts} if len(parts) > 1 else parts[0]
 
 
