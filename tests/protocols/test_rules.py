@@ -66,6 +66,22 @@ def test_each_corpus_is_tested_once_on_the_classes_that_all_have() -> None:
     assert [len({key[:3] for key in fold.dev}) for fold in folds] == [1, 1]
 
 
+def test_corpora_without_a_class_in_common_are_told_apart() -> None:
+    both = Manifest(pd.concat([manifest(5, ("a",), "anger").table, manifest(5, ("b",), "fear calm").table]))
+    for name in ("leave-one-corpus-out", "a-to-b"):
+        with pytest.raises(ProtocolError, match=r"no class in common \(a: anger; b: calm, fear\); name"):
+            load_protocol(name).select(both)
+
+
+def test_classes_of_some_corpora_are_counted() -> None:
+    both = Manifest(
+        pd.concat([manifest(5, ("a",), "anger fear").table, manifest(5, ("b",), "fear calm").table])
+    )
+    rows = len(both.table) // 4
+    assert load_protocol("a-to-b").unshared(both) == {"anger": rows, "calm": rows}
+    assert load_protocol("speaker-kfold").unshared(both) == {}
+
+
 def test_random_by_clip_shares_speakers_and_says_so() -> None:
     protocol = load_protocol("random-by-clip")
     made = manifest()

@@ -49,6 +49,8 @@ def report_run(run: Any, meta: dict[str, Any], next_steps: str) -> None:
     if meta:
         for key, reason in meta.get("unreadable", {}).items():
             typer.echo(f"left out: {key}: {reason}", err=True)
+        for label, rows in meta.get("unshared", {}).items():
+            typer.echo(f"left out: {rows} utterances labelled {label}, which not all corpora have", err=True)
         typer.echo(f"run folder: {run.path}\n{next_steps.format(run=run.path)}")
 
 

@@ -119,21 +119,45 @@ class Protocol(Settings):
 
         ``leave-one-corpus-out`` and ``cross-corpus`` keep the classes that all their corpora have.
         """
-        table, keep = manifest.table, self._asked_for(manifest)
         if self.dimensions:
-            return replace(manifest, table=table[self._rated(table, keep)])
+            table = manifest.table
+            return replace(manifest, table=table[self._rated(table, self._asked_for(manifest))])
+        table, keep, by_corpus = self._mapped(manifest)
+        if self._across and by_corpus and not (shared := set.intersection(*by_corpus.values())):
+            classes = "; ".join(f"{corpus}: {', '.join(sorted(own))}" for corpus, own in by_corpus.items())
+            raise ProtocolError(
+                f"{self.name}: the corpora have no class in common ({classes}); name classes alike with "
+                "affetto manifest relabel"
+            )
+        if self._across and by_corpus:
+            keep &= table["emotion"].isin(shared)
+        selected = replace(manifest, table=table[keep])
+        if missing := set(self.labels or selected.labels or ["any emotion"]).difference(selected.labels):
+            raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
+        return selected
+
+    def unshared(self, manifest: Manifest) -> dict[str, int]:
+        """Returns the classes that only some of several corpora have, with the rows that they cost."""
+        if self.dimensions or not self._across:
+            return {}
+        table, keep, by_corpus = self._mapped(manifest)
+        names = [str(name) for name in table.loc[keep, "emotion"]]
+        shared = set.intersection(*by_corpus.values())
+        return {name: names.count(name) for name in sorted(set(names) - shared)}
+
+    @property
+    def _across(self) -> bool:
+        return self.rule is not None and self.rule.kind in ("leave-one-corpus-out", "cross-corpus")
+
+    def _mapped(self, manifest: Manifest) -> "tuple[pd.DataFrame, pd.Series[bool], dict[str, set[str]]]":
+        """Returns all rows with their labels mapped, which are asked for, and the classes of each corpus."""
+        table, keep = manifest.table, self._asked_for(manifest)
         emotions = pd.Series([self._label(emotion) for emotion in table["emotion"]], dtype=object)
         table = table.assign(emotion=emotions)
         if self.label_map is not None:
             table = with_votes_of(table, self.label_map)
         keep &= table["emotion"].notna()
-        if self.rule is not None and self.rule.kind in ("leave-one-corpus-out", "cross-corpus"):
-            by_corpus = [set(group) for _, group in table[keep].groupby("corpus")["emotion"]]
-            keep &= table["emotion"].isin(set.intersection(*by_corpus) if by_corpus else set())
-        selected = replace(manifest, table=table[keep])
-        if missing := set(self.labels or selected.labels or ["any emotion"]).difference(selected.labels):
-            raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
-        return selected
+        return table, keep, {str(name): set(own["emotion"]) for name, own in table[keep].groupby("corpus")}
 
     def _asked_for(self, manifest: Manifest) -> "pd.Series[bool]":
         """Returns which rows are of the corpora and have the values that the protocol asks for."""
