@@ -18,6 +18,7 @@ import argparse
 import copy
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -75,7 +76,6 @@ def main() -> None:
     parser.add_argument("name", choices=["small", "base"])
     parser.add_argument("--manifest", type=Path, required=True, help="CREMA-D, from affetto scan")
     parser.add_argument("--keep-encoder", action="store_true", help="do not make the encoder of small anew")
-    parser.add_argument("--runs", type=Path, default=Path("runs/recognisers"))
     given = parser.parse_args()
     torch.set_num_threads(1)  # so that sums have one order
     folder, manifest = SHIPPED_FOLDER / given.name, Manifest.read(given.manifest)
@@ -83,23 +83,24 @@ def main() -> None:
     if given.name == "small":
         if not given.keep_encoder:
             cut_whisper(manifest, WhisperBlocksSettings(), folder / ENCODER_WEIGHTS)
-        make("small", manifest, given.runs / "small", folder)
+        make("small", manifest, folder)
     else:
-        make("base", manifest, given.runs / "base", folder)
-        make("base, without GE2E", manifest, given.runs / WITHOUT_GE2E, folder / WITHOUT_GE2E)
+        make("base", manifest, folder)
+        make("base, without GE2E", manifest, folder / WITHOUT_GE2E)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size:,} bytes")
 
 
-def make(method: str, manifest: Manifest, run: Path, folder: Path) -> None:
+def make(method: str, manifest: Manifest, folder: Path) -> None:
     """Trains a row of the experiment on all speakers, and copies the recogniser with its card."""
     plan = read(HERE / "recognisers.yaml")
     own = next(row["settings"] for row in plan["rows"] if row["method"] == method)
     settings = finetune_settings(**merge(plan["settings"], own) | {"protocol": "all-speakers"})
-    made = finetune(manifest, settings, run, device="cpu") / RECOGNISER
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, WEIGHTS):
-        shutil.copy(made / name, folder / name)
+    with tempfile.TemporaryDirectory() as out:  # a run that is there already would not be made anew
+        made = finetune(manifest, settings, out, device="cpu") / RECOGNISER
+        for name in (CONFIG, WEIGHTS):
+            shutil.copy(made / name, folder / name)
     (folder / "README.md").write_text(card(method, read_config(folder)), encoding="utf-8")
 
 
@@ -161,7 +162,7 @@ def cut_whisper(manifest: Manifest, shape: WhisperBlocksSettings, file: Path) ->
                 parameter.copy_(values)
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.contiguous() for name, each in student.network.state_dict().items()}
-    save_file(in_whole_numbers(tensors), file)
+    file.write_bytes(save(in_whole_numbers(tensors)))
 
 
 @torch.inference_mode()

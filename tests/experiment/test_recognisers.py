@@ -5,6 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from affetto.models.checkpoint import SHIPPED_FOLDER, read_config
 from helpers import script
 
 recognisers = script("experiments/recognisers.py")
@@ -39,3 +40,13 @@ def test_the_neurons_that_can_be_missed_go(sums: tuple[torch.Tensor, torch.Tenso
     assert weight.shape == (3, 5)
     torch.testing.assert_close(bias, torch.full((3,), 2.0), rtol=0, atol=0.01)
     assert len(recognisers.chosen(gram, cross, 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [("small", "small")],
+)
+def test_cards_are_what_the_script_writes(method: str, place: str) -> None:
+    folder = SHIPPED_FOLDER / place
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card == recognisers.card(method, read_config(folder))

@@ -1,5 +1,7 @@
 """Recognisers that come with affetto, and others that are saved without the weights of their encoders."""
 
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from typer.testing import CliRunner
 
 from affetto.cli import app
 from affetto.errors import CheckpointError, ConfigError
-from affetto.finetuning.run import save_recogniser
+from affetto.evaluation.run import RunError, evaluate
+from affetto.finetuning.run import finetune, save_recogniser
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser
 from affetto.inference.loading import load_representation
@@ -74,6 +77,40 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def head(whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = WhisperSettings.model_validate({"model": str(whisper)})
     return made(tmp_path_factory.mktemp("head") / "recogniser", StatisticsSettings(encoder=shape))
+
+
+def test_small_needs_nothing_but_affetto(tmp_path: Path) -> None:
+    files = sounds(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, *map(str, files)], check=True, capture_output=True, text=True
+    )
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len(rows) == len(files)
+    assert {label for label, _ in rows} <= set(EMOTIONS)
+    assert all(abs(float(total) - 1) < 1e-5 for _, total in rows)
+
+
+def test_small_answers_alike_whatever_is_asked_with_it(tmp_path: Path) -> None:
+    files, recogniser = sounds(tmp_path), Recogniser.from_pretrained("small", device="cpu")
+    assert recogniser.labels == EMOTIONS
+    together = pd.DataFrame(recogniser.files(files))
+    for file, row in zip(files, together.to_dict("records"), strict=True):
+        for each in recogniser.from_file(file):
+            assert row[f"p_{each['label']}"] == pytest.approx(each["score"], abs=1e-5)
+    assert together["p_anger"].nunique() == len(files)
+    embedded = load_representation("small", device="cpu")
+    assert embedded.dim == recogniser.embed(files[0]).shape[1]
+
+
+@pytest.mark.parametrize(("name", "most"), [("small", 8 * MEGABYTE), ("base", MEGABYTE)])
+def test_what_comes_with_affetto_is_small_and_described(name: str, most: int) -> None:
+    folder = SHIPPED_FOLDER / name
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= most
+    for card in folder.rglob("README.md"):
+        text = card.read_text(encoding="utf-8")
+        for words in ("2024/1689", "Open Database License", "Whisper", "not for", f'"{name}"'):
+            assert words in text
 
 
 def test_a_name_is_not_hidden_by_a_folder(
@@ -172,3 +209,33 @@ def test_only_heads_on_fixed_published_weights_are_saved_alone(protocol: Path) -
     for encoder, words in (("cnn", "starts from no published weights"), ("ge2e", "an encoder that learns")):
         with pytest.raises(ConfigError, match=words):
             finetune_settings(protocol=str(protocol), encoder=encoder, head_only=True)
+
+
+def test_everybody_is_train_or_dev(listed: Path, tmp_path: Path) -> None:
+    settings = finetune_settings(protocol="all-speakers", encoder="whisper-blocks-statistics", head_only=True)
+    run = finetune(listed, settings, tmp_path / "run")
+    table = pd.read_parquet(run / "predictions.parquet")
+    assert set(table["part"]) == {"dev"}
+    config = checkpoint.read_config(run / "recogniser")
+    seen = config["speakers_seen"]
+    assert len({*seen["with_labels"], *seen["chosen_on"]}) == 6
+    assert list(config["weights_elsewhere"]) == ["embedder.encoder"]
+    assert len(Recogniser.from_pretrained(run / "recogniser", device="cpu").labels) == 5
+    with pytest.raises(RunError, match="has no test part"):
+        evaluate(run.path)
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize("name", SHIPPED)
+def test_real_speech(name: str, corpora_root: Path) -> None:
+    """Most of it was trained on; so this finds gross faults alone."""
+    folder = corpora_root.parent / "models" / "whisper-base"
+    if not folder.is_dir():
+        pytest.skip("no published weights of Whisper beside the recordings")
+    recogniser = Recogniser.from_pretrained(name, device="cpu", encoder=folder if name == "base" else None)
+    assert recogniser.labels == EMOTIONS
+    codes = {"ANG": "anger", "SAD": "sadness", "HAP": "happiness", "NEU": "neutral"}
+    files = sorted((corpora_root / "crema-d" / "AudioWAV").iterdir())
+    files = [file for file in files if file.stem.split("_")[2] in codes][::150]
+    truth = [codes[file.stem.split("_")[2]] for file in files]
+    assert (recogniser.predict(files)["label"] == truth).mean() > 0.6

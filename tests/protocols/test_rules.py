@@ -50,7 +50,7 @@ def test_all_speakers_are_train_or_dev() -> None:
     (fold,) = load_protocol("all-speakers").folds(manifest(20, ("a", "")))
     assert fold.test == ()
     speakers = {key.split("anger")[0].split("fear")[0] for key in fold.dev}
-    assert len(speakers) == 4  # a tenth of the 20 of each corpus
+    assert len(speakers) == 8  # a fifth of the 20 of each corpus
     assert len(fold.train) + len(fold.dev) == len(manifest(20, ("a", "")).keys)
 
 

@@ -17,7 +17,7 @@ def model_card(config: dict[str, Any]) -> str:
     if "dev_ccc" in config:
         kind, score = "Dimensions", f"concordance (CCC) on its dev speakers {config['dev_ccc']:.2f}"
     elsewhere = "".join(
-        f"- Needs the published weights of its `{part}`, which are not here; SHA-256 `{sha256}`\n"
+        f"- The weights of `{part}` are not in `model.safetensors`; SHA-256 `{sha256}`\n"
         for part, sha256 in config.get(ELSEWHERE, {}).items()
     )
     return f"""---
