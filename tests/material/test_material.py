@@ -134,3 +134,20 @@ def test_joined_vectors_are_computed_part_by_part_and_found_again(
     upper = build_embedder(parts[0].model_copy(update={"layers": (1,)}))
     with pytest.raises(TypeError):  # other layers are other vectors
         material.vectors(upper)
+
+
+def test_vectors_of_a_corpus_are_found_again_in_any_joined_manifest(
+    corpus: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = build_embedder(FunctionalsSettings(bins=8)).eval()
+    augment, learned = AugmentConfig(gain_db=6, room=0.5), np.array([3, 40, 41])
+    table = corpus.table.assign(corpus=np.where(np.arange(60) % 2 == 0, "one", "two"))
+    joined = Manifest(table, dict.fromkeys(("one", "two"), *corpus.roots.values()))
+    whole, copied = Recordings(joined).vectors(embedder), Copy(learned, augment, 1)
+    assert torch.equal(whole, Recordings(corpus).vectors(embedder))
+    both = Recordings(joined).vectors(embedder, copied)
+    assert torch.equal(both, Recordings(corpus).vectors(embedder, copied))
+    monkeypatch.setattr("affetto.material.recordings.run_over", None)  # everything is in the cache
+    alone = Recordings(joined.where(np.arange(60) % 2 == 0))
+    assert torch.equal(alone.vectors(embedder), whole[::2])
+    assert torch.equal(alone.vectors(embedder, Copy(np.array([20]), augment, 1)), both[::2])
