@@ -61,7 +61,7 @@ LICENCES = f"""
 OWN_WHISPER = (
     "`encoder.safetensors` holds its convolutions and first two blocks, with fewer neurons, in 8 bits."
 )
-ALL_WHISPER = "the mean and deviation over time of layers 3 to 6 of its encoder are what the head reads."
+ALL_WHISPER = "the means over time of layers 2 to 6 of its encoder are what the head reads."
 GE2E = (
     "- **GE2E** (Wan et al. 2018), the weights of Resemblyzer (Apache-2.0), beside Whisper. "
     f"Without that package the recogniser in `{WITHOUT_GE2E}` is loaded, and answers differ.\n"
