@@ -234,9 +234,9 @@ def _fit_classical(task: FoldTask) -> Fitted:
     head: LinearHead | KernelHead
     if settings.head == "logistic":
         kept = torch.ones(values.shape[1], dtype=torch.bool)
-        if isinstance(embedder, Joined) and not embedder.of_speaker.all():
+        if task.enrolment and isinstance(embedder, Joined) and not embedder.of_speaker.all():
             # A speaker encoder misleads off the corpus of training as long as the speaker is not enrolled. So
-            # this head, which scores those, gives its dimensions no weight.
+            # this head, which scores those, gives its dimensions no weight; the enrolment's head does.
             kept = ~embedder.of_speaker
         read, best = logistic_head(values[:, kept], task)
         head = LinearHead(len(kept), len(material.labels))
