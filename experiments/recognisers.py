@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -99,8 +99,11 @@ def make(method: str, manifest: Manifest, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as out:  # a run that is there already would not be made anew
         made = finetune(manifest, settings, out, device="cpu") / RECOGNISER
-        for name in (CONFIG, WEIGHTS):
-            shutil.copy(made / name, folder / name)
+        shutil.copy(made / CONFIG, folder / CONFIG)
+        # Matrices in 16 bits; means and deviations need all their digits, and loading takes either.
+        tensors = load_file(made / WEIGHTS).items()
+        halved = {name: each.half() if each.ndim > 1 else each for name, each in tensors}
+        (folder / WEIGHTS).write_bytes(save(halved, metadata={"format": "pt"}))
     (folder / "README.md").write_text(card(method, read_config(folder)), encoding="utf-8")
 
 
