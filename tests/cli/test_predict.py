@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(*words: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["predict", *map(str, words)])
+    result = CliRunner().invoke(app, ["predict", "--any-sound", *map(str, words)])
     if isinstance(result.exception, AffettoError):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
@@ -79,7 +79,17 @@ def test_files_folders_and_lists_become_one_table(model: Path, folder: Path, tmp
     assert "speaker-dependent" in said
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [Path(row["file"]).stem for row in rows] == [*"0012345", "1", "2"]
-    assert set(rows[0]) == {"file", "start", "end", "label", "confidence", "p_joy", "p_grief", "error"}
+    assert set(rows[0]) == {
+        "file",
+        "start",
+        "end",
+        "label",
+        "confidence",
+        "p_joy",
+        "p_grief",
+        "withheld",
+        "error",
+    }
     code, _, said = run(folder, "-m", model, "-o", out)
     assert code == 0
     assert "nothing was done" in said
@@ -91,7 +101,7 @@ def test_standard_output_is_csv_and_nothing_else(model: Path, folder: Path) -> N
     code, shown, _ = run(folder, "-m", model, "--window", "0.5", "--hop", "0.25")
     assert code == 0
     lines = shown.splitlines()
-    assert lines[0] == "file,start,end,label,confidence,p_joy,p_grief,error"
+    assert lines[0] == "file,start,end,label,confidence,p_joy,p_grief,withheld,error"
     assert lines[1].startswith(f"{folder}/0.flac,0.0,0.5,")
     assert len(lines) - 1 == sum(1 + number for number in range(6))
 

@@ -108,7 +108,7 @@ def toy_runs(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     some = sorted(path for path in (folder / "wav").rglob("*") if path.is_file())[:9]
     for name in ("cnn", "functionals"):
         model = folder / f"finetune-{name}" / "recogniser"
-        for way, extra in {"": (), "-windows": ("--window", 0.7, "--hop", 0.5)}.items():
+        for way, extra in {"": (), "-windows": ("--window", 0.7, "--hop", 0.5, "--any-sound")}.items():
             file = folder / f"predict-{name}{way}.csv"
             call("predict", *some, "-m", model, "-o", file, *extra)
             columns = [c for c in pd.read_csv(file).columns if c in LABELS or c.startswith("p_")]

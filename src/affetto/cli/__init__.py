@@ -1,5 +1,7 @@
 """The command line: verbs by what they work on; every heavy import waits until a verb runs."""
 
+import warnings
+
 import typer
 
 from affetto._version import __version__
@@ -33,7 +35,7 @@ def _version(asked: bool) -> None:
 def _main(
     version: bool = option(False, "Print the version.", "--version", callback=_version, is_eager=True),
 ) -> None:
-    pass
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
 for _verb in (corpora, scan, pretrain, protocols, finetune, evaluate):

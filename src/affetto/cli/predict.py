@@ -45,6 +45,11 @@ def predict(
         None, "Enrol so many utterances of each speaker of a manifest; not scored.", min=1
     ),
     prompts: list[str] | None = option(None, _TEXTS),
+    withhold: str | None = option(
+        None,
+        "Confidence under which the answer is unknown, e.g. 0.4; or the share of dev under it, e.g. 20%.",
+    ),
+    any_sound: bool = option(False, "Answer where there is no speech, too.", "--any-sound"),
     figure: Path | None = option(None, "PNG of the timeline of one recording, with --window."),
     root: FileRoot = None,
     device: Device = "auto",
@@ -58,12 +63,18 @@ def predict(
     from affetto.inference.output import draw_timeline, refuse_figure
 
     sources, words = without_words(sources)
-    recogniser = _recogniser(model, words, prompts, device)
+    recogniser = _recogniser(model, words, prompts, device=device, any_sound=any_sound)
     if figure:
         refuse_figure(recogniser, sources, window)
     options: dict[str, Any] = {"window": window, "hop": hop, "enrol": enrol or None}
     outcome = run_predict(
-        recogniser, sources, output, root=root, enrol_by_speaker=enrol_by_speaker, **options
+        recogniser,
+        sources,
+        output,
+        root=root,
+        enrol_by_speaker=enrol_by_speaker,
+        withhold=withhold,
+        **options,
     )
     if outcome.enrolled is not None:
         others = f"; {outcome.left_out} with too few utterances were not" if outcome.left_out else ""
@@ -73,17 +84,17 @@ def predict(
     report_table(outcome, output, "predict")
 
 
-def _recogniser(model: str, words: list[str], prompts: list[str] | None, device: str) -> "Recogniser":
+def _recogniser(model: str, words: list[str], prompts: list[str] | None, **how: Any) -> "Recogniser":
     from affetto.inference.loading import model_word
 
     if prompts:
         from affetto.language import with_prompts
 
-        recogniser = with_prompts(model, prompts, device=device, encoder=model_word(words))
+        recogniser = with_prompts(model, prompts, encoder=model_word(words), **how)
     else:
         from affetto.inference import Recogniser
 
-        recogniser = Recogniser.from_pretrained(model, device=device, encoder=model_word(words))
+        recogniser = Recogniser.from_pretrained(model, encoder=model_word(words), **how)
     if recogniser.speaker_dependent:
         note = "note: speaker-dependent: this recogniser was measured on speakers it was trained on"
         typer.echo(note, err=True)

@@ -15,6 +15,9 @@ from affetto.errors import ManifestError, unknown
 from affetto.evaluation.concordance import ccc_of, error_of, rating_sums
 from affetto.evaluation.votes import vote_sums, votes_f1_of
 
+WITHHELD_PERCENTS = (10, 20, 30, 40, 50)
+"""Shares of the answers on dev that can be withheld by name, as ``"20%"``."""
+
 Score = Callable[[NDArray[Any]], NDArray[np.float64]]
 Sums = Callable[[pd.DataFrame, Sequence[str]], NDArray[np.float64] | None]
 
@@ -91,6 +94,19 @@ def confidence_bins(confidence: ArrayLike, correct: ArrayLike) -> Reliability:
     counts = np.bincount(place, minlength=bins)
     confident = share(np.bincount(place, sure, minlength=bins), counts)
     return Reliability(confident, share(np.bincount(place, right, minlength=bins), counts), counts)
+
+
+def withholding(confidence: ArrayLike, correct: ArrayLike) -> dict[str, dict[str, float]]:
+    """Returns by share, ``"20%"``, the confidence that so many are below, and the others' accuracy.
+
+    ``confidence (N,)`` and ``correct (N,)`` are of all answers.
+    """
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    found = {}
+    for percents in WITHHELD_PERCENTS:
+        least = float(np.quantile(sure, percents / 100))
+        found[f"{percents}%"] = {"confidence": least, "accuracy": float(right[sure >= least].mean())}
+    return found
 
 
 def _codes(values: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:

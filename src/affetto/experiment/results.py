@@ -158,6 +158,8 @@ def _lead(rows: Sequence[Result]) -> str:
     protocols = {row.protocol for row in rows}
     if len(protocols) == 1:
         text = f"Protocol `{protocols.pop()}`. {text}"
+    if any(row.extra("calibration_error") is not None for row in rows):
+        text += " ECE: expected calibration error, the mean gap of confidence and share right."
     if any(row.enrolment for row in rows):
         text += " Enrolment: unlabelled utterances a speaker that were used to adapt and are not scored."
     return text
@@ -174,6 +176,7 @@ def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
             "seeds": str(len(row.seeds) or ""),
             "UAR": percent(*row.ends),
             "WAR": percent(row.war),
+            "ECE": _written("calibration_error", row.extra("calibration_error")),
             "UAR difference": points(row.difference, row.difference_low, row.difference_high),
             "to": row.against or "",
             **{titles.get(name, name): _written(name, row.extra(name)) for name in columns},
@@ -181,10 +184,11 @@ def _table(rows: Sequence[Result], columns: Sequence[str]) -> Table:
         for row in rows
     ]
     needed = {"protocol": len({row.protocol for row in rows}) > 1}
+    needed["ECE"] = any(row.extra("calibration_error") is not None for row in rows)
     needed["labels"] = any(row.label_fraction != 1 for row in rows)
     needed["UAR difference"] = needed["to"] = any(row.difference is not None for row in rows)
     heads = [name for name in cells[0] if needed.get(name, True)]
-    numbers = {"enrolment", "seeds", "UAR difference", "labels", *titles.values()}
+    numbers = {"enrolment", "seeds", "UAR difference", "labels", "ECE", *titles.values()}
     shown = [[line[name] for name in heads] for line in cells]
     return Table(heads, shown, right=[name in numbers for name in heads])
 

@@ -20,6 +20,13 @@ def model_card(config: dict[str, Any]) -> str:
         f"- The weights of `{part}` are not in `model.safetensors`; SHA-256 `{sha256}`\n"
         for part, sha256 in config.get(ELSEWHERE, {}).items()
     )
+    withheld = "".join(
+        f"\n| {share} | {row['confidence']:.2f} | {100 * row['accuracy']:.1f} % |"
+        for share, row in config.get("withholding", {}).items()
+    )
+    if withheld:
+        head = "\n| withheld on dev | confidence under | right of the others |\n|---:|---:|---:|"
+        withheld = f"{head}{withheld}\n\nTo withhold them: `affetto predict --withhold 20%`.\n"
     return f"""---
 library_name: affetto
 pipeline_tag: audio-classification
@@ -35,7 +42,7 @@ tags: [speech-emotion-recognition]
 - {origin}
 - Manifest hash: `{config["manifest_sha256"]}`
 {elsewhere}- Made by affetto {__version__}
-
+{withheld}
 ```python
 from affetto import Recogniser
 

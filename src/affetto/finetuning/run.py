@@ -16,6 +16,7 @@ from torch import Tensor
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import write_table
 from affetto.errors import ProtocolError, RunError
+from affetto.evaluation.metrics import withholding
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
 from affetto.finetuning.card import model_card
 from affetto.finetuning.enrolment import SIZES, SKEWED_SIZE, enrolled_probabilities
@@ -143,7 +144,12 @@ def _write_tables(task: FoldTask, fitted: Fitted, test: Rows) -> dict[str, Any]:
         table = enrolled_table(material, classifier, fitted.vectors, test, task.seed, task.fold)
         write_table(table.assign(**place), folder / ENROLLED)
     pretrained_on = fitted.pretrained_on.get("with_labels", [])
+    known = {}
+    if material.values is None:
+        sure, right = answers[task.dev].max(1), answers[task.dev].argmax(1) == material.truth[task.dev]
+        known["withholding"] = withholding(sure, right)
     return {
+        **known,
         "choices": fitted.choices,
         "chosen_on": "dev",
         "trained_on": sorted({*material.speakers[task.train].tolist(), *pretrained_on}),
@@ -224,6 +230,7 @@ def _recogniser_config(run: _Run, classifier: EmotionClassifier, info: dict[str,
             "chosen_on": info["dev"],
         },
         **{name: value for name, value in info["choices"].items() if name in DEV_SCORES},
+        **{name: info[name] for name in ("withholding",) if name in info},
     }
 
 

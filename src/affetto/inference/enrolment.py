@@ -1,5 +1,6 @@
 """Enrolment of speakers: what is known of them, and which utterances it is made from."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affetto.errors import ConfigError
+from affetto.errors import AudioError, ConfigError
 from affetto.inference.sources import Clip
 
 Drawn = dict[Clip, list[NDArray[np.float32]]]
@@ -46,6 +47,18 @@ def marked(everything: Iterable[Clip], enrolment: Enrolments | None) -> Iterator
     for clip in everything:
         own = enrolment_of(enrolment, clip)
         yield replace(clip, enrolled=True) if own and own.used and clip.key in own.used else clip
+
+
+def with_speech(read: Drawn) -> Drawn:
+    """Leaves out clips without vectors, which hold no speech, with a warning; an AudioError if all do."""
+    spoken = {clip: vectors for clip, vectors in read.items() if vectors}
+    silent = [f"{number} ({clip.file})" for number, clip in enumerate(read, 1) if clip not in spoken]
+    if not spoken:
+        raise AudioError(f"none of the {len(read)} enrolled utterances holds speech; name others")
+    if silent:
+        text = f"enrolled utterances without speech are left out: {', '.join(silent)} of {len(read)}"
+        warnings.warn(text, stacklevel=3)
+    return spoken
 
 
 def draw_by_speaker(

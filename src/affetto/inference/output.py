@@ -17,6 +17,7 @@ from affetto.errors import AffettoError, ConfigError, RunError, unknown
 from affetto.inference.enrolment import Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
+from affetto.inference.rows import least_confidence
 from affetto.inference.sources import Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.writers import (
     Outcome,
@@ -44,6 +45,7 @@ def predict(
     hop: float | None = None,
     enrol: Sources | None = None,
     enrol_by_speaker: int | None = None,
+    withhold: float | str | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """Writes the table of :meth:`~affetto.inference.recogniser.Recogniser.files`.
@@ -60,6 +62,7 @@ def predict(
         hop: seconds from one window to the next; half a window when None.
         enrol: utterances of the one speaker of all sources.
         enrol_by_speaker: how many utterances of each speaker of a manifest to enrol.
+        withhold: the confidence under which an answer is withheld, or a share of dev, e.g. ``"20%"``.
         workers: threads, or processes where there are many clips; None for one a core.
 
     Raises:
@@ -69,15 +72,12 @@ def predict(
     if enrol is not None and enrol_by_speaker is not None:
         raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
     plan = Plan(Windows(window, hop), workers)
-    path = None if str(output) == STDOUT else Path(output)
-    if path and path.suffix.lower() not in OUTPUTS:
-        raise ConfigError(unknown("output format", path.suffix or path.name, [*OUTPUTS, STDOUT]))
+    path, least = _path_of(output), least_confidence(withhold, recogniser.format, recogniser.config)
     types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None)
     shards = Shards(path, types) if path else None
     if path and shards and path.exists() and not shards.begun:
-        return shards.finished(
-            path, f"{path} is there, and is no output of predict; name another file with -o, or remove it"
-        )
+        refusal = f"{path} is there, and is no output of predict; name another file with -o, or remove it"
+        return shards.finished(path, refusal)
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
     speakers = Counter(clip.speaker for clip in clips(sources, root))
     plan = replace(plan, clips=speakers.total())
@@ -86,14 +86,23 @@ def predict(
         enrolment = recogniser.enrol_speakers(sources, enrol_by_speaker, root=root)
     everything = progress(clips(sources, root), "predict", plan.clips)
     if shards is None:
-        return _to_stdout(recogniser.rows(everything, plan, enrolment), list(types))
+        return _to_stdout(recogniser.rows(everything, plan, enrolment, withhold), list(types))
     used = sorted(enrolment.used) if isinstance(enrolment, Enrolment) else None
-    options = {"window": window, "hop": hop, "enrol": used, "enrol_by_speaker": enrol_by_speaker}
-    with shards.opened({"recogniser": recogniser.sha256, **options}, lambda: _join(shards)):
-        plan = replace(plan, clips=plan.clips - shards.resumed)
-        for piece, row in recogniser.rows(shards.rest(everything, attrgetter("key")), plan, enrolment):
+    options: Row = {"window": window, "hop": hop, "enrol": used, "enrol_by_speaker": enrol_by_speaker}
+    options |= {"recogniser": recogniser.sha256, "withhold": least, "any_sound": recogniser.detector is None}
+    with shards.opened(options, lambda: _join(shards)):
+        rest, left = shards.rest(everything, attrgetter("key")), plan.clips - shards.resumed
+        for piece, row in recogniser.rows(rest, replace(plan, clips=left), enrolment, withhold):
             shards.add(piece.clip.key, row, piece.last)
     return _outcome(shards, set(speakers), enrolment)
+
+
+def _path_of(output: str | Path) -> Path | None:
+    """Returns the file that is asked for; None for standard output."""
+    path = None if str(output) == STDOUT else Path(output)
+    if path and path.suffix.lower() not in OUTPUTS:
+        raise ConfigError(unknown("output format", path.suffix or path.name, [*OUTPUTS, STDOUT]))
+    return path
 
 
 def _outcome(shards: Shards, speakers: set[str | None], enrolment: Enrolments | None) -> Outcome:

@@ -98,13 +98,18 @@ def by_clip(computed: Iterable[Computed]) -> Iterator[list[Computed]]:
 
 
 def whole(pieces: list[Computed]) -> Computed:
-    """Joins the pieces of a clip: the mean of their rows, weighted by length; None with a fault."""
+    """Joins the pieces of a clip: the mean of their rows, weighted by length; None with a fault.
+
+    Rows of NaN, of pieces without speech, do not count as long as there are others.
+    """
     end, row = pieces[-1]
     if row is None or len(pieces) == 1:  # a recording that breaks off counts as one that cannot be read
         return end, row
-    weights = [piece.end - piece.start for piece, _ in pieces]
+    weights = np.array([piece.end - piece.start for piece, _ in pieces])
     rows = np.stack([row for _, row in pieces if row is not None]).astype(np.float64)
-    return end._replace(start=pieces[0][0].start), np.average(rows, axis=0, weights=weights)
+    heard = ~np.isnan(rows).any(axis=1)
+    kept = heard if heard.any() else ~heard
+    return end._replace(start=pieces[0][0].start), np.average(rows[kept], axis=0, weights=weights[kept])
 
 
 def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:

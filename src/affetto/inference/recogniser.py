@@ -14,14 +14,23 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
-from affetto.inference.enrolment import Drawn, Enrolment, Enrolments, draw_by_speaker, enrolment_of, marked
+from affetto.inference.enrolment import (
+    Drawn,
+    Enrolment,
+    Enrolments,
+    draw_by_speaker,
+    enrolment_of,
+    marked,
+    with_speech,
+)
 from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
-from affetto.inference.rows import RowFormat, Score, rows_of
+from affetto.inference.rows import RowFormat, Score, least_confidence, rows_of
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.writers import Row
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import chosen_device
+from affetto.models.speech import load_speech_detector
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,14 +41,21 @@ class Recogniser:
 
     A recording longer than a minute is scored in parts of 30 s, and the mean of their probabilities, weighted
     by their lengths, is given. :meth:`timeline` shows how they change. Safe to use from several threads.
-    ``config`` is the content of the network's ``config.json``.
+    A recording without speech gets no emotion, unless ``any_sound`` asks for it. ``config`` is the content
+    of the network's ``config.json``.
     """
 
     def __init__(
-        self, classifier: EmotionClassifier, config: Mapping[str, Any], device: str = "auto"
+        self,
+        classifier: EmotionClassifier,
+        config: Mapping[str, Any],
+        device: str = "auto",
+        *,
+        any_sound: bool = False,
     ) -> None:
         self.device = chosen_device(device)
         self.classifier = classifier.to(self.device).eval()
+        self.detector = None if any_sound else load_speech_detector().to(self.device)
         self.config = dict(config)
         self.labels = list(classifier.settings.labels)
         self.format = RowFormat(self.labels, classifier.settings.output == "values")
@@ -52,14 +68,17 @@ class Recogniser:
         device: str = "auto",
         revision: str | None = None,
         encoder: str | Path | None = None,
+        any_sound: bool = False,
     ) -> "Recogniser":
         """Loads ``"small"``, ``"base"``, a folder that ``finetune`` wrote, or an id on the Hugging Face hub.
 
         ``device`` is where it runs, e.g. ``"cuda"``; ``revision`` a branch, tag or commit on the hub;
-        ``encoder`` the folder of the model that ``"base"`` needs, in place of the hub. Never loads a pickle.
-        A CheckpointError names a recogniser that is not found, damaged, partial, or of another kind.
+        ``encoder`` the folder of the model that ``"base"`` needs, in place of the hub; ``any_sound`` whether
+        it answers where there is no speech. Never loads a pickle. A CheckpointError names a recogniser that
+        is not found, damaged, partial, or of another kind.
         """
-        return cls(*load_classifier(find_recogniser(name, revision), str(encoder or "")), device)
+        loaded = load_classifier(find_recogniser(name, revision), str(encoder or ""))
+        return cls(*loaded, device, any_sound=any_sound)
 
     @property
     def speaker_dependent(self) -> bool:
@@ -96,7 +115,8 @@ class Recogniser:
     ) -> list[Score]:
         """Scores a recording, or its part from second ``start`` to ``end``; ``enrolment`` of its speaker.
 
-        Returns every class with its probability, the likeliest first; or every dimension with its value.
+        Returns every class with its probability, the likeliest first; or every dimension with its value. The
+        one score of a recording without speech is that of ``unknown``.
 
         Raises:
             AudioError: as :func:`affetto.audio.decode` does.
@@ -112,11 +132,13 @@ class Recogniser:
         window: float | None = None,
         hop: float | None = None,
         enrolment: Enrolments | int | None = None,
+        withhold: float | str | None = None,
         workers: int | None = None,
     ) -> Iterator[Row]:
         """Predicts any number of recordings, in memory that does not grow with them.
 
-        Yields rows in the order of the sources; ``error`` says why a recording cannot be read.
+        Yields rows in the order of the sources; ``error`` says why a recording cannot be read, ``withheld``
+        why its label is ``unknown``.
 
         Args:
             sources: recordings, folders, manifests.
@@ -125,13 +147,15 @@ class Recogniser:
             hop: seconds from one window to the next; half a window when None.
             enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker;
                 these get a row without a label.
+            withhold: the confidence under which an answer is withheld; or the share of the answers on dev
+                that were under it, e.g. ``"20%"``.
             workers: threads; None for one a core.
         """
         plan = Plan(Windows(window, hop), workers)
         if isinstance(enrolment, int):  # the sources are read twice
             sources = list(sources) if isinstance(sources, Iterator) else sources
             enrolment = self.enrol_speakers(sources, enrolment, root=root)
-        yield from (row for _, row in self.rows(clips(sources, root), plan, enrolment))
+        yield from (row for _, row in self.rows(clips(sources, root), plan, enrolment, withhold))
 
     def predict(
         self,
@@ -184,42 +208,47 @@ class Recogniser:
     def enrol(self, sources: Sources | Tensor, *, root: Root = None) -> Enrolment:
         """Estimates how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
 
-        ``sources`` may also be their vectors ``(N, D)`` from :meth:`embed`.
+        ``sources`` may also be their vectors ``(N, D)`` from :meth:`embed`. Utterances without speech are
+        left out, with a warning.
 
         Raises:
-            AudioError: for an utterance that cannot be read.
+            AudioError: for an utterance that cannot be read, and where none holds speech.
             ConfigError: when the recogniser was made without enrolment.
         """
         self.classifier.must_adapt()
         if isinstance(sources, Tensor):
             return Enrolment(self._offset(sources), len(sources))
-        return self._enrolment(self._readable(sources, root))
+        return self._enrolment(with_speech(self._readable(sources, root, speech=True)))
 
     def enrol_speakers(self, sources: Sources, utterances: int, *, root: Root = None) -> dict[str, Enrolment]:
         """Enrols every speaker of manifests from that many utterances, drawn the same way every time.
 
-        An utterance that cannot be read is replaced by another of that speaker. A speaker who would have none
-        left to score is not enrolled. Returns enrolments by ``corpus/speaker``.
+        An utterance that cannot be read, or without speech, is replaced by another of that speaker. A speaker
+        who would have none left to score is not enrolled. Returns enrolments by ``corpus/speaker``.
 
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.
         """
         self.classifier.must_adapt()
-        drawn = draw_by_speaker(clips(sources, root), utterances, self._vectors)
+        drawn = draw_by_speaker(clips(sources, root), utterances, partial(self._vectors, speech=True))
         return {speaker: self._enrolment(own) for speaker, own in drawn}
 
     def rows(
-        self, everything: Iterable[Clip], plan: Plan, enrolment: Enrolments | None
+        self,
+        everything: Iterable[Clip],
+        plan: Plan,
+        enrolment: Enrolments | None,
+        withhold: float | str | None = None,
     ) -> Iterator[tuple[Piece, Row]]:
         """Yields a row for each recording, or with windows for each piece; :meth:`files` and ``predict``."""
         if enrolment is not None:
             self.classifier.must_adapt()
-
+        least = least_confidence(withhold, self.format, self.config)
         compute = partial(self._answers, enrolment=enrolment)
         computed = in_order(marked(everything, enrolment), compute, plan, self.device)
         if plan.windows.length is None:
             computed = map(whole, by_clip(computed))
-        return rows_of(computed, self.format, enrolment)
+        return rows_of(computed, self.format, enrolment, least)
 
     def _scores(self, clip: Clip, enrolment: object) -> list[Score]:
         if not isinstance(enrolment, Enrolment | None):
@@ -236,13 +265,17 @@ class Recogniser:
 
         return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
 
-    def _embed(self, pieces: list[Piece]) -> Tensor:
-        """Embeds pieces, ``(B, D)``."""
-        return self.classifier.embed(*self.classifier.front_end(*padded(pieces, self.device)))
+    def _embed(self, pieces: list[Piece], speech: bool = False) -> Tensor:
+        """Embeds pieces, ``(B, D)``; with ``speech``, NaN for those without."""
+        waveforms, lengths = padded(pieces, self.device)
+        vectors = self.classifier.embed(*self.classifier.front_end(waveforms, lengths))
+        if speech and self.detector is not None:
+            vectors[~self.detector.hears(waveforms, lengths)] = torch.nan
+        return vectors
 
     def _answers(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
         """Returns probabilities or values of pieces, ``(B, K)``, adapted to the speaker if enrolled."""
-        vectors = self._embed(pieces)
+        vectors = self._embed(pieces, speech=True)
         answers = self.classifier.answers(vectors)
         own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
         if rows := [row for row, each in enumerate(own) if each]:
@@ -257,17 +290,23 @@ class Recogniser:
     def _enrolment(self, own: Drawn) -> Enrolment:
         return Enrolment(self._offset(_stacked(own)), len(own), frozenset(clip.key for clip in own))
 
-    def _vectors(self, everything: Iterable[Clip]) -> Iterator[tuple[Clip, list[NDArray[np.float32]], str]]:
-        """Embeds clips: each with the vectors of its pieces, or with none and the reason."""
-        for pieces in by_clip(in_order(everything, self._embed, Plan(), self.device)):
-            piece = pieces[-1][0]
-            vectors = [] if piece.fault else [vector for _, vector in pieces if vector is not None]
-            yield piece.clip, vectors, piece.fault
+    def _vectors(
+        self, everything: Iterable[Clip], speech: bool = False
+    ) -> Iterator[tuple[Clip, list[NDArray[np.float32]], str]]:
+        """Embeds clips: each with the vectors of its pieces, with ``speech`` of those that hold some.
 
-    def _readable(self, sources: Sources, root: Root) -> Drawn:
+        Or with none and the reason.
+        """
+        compute = partial(self._embed, speech=speech)
+        for pieces in by_clip(in_order(everything, compute, Plan(), self.device)):
+            piece = pieces[-1][0]
+            vectors = [] if piece.fault else [each for _, each in pieces if each is not None]
+            yield piece.clip, [each for each in vectors if not np.isnan(each).any()], piece.fault
+
+    def _readable(self, sources: Sources, root: Root, speech: bool = False) -> Drawn:
         """Embeds clips; raises for one that cannot be read, or for none."""
         found: Drawn = {}
-        for clip, vectors, fault in self._vectors(clips(sources, root)):
+        for clip, vectors, fault in self._vectors(clips(sources, root), speech):
             if fault:
                 raise AudioError(fault)
             found[clip] = vectors

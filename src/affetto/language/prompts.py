@@ -20,6 +20,7 @@ def with_prompts(
     device: str = "auto",
     revision: str | None = None,
     encoder: str | Path | None = None,
+    any_sound: bool = False,
 ) -> Recogniser:
     """Loads a recogniser that was trained with language, and gives it texts in place of its classes.
 
@@ -29,6 +30,7 @@ def with_prompts(
         device: where the network runs.
         revision: branch, tag or commit on the hub.
         encoder: the folder of its published encoder.
+        any_sound: whether it answers where there is no speech.
 
     Raises:
         ConfigError: when it knows no words, and for fewer than two texts, equal, empty or too long ones.
@@ -47,7 +49,7 @@ def with_prompts(
     state = {key: each for key, each in classifier.state_dict().items() if not key.startswith("enrolment.")}
     made.load_state_dict({**state, "head.names": vectors(texts)})
     config = {**recogniser.config, "labels": list(texts), "id2label": dict(enumerate(texts))}
-    return Recogniser(made.eval().requires_grad_(False), config, device)
+    return Recogniser(made.eval().requires_grad_(False), config, device, any_sound=any_sound)
 
 
 def language_head(classifier: EmotionClassifier) -> LanguageHead:
