@@ -176,8 +176,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments"))
     given = parser.parse_args()
     manifest = Manifest.read(given.manifest)
+    bench = Bench(manifest)
     with torch.inference_mode():
-        bench = Bench(manifest)
         rows = [row | {"manifest_sha256": manifest.sha256} for row in compare(bench)]
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "enrolments.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -168,6 +168,15 @@ def test_enrolment_from_files_and_by_speaker(model: Path, folder: Path, tmp_path
     assert table["label"].notna().sum() == 2
     Manifest(speakers[:3], {"": folder}).write(tmp_path / "list.csv")
     assert "1 speakers were enrolled\n" in run(*words, tmp_path / "c.csv")[2]
+    Manifest(speakers.assign(speaker=None, corpus="ours"), {"ours": folder}).write(tmp_path / "list.csv")
+    words = (tmp_path / "list.csv", "-m", model, "--enrol-by-speaker")
+    run(*words, "all", "-o", tmp_path / "d.csv")  # the corpus as one speaker, and everybody is scored
+    table = pd.read_csv(tmp_path / "d.csv")
+    assert table["enrolment"].tolist() == [4] * 4
+    assert not table["enrolled"].any()
+    assert table["label"].notna().all()
+    with pytest.raises(AffettoError, match="got --enrol-by-speaker most; a number of utterances, or all"):
+        run(*words, "most", "-o", tmp_path / "e.csv")
 
 
 def test_a_full_standard_output_is_one_line_and_exit_code_two(model: Path, folder: Path) -> None:

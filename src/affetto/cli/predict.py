@@ -8,9 +8,11 @@ from typer.core import TyperCommand
 
 from affetto.cli.options import MODEL, Device, FileRoot, Sources, option, without_words
 from affetto.cli.outcome import report_table
+from affetto.errors import ConfigError
 
 if TYPE_CHECKING:
     from affetto.inference import Recogniser
+    from affetto.inference.enrolment import All
 
 _PROMPTS = "--prompts"
 _TEXTS = (
@@ -41,8 +43,8 @@ def predict(
     window: float | None = option(None, "A row every window of so many seconds: a timeline."),
     hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
     enrol: list[Path] | None = option(None, "Unlabelled utterances of the speaker: file or folder; repeat."),
-    enrol_by_speaker: int | None = option(
-        None, "Enrol so many utterances of each speaker of a manifest; not scored.", min=1
+    enrol_by_speaker: str | None = option(
+        None, "Enrol so many utterances of each speaker of a manifest, not scored; or all, scored too."
     ),
     prompts: list[str] | None = option(None, _TEXTS),
     withhold: str | None = option(
@@ -72,7 +74,7 @@ def predict(
         sources,
         output,
         root=root,
-        enrol_by_speaker=enrol_by_speaker,
+        enrol_by_speaker=_count(enrol_by_speaker),
         withhold=withhold,
         **options,
     )
@@ -82,6 +84,16 @@ def predict(
     if figure:
         draw_timeline(recogniser, sources[0], output, figure, **options)
     report_table(outcome, output, "predict")
+
+
+def _count(text: str | None) -> "int | All | None":
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise ConfigError(f"got --enrol-by-speaker {text}; a number of utterances, or all, is needed")
+    return int(text)
 
 
 def _recogniser(model: str, words: list[str], prompts: list[str] | None, **how: Any) -> "Recogniser":

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from torch import Tensor
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.sources import Clip
 
+All = Literal["all"]
 Drawn = dict[Clip, list[NDArray[np.float32]]]
 """Clips, each with the vectors ``(D,)`` of its pieces."""
 
@@ -63,33 +65,38 @@ def with_speech(read: Drawn) -> Drawn:
 
 def draw_by_speaker(
     everything: Iterable[Clip],
-    utterances: int,
+    utterances: int | All,
     vectors_of: Callable[[list[Clip]], Iterable[tuple[Clip, list[NDArray[np.float32]], str]]],
 ) -> Iterator[tuple[str, Drawn]]:
     """Draws enrolment utterances of every speaker: the same ones each time, others for those that fail.
 
-    Yields speakers with enough of them and one left to score, each with the clips and their vectors.
+    Yields speakers with enough of them and one left to score, each with the clips and their vectors. With
+    ``"all"`` they are every utterance that can be read, of every speaker.
     """
-    if utterances < 1:
-        raise ConfigError(f"got {utterances} enrolment utterances a speaker; at least 1 is needed")
+    if utterances != "all" and utterances < 1:
+        raise ConfigError(f"got {utterances} enrolment utterances a speaker; at least 1 is needed, or all")
     pools: dict[str, list[Clip]] = {}
     for clip in everything:
         if clip.speaker is not None:
             pools.setdefault(clip.speaker, []).append(clip)
     if not pools:
-        raise ConfigError("enrolment by speaker needs a manifest whose column 'speaker' is filled in")
+        raise ConfigError(
+            "enrolment by speaker needs a manifest whose column 'speaker' is filled in; or 'corpus', which "
+            "is then enrolled as one speaker"
+        )
+    counts = {speaker: len(pool) if utterances == "all" else utterances for speaker, pool in pools.items()}
     left: dict[str, Iterator[Clip]] = {}
     for speaker, pool in pools.items():
         # At random, since the first of a folder may well all be angry.
-        order = np.random.default_rng([utterances, len(pool)]).permutation(len(pool))
+        order = np.random.default_rng([counts[speaker], len(pool)]).permutation(len(pool))
         left[speaker] = iter([pool[place] for place in order])
     drawn: dict[str, Drawn] = {speaker: {} for speaker in pools}
     while wanted := [
-        clip for speaker, pool in left.items() for clip in islice(pool, utterances - len(drawn[speaker]))
+        clip for speaker, pool in left.items() for clip in islice(pool, counts[speaker] - len(drawn[speaker]))
     ]:
         for clip, vectors, _ in vectors_of(wanted):
             if vectors:
                 drawn[str(clip.speaker)][clip] = vectors
     for speaker, own in drawn.items():
-        if len(own) == utterances and next(left[speaker], None):
+        if own and (utterances == "all" or (len(own) == utterances and next(left[speaker], None))):
             yield speaker, own

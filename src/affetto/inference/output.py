@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow  # type: ignore[import-untyped]
 
 from affetto.errors import AffettoError, ConfigError, RunError, unknown
-from affetto.inference.enrolment import Enrolment, Enrolments
+from affetto.inference.enrolment import All, Enrolment, Enrolments
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import least_confidence
@@ -44,7 +44,7 @@ def predict(
     window: float | None = None,
     hop: float | None = None,
     enrol: Sources | None = None,
-    enrol_by_speaker: int | None = None,
+    enrol_by_speaker: int | All | None = None,
     withhold: float | str | None = None,
     workers: int | None = None,
 ) -> Outcome:
@@ -61,7 +61,7 @@ def predict(
         window: seconds of a window, for a row each; None for one row a recording.
         hop: seconds from one window to the next; half a window when None.
         enrol: utterances of the one speaker of all sources.
-        enrol_by_speaker: how many utterances of each speaker of a manifest to enrol.
+        enrol_by_speaker: how many utterances of each speaker of a manifest to enrol, or ``"all"``.
         withhold: the confidence under which an answer is withheld, or a share of dev, e.g. ``"20%"``.
         workers: threads, or processes where there are many clips; None for one a core.
 

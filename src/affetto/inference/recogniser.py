@@ -15,6 +15,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.enrolment import (
+    All,
     Drawn,
     Enrolment,
     Enrolments,
@@ -131,7 +132,7 @@ class Recogniser:
         root: Root = None,
         window: float | None = None,
         hop: float | None = None,
-        enrolment: Enrolments | int | None = None,
+        enrolment: Enrolments | int | All | None = None,
         withhold: float | str | None = None,
         workers: int | None = None,
     ) -> Iterator[Row]:
@@ -146,13 +147,13 @@ class Recogniser:
             window: seconds of a window, for a row each; None for one row a recording.
             hop: seconds from one window to the next; half a window when None.
             enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker;
-                these get a row without a label.
+                these get a row without a label. ``"all"`` enrols all of each speaker, and scores them too.
             withhold: the confidence under which an answer is withheld; or the share of the answers on dev
                 that were under it, e.g. ``"20%"``.
             workers: threads; None for one a core.
         """
         plan = Plan(Windows(window, hop), workers)
-        if isinstance(enrolment, int):  # the sources are read twice
+        if isinstance(enrolment, int | str):  # the sources are read twice
             sources = list(sources) if isinstance(sources, Iterator) else sources
             enrolment = self.enrol_speakers(sources, enrolment, root=root)
         yield from (row for _, row in self.rows(clips(sources, root), plan, enrolment, withhold))
@@ -163,7 +164,7 @@ class Recogniser:
         rate: int | None = None,
         *,
         root: Root = None,
-        enrolment: Enrolments | int | None = None,
+        enrolment: Enrolments | int | All | None = None,
     ) -> "list[Score] | pd.DataFrame":
         """Predicts one recording, as :meth:`from_file`, or several, as a table of :meth:`files`.
 
@@ -220,18 +221,25 @@ class Recogniser:
             return Enrolment(self._offset(sources), len(sources))
         return self._enrolment(with_speech(self._readable(sources, root, speech=True)))
 
-    def enrol_speakers(self, sources: Sources, utterances: int, *, root: Root = None) -> dict[str, Enrolment]:
+    def enrol_speakers(
+        self, sources: Sources, utterances: int | All, *, root: Root = None
+    ) -> dict[str, Enrolment]:
         """Enrols every speaker of manifests from that many utterances, drawn the same way every time.
 
         An utterance that cannot be read, or without speech, is replaced by another of that speaker. A speaker
-        who would have none left to score is not enrolled. Returns enrolments by ``corpus/speaker``.
+        who would have none left to score is not enrolled. With ``"all"`` every utterance is enrolled, and
+        scored all the same. Utterances without a speaker are enrolled by their corpus. Returns enrolments by
+        ``corpus/speaker``.
 
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.
         """
         self.classifier.must_adapt()
         drawn = draw_by_speaker(clips(sources, root), utterances, partial(self._vectors, speech=True))
-        return {speaker: self._enrolment(own) for speaker, own in drawn}
+        found = {speaker: self._enrolment(own) for speaker, own in drawn}
+        if utterances == "all":
+            found = {speaker: replace(own, used=frozenset()) for speaker, own in found.items()}
+        return found
 
     def rows(
         self,

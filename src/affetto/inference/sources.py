@@ -68,7 +68,7 @@ class Clip:
     sound: Sound
     start: float | None = None  # seconds; None for the beginning
     end: float | None = None  # None for the end
-    speaker: str | None = None  # corpus/speaker
+    speaker: str | None = None  # corpus/speaker, or corpus/ where no speaker is named
     fault: str = ""  # why it cannot be read, where that is known beforehand
     enrolled: bool = False  # whether its speaker was enrolled with it, so that it is not scored
     utterance: str = ""  # its key in the manifest
@@ -202,6 +202,7 @@ def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
             path = manifest.path(row)
         except ManifestError as error:
             fault = str(error)
-        name = None if speaker is None else f"{corpus or ''}/{speaker}"
+        # Where no speaker is named, all that is known of voice and room is the corpus.
+        name = None if speaker is None and corpus is None else f"{corpus or ''}/{speaker or ''}"
         start, end = (None if math.isnan(second) else second for second in (start, end))
         yield Clip(file, path, start, end, name, fault, utterance=str(key))
