@@ -82,7 +82,7 @@ def test_a_classical_head_on_a_network_takes_the_statistics_of_its_layers() -> N
     ("given", "message"),
     [
         ({"encoder": "ge2"}, "unknown encoder 'ge2'.*did you mean 'ge2e'"),
-        ({"encoder": "functionals", "frozen": True}, "wav2vec2 or whisper, not functionals"),
+        ({"encoder": "functionals", "frozen": True}, "whisper or whisper-blocks, not functionals"),
         ({"encoder": "d-vector", "head": "network"}, "choose --head logistic or --head svm"),
         ({"trian": {}}, "unknown setting 'trian'.*did you mean 'train'"),
         ({"label_fraction": 0.0}, "label_fraction: got 0.0"),
