@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from affetto.audio import decode
 from affetto.corpora import toy
+from affetto.corpora.scanning import find_audio
 from affetto.errors import AudioError, ConfigError
 from affetto.evaluation.metrics import withholding
 from affetto.inference import Recogniser, predict
@@ -180,3 +182,12 @@ def test_enrolled_silence_is_left_out(spoken: list[Sound]) -> None:
     one = made.enrol(sounds[:1])  # little is known of the speaker, and little is taken away
     assert one.utterances == 1
     assert one.offset.isfinite().all()
+
+
+@pytest.mark.corpora
+def test_real_speech_is_not_withheld(corpora_root: Path) -> None:
+    detector = load_speech_detector()
+    for corpus in ("crema-d", "ravdess", "emodb"):
+        sounds = [torch.from_numpy(decode(path)) for path in find_audio(corpora_root / corpus)[::25][:60]]
+        found = [bool(detector.hears(each[None], torch.tensor([len(each)]))[0]) for each in sounds]
+        assert np.mean(found) > 0.98, corpus
