@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from affetto.models.checkpoint import SHIPPED_FOLDER, read_config
+from affetto.models.checkpoint import SHIPPED_FOLDER, WITHOUT_GE2E, read_config
 from helpers import script
 
 recognisers = script("experiments/recognisers.py")
@@ -44,7 +44,7 @@ def test_the_neurons_that_can_be_missed_go(sums: tuple[torch.Tensor, torch.Tenso
 
 @pytest.mark.parametrize(
     ("method", "place"),
-    [("small", "small")],
+    [("small", "small"), ("base", "base"), ("base, without GE2E", f"base/{WITHOUT_GE2E}")],
 )
 def test_cards_are_what_the_script_writes(method: str, place: str) -> None:
     folder = SHIPPED_FOLDER / place
