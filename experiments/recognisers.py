@@ -46,6 +46,7 @@ from affetto.protocols.protocol import load_protocol
 HERE = Path(__file__).parent
 WHISPER, PUBLISHED_NEURONS = "openai/whisper-base", 2048
 RECORDINGS = 600  # on which neurons are chosen
+SILENCE = 16_000  # samples before and after every other recording
 RIDGE = 1e-4  # of the mean square of a neuron
 
 LICENCES = f"""
@@ -148,6 +149,8 @@ def cut_whisper(manifest: Manifest, shape: WhisperBlocksSettings, file: Path) ->
     rows = recordings.rows(protocol.folds(recordings.manifest)[0].train)
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:RECORDINGS])
     waveforms = [torch.from_numpy(np.array(recordings.waveforms[row])) for row in rows]
+    # CREMA-D has hardly any silence. Other recordings begin and end in it, and neurons must serve these too.
+    waveforms[::2] = [F.pad(each, (SILENCE, SILENCE)) for each in waveforms[::2]]
     student = copy.deepcopy(teacher)
     for number, block in enumerate(student.network.layers):
         gram, cross, spread = sums(teacher, student, number, waveforms)
