@@ -99,7 +99,7 @@ def test_a_regression_learns_shares_of_votes() -> None:
     torch.testing.assert_close((values @ weight.T + bias).softmax(1), shares, atol=0.02, rtol=0)
 
 
-def test_the_strength_is_the_one_with_the_lowest_loss_on_dev() -> None:
+def test_the_strength_is_the_weakest_that_is_nearly_the_best_on_dev() -> None:
     generator = np.random.default_rng(0)
     truth = generator.integers(3, size=240)
     values = torch.from_numpy(
@@ -112,9 +112,10 @@ def test_the_strength_is_the_one_with_the_lowest_loss_on_dev() -> None:
         strength: balanced_loss(values[dev] @ weight.T + bias, targets[dev])
         for strength, weight, bias in logistic_path(values[train], targets[train], LOGISTIC_STRENGTHS)
     }
-    assert best["strength"] == min(losses, key=lambda strength: losses[strength])
+    near = [strength for strength, loss in losses.items() if loss <= 1.05 * min(losses.values())]
+    assert best["strength"] == min(near) < max(near)
     scores = head(values[dev]).detach()
-    assert balanced_loss(scores, targets[dev]) == pytest.approx(min(losses.values()), rel=1e-4)
+    assert balanced_loss(scores, targets[dev]) == pytest.approx(losses[best["strength"]], rel=1e-4)
 
 
 def test_temperature_may_be_fitted_to_votes() -> None:
