@@ -172,7 +172,7 @@ def test_two_processes_are_one_on_the_same_batches(corpus: Manifest, protocol: P
     two = RunFolder(tmp_path / "two")
     assert two.done
     for name, tensor in weights(one).items():
-        if not name.startswith("head"):
+        if not name.startswith(("head", "temperature")):  # of the refitted head
             torch.testing.assert_close(weights(two)[name], tensor, atol=2e-4, rtol=2e-4, msg=name)
     # A head that is fitted again divides by small deviations of the vectors: its predictions are compared.
     predicted = [pd.read_parquet(run / "predictions.parquet").filter(like="p_") for run in (one, two)]

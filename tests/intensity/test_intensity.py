@@ -250,7 +250,9 @@ def test_a_recogniser_without_neutral_is_refused(listed: Path, tmp_path: Path) -
     with pytest.raises(ConfigError, match="knows anger, fear and not neutral"):
         annotate_intensity(listed, settings, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
-        annotate_intensity(listed, small(source="recogniser", recogniser=str(tmp_path)), tmp_path / "run")
+        annotate_intensity(
+            listed, small(source="recogniser", recogniser=str(listed.parent)), tmp_path / "run"
+        )
     with pytest.raises(CheckpointError, match="not StrengthNet"):
         annotate_intensity(listed, small(model=str(folder)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
