@@ -41,7 +41,7 @@ from affetto.models.enrolment import SpeakerOffset, draws, evenness
 from affetto.pages import percent, points
 from affetto.protocols.protocol import load_protocol
 
-STRENGTH, REPEATS, DRAWS, ENROLLED = 0.001, 3, 2000, 10
+STRENGTH, TRUST, REPEATS, DRAWS, ENROLLED = 0.001, 0.5, 3, 2000, 10
 NAMES = {"crema-d": "CREMA-D, dev", "ravdess": "RAVDESS", "emodb": "EMO-DB"}
 Rows = NDArray[np.int64]
 
@@ -69,6 +69,8 @@ class Bench:
         self.offset.head.assign(*head)
         corpus, dev = material.manifest.table["corpus"].to_numpy(), material.rows(fold.dev)
         self.parts = {name: np.flatnonzero(corpus == name) for name in NAMES} | {"crema-d": dev}
+        self.vectors = vectors
+        self.offset.trust.fill_(TRUST)
         self._ends_of_evenness(dev)
 
     def _ends_of_evenness(self, dev: Rows) -> None:
@@ -142,19 +144,10 @@ def assigned(bench: Bench, enrolled: Rows, scored: Rows) -> Tensor:
     return found + F.one_hot(matched[torch.from_numpy(clusters).long()], classes)
 
 
-def own(trust: float) -> Way:
-    """The package's, with a weight of scores without enrolment."""
-
-    def score(bench: Bench, enrolled: Rows, scored: Rows) -> Tensor:
-        even = (
-            (evenness(bench.plain[enrolled]) - bench.offset.evenness[0]) / bench.offset.evenness.diff()
-        ).clamp(0, 1)
-        expected = (1 - even) * bench.plain[enrolled].exp().mean(0) @ bench.offset.class_offsets
-        offset = bench.shrinkage(len(enrolled)) * (bench.standard[enrolled].mean(0) - expected)
-        weight = (1 - even) * trust
-        return (bench.scores(scored, offset) + weight * bench.plain[scored]) / (1 + weight)
-
-    return score
+def own(bench: Bench, enrolled: Rows, scored: Rows) -> Tensor:
+    """The package's."""
+    known = bench.offset.estimate(bench.vectors[enrolled], bench.plain[enrolled])
+    return bench.offset.combine(bench.plain[scored], bench.vectors[scored], known)
 
 
 WAYS: dict[str, Way] = {
@@ -163,7 +156,7 @@ WAYS: dict[str, Way] = {
     "shrunk mean": shrunk,
     "expectation maximisation": maximised,
     "joint assignment": assigned,
-    "affetto": own(0.5),
+    "affetto": own,
 }
 
 
