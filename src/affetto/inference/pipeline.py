@@ -107,8 +107,8 @@ def whole(pieces: list[Computed]) -> Computed:
         return end, row
     weights = np.array([piece.end - piece.start for piece, _ in pieces])
     rows = np.stack([row for _, row in pieces if row is not None]).astype(np.float64)
-    heard = ~np.isnan(rows).any(axis=1)
-    kept = heard if heard.any() else ~heard
+    speech = ~np.isnan(rows).any(axis=1)
+    kept = speech if speech.any() else ~speech
     return end._replace(start=pieces[0][0].start), np.average(rows[kept], axis=0, weights=weights[kept])
 
 

@@ -116,17 +116,17 @@ class Recordings:
         Those of a copy are of its rows, augmented; all other rows are zero. Each corpus has a cache of its
         own, so that any protocol that joins it with others finds it.
         """
-        if isinstance(embedder, Joined):
-            return torch.cat([self.vectors(part, copy) for part in embedder.embedders], dim=1)
         corpora = self.manifest.table["corpus"].fillna("").to_numpy()
         if len(names := np.unique(corpora)) > 1:
             every = torch.zeros(len(corpora), embedder.dim)
-            for rows in (np.flatnonzero(corpora == name) for name in names):
-                part = copy and copy._replace(rows=np.flatnonzero(np.isin(rows, copy.rows)))
+            for mask in (corpora == name for name in names):
+                part = copy and copy._replace(rows=np.flatnonzero(np.isin(np.flatnonzero(mask), copy.rows)))
                 if part is None or len(part.rows):
-                    own = Recordings(self.manifest.where(np.isin(np.arange(len(corpora)), rows)), self.device)
-                    every[torch.from_numpy(rows)] = own.vectors(embedder, part)
+                    own = Recordings(self.manifest.where(mask), self.device)
+                    every[torch.from_numpy(mask)] = own.vectors(embedder, part)
             return every
+        if isinstance(embedder, Joined):
+            return torch.cat([self.vectors(part, copy) for part in embedder.embedders], dim=1)
 
         def embed(waveforms: Tensor, lengths: Tensor) -> Tensor:
             return torch.as_tensor(embedder(*embedder.front_end(waveforms, lengths)))
