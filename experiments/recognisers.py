@@ -64,7 +64,7 @@ OWN_WHISPER = (
 )
 ALL_WHISPER = "the means over time of layers 2 to 6 of its encoder are what the head reads."
 GE2E = (
-    "- **GE2E** (Wan et al. 2018), the weights of Resemblyzer (Apache-2.0), beside Whisper. "
+    "- **GE2E** (Wan et al. 2018), the weights of Resemblyzer (Apache-2.0), in addition. "
     f"Without that package the recogniser in `{WITHOUT_GE2E}` is loaded, and answers differ.\n"
 )
 
