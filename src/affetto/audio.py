@@ -22,6 +22,10 @@ from affetto.errors import AudioError
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""
 
+_SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist voc"
+AUDIO = frozenset(f".{name}" for name in _SUFFIXES.split())
+"""What is taken for a recording in a folder."""
+
 Source = str | Path | bytes | BinaryIO
 """What a recording may be given as: a path, the bytes of a file, or an open binary file."""
 

@@ -18,6 +18,7 @@ DONE = "DONE"
 MANIFEST = "manifest.csv"
 META = "meta.json"
 METRICS = "metrics.jsonl"
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")  # of tables
 STATE = "state.pt"  # the checkpoint of an unfinished training
 
 _LOCK_SECONDS = 1  # the worker processes of a killed process end shortly after it

@@ -11,14 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import yaml
 
-from affetto.audio import read_info
+from affetto.audio import AUDIO, read_info
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.progress import progress
-
-_SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist voc"
-AUDIO = frozenset(f".{name}" for name in _SUFFIXES.split())  # what a scan takes for recordings
 
 Decoded = TypeVar("Decoded")
 

@@ -19,14 +19,15 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from affetto.audio import read_info
+from affetto.audio import AUDIO, read_info
 from affetto.corpora.labels import canonical, gender_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
-from affetto.corpora.scanning import AUDIO, About, find_audio
-from affetto.corpora.tabular import FORMATS, is_missing, read_table, some
+from affetto.corpora.scanning import About, find_audio
+from affetto.corpora.tabular import is_missing, read_table, some
 from affetto.errors import AudioError, ManifestError, MissingPackageError, unknown
 from affetto.progress import progress
+from affetto.runs import FORMATS
 
 ABOUT = About(
     name="table",

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from affetto.errors import ManifestError, unknown
-from affetto.runs import atomic_write
+from affetto.runs import FORMATS, atomic_write
 
 # The columns that every manifest has, in this order; further ones follow them.
 COLUMNS = (
@@ -22,7 +22,6 @@ COLUMNS = (
     *("session", "text", "language", "split", "corpus", "intensity_level"),
 )
 TIMES = ("start", "end")
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")  # a cell that names a row of an array on disk
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
-from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, AudioError
 from affetto.progress import progress
+
+if TYPE_CHECKING:  # it loads pandas, which predict does without
+    from affetto.corpora.manifest import Manifest
 
 _DECODERS = 2
 _TOGETHER = 256  # rows decoded before they are written
@@ -83,7 +85,7 @@ class WaveformCache(_Rows):
         self.errors: dict[str, str] = {keys[int(row)]: text for row, text in self._index["errors"].items()}
 
     @classmethod
-    def open(cls, manifest: Manifest) -> "WaveformCache":
+    def open(cls, manifest: "Manifest") -> "WaveformCache":
         """Opens the cache of a manifest in :func:`cache_dir`; decodes what is not there yet."""
         times = (manifest.table[name].astype(float).tolist() for name in ("start", "end"))
         starts, ends = ([None if math.isnan(second) else second for second in column] for column in times)

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
-from affetto.corpora.manifest import Manifest
-from affetto.corpora.scanning import AUDIO
-from affetto.corpora.tabular import FORMATS
+from affetto.audio import AUDIO, SAMPLE_RATE, blocks, decode, prepare, read_info
 from affetto.errors import AudioError, ConfigError, ManifestError
+from affetto.runs import FORMATS
+
+if TYPE_CHECKING:  # pandas takes a third of a second to load, and a single recording needs no table
+    from affetto.corpora.manifest import Manifest
 
 LONG_SECONDS, PART_SECONDS = 60.0, 30.0
 """A longer recording is never decoded whole, and scored in parts of 30 s: their mean, weighted by length."""
@@ -24,7 +25,7 @@ LONG_SECONDS, PART_SECONDS = 60.0, 30.0
 _SURELY_SHORT = 1 << 16  # bytes: too few for a recording whose decoded samples would be a burden
 
 Sound = Path | bytes | tuple[NDArray[Any], float]
-Source = str | Path | bytes | BinaryIO | tuple[NDArray[Any], float] | Manifest
+Source = Union[str, Path, bytes, BinaryIO, tuple[NDArray[Any], float], "Manifest"]
 """A recording (path, bytes, open binary file, array with its rate), a folder, a manifest or its path."""
 
 Sources = Source | Iterable[Source]
@@ -95,16 +96,14 @@ def is_recording(source: Any) -> bool:
     """Whether a source stands for one recording, and not for several."""
     if isinstance(source, str | Path):
         return not (Path(source).is_dir() or Path(source).suffix.lower() in FORMATS)
-    if isinstance(source, Manifest):  # has a method read, but is no open file
-        return False
     if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
         return isinstance(source[1], Real)
-    return isinstance(source, bytes) or hasattr(source, "read")
+    return isinstance(source, bytes) or (hasattr(source, "read") and not _is_manifest(source))
 
 
 def clips(sources: Sources, root: Root = None) -> Iterator[Clip]:
     """Yields the recordings of sources, in an order that does not change; hidden folders are left out."""
-    one = is_recording(sources) or isinstance(sources, str | Path | Manifest)
+    one = is_recording(sources) or isinstance(sources, str | Path) or _is_manifest(sources)
     everything: Iterable[Any] = [sources] if one or not isinstance(sources, Iterable) else sources
     for number, source in enumerate(everything):
         if not is_recording(source):
@@ -174,13 +173,13 @@ def _is_long(sound: Path | bytes) -> bool:
 
 def _of_several(source: Any, root: Root) -> Iterator[Clip]:
     """Yields the recordings of a folder, of which it never holds all names, or of a manifest."""
-    if not isinstance(source, str | Path | Manifest):
+    if not (isinstance(source, str | Path) or _is_manifest(source)):
         raise ConfigError(
             f"got {type(source).__name__}; a path, bytes, an open file, (array, rate), a folder, a manifest, "
             "or a list of these is needed"
         )
-    if isinstance(source, Manifest) or not Path(source).is_dir():
-        yield from _of_manifest(source if isinstance(source, Manifest) else Manifest.read(source, root))
+    if _is_manifest(source) or not Path(source).is_dir():
+        yield from _of_manifest(source, root)
         return
     found = False
     for parent, folders, files in os.walk(source):
@@ -194,7 +193,14 @@ def _of_several(source: Any, root: Root) -> Iterator[Clip]:
         raise AudioError(f"{source}: found no recording below this folder; name a file, or another folder")
 
 
-def _of_manifest(manifest: Manifest) -> Iterator[Clip]:
+def _is_manifest(source: Any) -> bool:
+    return hasattr(source, "table") and hasattr(source, "located")
+
+
+def _of_manifest(source: "str | Path | Manifest", root: Root) -> Iterator[Clip]:
+    from affetto.corpora.manifest import Manifest
+
+    manifest = Manifest.read(source, root) if isinstance(source, str | Path) else source
     columns = (manifest.table[name] for name in ("file", "start", "end", "corpus", "speaker", "key"))
     for row, (file, start, end, corpus, speaker, key) in enumerate(zip(*columns, strict=True)):
         path, fault = Path(file), ""
