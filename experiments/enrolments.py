@@ -37,7 +37,7 @@ from affetto.finetuning.classical import logistic_path
 from affetto.finetuning.settings import finetune_settings
 from affetto.material.labelled import Material
 from affetto.models.embedders import Joined, build_embedder, load_published
-from affetto.models.enrolment import SpeakerOffset, draws, evenness
+from affetto.models.enrolment import SpeakerOffset, draws, spread
 from affetto.pages import percent, points
 from affetto.protocols.protocol import load_protocol
 
@@ -71,15 +71,15 @@ class Bench:
         self.parts = {name: np.flatnonzero(corpus == name) for name in NAMES} | {"crema-d": dev}
         self.vectors = vectors
         self.offset.trust.fill_(TRUST)
-        self._ends_of_evenness(dev)
+        self._spreads(dev)
 
-    def _ends_of_evenness(self, dev: Rows) -> None:
+    def _spreads(self, dev: Rows) -> None:
         found: dict[bool, list[float]] = {True: [], False: []}
         for emotion in (None, *range(len(self.material.labels))):
             for enrolled, _ in self.drawn(dev, emotion):
-                found[emotion is not None].append(float(evenness(self.plain[enrolled])))
-        ends = [float(np.median(found[True])), float(np.quantile(found[False], 0.25))]
-        self.offset.evenness.copy_(torch.tensor(ends))
+                found[emotion is not None].append(float(spread(self.plain[enrolled])))
+        ends = [float(np.median(found[True])), float(np.quantile(found[False], 0.1))]
+        self.offset.spreads.copy_(torch.tensor(ends))
 
     def drawn(self, rows: Rows, emotion: int | None = None) -> list[tuple[Rows, Rows]]:
         """Draws ten enrolled utterances of each speaker, at random or of one emotion."""

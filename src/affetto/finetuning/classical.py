@@ -1,6 +1,7 @@
 """Fits a classical head on the vectors of utterances: train learns, dev chooses the strength."""
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,18 @@ def fit_logistic(
     other corpora weaker ones are better by up to ten points.
     """
     truth, goals = targets.argmax(1).cpu().numpy()[dev], targets[dev].cpu()
-    path = list(logistic_path(values[train], targets[train], LOGISTIC_STRENGTHS, weights))
-    scores = [(values[dev] @ weight.T + bias).cpu() for _, weight, bias in path]
-    losses = [balanced_loss(each, goals) for each in scores]
-    chosen = next(number for number, loss in enumerate(losses) if loss <= (1 + _TOLERANCE) * min(losses))
-    strength, weight, bias = path[chosen]
+    tried: list[tuple[float, float, Tensor, Tensor]] = []
+    for strength, weight, bias in logistic_path(values[train], targets[train], LOGISTIC_STRENGTHS, weights):
+        loss = balanced_loss((values[dev] @ weight.T + bias).cpu(), goals)
+        tried.append((loss, strength, weight, bias))
+        limit = (1 + _TOLERANCE) * min(tried, key=itemgetter(0))[0]
+        if loss > limit:  # past the lowest: stronger ones, which take longest, are worse still
+            break
+    _, strength, weight, bias = next(each for each in tried if each[0] <= limit)
     head = LinearHead(values.shape[1], targets.shape[1])
     head.assign(weight, bias)
-    return head, {"dev_uar": uar(truth, scores[chosen].argmax(1).numpy()), "strength": strength}
+    found = (values[dev] @ weight.T + bias).argmax(1).cpu().numpy()
+    return head, {"dev_uar": uar(truth, found), "strength": strength}
 
 
 def logistic_path(

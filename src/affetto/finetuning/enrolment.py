@@ -12,7 +12,7 @@ from affetto.evaluation.metrics import uar
 from affetto.finetuning.classical import fit_temperature, logistic_path
 from affetto.material.labelled import Material
 from affetto.models.classifier import EmotionClassifier
-from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, draws, evenness, with_plain
+from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, draws, spread, with_plain
 
 Rows = NDArray[np.int64]
 
@@ -20,8 +20,8 @@ SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, besides none and all others of the speaker."""
 SKEWED_SIZE = 10
 
-_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-_TRUSTS = (0.0, 0.25, 0.5, 1.0)
+_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+_TRUSTS = (0.0, 0.5, 1.0, 2.0)
 _REPEATS = 4  # enrolments of each dev speaker, size and mix
 
 
@@ -56,7 +56,7 @@ def fit_enrolment(
     centred = offset.fit(part[train], torch.from_numpy(truth[train]), numbers)
     scores = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
     cells = _cells(truth, speakers, dev, seed)
-    offset.evenness.copy_(torch.tensor(_evenness(cells, scores)))
+    offset.spreads.copy_(torch.tensor(_spreads(cells, scores)))
     heads = list(logistic_path(centred, targets[train], _STRENGTHS))
     # Heads are linear: vectors and offsets are scored once by all of them, and then subtracted.
     weights = torch.stack([weight for _, weight, _ in heads])
@@ -102,12 +102,12 @@ def _cells(truth: Rows, speakers: NDArray[np.str_], dev: Rows, seed: int) -> lis
     return cells
 
 
-def _evenness(cells: list[_Cell], scores: Tensor) -> tuple[float, float]:
-    """Returns the median spread of predictions of one emotion, and the lower quartile of random ones."""
+def _spreads(cells: list[_Cell], scores: Tensor) -> tuple[float, float]:
+    """Returns the median spread of the scores of one emotion, and the lowest tenth of that of random ones."""
     found: dict[bool, list[float]] = {True: [], False: []}
     for cell in cells:
-        found[cell.skewed] += [float(evenness(scores[each.enrolled])) for each in cell.drawn]
-    return float(np.median(found[True] or [0.0])), float(np.quantile(found[False], 0.25))
+        found[cell.skewed] += [float(spread(scores[each.enrolled])) for each in cell.drawn]
+    return float(np.median(found[True] or [0.0])), float(np.quantile(found[False], 0.1))
 
 
 class _Try:

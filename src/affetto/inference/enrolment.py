@@ -23,7 +23,7 @@ class Enrolment:
     """How a speaker sounds, estimated from some unlabelled utterances.
 
     Attributes:
-        offset: the speaker's offset, and the evenness of the emotions, ``(D + 1,)``.
+        offset: the speaker's offset, and how mixed the emotions are, ``(D + 1,)``.
         utterances: how many it was estimated from.
         used: keys of those clips, which are not scored.
     """

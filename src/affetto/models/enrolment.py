@@ -4,11 +4,11 @@ A vector is taken as ``mean of training + speaker offset + class offset + rest``
 utterances, shrunk by the spread within and between training speakers (the posterior mean under normal
 distributions with diagonal covariance), estimates the speaker offset where their emotions are mixed. Where
 they are of one emotion it holds that emotion as well. So the class offset that the recogniser expects is
-subtracted from it, the more so the less even the predictions are. A linear head, trained on vectors without
-the offsets of their speakers, scores a vector without the offset.
+subtracted from it, the more so the less the scores of the utterances differ. Unlike the scores themselves,
+how far they differ does not depend on the speaker, the room or the language. A linear head, trained on
+vectors without the offsets of their speakers, scores a vector without the offset.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class SpeakerOffset(nn.Module):
         self.between = nn.Buffer(torch.ones(dim))
         self.within = nn.Buffer(torch.ones(dim))
         self.trust = nn.Buffer(torch.zeros(()))  # weight of scores without enrolment, for one emotion alone
-        self.evenness = nn.Buffer(torch.tensor([0.0, 1.0]))  # of one emotion alone, and of mixed ones
+        self.spreads = nn.Buffer(torch.tensor([0.0, 1.0]))  # of one emotion alone, and of mixed ones
 
     def fit(self, vectors: Tensor, labels: Tensor, speakers: Tensor) -> Tensor:
         """Fits offsets and variances on ``vectors (N, D)`` of training.
@@ -57,18 +57,18 @@ class SpeakerOffset(nn.Module):
 
     @torch.no_grad()
     def estimate(self, vectors: Tensor, scores: Tensor) -> Tensor:
-        """Estimates the offset of a speaker, and after it how even the emotions are, 0 to 1: ``(D + 1,)``.
+        """Estimates the offset of a speaker, and after it how mixed the emotions are, 0 to 1: ``(D + 1,)``.
 
         ``vectors (N, D)`` are unlabelled utterances, none at all gives zeros; ``scores (N, K)`` are their
         log-probabilities without enrolment.
         """
         if not len(vectors):
             return vectors.new_zeros(vectors.shape[1] + 1)
-        low, high = self.evenness
-        even = ((evenness(scores) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+        low, high = self.spreads
+        mixed = ((spread(scores) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         shrinkage = self.between / (self.between + self.within / len(vectors))
-        expected = (1 - even) * scores.softmax(1).mean(0) @ self.class_offsets
-        return torch.cat([shrinkage * (self.standardise(vectors).mean(0) - expected), even[None]])
+        expected = (1 - mixed) * scores.softmax(1).mean(0) @ self.class_offsets
+        return torch.cat([shrinkage * (self.standardise(vectors).mean(0) - expected), mixed[None]])
 
     def combine(self, scores: Tensor, vectors: Tensor, speakers: Tensor) -> Tensor:
         """Returns scores of ``vectors (B, D)`` with enrolment, ``(B, K)``.
@@ -85,10 +85,10 @@ def with_plain(adapted: Tensor, scores: Tensor, weight: Tensor) -> Tensor:
     return (adapted + weight * scores) / (1 + weight)
 
 
-def evenness(scores: Tensor) -> Tensor:
-    """Returns how even predictions are: the entropy of their mean over that of equal shares, 0 to 1."""
-    shares = scores.softmax(1).mean(0)
-    return torch.as_tensor(-torch.special.xlogy(shares, shares).sum() / math.log(len(shares)))
+def spread(scores: Tensor) -> Tensor:
+    """Returns how far the scores ``(N, K)`` of utterances differ: the log of their mean variance."""
+    shape = scores - scores.mean(1, keepdim=True)  # log-probabilities have the scores' differences alone
+    return torch.as_tensor((shape.var(0, correction=0).mean() + 1e-3).log())
 
 
 class SpeakerDraw(NamedTuple):

@@ -121,7 +121,7 @@ class WhisperBlocksSettings(EncoderShape):
     blocks: int = Field(2, ge=1)
     width: int = Field(512, ge=8, multiple_of=2)  # D, of every block
     heads: int = Field(8, ge=1)  # of the attention; they divide the width
-    feed_forward: int = Field(1280, ge=8)  # hidden width of a block's two pointwise layers
+    feed_forward: int = Field(2048, ge=8)  # hidden width of a block's two pointwise layers
     bins: int = Field(80, ge=8)  # mel bands
 
     @model_validator(mode="after")
