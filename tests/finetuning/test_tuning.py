@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.corpora.manifest import Manifest
-from affetto.data import Batch
+from affetto.data import Batch, FeatureCache
 from affetto.errors import ConfigError
 from affetto.evaluation.metrics import uar
 from affetto.finetuning import task as module
@@ -269,3 +270,29 @@ def test_the_better_head_on_dev_is_kept(noise: bool, kept: str) -> None:
         found = network.scores(vectors[100:]).argmax(1).numpy()
         assert fitted.choices["dev_uar"] == pytest.approx(uar(truth[100:].numpy(), found))
         assert fitted.choices["dev_uar"] > 0.8
+
+
+def test_of_a_frozen_encoder_the_one_layer_that_is_read_is_kept(
+    corpus: Manifest, protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    stacked = FeatureCache.stack
+
+    def watched(self: FeatureCache, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        widths.append(self.values.shape[1])
+        return stacked(self, rows)
+
+    monkeypatch.setattr(FeatureCache, "stack", watched)
+    still = ("embedder.layers=1", "embedder.context=0", "train.epochs=1", "enrolment=false")
+    settings = finetune_settings(
+        protocol=str(protocol), encoder="ge2e", overrides=(*still, "train_encoder=false", "augment={}")
+    )
+    run = finetune(corpus, settings, tmp_path / "run")
+    assert set(widths) == {256}
+    row = pd.read_parquet(run / "predictions.parquet").iloc[-1]
+    path = dict(zip(corpus.keys, corpus.paths, strict=True))[row["key"]]
+    said = {
+        each["label"]: each["score"] for each in Recogniser.from_pretrained(run / "recogniser").predict(path)
+    }
+    expected = [row[f"p_{label}"] for label in LABELS]
+    np.testing.assert_allclose([said[label] for label in LABELS], expected, atol=1e-3)

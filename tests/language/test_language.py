@@ -24,11 +24,12 @@ from affetto.language.search import nearest
 from affetto.models.checkpoint import read_config
 from affetto.models.heads import LanguageHead
 from affetto.runs import RunFolder
-from smallest import EXACT, TINY
+from smallest import EXACT, TINY, few_trials
 from text_models import save_tiny_text
 
 FOLD = "seed-0/fold-1"
 SMALL = (*TINY, "language.width=8", "language.hidden=8", "enrolment=false")
+WORDS = {"angry": "anger", "afraid": "fear", "happy": "happiness", "neutral": "neutral", "sad": "sadness"}
 PROMPTS = ["a furious shout", "a bored voice", "a sad voice"]
 
 
@@ -124,10 +125,7 @@ def test_a_text_encoder_that_is_trained_too_goes_with_its_recogniser(
 def test_its_labels_stay_what_they_were_when_they_are_prompts(
     straight: RunFolder, recogniser: Recogniser, voices: list[Path]
 ) -> None:
-    spoken = {
-        "anger": "angry", "fear": "afraid", "happiness": "happy", "neutral": "neutral", "sadness": "sad"
-    }  # fmt: skip
-    words = {f"the speaker sounds {word}": label for label, word in spoken.items()}
+    words = {f"the speaker sounds {word}": label for word, label in WORDS.items()}
     asked = with_prompts(straight.path, list(words))
     for voice in voices:
         plain = {row["label"]: row["score"] for row in recogniser.predict(voice)}
@@ -267,6 +265,32 @@ def test_fixed_vectors_learn_words_too(corpus: Manifest, protocol: Path, text: P
     ]:
         with pytest.raises(ConfigError, match=message):
             language_settings(overrides=(wrong,), language=words, **given)
+
+
+def test_texts_know_the_speakers_that_are_enrolled(
+    corpus: Manifest, protocol: Path, text: Path, tmp_path: Path
+) -> None:
+    """The head that learned from texts scores without the offset of the speaker, prompts as classes."""
+    chosen = language_settings(
+        overrides=("train.epochs=2",),
+        protocol=str(protocol),
+        encoder="functionals",
+        language={"text": {"model": str(text)}},
+    )
+    with few_trials():
+        run = pretrain_language(corpus, chosen, tmp_path / "run")
+    assert len(pd.read_parquet(run / "enrolled.parquet"))
+    words = {"the speaker sounds " + word: label for word, label in WORDS.items()}
+    plain, asked = Recogniser.from_pretrained(run / "recogniser"), with_prompts(run.path, list(words))
+    own = [path for path, name in zip(corpus.paths, corpus.table["speaker"], strict=True) if name == "f01"]
+    enrolled = plain.enrol(own[:6])
+    assert torch.equal(asked.enrol(own[:6]).offset, enrolled.offset)
+    for voice in own[6:8]:
+        known = {row["label"]: row["score"] for row in plain.from_file(voice, enrolment=enrolled)}
+        before = {row["label"]: row["score"] for row in plain.from_file(voice)}
+        assert known != pytest.approx(before, abs=1e-4)
+        for row in asked.from_file(voice, enrolment=enrolled):
+            assert row["score"] == pytest.approx(known[words[row["label"]]], abs=1e-5)
 
 
 def test_a_long_recording_is_a_cosine_too(straight: RunFolder, voices: list[Path], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Fits the enrolment of a recogniser on training speakers, and measures it on others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ def fit_enrolment(
     Its head learns the targets ``(N, K)`` from training vectors without the offsets of their speakers. Dev
     speakers are then enrolled with utterances drawn at random, and of one emotion only. The trust is the one
     with the highest gain in the worst mix of one emotion; the strength the one with the highest mean gain
-    over random draws, less a loss in that mix.
+    over random draws, less a loss in that mix. A language head scores such vectors itself.
 
     Returns what was chosen, its dev score over all mixes and sizes, and its worst and mean gain.
     """
@@ -57,16 +57,12 @@ def fit_enrolment(
     scores = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
     cells = _cells(truth, speakers, dev, seed)
     offset.spreads.copy_(torch.tensor(_spreads(cells, scores)))
-    heads = list(logistic_path(centred, targets[train], _STRENGTHS))
-    # Heads are linear: vectors and offsets are scored once by all of them, and then subtracted.
-    weights = torch.stack([weight for _, weight, _ in heads])
-    biases = torch.stack([bias for _, _, bias in heads])[:, None]
-    plain = torch.zeros(len(heads), *scores.shape)
-    plain[:, dev] = offset.standardise(part[dev]) @ weights.mT + biases
-    tried = [_Try(offset, weights, plain, part, scores, truth, cell) for cell in cells]
+    heads = list(logistic_path(centred, targets[train], _STRENGTHS)) if offset.head else []
+    adapted = _by_linear(offset, heads, part, dev) if heads else _by_own(classifier, offset, part)
+    tried = [_Try(offset, adapted, part, scores, truth, cell) for cell in cells]
     highest, best, chosen = -np.inf, dict[str, float](), 0
     skewed = [each for each in tried if each.skewed]
-    for number, (strength, _, _) in enumerate(heads):
+    for number, strength in enumerate([strength for strength, _, _ in heads] or [0.0]):
         worst = {trust: min([each.gain(number, trust) for each in skewed] or [0.0]) for trust in _TRUSTS}
         trust = max(worst, key=lambda tried: worst[tried])
         gains = [each.gain(number, trust) for each in tried]
@@ -75,7 +71,8 @@ def fit_enrolment(
         if reached > highest:
             highest, chosen, best = reached, number, {"strength": strength, "trust": trust}
             best |= {"worst_gain": min(gains), "mean_gain": float(np.mean(gains))}
-    offset.head.assign(*heads[chosen][1:])
+    if offset.head:
+        offset.head.assign(*heads[chosen][1:])
     offset.trust.fill_(best["trust"])
     joined = torch.cat([each.scores(chosen, best["trust"]) for each in tried])
     labels = np.concatenate([each.labels for each in tried])
@@ -110,17 +107,41 @@ def _spreads(cells: list[_Cell], scores: Tensor) -> tuple[float, float]:
     return float(np.median(found[True] or [0.0])), float(np.quantile(found[False], 0.1))
 
 
-class _Try:
-    """The scores that heads ``(H, K, D)`` give the utterances of a cell that are not enrolled.
+Adapted = Callable[[Rows, Tensor, Tensor], Tensor]
+"""Scores ``(H, M, K)`` of rows ``(M,)`` by ``H`` heads, without the offsets ``(S, D)`` of their speakers.
 
-    ``plain (H, N, K)`` are their scores of all utterances before an offset is subtracted.
-    """
+Next to these come the rows of each, ``(S,)``.
+"""
+
+
+def _by_linear(
+    offset: SpeakerOffset, heads: list[tuple[float, Tensor, Tensor]], vectors: Tensor, dev: Rows
+) -> Adapted:
+    """Linear heads score vectors and offsets once each; the latter are then subtracted."""
+    weights = torch.stack([weight for _, weight, _ in heads])
+    biases = torch.stack([bias for _, _, bias in heads])[:, None]
+    plain = torch.zeros(len(heads), len(vectors), weights.shape[1])
+    plain[:, dev] = offset.standardise(vectors[dev]) @ weights.mT + biases
+    return lambda rows, known, sizes: plain[:, rows] - (known @ weights.mT).repeat_interleave(sizes, 1)
+
+
+def _by_own(classifier: EmotionClassifier, offset: SpeakerOffset, vectors: Tensor) -> Adapted:
+    """The head of the recogniser scores vectors without the offsets."""
+
+    def adapted(rows: Rows, known: Tensor, sizes: Tensor) -> Tensor:
+        centred = offset.standardise(vectors[rows]) - known.repeat_interleave(sizes, 0)
+        return classifier.calibrated(centred)[None]
+
+    return adapted
+
+
+class _Try:
+    """The scores that heads give the utterances of a cell that are not enrolled."""
 
     def __init__(
         self,
         offset: SpeakerOffset,
-        heads: Tensor,
-        plain: Tensor,
+        adapted: Adapted,
         vectors: Tensor,
         scores: Tensor,
         truth: Rows,
@@ -132,7 +153,7 @@ class _Try:
         known = torch.stack(
             [offset.estimate(vectors[each.enrolled], scores[each.enrolled]) for each in cell.drawn]
         )
-        self.adapted = plain[:, scored] - (known[:, :-1] @ heads.mT).repeat_interleave(sizes, 1)
+        self.adapted = adapted(scored, known[:, :-1], sizes)
         self.one_sided = (1 - known[:, -1:]).repeat_interleave(sizes, 0)
         self.plain, self.labels = scores[scored], truth[scored]
         self.before = uar(self.labels, self.plain.argmax(1).numpy())

@@ -195,11 +195,13 @@ def _stores(classifier: EmotionClassifier, task: FoldTask) -> tuple[Reads, list[
         shape = network.settings
         means = (shape.pooling, shape.context) == ("mean", 0) and augment == AugmentConfig()
         pooled = means and not task.enrolment and not settings.train_encoder
+        alone = network.reads_alone and not classifier.statistics_dim and not settings.train_encoder
+        layer = network.alone if alone else None
         speeds = [1.0]
         if settings.views > 1 and augment.speed is not None:
             low, high = augment.speed
             speeds += [round(float(each), 4) for each in np.geomspace(high, low, settings.views - 1)[::-1]]
-        return "frames", [material.frames(network.encoder, speed, pooled) for speed in speeds]
+        return "frames", [material.frames(network.encoder, speed, pooled, layer) for speed in speeds]
     if settings.reads == "features":
         return "features", [material.features(classifier.front_end)]
     return settings.reads, [material.waveforms]

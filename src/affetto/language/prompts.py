@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from affetto.errors import CheckpointError, ConfigError
 from affetto.inference.recogniser import Recogniser
@@ -43,13 +44,30 @@ def with_prompts(
     if len(texts) < 2 or len(set(texts)) < len(texts):
         raise ConfigError(f"got the texts {list(texts)}; at least two that differ are needed")
     vectors = text_encoder(folder, head)
-    language = head.settings.model_copy(update={"sentences": tuple((text,) for text in texts)})
-    changed = {"labels": tuple(texts), "enrolment": False, "language": language}
-    made = EmotionClassifier(classifier.settings.model_copy(update=changed))
-    state = {key: each for key, each in classifier.state_dict().items() if not key.startswith("enrolment.")}
-    made.load_state_dict({**state, "head.names": vectors(texts)})
     config = {**recogniser.config, "labels": list(texts), "id2label": dict(enumerate(texts))}
+    made = Prompted(classifier, texts, vectors(texts))
     return Recogniser(made.eval().requires_grad_(False), config, device, any_sound=any_sound)
+
+
+class Prompted(EmotionClassifier):
+    """A classifier with texts, ``(K, E)`` as vectors, in place of the classes by which it enrols speakers."""
+
+    def __init__(self, trained: EmotionClassifier, texts: Sequence[str], vectors: Tensor) -> None:
+        language = language_head(trained).settings.model_copy(
+            update={"sentences": tuple((text,) for text in texts)}
+        )
+        changed = {"labels": tuple(texts), "enrolment": False, "language": language}
+        super().__init__(trained.settings.model_copy(update=changed), trained.embedder)
+        known = trained.state_dict()
+        state = {key: each for key, each in known.items() if not key.startswith("enrolment.")}
+        self.load_state_dict({**state, "head.names": vectors})
+        if trained.enrolment is not None and trained.enrolment.head is None:
+            self.trained, self.enrolment = trained, trained.enrolment
+
+    def offset(self, vectors: Tensor) -> Tensor:
+        """Estimates one speaker's offset with the classes of training, which are expected of an utterance."""
+        self.must_adapt()
+        return self.trained.offset(vectors)
 
 
 def language_head(classifier: EmotionClassifier) -> LanguageHead:

@@ -89,26 +89,29 @@ class Recordings:
         """Returns the frames of a front end, computed once."""
         return self._cached([front_end.sha256, "features"], front_end, "features")
 
-    def frames(self, encoder: Encoder, speed: float = 1.0, pooled: bool = False) -> FeatureCache:
-        """Returns the frames of a frozen encoder, every layer concatenated, computed once.
+    def frames(
+        self, encoder: Encoder, speed: float = 1.0, pooled: bool = False, layer: int | None = None
+    ) -> FeatureCache:
+        """Returns the frames of a frozen encoder, every layer concatenated or one alone, computed once.
 
         Of an encoder that learns they are its ``fixed_layers``. Utterances are sped up by the factor
         ``speed`` first; ``pooled`` keeps their mean over time alone, as one frame: all that a probe uses.
         """
         count = encoder.fixed_layers or len(encoder.layer_dims)
+        kept = slice(count) if layer is None else slice(layer, layer + 1)
 
         def layers(waveforms: Tensor, lengths: Tensor) -> Tensor | tuple[Tensor, Tensor]:
             if speed != 1.0:
                 factors = torch.full_like(lengths, speed, dtype=torch.float32)
                 waveforms, lengths = change_speed(waveforms, lengths, factors, (speed, speed))
             frames: Frames = encoder(*encoder.front_end(waveforms, lengths))
-            values = torch.cat(frames.layers[:count], dim=2)
+            values = torch.cat(frames.layers[kept], dim=2)
             if pooled:
                 return torch.as_tensor(MeanPooling(values.shape[2])(values, frames.lengths))
             return values, frames.lengths
 
         kind = "pooled" if pooled else "frames"
-        return self._cached([kind, speed], layers, "encode", encoder)
+        return self._cached([kind, speed, *([] if layer is None else [layer])], layers, "encode", encoder)
 
     def vectors(self, embedder: Embedder, copy: Copy | None = None) -> Tensor:
         """Returns the vectors of a frozen embedder, ``(N, D)``, computed once, part by part.

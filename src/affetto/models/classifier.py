@@ -72,7 +72,8 @@ class EmotionClassifier(nn.Module):
         self.statistics_dim, self.enrolment = 0, None
         if settings.enrolment:
             self.keep_statistics()
-            self.enrolment = SpeakerOffset(self.statistics_dim or dim, classes)
+            own_head = self.statistics_dim > 0 or settings.head != "language"
+            self.enrolment = SpeakerOffset(self.statistics_dim or dim, classes, own_head)
         self.temperature = nn.Buffer(torch.ones(()))
         self.enrolled_temperature = nn.Buffer(torch.ones(()))
         if settings.output == "values":
@@ -113,7 +114,7 @@ class EmotionClassifier(nn.Module):
     def split_layers(self, values: Tensor, lengths: Tensor) -> Frames:
         """Splits the concatenated layers of the encoder, ``(B, T, sum(D_i))``.
 
-        Where they are its ``fixed_layers``, it computes the others.
+        Where they are its ``fixed_layers``, it computes the others. One layer alone is the one that is read.
         """
         if not isinstance(self.embedder, Network):
             raise TypeError(f"frames are for networks; this embedder is {self.settings.embedder.name}")
@@ -121,6 +122,8 @@ class EmotionClassifier(nn.Module):
         lower = list(encoder.layer_dims[: encoder.fixed_layers])
         if values.shape[2] == sum(lower):
             return encoder.completed(Frames(torch.split(values, lower, dim=2), lengths))
+        if self.embedder.reads_alone and not self.statistics_dim:
+            return Frames((values,) * len(encoder.layer_dims), lengths)
         return Frames(torch.split(values, list(encoder.layer_dims), dim=2), lengths)
 
     def _of_frames(self, frames: Frames) -> Tensor:
@@ -147,8 +150,8 @@ class EmotionClassifier(nn.Module):
             raise ConfigError("a recogniser of dimensions enrols nobody; leave the enrolment out")
         if self.enrolment is None:
             raise ConfigError(
-                "this recogniser was made without enrolment (run finetune without --no-enrolment), or is "
-                "asked with --prompts, which know no enrolment"
+                "this recogniser was made without enrolment (run finetune without --no-enrolment), or is a "
+                "trained network asked with --prompts, which know no enrolment there"
             )
 
     def adaptable(self, vectors: Tensor) -> Tensor:
@@ -174,8 +177,12 @@ class EmotionClassifier(nn.Module):
             return scores.softmax(1)
         adaptable = self.adaptable(vectors)
         assert self.enrolment is not None
-        joined = self.enrolment.combine(scores.log_softmax(1), adaptable, offsets)
+        joined = self.enrolment.combine(scores.log_softmax(1), adaptable, offsets, self.calibrated)
         return (joined / self.enrolled_temperature).softmax(1)
+
+    def calibrated(self, standard: Tensor) -> Tensor:
+        """Scores standardised embeddings ``(B, D)`` at the temperature: ``(B, K)``."""
+        return torch.as_tensor(self.head(standard)) / self.temperature
 
 
 def load_classifier(folder: Path, encoder: str = "") -> tuple[EmotionClassifier, dict[str, Any]]:

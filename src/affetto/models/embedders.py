@@ -181,6 +181,11 @@ class Network(Embedder):
         self.dim = self.pooling.dim
         self.norm = nn.LayerNorm(self.dim) if settings.norm else nn.Identity()
 
+    @property
+    def reads_alone(self) -> bool:
+        """Whether one layer is read, and no other."""
+        return self.settings.layers not in ("weighted", "all")
+
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""
         return self.pool(self.encoder(features, lengths))
@@ -188,7 +193,7 @@ class Network(Embedder):
     def pool(self, frames: Frames) -> Tensor:
         """Turns the encoder's frames, new or cached, into ``(B, D)``."""
         layers = frames.layers
-        if self.settings.layers not in ("weighted", "all"):
+        if self.reads_alone:
             layers = (layers[self.alone],)
         if self.settings.context:
             layers = tuple(norm(layer) for norm, layer in zip(self.input_norms, layers, strict=True))

@@ -6,10 +6,11 @@ distributions with diagonal covariance), estimates the speaker offset where thei
 they are of one emotion it holds that emotion as well. So the class offset that the recogniser expects is
 subtracted from it, the more so the less the scores of the utterances differ. Unlike the scores themselves,
 how far they differ does not depend on the speaker, the room or the language. A linear head, trained on
-vectors without the offsets of their speakers, scores a vector without the offset.
+vectors without the offsets of their speakers, scores a vector without the offset; or a language head does, as
+it was trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +25,15 @@ _OTHER_ROOMS = 2.0  # speakers in other rooms and languages are further apart th
 
 
 class SpeakerOffset(nn.Module):
-    """Estimates a speaker's offset in ``D`` dimensions, and scores vectors without it."""
+    """Estimates a speaker's offset in ``D`` dimensions, and scores vectors without it.
 
-    def __init__(self, dim: int, classes: int) -> None:
+    Without ``own_head`` the head of the recogniser scores them.
+    """
+
+    def __init__(self, dim: int, classes: int, own_head: bool = True) -> None:
         super().__init__()
         self.standardise = Standardise(dim)
-        self.head = LinearHead(dim, classes)
+        self.head = LinearHead(dim, classes) if own_head else None
         self.class_offsets = nn.Buffer(torch.zeros(classes, dim))
         self.between = nn.Buffer(torch.ones(dim))
         self.within = nn.Buffer(torch.ones(dim))
@@ -70,13 +74,21 @@ class SpeakerOffset(nn.Module):
         expected = (1 - mixed) * scores.softmax(1).mean(0) @ self.class_offsets
         return torch.cat([shrinkage * (self.standardise(vectors).mean(0) - expected), mixed[None]])
 
-    def combine(self, scores: Tensor, vectors: Tensor, speakers: Tensor) -> Tensor:
+    def combine(
+        self,
+        scores: Tensor,
+        vectors: Tensor,
+        speakers: Tensor,
+        other: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Returns scores of ``vectors (B, D)`` with enrolment, ``(B, K)``.
 
         ``scores`` are their log-probabilities without it; ``speakers``, ``(B, D + 1)`` or ``(D + 1,)``, are
-        from :meth:`estimate`.
+        from :meth:`estimate`; ``other`` scores standardised vectors where there is no own head.
         """
-        adapted = self.head(self.standardise(vectors) - speakers[..., :-1])
+        head = self.head or other
+        assert head is not None
+        adapted = head(self.standardise(vectors) - speakers[..., :-1])
         return with_plain(adapted, scores, (1 - speakers[..., -1:]) * self.trust)
 
 
