@@ -60,7 +60,8 @@ class Bench:
         self.offset = SpeakerOffset(vectors.shape[1], len(material.labels))
         numbers = np.unique(material.speakers[train], return_inverse=True)[1]
         truth = torch.from_numpy(material.truth)
-        centred = self.offset.fit(vectors[train], truth[train], torch.from_numpy(numbers))
+        members = torch.nn.functional.one_hot(truth[train])
+        centred = self.offset.fit(vectors[train], members, torch.from_numpy(numbers))
         self.standard = self.offset.standardise(vectors)
         reads = ~embedder.of_speaker
         ((_, weight, bias),) = logistic_path(self.standard[train][:, reads], targets, [STRENGTH])

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from affetto.finetuning.classical import (
     LOGISTIC_STRENGTHS,
     balanced_loss,
+    block_path,
     fit_logistic,
     fit_temperature,
     logistic_path,
@@ -127,3 +128,23 @@ def test_temperature_may_be_fitted_to_votes() -> None:
     assert fit_temperature(scores, torch.nn.functional.one_hot(labels, 3).float()) == pytest.approx(
         fit_temperature(scores, labels), rel=1e-3
     )
+
+
+def test_of_two_blocks_dev_says_which_counts() -> None:
+    generator = np.random.default_rng(4)
+    truth = np.arange(120) % 3
+    telling = generator.normal(0, 0.5, (120, 3)) + 2 * np.eye(3)[truth]
+    values = torch.from_numpy(np.hstack([generator.normal(size=(120, 40)), telling])).float()
+    targets = torch.nn.functional.one_hot(torch.from_numpy(truth)).float()
+    train, dev, first = np.arange(12), np.arange(12, 120), torch.arange(43) < 40
+    head, found = fit_logistic(values, targets, train, dev, None, [first, ~first])
+    assert found["share"] >= 0.75
+    assert found["dev_uar"] > fit_logistic(values, targets, train, dev, None)[1]["dev_uar"]
+    (path,) = block_path(values[train], targets[train], [0.1], values[dev], targets[dev], [first, ~first])
+    assert [each.share for each in path] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    ((_, weight, _),) = logistic_path(values[train][:, ~first], targets[train], [0.1])
+    alone = path[-1].weight
+    assert not alone[:, first].any()
+    torch.testing.assert_close(alone[:, ~first] / alone[:, ~first].norm(), weight / weight.norm())
+    torch.testing.assert_close(path[2].weight, (path[0].weight + alone) / 2)
+    assert not head.linear.weight[:, first].any() or found["share"] < 1

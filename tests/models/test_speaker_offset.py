@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from affetto.models.enrolment import SpeakerOffset, spread
 
@@ -33,7 +34,7 @@ class World:
         vectors = torch.cat([self.say(self.speaker(), labels[:each]) for _ in range(speakers)])
         numbers = torch.arange(speakers).repeat_interleave(each)
         offset = SpeakerOffset(DIM, CLASSES)
-        offset.fit(vectors, torch.from_numpy(labels), numbers)
+        offset.fit(vectors, F.one_hot(torch.from_numpy(labels)), numbers)
         return offset
 
     def truth(self, offset: SpeakerOffset, speaker: np.ndarray) -> Tensor:
@@ -143,7 +144,7 @@ def test_training_vectors_come_back_without_the_offsets_of_their_speakers() -> N
     vectors = torch.cat([world.say(world.speaker(), labels[:40]) for _ in range(30)])
     numbers = torch.arange(30).repeat_interleave(40)
     offset = SpeakerOffset(DIM, CLASSES)
-    centred = offset.fit(vectors, torch.from_numpy(labels), numbers)
+    centred = offset.fit(vectors, F.one_hot(torch.from_numpy(labels)), numbers)
     means = torch.stack([centred[numbers == speaker].mean(0) for speaker in range(30)])
     assert float(means.abs().max()) < 0.02  # every speaker has every class as often
     assert float((centred - offset.class_offsets[labels]).std()) < float(centred.std())
@@ -171,3 +172,16 @@ def test_scores_without_enrolment_count_where_one_emotion_alone_is_enrolled() ->
     both = torch.stack([found["mixed"], found["angry"], found["mixed"]])
     each = [offset.combine(scores[[n]], vectors[[n]], both[n]) for n in range(3)]
     torch.testing.assert_close(offset.combine(scores, vectors, both), torch.cat(each))
+
+
+def test_a_guess_counts_as_much_as_it_says() -> None:
+    world = World(seed=7)
+    labels = np.tile(np.arange(24) % CLASSES, 20)
+    vectors = torch.cat([world.say(world.speaker(), labels[:24]) for _ in range(20)])
+    numbers, known = torch.arange(20).repeat_interleave(24), F.one_hot(torch.from_numpy(labels)).float()
+    sure, unsure, blind = (SpeakerOffset(DIM, CLASSES) for _ in range(3))
+    sure.fit(vectors, known, numbers)
+    unsure.fit(vectors, 0.7 * known + 0.3 / CLASSES, numbers)
+    blind.fit(vectors, torch.full_like(known, 1 / CLASSES), numbers)
+    torch.testing.assert_close(unsure.class_offsets, 0.7 * sure.class_offsets, rtol=0.05, atol=0.02)
+    torch.testing.assert_close(blind.class_offsets, torch.zeros(CLASSES, DIM), rtol=0, atol=1e-5)

@@ -225,3 +225,26 @@ def test_content_is_found_where_sentences_come_again() -> None:
 def test_settings_that_cannot_be_are_named(given: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         build(ClusterSettings, given)
+
+
+def test_joined_columns_count_alike_whatever_their_scale_and_size() -> None:
+    generator = np.random.default_rng(5)
+    kinds, speakers = np.arange(60) % 3, np.repeat([0, 1], 30)
+    telling = (generator.normal(0, 0.3, (60, 4)) + 3 * np.eye(4)[kinds]).astype(np.float32)
+    other = (generator.normal(0, 0.3, (60, 40)) + 3 * np.eye(40)[kinds]).astype(np.float32)
+    settings = ClusterSettings(count=3, middle=0)
+    found = cluster([telling, other], speakers, settings).labels
+    np.testing.assert_array_equal(found, cluster([100 * telling, other], speakers, settings).labels)
+    assert all(
+        len({*found[(speakers == speaker) & (kinds == kind)]}) == 1 for speaker in (0, 1) for kind in range(3)
+    )
+    other[5] = np.nan
+    assert cluster([telling, other], speakers, settings).labels[5] == -1
+
+
+def test_clusters_of_all_speakers_together_have_one_number() -> None:
+    kinds, speakers = np.tile(np.arange(3), 20), np.repeat([0, 1], 30)
+    vectors = (5 * np.eye(3)[kinds] + speakers[:, None]).astype(np.float32)
+    vectors += np.random.default_rng(6).normal(0, 0.1, vectors.shape).astype(np.float32)
+    labels = cluster(vectors[::-1], speakers[::-1], ClusterSettings(count=3, together=True)).labels[::-1]
+    assert len({*zip(labels.tolist(), kinds.tolist(), strict=True)}) == 3

@@ -1,6 +1,7 @@
 """``annotate clusters``: utterances of each speaker, grouped by their embeddings, as a column."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +17,19 @@ from affetto.corpora.tabular import NewColumn
 from affetto.data import NONE
 from affetto.errors import ManifestError
 from affetto.models.encoder import chosen_device
+from affetto.models.fixed import JOIN
 from affetto.runs import MANIFEST, RunFolder, write_json
 from affetto.vectors.kmeans import spherical_kmeans
-from affetto.vectors.spaces import Codes, Contents, Vectors, centred, members, with_middle, without
+from affetto.vectors.spaces import (
+    Codes,
+    Contents,
+    Vectors,
+    centred,
+    directions,
+    members,
+    with_middle,
+    without,
+)
 
 CLUSTERS = "clusters.json"
 CONTENT_COLUMN = "content"  # that is used by default, where there is one
@@ -30,7 +41,11 @@ class ClusterSettings(Settings):
     method: Literal["k-means"] = "k-means"  # spherical: by the direction of vectors
     count: int = Field(6, ge=2)  # clusters of a speaker
     centre: bool = True  # subtract each speaker's mean first
+    dims: int = Field(32, ge=1)  # principal directions of each column that are kept, where several are joined
     middle: float = Field(0.5, ge=0)  # weight of the distance from that mean: see spaces.with_middle
+    together: bool = (
+        False  # whether all speakers share their clusters, so that a number means the same for each
+    )
     fewest: int = Field(12, ge=2)  # a speaker with fewer utterances gets no cluster
     restarts: int = Field(10, ge=1)  # the tightest clusters of so many random starts are kept
     iterations: int = Field(300, ge=1)  # most steps of one start
@@ -48,7 +63,7 @@ class Clusters(NamedTuple):
 
 
 def cluster(
-    vectors: Vectors,
+    vectors: Vectors | Sequence[Vectors],
     speakers: Codes,
     settings: ClusterSettings,
     contents: Codes | None = None,
@@ -56,32 +71,50 @@ def cluster(
 ) -> Clusters:
     """Clusters ``vectors (N, D)`` of each of the ``speakers (N,)``; one that is not finite gets no cluster.
 
+    Of several arrays, the principal directions are joined, with the same spread for each array.
     ``contents (N,)`` are numbers of the words, -1 for unknown, whose effect across speakers is taken out.
     """
-    groups = np.where(np.isfinite(vectors).all(1), speakers, NONE)
+    parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
+    groups = np.where(np.isfinite(np.hstack(parts)).all(1), speakers, NONE)
     sizes = np.bincount(groups[groups >= 0], minlength=int(speakers.max(initial=0)) + 1)
     groups[sizes[speakers] < settings.fewest] = NONE
+    known = groups >= 0
+    kinds = None if contents is None else np.where(known, contents, NONE)
     if settings.centre:
-        vectors = centred(vectors, groups)
-        if contents is not None:
-            vectors = without(vectors, groups, np.where(groups >= 0, contents, NONE))
-        vectors = with_middle(vectors, settings.middle, groups >= 0)
+        parts = [centred(part, groups) for part in parts]
+        if len(parts) > 1:
+            parts = [_even(part, groups, kinds, settings.dims) for part in parts]
+        elif kinds is not None:
+            parts = [without(parts[0], groups, kinds)]
+    vectors = np.hstack(parts)
+    if settings.centre:
+        vectors = with_middle(vectors, settings.middle, known)
     how = settings.model_dump(include={"restarts", "iterations", "seed"})
-    labels, silhouettes = spherical_kmeans(vectors, groups, [settings.count], **how, device=device)
+    places = np.where(known, 0, NONE) if settings.together else groups
+    labels, silhouettes = spherical_kmeans(vectors, places, [settings.count], **how, device=device)
     confidence = np.where(labels >= 0, (1 + silhouettes) / 2, 0).astype(np.float32)
-    for rows in members(np.where(labels >= 0, groups, NONE)):
+    for rows in members(np.where(labels >= 0, places, NONE)):
         labels[rows] = pd.factorize(labels[rows])[0]
     return Clusters(labels, confidence)
+
+
+def _even(vectors: Vectors, groups: Codes, kinds: Codes | None, dims: int) -> Vectors:
+    """Returns the principal directions of speaker-centred vectors, of a mean square length of 1."""
+    known = groups >= 0
+    values = directions(vectors[known], groups[known], None if kinds is None else kinds[known], dims)
+    found = np.zeros((len(vectors), values.shape[1]), np.float32)
+    found[known] = values / np.sqrt(np.square(values).sum(1).mean()).clip(1e-9)
+    return found
 
 
 class AnnotateClustersSettings(Settings):
     """How ``annotate clusters`` groups utterances."""
 
     clusters: ClusterSettings = ClusterSettings()
-    embedding: str = SPEAKER_COLUMN  # column of the vectors that are clustered
+    embedding: str = SPEAKER_COLUMN  # column of the vectors that are clustered, or several: "voice + whisper"
     # Column of the words, whose effect is taken out: vectors of content, or values that repeat, such as text.
     content: str | None = None  # None for "content", where the manifest has such a column; "" for none
-    encoder: str | None = None  # that made the vectors; None for any
+    encoder: str | None = None  # that made the vectors of each column; None for any
     name: NewColumn = "cluster"  # of the new column; its confidence goes to NAME_confidence
 
     @field_validator("content")
@@ -113,16 +146,20 @@ def annotate_clusters(
     manifest = Manifest.of(manifest)
     manifest.require("speaker")
     table = manifest.table
-    embedded = np.array([place is not None for place in vector_places(manifest, settings.embedding)])
+    named = settings.embedding.split(JOIN)
+    places = [vector_places(manifest, column) for column in named]
+    embedded = np.array([None not in row for row in zip(*places, strict=True)])
     if not embedded.any():
         raise ManifestError(f"no row has a vector in {settings.embedding}; run affetto annotate speakers")
     # In the order of the keys, so that the order of the table decides nothing.
     rows = manifest.where(embedded)
     rows = Manifest(rows.table.sort_values("key"), rows.roots)
-    vectors = read_vectors(rows, settings.embedding, settings.encoder)
+    vectors = [read_vectors(rows, column, settings.encoder) for column in named]
     names, speakers = np.unique(np.array(rows.owners), return_inverse=True)
     content = _contents(rows, settings, speakers)
-    digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
+    digest = hashlib.sha256()
+    for part in vectors:
+        digest.update(np.ascontiguousarray(part).data)
     digest.update(b"" if content is None else content.tobytes())
     run = RunFolder(out, "annotate clusters")
     with run.locked():
@@ -161,7 +198,7 @@ def _facts(
     for name, own in labels.groupby(level=0):
         sizes = own[own != NONE].value_counts(sort=False).sort_index().tolist()
         by_speaker[str(name)] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes}
-    info = vector_info(manifest, settings.embedding)
+    info = [each for column in settings.embedding.split(JOIN) for each in vector_info(manifest, column)]
     return {
         "column": settings.name,
         "settings": settings.model_dump(mode="json"),

@@ -55,7 +55,7 @@ def clusters(
     manifest: Table,
     out: Out,
     count: int = option(6, "Clusters a speaker."),
-    embedding: str = option("speaker_embedding", "Column of the vectors."),
+    embedding: str = option("speaker_embedding", "Column of the vectors, or several: 'voice + whisper'."),
     encoder: AnyEncoder = None,
     content: str | None = option(None, _CONTENT, shown="content, where there is one"),
     plain: bool = option(False, "Take the vectors as they are: nothing centred or taken out.", "--plain"),

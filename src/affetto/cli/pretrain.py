@@ -12,7 +12,10 @@ from affetto.objectives.tasks import MULTITASK, TASKS
 _OBJECTIVES = (
     f"{', '.join([*TASKS, MULTITASK])}; or clap, which learns from labels and words and makes a recogniser."
 )
-_ENCODERS = f"{listed(pretrained())}, or the folder of a published model; for clap whatever finetune takes."
+_ENCODERS = (
+    f"{listed(pretrained())}, the folder of a published model, or fixed vectors (whisper-means), on top "
+    "of which a network learns; for clap whatever finetune takes."
+)
 _GUIDANCE = (
     "Which frames are hidden: random, emotional, energy, voiced, or any column of curves, where it is high."
 )

@@ -27,7 +27,7 @@ def evaluate(
         run: the run folder.
         against: another run on the same protocol, for a paired test.
         enrolment: score the predictions under so many enrolment utterances a speaker, or "all" others; the
-            comparison then is with none, on the utterances that both score.
+            comparison then is with none, or with another run under as many, on what both score.
         mix: which utterances were enrolled: "random", or "EMOTION only".
         name: what to call the run; None for its encoder.
 
@@ -66,7 +66,9 @@ def evaluate(
     elif count != 0:
         raise RunError(f"{folder} was made without enrolment; run finetune without --no-enrolment")
     if against is not None and rival is not None:
-        other, other_name = read_predictions(Path(against) / PREDICTIONS), str(rival["method"])
+        other_name = str(rival["method"])
+        rows = read_predictions(Path(against) / (ENROLLED if count else PREDICTIONS))
+        other = _enrolled(rows, count, mix) if count else rows
     if meta.get("weights_from_elsewhere"):
         meta["speakers_seen_without_labels"] = "unknown"
     how: dict[str, Any] = {"method": method, "only_shared": count != 0, "curve": curve}

@@ -221,7 +221,8 @@ def _paired(rows: Sequence[Result]) -> list[str]:
     for row in rows:
         for name, (value, low, high) in (row.extra("versus") or {}).items():
             labels = f"{100 * row.label_fraction:g} %"
-            lines.append([row.method, row.protocol, labels, points(value, low, high), name])
+            shown = f"{row.method}, {row.enrolment} enrolled" if row.enrolment else row.method
+            lines.append([shown, row.protocol, labels, points(value, low, high), name])
             widths += [(high - low) / 2] if None not in (low, high) else []
     if not lines:
         return []

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from affetto.config import Settings, build, merge, read
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
+from affetto.evaluation.report import Report
 from affetto.evaluation.run import evaluate
 from affetto.experiment.noise import with_noise
 from affetto.experiment.results import Result, draw_results, drawn, further_metrics, write_results
@@ -168,6 +169,7 @@ class _Work:
         self, plan: Experiment, manifest: Manifest, runs: Path, trainer: Callable[[object], Trainer]
     ) -> None:
         self.plan, self.manifest, self.runs, self.trainer = plan, manifest, runs, trainer
+        self.made: set[Path] = set()  # runs and pretrainings that are known to be finished
 
     def results(self, row: Row, fraction: float | None, extra: dict[str, Any]) -> list[Result]:
         """Runs one method with one share of the labels and scores it."""
@@ -180,22 +182,26 @@ class _Work:
         if self.plan.ways:
             extra |= {"way": chosen, "dev_uar": self._dev_uar(row, fraction, chosen)}
         folder = self._run(row, fraction, chosen)
-        reports = {}
-        for other in self.plan.rows:
-            if other.method in row.against:
-                rival = self._run(other, fraction, self._chosen(other, fraction))
-                reports[other.method] = evaluate(folder, rival, name=row.method)
+        rivals = {
+            other.method: self._run(other, fraction, self._chosen(other, fraction))
+            for other in self.plan.rows
+            if other.method in row.against
+        }
+        reports = {name: evaluate(folder, rival, name=row.method) for name, rival in rivals.items()}
         named: dict[str, Any] = {"against": row.against[0]} if reports else {}
         if len(reports) > 1:
-            gaps = {name: reports[name].differences["uar"] for name in row.against}
-            named["versus"] = {name: [gap.value, gap.low, gap.high] for name, gap in gaps.items()}
+            named["versus"] = _gaps(reports)
         report = reports[row.against[0]] if reports else evaluate(folder, name=row.method)
         rows.append(report.row(**extra, **named))
         mixes = [(count, "random") for count in row.enrolment]
         if row.skewed:
             mixes += [(self.plan.skewed_size, f"{label} only") for label in report.labels]
         how: list[dict[str, Any]] = [{"enrolment": count, "mix": mix} for count, mix in mixes]
-        rows += [evaluate(folder, **each, name=row.method).row(**extra) for each in how]
+        for each in how:
+            same = rivals if each["mix"] == "random" else {}
+            gaps = _gaps({name: evaluate(folder, rival, **each) for name, rival in same.items()})
+            versus = {"versus": gaps} if gaps else {}
+            rows.append(evaluate(folder, **each, name=row.method).row(**extra, **versus))
         for snr_db in row.noise_db:
             noisy, name = with_noise(folder, self.manifest, snr_db), f"{row.method}, noise at {snr_db:g} dB"
             rows.append(evaluate(noisy.path, folder, name=name).row(**extra, against=row.method))
@@ -227,11 +233,15 @@ class _Work:
             parts.append(f"labels-{100 * fraction:g}")
         if row.pretrained is not None:
             pretrained = self.runs / "pretraining" / _slug(row.pretrained)
-            pretrain(self.manifest, self.plan.of_pretraining(row.pretrained), pretrained)
+            if pretrained not in self.made:
+                pretrain(self.manifest, self.plan.of_pretraining(row.pretrained), pretrained)
+                self.made.add(pretrained)
             given["encoder"] = str(pretrained)  # the folder has its name and shape
         folder = self.runs.joinpath(*parts, *([_slug(way)] if way else []))
-        settings, train = self.trainer(given.get("head"))
-        train(self.manifest, settings(**given), folder)
+        if folder not in self.made:
+            settings, train = self.trainer(given.get("head"))
+            train(self.manifest, settings(**given), folder)
+            self.made.add(folder)
         return folder
 
     def _chosen(self, row: Row, fraction: float | None) -> str:
@@ -241,6 +251,11 @@ class _Work:
     def _dev_uar(self, row: Row, fraction: float | None, way: str) -> float:
         choices = read_meta(self._run(row, fraction, way), "finetune")["choices"].values()
         return float(np.mean([choice["dev_uar"] for choice in choices]))
+
+
+def _gaps(reports: dict[str, Report]) -> dict[str, list[float | None]]:
+    gaps = {name: report.differences["uar"] for name, report in reports.items()}
+    return {name: [gap.value, gap.low, gap.high] for name, gap in gaps.items()}
 
 
 def _slug(method: str) -> str:

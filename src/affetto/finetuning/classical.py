@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ SVM_STRENGTHS = (1.0, 3.0, 10.0)
 RIDGE_STRENGTHS = (10.0, 100.0, 1e3, 1e4, 1e5)
 
 _TOLERANCE = 0.05
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _STEPS = 300  # at most, in the search for a regression
 _FLAT = 1e-4  # slope of the mean loss at which it ends, as in scikit-learn
 
@@ -30,28 +31,76 @@ Rows = NDArray[np.int64]
 
 
 def fit_logistic(
-    values: Tensor, targets: Tensor, train: Rows, dev: Rows, weights: Tensor | None
+    values: Tensor,
+    targets: Tensor,
+    train: Rows,
+    dev: Rows,
+    weights: Tensor | None,
+    blocks: Sequence[Tensor] = (),
 ) -> tuple[LinearHead, dict[str, Any]]:
     """Fits logistic regression to standardised vectors ``(N, D)`` and target distributions ``(N, K)``.
 
     The strength is chosen on dev by the cross-entropy at the best temperature, every class with the same
     weight: on few dev utterances it is steadier than a count of right answers. It is the weakest whose loss
     is at most ``_TOLERANCE`` above the lowest: speakers of the same corpus hardly tell these apart, and on
-    other corpora weaker ones are better by up to ten points.
+    other corpora weaker ones are better by up to ten points. For ``blocks`` see :func:`block_path`.
     """
-    truth, goals = targets.argmax(1).cpu().numpy()[dev], targets[dev].cpu()
-    tried: list[tuple[float, float, Tensor, Tensor]] = []
-    for strength, weight, bias in logistic_path(values[train], targets[train], LOGISTIC_STRENGTHS, weights):
-        loss = balanced_loss((values[dev] @ weight.T + bias).cpu(), goals)
-        tried.append((loss, strength, weight, bias))
+    goals, learned = targets[dev].cpu(), (values[train], targets[train])
+    tried: list[tuple[float, Regression]] = []  # the best share of each strength
+    for heads in block_path(*learned, LOGISTIC_STRENGTHS, values[dev], goals, blocks, weights):
+        losses = [balanced_loss((values[dev] @ each.weight.T + each.bias).cpu(), goals) for each in heads]
+        tried.append(min(zip(losses, heads, strict=True), key=itemgetter(0)))
         limit = (1 + _TOLERANCE) * min(tried, key=itemgetter(0))[0]
-        if loss > limit:  # past the lowest: stronger ones, which take longest, are worse still
+        if tried[-1][0] > limit:  # past the lowest: stronger ones, which take longest, are worse still
             break
-    _, strength, weight, bias = next(each for each in tried if each[0] <= limit)
+    best = next(each for loss, each in tried if loss <= limit)
     head = LinearHead(values.shape[1], targets.shape[1])
-    head.assign(weight, bias)
-    found = (values[dev] @ weight.T + bias).argmax(1).cpu().numpy()
-    return head, {"dev_uar": uar(truth, found), "strength": strength}
+    head.assign(best.weight, best.bias)
+    found = (values[dev] @ best.weight.T + best.bias).argmax(1).cpu().numpy()
+    choices = {"dev_uar": uar(goals.argmax(1).numpy(), found), "strength": best.strength}
+    return head, choices | ({"share": best.share} if len(blocks) > 1 else {})
+
+
+class Regression(NamedTuple):
+    """Logistic regression: how far it follows the labels, and its weight ``(K, D)`` and bias ``(K,)``."""
+
+    strength: float
+    share: float  # of the second of two blocks in the scores
+    weight: Tensor
+    bias: Tensor
+
+
+def block_path(
+    values: Tensor,
+    targets: Tensor,
+    strengths: Sequence[float],
+    dev_values: Tensor,
+    dev_targets: Tensor,
+    blocks: Sequence[Tensor] = (),
+    weights: Tensor | None = None,
+) -> Iterator[list[Regression]]:
+    """Yields regressions as :func:`logistic_path` has them, from weak to strong, one or more a strength.
+
+    A block is a mask ``(D,)`` of dimensions; other dimensions get no weight. Of two, each is fitted by
+    itself, since the larger one would drown the other where labels are few. Their scores are brought to their
+    best temperatures on dev and added in each of the shares ``_SHARES``.
+    """
+    blocks = blocks or [torch.ones(values.shape[1], dtype=torch.bool)]
+    paths = [logistic_path(values[:, block], targets, strengths, weights) for block in blocks]
+    for fitted in zip(*paths, strict=True):
+        heads = []
+        for block, (_, weight, bias) in zip(blocks, fitted, strict=True):
+            wide = weight.new_zeros(len(weight), values.shape[1])
+            wide[:, block] = weight
+            scale = fit_temperature(dev_values @ wide.T + bias, dev_targets) if len(blocks) > 1 else 1.0
+            heads.append((wide / scale, bias / scale))
+        (first, low), (last, high) = heads[0], heads[-1]
+        yield [
+            Regression(
+                fitted[0][0], share, (1 - share) * first + share * last, (1 - share) * low + share * high
+            )
+            for share in (_SHARES if len(blocks) > 1 else (1.0,))
+        ]
 
 
 def logistic_path(

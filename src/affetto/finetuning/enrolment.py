@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from affetto.evaluation.metrics import uar
-from affetto.finetuning.classical import fit_temperature, logistic_path
-from affetto.material.labelled import Material
+from affetto.finetuning.classical import Regression, block_path, fit_temperature
+from affetto.finetuning.task import FoldTask, Rows
 from affetto.models.classifier import EmotionClassifier
+from affetto.models.embedders import Joined
 from affetto.models.enrolment import SpeakerDraw, SpeakerOffset, draws, spread, with_plain
-
-Rows = NDArray[np.int64]
 
 SIZES = (5, 10, 20)
 """Enrolment utterances that fitting and measuring try, besides none and all others of the speaker."""
@@ -32,13 +32,7 @@ def can_enrol(train: NDArray[np.str_], dev: NDArray[np.str_]) -> bool:
 
 
 def fit_enrolment(
-    classifier: EmotionClassifier,
-    vectors: Tensor,
-    material: Material,
-    targets: Tensor,
-    train: Rows,
-    dev: Rows,
-    seed: int,
+    classifier: EmotionClassifier, vectors: Tensor, targets: Tensor, task: FoldTask
 ) -> dict[str, float]:
     """Fits a classifier's :class:`~affetto.models.enrolment.SpeakerOffset`.
 
@@ -49,20 +43,29 @@ def fit_enrolment(
 
     Returns what was chosen, its dev score over all mixes and sizes, and its worst and mean gain.
     """
-    truth, speakers, offset = material.truth, material.speakers, classifier.enrolment
+    truth, speakers, offset = task.material.truth, task.material.speakers, classifier.enrolment
     assert offset is not None
-    part = classifier.adaptable(vectors)
-    numbers = torch.from_numpy(np.unique(speakers[train], return_inverse=True)[1])
-    centred = offset.fit(part[train], torch.from_numpy(truth[train]), numbers)
+    part, train, dev = classifier.adaptable(vectors), task.train, task.dev
     scores = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
-    cells = _cells(truth, speakers, dev, seed)
+    everyone = np.concatenate([train, task.unlabelled])
+    numbers = torch.from_numpy(np.unique(speakers[everyone], return_inverse=True)[1])
+    members = scores.softmax(1)
+    members[train] = F.one_hot(torch.from_numpy(truth[train]), members.shape[1]).to(members)
+    centred = offset.fit(part[everyone], members[everyone], numbers)[: len(train)]
+    cells = _cells(truth, speakers, dev, task.seed)
     offset.spreads.copy_(torch.tensor(_spreads(cells, scores)))
-    heads = list(logistic_path(centred, targets[train], _STRENGTHS)) if offset.head else []
+    embedder = classifier.embedder
+    learned = embedder.learned if isinstance(embedder, Joined) else torch.zeros(0)
+    blocks, heads = [~learned, learned] if learned.any() else [], list[Regression]()
+    if offset.head:
+        on_dev = offset.standardise(part[dev]), targets[dev]
+        path = block_path(centred, targets[train], _STRENGTHS, *on_dev, blocks)
+        heads = [each for tried in path for each in tried]
     adapted = _by_linear(offset, heads, part, dev) if heads else _by_own(classifier, offset, part)
     tried = [_Try(offset, adapted, part, scores, truth, cell) for cell in cells]
     highest, best, chosen = -np.inf, dict[str, float](), 0
     skewed = [each for each in tried if each.skewed]
-    for number, strength in enumerate([strength for strength, _, _ in heads] or [0.0]):
+    for number, strength in enumerate([each.strength for each in heads] or [0.0]):
         worst = {trust: min([each.gain(number, trust) for each in skewed] or [0.0]) for trust in _TRUSTS}
         trust = max(worst, key=lambda tried: worst[tried])
         gains = [each.gain(number, trust) for each in tried]
@@ -70,9 +73,10 @@ def fit_enrolment(
         reached = float(np.mean(random or [0.0])) + min(0.0, worst[trust])
         if reached > highest:
             highest, chosen, best = reached, number, {"strength": strength, "trust": trust}
+            best |= {"share": heads[number].share} if blocks and heads else {}
             best |= {"worst_gain": min(gains), "mean_gain": float(np.mean(gains))}
     if offset.head:
-        offset.head.assign(*heads[chosen][1:])
+        offset.head.assign(heads[chosen].weight, heads[chosen].bias)
     offset.trust.fill_(best["trust"])
     joined = torch.cat([each.scores(chosen, best["trust"]) for each in tried])
     labels = np.concatenate([each.labels for each in tried])
@@ -114,12 +118,10 @@ Next to these come the rows of each, ``(S,)``.
 """
 
 
-def _by_linear(
-    offset: SpeakerOffset, heads: list[tuple[float, Tensor, Tensor]], vectors: Tensor, dev: Rows
-) -> Adapted:
+def _by_linear(offset: SpeakerOffset, heads: Sequence[Regression], vectors: Tensor, dev: Rows) -> Adapted:
     """Linear heads score vectors and offsets once each; the latter are then subtracted."""
-    weights = torch.stack([weight for _, weight, _ in heads])
-    biases = torch.stack([bias for _, _, bias in heads])[:, None]
+    weights = torch.stack([each.weight for each in heads])
+    biases = torch.stack([each.bias for each in heads])[:, None]
     plain = torch.zeros(len(heads), len(vectors), weights.shape[1])
     plain[:, dev] = offset.standardise(vectors[dev]) @ weights.mT + biases
     return lambda rows, known, sizes: plain[:, rows] - (known @ weights.mT).repeat_interleave(sizes, 1)

@@ -31,11 +31,10 @@ from affetto.models.embedders import (
     Joined,
     Network,
     NetworkSettings,
-    Statistics,
     build_embedder,
     load_published,
 )
-from affetto.models.encoder import Embedder
+from affetto.models.encoder import Embedder, Encoder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
 from affetto.objectives.views import SpeakerTask, SpeakerTaskSettings
@@ -82,7 +81,8 @@ def fit_recogniser(
     """Fits a recogniser on training rows, every choice made on dev rows; also returns its supervision."""
     material, settings = task.material, task.settings
     seed_everything(task.seed, task.accelerator.process_index)
-    enough = can_enrol(material.speakers[task.train], material.speakers[task.dev])
+    everyone = np.concatenate([task.train, task.unlabelled])
+    enough = can_enrol(material.speakers[everyone], material.speakers[task.dev])
     task = task._replace(enrolment=settings.enrolment and enough and material.values is None)
     source = supervision(task)
     if settings.head in ("logistic", "svm", "ridge"):
@@ -102,7 +102,7 @@ def _calibrate(fitted: Fitted, task: FoldTask) -> None:
     classifier.temperature.fill_(temperature)
     fitted.choices["temperature"] = float(classifier.temperature)
     if classifier.enrolment is not None:
-        found = fit_enrolment(classifier, fitted.vectors, material, targets, task.train, task.dev, task.seed)
+        found = fit_enrolment(classifier, fitted.vectors, targets, task)
         fitted.choices["enrolment"] = found
 
 
@@ -126,8 +126,9 @@ def _load_weights(network: Embedder, task: FoldTask) -> Speakers:
     if not settings.pretrained:
         return {}
     folder = find_encoder(settings.pretrained, settings.protocol, task.seed, task.fold)
-    assert isinstance(network, Network | Statistics)
-    config = fill_encoder(folder, network.encoder)
+    encoder = network.top if isinstance(network, Joined) else getattr(network, "encoder", None)
+    assert isinstance(encoder, Encoder)
+    config = fill_encoder(folder, encoder)
     called = dict(zip(material.manifest.owners, material.speakers.tolist(), strict=True))
     return {kind: speakers_seen(config, kind, called) for kind in ("with_labels", "without_labels")}
 
@@ -225,6 +226,19 @@ def _with_copies(embedder: Embedder, task: FoldTask) -> tuple[Tensor, FoldTask]:
     return torch.cat([plain, *(each[material.learned] for each in copies)]), task
 
 
+def _blocks(embedder: Embedder, enrolment: bool) -> list[Tensor]:
+    """Returns which dimensions the head reads: of vectors that came in, and of what was learned on top."""
+    if not isinstance(embedder, Joined):
+        return []
+    speaker, learned = embedder.of_speaker, embedder.learned
+    kept = torch.ones_like(learned)
+    if enrolment and not speaker[~learned].all():
+        # A speaker encoder misleads off the corpus of training as long as the speaker is not enrolled. So
+        # this head, which scores those, gives its dimensions no weight; the enrolment's head does.
+        kept = ~speaker
+    return [block for block in (kept & ~learned, kept & learned) if block.any()]
+
+
 def _fit_classical(task: FoldTask) -> Fitted:
     embedder = build_embedder(task.settings.embedder)
     pretrained_on = _load_weights(embedder, task)
@@ -235,16 +249,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
     values = standard(vectors)
     head: LinearHead | KernelHead
     if settings.head == "logistic":
-        kept = torch.ones(values.shape[1], dtype=torch.bool)
-        if task.enrolment and isinstance(embedder, Joined) and not embedder.of_speaker.all():
-            # A speaker encoder misleads off the corpus of training as long as the speaker is not enrolled. So
-            # this head, which scores those, gives its dimensions no weight; the enrolment's head does.
-            kept = ~embedder.of_speaker
-        read, best = logistic_head(values[:, kept], task)
-        head = LinearHead(len(kept), len(material.labels))
-        weight = torch.zeros_like(head.linear.weight)
-        weight[:, kept] = read.linear.weight
-        head.assign(weight, read.linear.bias)
+        head, best = logistic_head(values, task, _blocks(embedder, task.enrolment))
     elif material.values is not None:
         head, best = fit_ridge(values.double().numpy(), material.values.double().numpy(), train, dev)
     else:

@@ -10,15 +10,13 @@ from affetto.config import Settings, build, merge, override, read
 from affetto.errors import ConfigError, ProtocolError, unknown
 from affetto.models.checkpoint import encoder_settings, published_encoder
 from affetto.models.embedders import (
-    JOIN,
-    MEANS_OF,
-    STATISTICS_OF,
     EmbedderSettings,
+    JoinedSettings,
     NetworkSettings,
     StatisticsSettings,
     build_embedder,
-    named_vectors,
 )
+from affetto.models.fixed import JOIN, MEANS_OF, STATISTICS_OF, named_vectors
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.objectives.supervised import ClassifySettings
 from affetto.protocols.protocol import load_protocol
@@ -165,23 +163,26 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     shape = asked.pop("encoder", {})
     recipe, folder = str(asked.get("recipe", shape.get("name", "cnn"))), None
     parts: list[str] = []  # of fixed vectors
-    if vectors := named_vectors(recipe):
+    vectors = named_vectors(recipe)
+    if not vectors and recipe not in RECIPES and Path(recipe).is_dir():
+        folder = published_encoder(recipe)
+        if folder is None:
+            asked["pretrained"], folder = recipe, encoder_settings(recipe)
+        recipe = folder["name"]
+        if recipe == "joined":
+            vectors, folder = folder, None
+    if vectors:
         every = vectors.get("parts", [vectors])
         parts = [part.get("encoder", part)["name"] for part in every]
         recipe = JOIN.join(
             name + (STATISTICS_OF if part.get("deviation") else MEANS_OF if len(parts) == 1 else "")
             for name, part in zip(parts, every, strict=True)
         )
-        if shape and len(parts) > 1:
+        if shape and (len(parts) > 1 or "top" in vectors):
             raise ConfigError(
                 f"got settings of encoder for {recipe}, which has {len(parts)}; to choose a model, name its "
                 "folder in place of the encoder"
             )
-    elif recipe not in RECIPES and Path(recipe).is_dir():
-        folder = published_encoder(recipe)
-        if folder is None:
-            asked["pretrained"], folder = recipe, encoder_settings(recipe)
-        recipe = folder["name"]
     if not vectors and recipe not in RECIPES:
         missing = "" if recipe.isidentifier() else f"; there is no folder {recipe} either"
         raise ConfigError(unknown("encoder", recipe, RECIPES) + missing)
@@ -191,7 +192,7 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
     if folder:
         base = merge(base, {"embedder": {"encoder": folder}})
     weights = any((ENCODERS | EMBEDDERS)[part].weights for part in parts or [recipe])
-    base["published_weights"] = weights and not asked.get("pretrained")
+    base["published_weights"] = weights and (bool(vectors) or not asked.get("pretrained"))
     learns = asked.get("train_encoder", base.get("train_encoder", True))
     if asked.get("frozen"):
         if recipe not in probed():
@@ -240,7 +241,7 @@ def _check(settings: FinetuneSettings, dimensions: bool) -> None:
         )
     if settings.head_only and isinstance(shape, NetworkSettings) and settings.train_encoder:
         raise ConfigError("got head_only=true for an encoder that learns; set train_encoder=false as well")
-    if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings):
+    if settings.pretrained and not isinstance(shape, NetworkSettings | StatisticsSettings | JoinedSettings):
         raise ConfigError(f"{settings.recipe} has no encoder that could start from {settings.pretrained}")
     if isinstance(shape, NetworkSettings) and not settings.train_encoder:
         learning = ("trained_blocks", "lora", "checkpointing", "layer_drop", "spec_augment")

@@ -1,5 +1,6 @@
 """The fitting of one fold with one seed: what it needs, what it gives, and heads by logistic regression."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,9 @@ class FoldTask(NamedTuple):
     run: RunFolder
     accelerator: Accelerator
     enrolment: bool = False
+    unlabelled: Rows = np.zeros(
+        0, np.int64
+    )  # of training speakers; their offsets are estimated from these too
 
 
 class Fitted(NamedTuple):
@@ -113,8 +117,10 @@ def of_statistics(fitted: Fitted, task: FoldTask) -> Fitted:
     return Fitted(classifier, vectors, choices, fitted.pretrained_on)
 
 
-def logistic_head(values: Tensor, task: FoldTask) -> tuple[LinearHead, dict[str, Any]]:
+def logistic_head(
+    values: Tensor, task: FoldTask, blocks: Sequence[Tensor] = ()
+) -> tuple[LinearHead, dict[str, Any]]:
     """Fits logistic regression to standardised vectors ``(N, D)``; dev chooses its strength."""
     targets = task.material.targets(task.settings.loss.vote_share)
     weights = class_weights(task) if task.settings.loss.class_weights else None
-    return fit_logistic(values, targets, task.train, task.dev, weights)
+    return fit_logistic(values, targets, task.train, task.dev, weights, blocks)

@@ -24,15 +24,16 @@ from affetto.models.embedders import (
     Course,
     EmbedderSettings,
     EncoderSettings,
+    Joined,
     Network,
     Statistics,
     StatisticsSettings,
     build_embedder,
     build_encoder,
     load_published,
-    named_vectors,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
+from affetto.models.fixed import named_vectors
 from affetto.models.ge2e import DVector, Ge2e
 from affetto.models.registry import EMBEDDERS, ENCODERS, SPEAKERS
 from affetto.models.representation import Layer, Representation
@@ -84,7 +85,8 @@ def load_speaker(
     """Loads a speaker encoder.
 
     ``name`` is one of ``SPEAKERS``, with the Resemblyzer weights; an ``.onnx`` file that takes 80-bin Kaldi
-    filterbanks, made with the window ``taper``; or an x-vector model of transformers, a folder or a hub id.
+    filterbanks, made with the window ``taper``; an x-vector model of transformers, a folder or a hub id; or
+    any other name of an encoder, the mean of whose last layer it then is, or of fixed vectors.
     """
     path, shown = Path(name), name
     embedder: Embedder
@@ -104,8 +106,8 @@ def load_speaker(
         from affetto.models.speaker_models import XVector
 
         embedder, shown = XVector(name), path.resolve().name if path.is_dir() else name
-    elif vectors := named_vectors(name):
-        return _ready(_of_name(vectors, None, (), name), device)
+    elif (vectors := named_vectors(name)) or name in ENCODERS:
+        return _ready(_of_name(vectors or {"name": name}, None, (), name), device)
     else:
         kinds = (*SPEAKERS, "FILE.onnx", "a folder with an x-vector model", "a hub id such as owner/name")
         raise ConfigError(unknown("speaker encoder", name, kinds))
@@ -129,7 +131,14 @@ def _of_folder(path: Path, layer: Layer | None, settings: Sequence[str]) -> Repr
         )
     folder = find_encoder(path)
     try:
-        encoder = build_encoder(load(_EncoderChoice, {"encoder": encoder_settings(folder)}).encoder)
+        asked = {"encoder": encoder_settings(folder)}
+        if asked["encoder"].get("name") == "joined":
+            joined = load_published(build_embedder(load(_EmbedderChoice, asked).encoder))
+            assert isinstance(joined, Joined)
+            assert joined.top is not None
+            fill_encoder(folder, joined.top)
+            return Representation(None, joined, layer, shown)
+        encoder = build_encoder(load(_EncoderChoice, asked).encoder)
     except (ConfigError, KeyError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no encoder of this version: {error}") from error
     fill_encoder(folder, encoder)

@@ -129,7 +129,8 @@ class Recordings:
                     every[torch.from_numpy(mask)] = own.vectors(embedder, part)
             return every
         if isinstance(embedder, Joined):
-            return torch.cat([self.vectors(part, copy) for part in embedder.embedders], dim=1)
+            with torch.no_grad():
+                return embedder.eval().joined([self.vectors(part, copy) for part in embedder.embedders])
 
         def embed(waveforms: Tensor, lengths: Tensor) -> Tensor:
             return torch.as_tensor(embedder(*embedder.front_end(waveforms, lengths)))

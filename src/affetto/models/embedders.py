@@ -1,5 +1,6 @@
 """Utterance vectors: functionals, statistics of an encoder, a trained network, or several of these joined."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affetto.config import Settings
-from affetto.errors import ConfigError, unknown
+from affetto.errors import ConfigError
 from affetto.features import STATISTICS, FrontEnd, functionals
-from affetto.models.checkpoint import published_encoder
 from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
 from affetto.models.ge2e import DVector, Ge2eSettings
 from affetto.models.layers import POOLINGS, Context, all_layers, frame_statistics
 from affetto.models.logmel import CnnSettings
-from affetto.models.registry import EMBEDDERS, ENCODERS, encoder_classes
+from affetto.models.on_top import Top, TopSettings
+from affetto.models.registry import ENCODERS, encoder_classes
 
 if TYPE_CHECKING:
     EncoderSettings = EncoderShape
@@ -69,13 +70,18 @@ _Single = FunctionalsSettings | DVectorSettings | StatisticsSettings | NetworkSe
 
 
 class JoinedSettings(Settings):
-    """Several embedders, whose vectors are concatenated."""
+    """Embedders, whose vectors are concatenated, and behind them what a network makes of these."""
 
     name: Literal["joined"] = "joined"
     parts: tuple[Annotated[_Single, Field(discriminator="name")], ...] = Field(min_length=1)
+    top: TopSettings | None = None  # the network, which pretrain trains
 
 
 EmbedderSettings = Annotated[_Single | JoinedSettings, Field(discriminator="name")]
+if TYPE_CHECKING:
+    PretrainedSettings = EncoderShape | JoinedSettings
+else:
+    PretrainedSettings = Annotated[reduce(or_, _SHAPES) | JoinedSettings, Field(discriminator="name")]
 
 
 class Functionals(Embedder):
@@ -220,6 +226,8 @@ class Joined(Embedder):
         self.parts = nn.ModuleList(build_embedder(part) for part in settings.parts)
         self.front_end = FrontEnd(kind="waveform")
         self.dim = sum(int(part.dim) for part in self.embedders)
+        self.top = None if settings.top is None else Top(self.dim, settings.top)
+        self.dim += 0 if settings.top is None else settings.top.width
 
     @property
     def embedders(self) -> list[Embedder]:
@@ -229,40 +237,26 @@ class Joined(Embedder):
     @property
     def of_speaker(self) -> Tensor:
         """Which of the ``D`` dimensions come from speaker encoders."""
-        return torch.cat([torch.full((part.dim,), part.tells_speakers) for part in self.embedders])
+        parts = [torch.full((part.dim,), part.tells_speakers) for part in self.embedders]
+        return torch.cat([*parts, torch.zeros(self.dim - sum(map(len, parts)), dtype=torch.bool)])
+
+    @property
+    def learned(self) -> Tensor:
+        """Which of the ``D`` dimensions are the network's on top."""
+        return torch.arange(self.dim) >= self.dim - (0 if self.top is None else self.top.dim)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Embeds waveforms ``(B, S, 1)`` as ``(B, D)``."""
         waveforms = features.squeeze(-1)
-        return torch.cat([part(*part.front_end(waveforms, lengths)) for part in self.embedders], dim=1)
+        return self.joined([part(*part.front_end(waveforms, lengths)) for part in self.embedders])
 
-
-JOIN = " + "
-STATISTICS_OF, MEANS_OF = "-statistics", "-means"
-
-
-def named_vectors(text: str) -> dict[str, Any] | None:
-    """Returns the settings of the fixed vectors that a name stands for; None for a name of another kind.
-
-    ``"whisper-statistics"`` are the :class:`Statistics` of an encoder, ``"whisper-means"`` the means alone,
-    and ``"whisper + ge2e"`` the means of several, joined. A part may also be ``functionals``, ``d-vector``,
-    or the folder of a published model.
-    """
-    names = [name.strip() for name in text.split(JOIN)]
-    if len(names) == 1 and not text.endswith((STATISTICS_OF, MEANS_OF)):
-        return None
-    parts: list[dict[str, Any]] = []
-    for name in names:
-        if name in EMBEDDERS:
-            parts.append({"name": name})
-            continue
-        base = name.removesuffix(STATISTICS_OF).removesuffix(MEANS_OF)
-        encoder = {"name": base} if base in ENCODERS else published_encoder(base)
-        if encoder is None:
-            known = [*ENCODERS, *EMBEDDERS, "the folder of a published model"]
-            raise ConfigError(unknown("encoder", base, known) + f", in {text!r}")
-        parts.append({"name": "statistics", "encoder": encoder, "deviation": name.endswith(STATISTICS_OF)})
-    return {"name": "joined", "parts": parts} if len(parts) > 1 else parts[0]
+    def joined(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Returns the vectors of the parts, ``(N, D_i)`` each, and behind them what the network learned."""
+        values = torch.cat(list(vectors), dim=1)
+        if self.top is None:
+            return values
+        one = torch.ones(len(values), dtype=torch.int64, device=values.device)
+        return torch.cat([values, self.top(values[:, None], one).values[:, 0]], dim=1)
 
 
 def build_encoder(settings: EncoderShape) -> Encoder:

@@ -42,6 +42,7 @@ class Encoder(nn.Module):
     tells_speakers: bool = False  # whether it was trained to tell speakers apart
     fixed_layers: int = 0  # how many of the first layers can be computed once, since what makes them is fixed
     batch_seconds: float = 160.0  # sound, padding included, that suits it at once on a CPU
+    reads_vectors: bool = False  # whether it reads one fixed vector an utterance, in the place of features
 
     @property
     def in_order(self) -> list[nn.Module]:

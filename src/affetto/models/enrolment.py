@@ -40,18 +40,19 @@ class SpeakerOffset(nn.Module):
         self.trust = nn.Buffer(torch.zeros(()))  # weight of scores without enrolment, for one emotion alone
         self.spreads = nn.Buffer(torch.tensor([0.0, 1.0]))  # of one emotion alone, and of mixed ones
 
-    def fit(self, vectors: Tensor, labels: Tensor, speakers: Tensor) -> Tensor:
+    def fit(self, vectors: Tensor, members: Tensor, speakers: Tensor) -> Tensor:
         """Fits offsets and variances on ``vectors (N, D)`` of training.
 
-        Returns these, standardised and without the offsets of their speakers.
+        ``members (N, K)`` are the classes, or guesses at them where there are no labels: each row adds up to
+        1. Returns the vectors standardised and without the offsets of their ``speakers (N,)``.
         """
         standard = self.standardise.fit(vectors)(vectors)
-        members = F.one_hot(labels, len(self.class_offsets)).to(standard)
+        members = members.to(standard)
         groups = F.one_hot(speakers).to(standard)
         sizes = groups.sum(0)[:, None]
         deviations = standard - ((groups.T @ standard) / sizes)[speakers]
         self.class_offsets.copy_((members.T @ deviations) / members.sum(0)[:, None].clamp_min(1))
-        expected = self.class_offsets[labels]
+        expected = members @ self.class_offsets
         within = (deviations - expected).square().mean(0).clamp_min(1e-6)
         offsets = (groups.T @ (standard - expected)) / sizes
         self.within.copy_(within)

@@ -75,7 +75,9 @@ class Multitask(Objective):
         values, lengths = torch.cat([batch.values] * 2), torch.cat([batch.lengths] * 2)
         front_end, settings = self.encoder.front_end, self.view_settings
         augment = settings.augment if self.training else AugmentConfig()
-        if values.ndim == 3:
+        if self.encoder.reads_vectors:  # its dropout makes the views
+            features, frames = values, lengths
+        elif values.ndim == 3:
             crop = round(settings.crop_seconds / front_end.frame_seconds) if settings.crop_seconds else None
             features, frames = augment_spectra(values, lengths, augment, front_end, crop=crop)
         else:
@@ -83,7 +85,8 @@ class Multitask(Objective):
                 samples = round(settings.crop_seconds * front_end.rate)
                 values, lengths = _crop(values, lengths, samples)
             features, frames = front_end(*augment_waveforms(values, lengths, augment))
-        hidden = spec_augment(features, frames, augment) if features.shape[2] > 1 else features
+        spectra = features.shape[2] > 1 and not self.encoder.reads_vectors
+        hidden = spec_augment(features, frames, augment) if spectra else features
         encoded = self.encoder(hidden, frames)
         vectors = self.pooling(encoded.values, encoded.lengths)
         columns = {name: torch.cat([column] * 2) for name, column in batch.columns.items()}

@@ -22,7 +22,7 @@ from affetto.masking import CURVES
 from affetto.material.recordings import Recordings
 from affetto.pretraining.settings import PretrainSettings, VectorSettings
 from affetto.protocols.protocol import load_protocol
-from affetto.vectors.spaces import Contents, centred, without
+from affetto.vectors.spaces import Contents, centred, directions
 
 
 class PlainColumn:
@@ -86,12 +86,8 @@ class VectorColumn(PlainColumn):
         settings, places = self.settings, self._places(recordings)[rows]
         speakers = np.unique(recordings.speakers[rows], return_inverse=True)[1]
         values = centred(self.vectors[places], speakers if settings.centre else np.zeros_like(speakers))
-        values /= values.std(0).clip(1e-9)
-        if self.contents:
-            values = without(values, speakers, self.contents.numbers(speakers, places))
-        _, spreads, axes = np.linalg.svd(values.astype(np.float64), full_matrices=False)
-        kept = slice(0, settings.dims)
-        projected = values @ axes[kept].T / spreads[kept].clip(1e-9) ** settings.whiten
+        kinds = self.contents.numbers(speakers, places) if self.contents else None
+        projected = directions(values, speakers, kinds, settings.dims, settings.whiten)
         column = torch.zeros(len(recordings.speakers), projected.shape[1])
         column[torch.from_numpy(rows)] = torch.from_numpy(projected).float()
         return column

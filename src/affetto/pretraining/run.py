@@ -10,14 +10,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
+from torch import Tensor
 
 from affetto.corpora.arrays import marks_of
 from affetto.corpora.manifest import Manifest
-from affetto.data import LengthBuckets, Loader, SpeakerBatches
+from affetto.data import FixedVectors, LengthBuckets, Loader, SpeakerBatches, Store
 from affetto.data.batches import EpochBatches
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import ENCODER, save_encoder
-from affetto.models.embedders import build_encoder, load_published
+from affetto.models.embedders import Joined, JoinedSettings, build_embedder, build_encoder, load_published
 from affetto.models.encoder import Encoder
 from affetto.objectives.tasks import TASKS, task_class
 from affetto.objectives.views import Multitask
@@ -120,10 +121,9 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     """Pretrains one encoder and writes its folder."""
     recordings, columns, settings, accelerator, _ = given
     seed_everything(seed, accelerator.process_index)
-    encoder = build_encoder(settings.encoder)
-    if settings.published_weights:
-        load_published(encoder)
-    front_end, rows = encoder.front_end, recordings.rows(part.keys)
+    rows = recordings.rows(part.keys)
+    encoder, vectors = _encoder(settings, recordings, rows)
+    front_end = encoder.front_end
     curves = {
         name: column.on_frames(recordings, rows, front_end, part.fold)
         for name, column in columns.items()
@@ -139,7 +139,9 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     # Views are made of power spectra, which only plain log-mel features allow; else batches hold waveforms.
     plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
     on_features = plain if settings.on_views else front_end.kind != "waveform"
-    store = recordings.features(front_end) if on_features else recordings.waveforms
+    store: Store = recordings.features(front_end) if on_features else recordings.waveforms
+    if vectors is not None:
+        store = FixedVectors(vectors)
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
     size = settings.train.batch_size
     buckets: EpochBatches
@@ -153,6 +155,23 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     if accelerator.is_main_process:
         save_encoder(folder / ENCODER, encoder.cpu(), _config(given, part, encoder, rows))
         folder.finish()
+
+
+def _encoder(
+    settings: PretrainSettings, recordings: Recordings, rows: NDArray[np.int64]
+) -> tuple[Encoder, Tensor | None]:
+    """Returns what is trained, and where it reads fixed vectors all of these, ``(N, D)``."""
+    if not isinstance(settings.encoder, JoinedSettings):
+        encoder = build_encoder(settings.encoder)
+        return load_published(encoder) if settings.published_weights else encoder, None
+    network = build_embedder(settings.encoder)
+    assert isinstance(network, Joined)
+    assert network.top is not None
+    if settings.published_weights:
+        load_published(network)
+    vectors = torch.cat([recordings.vectors(part.eval()) for part in network.embedders], dim=1)
+    network.top.standardise.fit(vectors[torch.from_numpy(rows)])
+    return network.top, vectors
 
 
 def _config(given: _Given, part: _Part, encoder: Encoder, rows: NDArray[np.int64]) -> dict[str, Any]:

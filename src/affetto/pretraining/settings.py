@@ -11,9 +11,10 @@ from affetto.corpora.arrays import SPEAKER_COLUMN
 from affetto.errors import ConfigError
 from affetto.masking import MaskSettings
 from affetto.models.checkpoint import published_encoder
-from affetto.models.embedders import EncoderSettings
+from affetto.models.embedders import JoinedSettings, PretrainedSettings
+from affetto.models.fixed import named_vectors
 from affetto.models.logmel import TdnnSettings
-from affetto.models.registry import ENCODERS
+from affetto.models.registry import EMBEDDERS, ENCODERS
 from affetto.objectives.tasks import MULTITASK, TASKS, TaskSpec, chooses_frames, task_settings
 from affetto.objectives.views import ViewSettings
 from affetto.training import TrainSettings
@@ -44,7 +45,8 @@ class PretrainSettings(Settings):
 
     objective: str = "contrastive"  # a task, or "multitask" for every task with a weight
     weights: dict[str, float] = Field(default_factory=dict)  # of the tasks
-    encoder: EncoderSettings = TdnnSettings()  # mockingjay and npc bring their own, unless one is named
+    # Mockingjay and npc bring their own, unless one is named. Of fixed vectors it is a network on top.
+    encoder: PretrainedSettings = TdnnSettings()
     published_weights: bool = False  # whether it starts from them; models of transformers do unless asked
     protocol: str | None = None  # train on its training speakers alone, fold by fold; None for all speakers
     groups: str = "cluster"  # column of the manifest whose groups are positives
@@ -105,10 +107,8 @@ def pretrain_settings(
     task = TASKS.get(str(asked.get("objective")))
     if task is not None and task.encoder:
         asked["encoder"] = {"name": task.encoder, **asked.get("encoder", {})}
-    if isinstance(shape := asked.get("encoder"), dict) and "name" in shape:
-        asked["encoder"] = shape | (published_encoder(str(shape["name"])) or {})
-        if (named := ENCODERS.get(asked["encoder"]["name"])) and named.package == "transformers":
-            asked.setdefault("published_weights", True)
+    if "name" in asked.get("encoder", {}):
+        asked = _named(asked, asked["encoder"])
     model = settings_class(tuple(TASKS.items()))
     # Group by group: one setting of a group leaves the others at their defaults.
     settings = build(model, merge(model().model_dump(mode="json"), asked))
@@ -127,6 +127,27 @@ def pretrain_settings(
     return settings
 
 
+_ON_TOP: dict[str, Any] = {
+    "train": {"epochs": 6, "batch_size": 384, "learning_rate": 1e-3},
+    "per_speaker": 24,
+}
+
+
+def _named(asked: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings with what the name of an encoder, or of fixed vectors, stands for."""
+    name, known = str(shape["name"]), ENCODERS | EMBEDDERS
+    if vectors := named_vectors(name) or ({"name": name} if name in EMBEDDERS else None):
+        shape = {**shape, "name": "joined", "parts": vectors.get("parts", [vectors])}
+    if shape["name"] == "joined":
+        named = [part.get("encoder", part)["name"] for part in shape["parts"]]
+        weights = any(known[part].weights for part in named)
+        return merge({**_ON_TOP, "published_weights": weights}, {**asked, "encoder": {"top": {}, **shape}})
+    shape = shape | (published_encoder(name) or {})
+    if (found := ENCODERS.get(shape["name"])) and found.package == "transformers":
+        asked.setdefault("published_weights", True)
+    return {**asked, "encoder": shape}
+
+
 _REASONS = {
     "masking": "masking is for mockingjay, and for npc with npc.frames=chosen",
     "groups": "groups is for contrastive.positives=group",
@@ -138,6 +159,13 @@ _REASONS = {
 
 def _refuse_idle(settings: PretrainSettings) -> None:
     """Raises ConfigError for settings off their defaults that no task with a weight reads."""
+    if isinstance(settings.encoder, JoinedSettings):
+        masked = [name for name in settings.task_weights if TASKS[name].masked or name == "reconstruction"]
+        if masked or settings.views != ViewSettings():
+            raise ConfigError(
+                f"got {', '.join(masked) or 'settings of views'} for fixed vectors, which have no frames; "
+                "choose contrastive, instance, vector, speaker or adversary, and leave views out"
+            )
     default, readers = type(settings)(), {name: _read_by(settings, name) for name in TASKS}
     groups = {task.group or name: "a task's own settings are for that task" for name, task in TASKS.items()}
     reasons, choices = {}, dict[str, None]()

@@ -49,6 +49,21 @@ def without(vectors: Vectors, groups: Codes, kinds: Codes) -> Vectors:
     return centred(found, groups)
 
 
+def directions(
+    vectors: Vectors, groups: Codes, kinds: Codes | None, dims: int, whiten: float = 0.0
+) -> NDArray[np.float64]:
+    """Returns speaker-centred vectors ``(N, D)`` in their principal directions, ``(N, dims)`` or fewer.
+
+    Every dimension is brought to the same spread, and where there are ``kinds`` what they share is taken out
+    (:func:`without`). ``whiten`` says how far the spreads of the directions are made equal, 0 to 1.
+    """
+    values = vectors / vectors.std(0).clip(1e-9)
+    values = values if kinds is None else without(values, groups, kinds)
+    _, spreads, axes = np.linalg.svd(values.astype(np.float64), full_matrices=False)
+    kept = slice(0, dims)
+    return np.asarray(values @ axes[kept].T / spreads[kept].clip(1e-9) ** whiten)
+
+
 def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Vectors:
     """Adds a dimension that is the same for all, ``weight`` times the spread of speaker-centred vectors.
 
