@@ -17,7 +17,7 @@ from affetto.objectives.tasks import TASKS, TaskSpec
 TASKS["age"] = TaskSpec(
     "predicting age",
     "own_task:Age",
-    lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim),
+    lambda task, settings, encoder, masking, sizes: task(settings, sizes["pooled"]),
     needs=lambda settings, masking: {"age": "scan"},
 )
 

@@ -176,15 +176,16 @@ def regress() -> Regress:
 
 
 def multitask(positives: str = "group") -> Multitask:
-    encoder = build_encoder(SMALL["tdnn"])
+    encoder = build_encoder(SMALL["cnn"])
     contrast = ContrastiveSettings(positives=positives, hidden=8, projection=4)  # type: ignore[arg-type]
+    pooled = 2 * encoder.dim
     tasks = {
-        "contrastive": Contrastive(contrast, encoder.dim),
-        "vector": VectorTask(encoder.dim, 4),
-        "speaker": SpeakerTask(SpeakerTaskSettings(margin=0.2), encoder.dim, 2),
+        "contrastive": Contrastive(contrast, pooled),
+        "vector": VectorTask(pooled, 4),
+        "speaker": SpeakerTask(SpeakerTaskSettings(margin=0.2), pooled, 2),
         "reconstruction": ReconstructionTask(encoder),
     }
-    return Multitask(encoder, tasks, {}, ViewSettings(crop_seconds=0.5))
+    return Multitask(encoder, tasks, {}, ViewSettings(crop_seconds=0.5, pooling="statistics"))
 
 
 def mockingjay(guidance: str, encoder: Any = SMALL["mockingjay"]) -> MockingjayObjective:

@@ -108,6 +108,30 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.fixture(autouse=True)
+def _checkpoints_are_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that where a run goes on does not depend on how busy the machine is."""
+    monkeypatch.setattr("affetto.training._CHEAP", math.inf)
+
+
+def test_dear_checkpoints_are_made_more_rarely_and_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"checkpoint_steps": 500})
+    straight, history = train(tmp_path / "straight", settings=settings)
+    times = iter(range(0, 10_000_000, 1000))  # the clock is never faster than a checkpoint
+    monkeypatch.setattr("affetto.training._CHEAP", -1.0)
+    monkeypatch.setattr("affetto.training.time.perf_counter", lambda: float(next(times)))
+    stopped = Task()
+    stopped.fail_at = 15
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stopped, settings)
+    resumed, again = train(tmp_path / "stopped", settings=settings)
+    assert equal(straight, resumed)
+    assert timeless(again) == timeless(history)
+    assert len(resumed.seen) == 16 - 4  # only the first epoch ended with one
+
+
 # 4 batches an epoch, a checkpoint after steps 2, 4 (the end of the epoch), 6, ...
 @pytest.mark.parametrize("stop", [1, 3, 4, 7, 8, 15])
 def test_stop_and_resume_is_the_straight_run_bit_for_bit(tmp_path: Path, stop: int) -> None:

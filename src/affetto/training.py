@@ -24,6 +24,7 @@ from affetto.progress import progress
 from affetto.runs import STATE, RunFolder, atomic_write
 
 _PLACE = ("epoch", "batch", "step", "stopped", "history", "best")  # of a training, the same in every process
+_CHEAP = 0.5  # seconds; a checkpoint that takes no longer is made after every epoch
 _TOGETHER = 50  # steps whose losses are read at once: reading waits for the device
 
 
@@ -42,7 +43,9 @@ class TrainSettings(Settings):
     clip: float = Field(2.0, ge=0)  # largest norm of the gradient; 0 for none
     precision: Literal["auto", "full", "bf16", "fp16"] = "auto"  # auto: bf16 where the device is fast at it
     patience: int = Field(0, ge=0)  # epochs without a better score until training stops; 0 for never
-    checkpoint_steps: int = Field(500, ge=1)  # between two checkpoints; every epoch ends with one too
+    checkpoint_steps: int = Field(
+        500, ge=1
+    )  # between two checkpoints; epochs end with one where it costs little
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -155,6 +158,10 @@ class _Loop:
         self.unread: dict[str, Tensor] = {}  # sums of the last steps, still on the device
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
+        self.saved, self.saving = (
+            time.perf_counter(),
+            0.0,
+        )  # when there was a checkpoint, and how long it took
 
     def train_on(self, batch: Batch) -> None:
         """Adds the gradient of a batch, and takes a step where enough are summed; waits for no result."""
@@ -203,8 +210,9 @@ class _Loop:
         epoch = self.epoch + 1
         self.read_losses()
         self.objective.eval()
-        # All processes take the score of the first, so that they stop at the same epoch.
-        score: float | None = broadcast_object_list([on_epoch(epoch)])[0]
+        # All processes take what the first says, so that they stop and save at the same epoch.
+        decided: list[Any] = broadcast_object_list([on_epoch(epoch), self._worth_saving(epoch)])
+        score: float | None = decided[0]
         self.objective.train()
         sums = gather_object([self.sums])
         means = {name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums}
@@ -220,10 +228,17 @@ class _Loop:
         if self.accelerator.is_main_process:
             self.run.log(**row)
         self.epoch, self.batch, self.sums = epoch, 0, {}
-        self.save()
+        if decided[1] or self.stopped:
+            self.save()
+
+    def _worth_saving(self, epoch: int) -> bool:
+        """Whether a checkpoint takes little time against what was trained since the last one."""
+        since = time.perf_counter() - self.saved
+        return epoch == self.settings.epochs or self.saving < _CHEAP or since > 10 * self.saving
 
     def save(self) -> None:
         """Writes everything that the next step depends on, atomically, from the main process."""
+        began = time.perf_counter()
         self.read_losses()
         own = {"random": _random_state(self.accelerator.device), "sums": self.sums}
         processes = gather_object([own])
@@ -242,6 +257,7 @@ class _Loop:
                 except RuntimeError as error:  # with which torch may hide that of a full disk
                     raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         self.accelerator.wait_for_everyone()
+        self.saved, self.saving = time.perf_counter(), time.perf_counter() - began
 
     def put_back(self, weights: dict[str, Tensor]) -> None:
         """Loads weights of :func:`_without_frozen`: all but the frozen ones must be there, and no other."""

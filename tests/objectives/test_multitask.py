@@ -79,6 +79,17 @@ def test_samples_are_cropped_before_the_front_end() -> None:
     assert made.lengths.tolist() == [81] * 8
 
 
+def test_deviations_over_time_follow_the_means_where_they_are_asked_for() -> None:
+    both = objective(PLAIN.model_copy(update={"pooling": "statistics"})).eval().views(batch())
+    means = objective().eval().views(batch())
+    torch.testing.assert_close(both.vectors[:, :12], means.vectors)
+    expected = [
+        each[:length].std(0, unbiased=False)
+        for each, length in zip(both.frames.values, both.frames.lengths.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(both.vectors[:, 12:], torch.stack(expected), atol=1e-3, rtol=1e-3)
+
+
 def test_every_task_has_its_name_and_its_weight() -> None:
     tasks = {
         "speaker": SpeakerTask(SpeakerTaskSettings(), 12, 2),

@@ -115,8 +115,8 @@ def experiment(
     }
     columns = (*plan.columns, *(["way"] if plan.ways else []))
     losses_of = "Loss of each pretraining over its epochs, seeds averaged"
-    # Few labels first: their runs are the shortest.
-    jobs = [(fraction, row) for fraction in sorted(plan.label_fractions) or (None,) for row in plan.rows]
+    # Row by row: once one is done, nothing needs its encoders any more.
+    jobs = [(fraction, row) for row in plan.rows for fraction in sorted(plan.label_fractions) or (None,)]
     for fraction, row in progress(jobs, file.stem):
         rows = write_results(table, work.results(row, fraction, extra))
         more = drawn(work.losses(), table, "losses", losses_of)

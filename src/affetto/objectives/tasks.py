@@ -15,8 +15,9 @@ class TaskSpec(NamedTuple):
     """A pretraining task; the class of its settings, if it has any, is called ``CLASSSettings``.
 
     ``build`` makes it from the class, its settings, the encoder, the settings of the mask, and the sizes of
-    columns: how many speakers there are, how wide the vectors. ``needs`` are the columns of a batch, each
-    with the verb that makes it, from its settings and those of the mask.
+    columns: how many speakers there are, how wide the vectors; ``pooled`` is that of an utterance over time.
+    ``needs`` are the columns of a batch, each with the verb that makes it, from its settings and those of the
+    mask.
     """
 
     about: str  # what it does, in Markdown
@@ -51,35 +52,37 @@ TASKS: dict[str, TaskSpec] = {
         "for an anchor and one positive after the other, minus the logarithm of its share among the "
         "candidates (Khosla et al. 2020, equation 2)",
         "affetto.objectives.contrastive:Contrastive",
-        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim),
+        lambda task, settings, encoder, masking, sizes: task(settings, sizes["pooled"]),
         _contrast_needs,
         weight=1.0,
     ),
     "instance": TaskSpec(
         "the same, where the only positive is the utterance's own second view (SimCLR)",
         "affetto.objectives.contrastive:Contrastive",
-        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim),
+        lambda task, settings, encoder, masking, sizes: task(settings, sizes["pooled"]),
         _contrast_needs,
         defaults=(("positives", "view"), ("candidates", "all")),
     ),
     "vector": TaskSpec(
         "predicting the speaker-centred embedding itself, by a linear layer",
         "affetto.objectives.views:VectorTask",
-        lambda task, settings, encoder, masking, sizes: task(encoder.dim, sizes["vector"]),
+        lambda task, settings, encoder, masking, sizes: task(sizes["pooled"], sizes["vector"]),
         lambda settings, masking: {"vector": "annotate speakers"},
     ),
     "speaker": TaskSpec(
         "speaker classification; `speaker.margin` above 0 subtracts a margin from the cosine of the true "
         "speaker",
         "affetto.objectives.views:SpeakerTask",
-        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"]),
+        lambda task, settings, encoder, masking, sizes: task(settings, sizes["pooled"], sizes["speaker"]),
         lambda settings, masking: {"speaker": "scan"},
         weight=0.1,
     ),
     "adversary": TaskSpec(
         "the same with its gradient reversed, so that the network hides the speaker",
         "affetto.objectives.views:SpeakerTask",
-        lambda task, settings, encoder, masking, sizes: task(settings, encoder.dim, sizes["speaker"], True),
+        lambda task, settings, encoder, masking, sizes: task(
+            settings, sizes["pooled"], sizes["speaker"], True
+        ),
         lambda settings, masking: {"speaker": "scan"},
         group="speaker",
     ),

@@ -1,6 +1,7 @@
 """Two views of every utterance, several tasks on one encoder, and those besides contrast."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,7 +14,7 @@ from affetto.config import Settings
 from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.models.encoder import Encoder, frame_mask, normalise_logmel
-from affetto.models.layers import MeanPooling
+from affetto.models.layers import POOLINGS
 from affetto.objectives.distributed import mean_loss
 from affetto.objectives.objective import Objective, Task, Views, feature_frames, mean_distance
 
@@ -22,6 +23,7 @@ class ViewSettings(Settings):
     """How a view is made of an utterance."""
 
     crop_seconds: float = Field(1.6, ge=0)  # length of the random excerpt that is kept; 0 for all
+    pooling: Literal["mean", "statistics"] = "mean"  # of its frames over time; the second adds deviations
     augment: AugmentConfig = AugmentConfig(
         gain_db=6.0,
         noise_probability=0.3,
@@ -35,7 +37,7 @@ class ViewSettings(Settings):
 
 
 class Multitask(Objective):
-    """Encoder and mean pooling, shared by tasks that each have a head of their own.
+    """Encoder and pooling, shared by tasks that each have a head of their own.
 
     Ulgen et al. (2024) combine the contrastive loss with speaker classification, with or without its gradient
     reversed; the other tasks are additions. A batch holds waveforms ``(B, S)``, or log-mel features
@@ -51,7 +53,8 @@ class Multitask(Objective):
         views: ViewSettings,
     ) -> None:
         super().__init__()
-        self.encoder, self.pooling, self.view_settings = encoder, MeanPooling(encoder.dim), views
+        self.encoder, self.pooling = encoder, POOLINGS[views.pooling](encoder.dim)
+        self.view_settings = views
         self.tasks, self.objectives, self.weights = nn.ModuleDict(), nn.ModuleList(), {}
         for name, task in tasks.items():
             weight = float(weights.get(name, 1.0))

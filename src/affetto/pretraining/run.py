@@ -20,6 +20,7 @@ from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import ENCODER, save_encoder
 from affetto.models.embedders import Joined, JoinedSettings, build_embedder, build_encoder, load_published
 from affetto.models.encoder import Encoder
+from affetto.models.layers import POOLINGS
 from affetto.objectives.tasks import TASKS, task_class
 from affetto.objectives.views import Multitask
 from affetto.pretraining.columns import CurveColumn, PlainColumn, task_columns
@@ -198,6 +199,7 @@ def _config(given: _Given, part: _Part, encoder: Encoder, rows: NDArray[np.int64
 
 def _objective(settings: PretrainSettings, encoder: Encoder, sizes: dict[str, int]) -> Multitask:
     """Builds the tasks that have a weight, on one encoder; ``sizes``: of columns, see TaskSpec."""
+    sizes = {**sizes, "pooled": POOLINGS[settings.views.pooling](encoder.dim).dim}
     tasks = {
         name: TASKS[name].build(task_class(name), settings.of_task(name), encoder, settings.masking, sizes)
         for name in settings.task_weights
