@@ -7,8 +7,8 @@ are clustered apart, so that nothing of a test speaker can reach the others.
 
     python experiments/cluster_quality.py --crema-d MANIFEST.csv --other MANIFEST.csv --out experiments
 
-Manifests come from ``affetto annotate speakers``, three times: ``--encoder ge2e``, ``--encoder
-ge2e-statistics --name voice`` and ``--encoder ge2e-content --name content``.
+Manifests come from ``affetto annotate speakers``, four times: ``--encoder ge2e``, ``--encoder ge2e-statistics
+--name voice``, ``--encoder whisper-means --name whisper`` and ``--encoder whisper --name content``.
 """
 
 import argparse
@@ -28,16 +28,20 @@ from affetto.pages import MINUS
 from affetto.protocols.protocol import load_protocol
 from affetto.vectors.spaces import content_groups
 
+ALL = "voice + whisper + speaker_embedding"
 PLAIN = {"centre": False, "middle": 0.0}
 STEPS: dict[str, tuple[str, bool, dict[str, Any]]] = {
-    # name: (column of vectors, content taken out, settings)
+    # name: (columns of vectors, content taken out, settings)
     "plain k-means on d-vectors": ("speaker_embedding", False, PLAIN),
-    "d-vectors, centred": ("speaker_embedding", False, {"middle": 0.0}),
     "d-vectors, centred, content out": ("speaker_embedding", True, {"middle": 0.0}),
-    "statistics of all layers": ("voice", False, PLAIN),
-    "statistics, centred": ("voice", False, {"middle": 0.0}),
+    "statistics of the speaker encoder, centred": ("voice", False, {"middle": 0.0}),
     "statistics, centred, content out": ("voice", True, {"middle": 0.0}),
-    "the same, calm ones apart (the default)": ("voice", True, {}),
+    "the same, calm ones apart": ("voice", True, {}),
+    "means of Whisper, likewise": ("whisper", True, {}),
+    "statistics + Whisper": ("voice + whisper", True, {}),
+    "statistics + Whisper + d-vectors": (ALL, True, {}),
+    "the same, content left in": (ALL, False, {}),
+    "the same, all speakers together": (ALL, True, {"together": True}),
 }
 
 
@@ -67,7 +71,7 @@ def main() -> None:
 
 def score(manifest: Manifest, part: str) -> list[dict[str, Any]]:
     """Clusters one part in every way, ``len(STEPS)`` rows."""
-    embedded = manifest.table[["speaker_embedding", "voice", "content"]].notna().all(axis=1)
+    embedded = manifest.table[[*ALL.split(" + "), "content"]].notna().all(axis=1)
     manifest = manifest.where((embedded & manifest.table["emotion"].notna()).to_numpy())
     table = manifest.table
     _, speakers = np.unique(table["speaker"].to_numpy(str), return_inverse=True)
@@ -75,8 +79,8 @@ def score(manifest: Manifest, part: str) -> list[dict[str, Any]]:
     said = content_groups(read_vectors(manifest, "content"), speakers)
     rows: list[dict[str, Any]] = []
     reference = None
-    for name, (column, content, settings) in STEPS.items():
-        vectors = read_vectors(manifest, column)
+    for name, (columns, content, settings) in STEPS.items():
+        vectors = [read_vectors(manifest, column) for column in columns.split(" + ")]
         labels = cluster(vectors, speakers, ClusterSettings(**settings), said if content else None).labels
         figures = measure_agreement(labels, emotions, speakers, permutations=1).values
         reference = figures["ami"] if reference is None else reference

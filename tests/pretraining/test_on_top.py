@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
+from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference.loading import load_representation
@@ -81,6 +82,12 @@ def test_the_network_learns_from_the_groups(run: RunFolder) -> None:
 def test_speakers_of_few_labels_are_enrolled_by_their_other_utterances(few: RunFolder) -> None:
     table = pd.read_parquet(few / "enrolled.parquet")
     assert {"0", "5"} <= set(table["enrolment"])
+
+
+def test_enrolled_runs_are_compared_under_the_same_enrolment(few: RunFolder) -> None:
+    gap = evaluate(few.path, few.path, enrolment=5).differences["uar"]
+    assert gap.value == 0
+    assert evaluate(few.path, enrolment=5).differences["uar"].value != 0  # to none enrolled
 
 
 def test_a_run_is_a_representation(run: RunFolder) -> None:

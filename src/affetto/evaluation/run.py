@@ -58,25 +58,26 @@ def evaluate(
         enrolled = read_predictions(folder / ENROLLED)
         labels = [str(column).removeprefix("p_") for column in table if str(column).startswith("p_")]
         curve = enrolment_scores(enrolled, average=protocol["average"], labels=labels)
-        if count != 0:
-            table = _enrolled(enrolled, count, mix)
-            other = _enrolled(enrolled, 0, "random").drop(columns="enrolment")
-            other_name = f"{method}, no enrolment"
-            method = method if mix == "random" else f"{method}, {mix}"
-    elif count != 0:
-        raise RunError(f"{folder} was made without enrolment; run finetune without --no-enrolment")
+    if count != 0:
+        table = _enrolled(folder, count, mix)
+        other = _enrolled(folder, 0, "random").drop(columns="enrolment")
+        other_name = f"{method}, no enrolment"
+        method = method if mix == "random" else f"{method}, {mix}"
     if against is not None and rival is not None:
+        same = (Path(against), count, mix)
+        other = _enrolled(*same) if count else read_predictions(Path(against) / PREDICTIONS)
         other_name = str(rival["method"])
-        rows = read_predictions(Path(against) / (ENROLLED if count else PREDICTIONS))
-        other = _enrolled(rows, count, mix) if count else rows
     if meta.get("weights_from_elsewhere"):
         meta["speakers_seen_without_labels"] = "unknown"
     how: dict[str, Any] = {"method": method, "only_shared": count != 0, "curve": curve}
     return summarise(table, protocol, meta, against=other, against_name=other_name, **how)
 
 
-def _enrolled(table: pd.DataFrame, count: int | str, mix: str) -> pd.DataFrame:
-    """Returns the rows of one number and mix of enrolment utterances."""
+def _enrolled(folder: Path, count: int | str, mix: str) -> pd.DataFrame:
+    """Returns the predictions of a run under one number and mix of enrolment utterances."""
+    if not (folder / ENROLLED).exists():
+        raise RunError(f"{folder} was made without enrolment; run finetune without --no-enrolment")
+    table = read_predictions(folder / ENROLLED)
     counts = [normal_count(value) for value in table["enrolment"]]
     chosen = table[(pd.Series(counts, index=table.index) == count) & (table["mix"] == mix)]
     if chosen.empty:

@@ -108,6 +108,7 @@ def draw_results(
     columns: Sequence[str] = (),
     figure: bool = False,
     more: Mapping[str, str] | None = None,
+    curves: Sequence[str] = (),
 ) -> Path:
     """Draws ``NAME.json`` as ``NAME.md`` next to it.
 
@@ -118,6 +119,7 @@ def draw_results(
         columns: further fields of the rows to show, metrics in percent.
         figure: draw ``NAME.png`` too, a bar a row.
         more: further figures: name of the file -> what it shows.
+        curves: methods to draw against the share of labels; () for those of several ways.
 
     Returns:
         The Markdown file.
@@ -127,7 +129,7 @@ def draw_results(
     if not rows:
         raise RunError(f"{file} holds no result rows; there is nothing to draw")
     figures = dict(more or {})
-    if lines := _label_lines(rows):
+    if lines := _label_lines(rows, curves):
         caption = "UAR against the share of labels, a line a method"
         figures = drawn(plots.label_curve(_fractions(rows), lines), file, "labels", caption) | figures
     if figure:
@@ -204,12 +206,13 @@ def _fractions(rows: Sequence[Result]) -> list[float]:
     return sorted({row.label_fraction for row in rows})
 
 
-def _label_lines(rows: Sequence[Result]) -> dict[str, NDArray[np.float64]]:
+def _label_lines(rows: Sequence[Result], curves: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Returns UAR and interval of each method at each share of the labels, if there are several."""
     fractions = _fractions(rows)
     lines: dict[str, NDArray[np.float64]] = {}
     for row in rows:
-        if len(fractions) > 1 and row.extra("way") and not row.enrolment:
+        shown = row.method in curves if curves else row.extra("way")
+        if len(fractions) > 1 and shown and not row.enrolment:
             line = lines.setdefault(row.method, np.full((len(fractions), 3), np.nan))
             line[fractions.index(row.label_fraction)] = row.ends
     return lines

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from affetto.config import Settings, build, merge, read
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, unknown
+from affetto.evaluation.predictions import ENROLLED
 from affetto.evaluation.report import Report
 from affetto.evaluation.run import evaluate
 from affetto.experiment.noise import with_noise
@@ -68,6 +69,7 @@ class Experiment(Settings):
     columns: tuple[str, ...] = ("macro_f1",)
     skewed_size: int = 10
     axis: str | None = None
+    curves: tuple[str, ...] = ()
 
     @field_validator("columns")
     @classmethod
@@ -121,7 +123,12 @@ def experiment(
         rows = write_results(table, work.results(row, fraction, extra))
         more = drawn(work.losses(), table, "losses", losses_of)
         more |= drawn(_along_axis(plan, rows), table, "axis", f"UAR along {plan.axis}")
-        how: dict[str, Any] = {"title": plan.title, "notes": plan.notes, "columns": columns}
+        how: dict[str, Any] = {
+            "title": plan.title,
+            "notes": plan.notes,
+            "columns": columns,
+            "curves": plan.curves,
+        }
         page = draw_results(table, **how, figure=True, more=more)
     return page
 
@@ -198,7 +205,8 @@ class _Work:
             mixes += [(self.plan.skewed_size, f"{label} only") for label in report.labels]
         how: list[dict[str, Any]] = [{"enrolment": count, "mix": mix} for count, mix in mixes]
         for each in how:
-            same = rivals if each["mix"] == "random" else {}
+            alike = [name for name, rival in rivals.items() if (rival / ENROLLED).exists()]
+            same = {name: rivals[name] for name in alike if each["mix"] == "random"}
             gaps = _gaps({name: evaluate(folder, rival, **each) for name, rival in same.items()})
             versus = {"versus": gaps} if gaps else {}
             rows.append(evaluate(folder, **each, name=row.method).row(**extra, **versus))
