@@ -162,7 +162,7 @@ def test_statistics_of_any_encoder_and_joined_ones_go_by_name() -> None:
     assert of("ge2e + functionals", head="svm").head == "svm"
     with pytest.raises(ConfigError, match=r"unknown encoder 'ge3e'.*did you mean 'ge2e'.*in 'ge3e \+ cnn'"):
         of("ge3e + cnn")
-    with pytest.raises(ConfigError, match=r"settings of encoder for ge2e \+ cnn, which has 2"):
+    with pytest.raises(ConfigError, match=r"settings of encoder for ge2e \+ cnn, which has several"):
         of("ge2e + cnn", overrides=("encoder.width=16",))
     with pytest.raises(ConfigError, match="--frozen probes the layers of an encoder"):
         of("cnn-statistics", frozen=True)

@@ -180,8 +180,8 @@ def _with_defaults(asked: dict[str, Any], dimensions: bool) -> dict[str, Any]:
         )
         if shape and (len(parts) > 1 or "top" in vectors):
             raise ConfigError(
-                f"got settings of encoder for {recipe}, which has {len(parts)}; to choose a model, name its "
-                "folder in place of the encoder"
+                f"got settings of encoder for {recipe}, which has several or was pretrained with its own; to "
+                "choose a model, name its folder in place of the encoder"
             )
     if not vectors and recipe not in RECIPES:
         missing = "" if recipe.isidentifier() else f"; there is no folder {recipe} either"
