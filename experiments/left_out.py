@@ -75,6 +75,7 @@ def run(manifest: Manifest, given: argparse.Namespace, words: str, label: str) -
     file = folder.with_suffix(".yaml")
     file.parent.mkdir(parents=True, exist_ok=True)
     dumped = protocol.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    dumped.pop("label_map", None)  # of all classes
     file.write_text(yaml.safe_dump({**dumped, "labels": seen}), encoding="utf-8")
     settings = language_settings(
         overrides=(f"train.epochs={given.epochs}", "train.learning_rate=1e-3", "train.batch_size=128"),
