@@ -143,6 +143,7 @@ def test_the_experiments_in_the_repository_can_be_read(
     monkeypatch.setattr(methods, "RECIPES", {**methods.RECIPES, "wav2vec2": methods.RECIPES["cnn"]})
     text = text.replace("{name: wav2vec2}", "{name: cnn}").replace("whisper-blocks", "whisper")
     text = text.replace("{name: whisper", "{name: cnn").replace("encoder: {trained_blocks: 2}", "encoder: {}")
+    text = text.replace("name: whisper-means", "name: ge2e-means").replace("{trained_blocks: 2}", "{}")
     text = text.replace("encoder: whisper", "encoder: cnn").replace("head_only: true", "head_only: false")
     if (text_encoder := "sentence-transformers/all-MiniLM-L6-v2") in text:
         text = text.replace(text_encoder, str(save_tiny_text(tmp_path / "text")))
