@@ -27,7 +27,7 @@ def test_tasks_are_listed_without_torch() -> None:
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_task_is_built_from_its_defaults(name: str) -> None:
     encoder = Npc() if name == "npc" else Mockingjay()
-    sizes = {"speaker": 3, "vector": 4}
+    sizes = {"speaker": 3, "vector": 4, "pooled": encoder.dim}
     task = TASKS[name].build(task_class(name), task_settings(name), encoder, MaskSettings(), sizes)
     assert isinstance(task, Objective if TASKS[name].masked else Task)
     assert TASKS[name].needs(task_settings(name), MaskSettings()).keys() <= {"speaker", "group", "vector"}

@@ -122,7 +122,7 @@ class EmotionClassifier(nn.Module):
         lower = list(encoder.layer_dims[: encoder.fixed_layers])
         if values.shape[2] == sum(lower):
             return encoder.completed(Frames(torch.split(values, lower, dim=2), lengths))
-        if self.embedder.reads_alone and not self.statistics_dim:
+        if values.shape[2] < sum(encoder.layer_dims):
             return Frames((values,) * len(encoder.layer_dims), lengths)
         return Frames(torch.split(values, list(encoder.layer_dims), dim=2), lengths)
 
