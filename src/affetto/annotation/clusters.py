@@ -43,9 +43,7 @@ class ClusterSettings(Settings):
     centre: bool = True  # subtract each speaker's mean first
     dims: int = Field(32, ge=1)  # principal directions of each column that are kept, where several are joined
     middle: float = Field(0.5, ge=0)  # weight of the distance from that mean: see spaces.with_middle
-    together: bool = (
-        False  # whether all speakers share their clusters, so that a number means the same for each
-    )
+    together: bool = False  # whether a cluster's number means the same for each speaker
     fewest: int = Field(12, ge=2)  # a speaker with fewer utterances gets no cluster
     restarts: int = Field(10, ge=1)  # the tightest clusters of so many random starts are kept
     iterations: int = Field(300, ge=1)  # most steps of one start

@@ -204,10 +204,10 @@ class _Work:
         if row.skewed:
             mixes += [(self.plan.skewed_size, f"{label} only") for label in report.labels]
         how: list[dict[str, Any]] = [{"enrolment": count, "mix": mix} for count, mix in mixes]
+        enrolled = {name: rival for name, rival in rivals.items() if (rival / ENROLLED).exists()}
         for each in how:
-            alike = [name for name, rival in rivals.items() if (rival / ENROLLED).exists()]
-            same = {name: rivals[name] for name in alike if each["mix"] == "random"}
-            gaps = _gaps({name: evaluate(folder, rival, **each) for name, rival in same.items()})
+            alike = enrolled if each["mix"] == "random" else {}
+            gaps = _gaps({name: evaluate(folder, rival, **each) for name, rival in alike.items()})
             versus = {"versus": gaps} if gaps else {}
             rows.append(evaluate(folder, **each, name=row.method).row(**extra, **versus))
         for snr_db in row.noise_db:

@@ -47,7 +47,7 @@ def fit_enrolment(
     assert offset is not None
     part, train, dev = classifier.adaptable(vectors), task.train, task.dev
     scores = (classifier.scores(vectors) / classifier.temperature).log_softmax(1)
-    everyone = np.concatenate([train, task.unlabelled])
+    everyone = task.of_training
     numbers = torch.from_numpy(np.unique(speakers[everyone], return_inverse=True)[1])
     members = scores.softmax(1)
     members[train] = F.one_hot(torch.from_numpy(truth[train]), members.shape[1]).to(members)

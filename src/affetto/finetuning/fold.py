@@ -81,8 +81,7 @@ def fit_recogniser(
     """Fits a recogniser on training rows, every choice made on dev rows; also returns its supervision."""
     material, settings = task.material, task.settings
     seed_everything(task.seed, task.accelerator.process_index)
-    everyone = np.concatenate([task.train, task.unlabelled])
-    enough = can_enrol(material.speakers[everyone], material.speakers[task.dev])
+    enough = can_enrol(material.speakers[task.of_training], material.speakers[task.dev])
     task = task._replace(enrolment=settings.enrolment and enough and material.values is None)
     source = supervision(task)
     if settings.head in ("logistic", "svm", "ridge"):

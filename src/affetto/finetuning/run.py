@@ -116,8 +116,8 @@ def _work(run: _Run, supervision: type[Supervision]) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
         whole, dev = material.rows(fold.train), material.rows(fold.dev)
         train = labelled_part(whole, material.truth, run.settings.label_fraction, seed)
-        task = FoldTask(material, fold.number, train, dev, run.settings, seed, folder, accelerator)
-        task = task._replace(unlabelled=np.setdiff1d(whole, train))
+        part = material, fold.number, train, dev, run.settings, seed, folder, accelerator
+        task = FoldTask(*part, unlabelled=np.setdiff1d(whole, train))
         fitted, source = fit_recogniser(task, supervision)
         if accelerator.is_main_process:
             info = _write_tables(task, fitted, material.rows(fold.test))

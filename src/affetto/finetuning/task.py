@@ -33,9 +33,12 @@ class FoldTask(NamedTuple):
     run: RunFolder
     accelerator: Accelerator
     enrolment: bool = False
-    unlabelled: Rows = np.zeros(
-        0, np.int64
-    )  # of training speakers; their offsets are estimated from these too
+    unlabelled: Rows = np.zeros(0, np.int64)  # of training speakers, whose offsets rest on these too
+
+    @property
+    def of_training(self) -> Rows:
+        """All rows of training speakers, those that are learned from first."""
+        return np.concatenate([self.train, self.unlabelled])
 
 
 class Fitted(NamedTuple):
