@@ -13,7 +13,6 @@ experiment` writes.
 
 import argparse
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,12 @@ from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
 from affetto.models.checkpoint import CONFIG, RECOGNISER, SHIPPED_FOLDER, WEIGHTS, WITHOUT_GE2E, read_config
 from affetto.models.whisper import ENCODER_WEIGHTS, WhisperBlocks, WhisperBlocksSettings, in_whole_numbers
+from affetto.runs import write_json
 
 HERE = Path(__file__).parent
 WHISPER = "openai/whisper-base"
+
+MADE_FROM = "CREMA-D: 91 speakers, acted North American English"  # what affetto says where none is named
 
 LICENCES = f"""
 ## Data, weights and licences
@@ -92,7 +94,7 @@ def make(method: str, manifest: Manifest, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as out:  # a run that is there already would not be made anew
         made = finetune(manifest, settings, out, device="cpu") / RECOGNISER
-        shutil.copy(made / CONFIG, folder / CONFIG)
+        write_json(folder / CONFIG, read_config(made) | {"made_from": MADE_FROM})
         # Matrices in 16 bits; means and deviations need all their digits, and loading takes either.
         tensors = load_file(made / WEIGHTS).items()
         halved = {name: each.half() if each.ndim > 1 else each for name, each in tensors}

@@ -5,6 +5,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from affetto.models.classifier import EmotionClassifier
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,3 +39,16 @@ def recogniser_config(classifier: EmotionClassifier) -> dict[str, Any]:
         "speakers_seen": {"with_labels": ["a"], "chosen_on": ["b"]},
         "dev_uar": 0.5,
     }
+
+
+def encode(file: Path, samples: NDArray[Any], rate: int, codec: str, layout: str = "mono") -> Path:
+    """Writes samples ``(S,)`` or ``(channels, S)`` with PyAV; the suffix decides the container."""
+    import av
+
+    with av.open(file, "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.atleast_2d(samples).astype(np.float32), "fltp", layout)
+        frame.sample_rate = rate
+        for each in (frame, None):
+            container.mux(stream.encode(each))
+    return file

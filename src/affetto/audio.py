@@ -1,4 +1,4 @@
-"""Decode, mix, resample: the only file that knows audio formats.
+"""Decode, mix, resample; with ``media.py`` the only file that knows audio formats.
 
 Everything after this file sees one kind of signal: mono, 16 kHz, float32, full scale at ±1.
 """
@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from affetto.errors import AudioError
+from affetto.media import to_wave
 
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""
@@ -55,8 +56,9 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
     """Decodes a recording, or a part of it, to mono at 16 kHz, ``(S,)`` with ``S >= 1``.
 
     Channels are averaged, then resampled (soxr, high quality). WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and
-    whatever else libsndfile reads. Silence is not an error. A truncated file is detected wherever the format
-    allows: an Ogg file that ends between two pages looks like a whole one.
+    whatever else libsndfile reads; m4a, mp4, webm, amr and the like with PyAV. Silence is not an error. A
+    truncated file is detected wherever the format allows: an Ogg file that ends between two pages looks like
+    a whole one.
 
     Args:
         source: a path, the bytes of a file, or an open binary file.
@@ -173,10 +175,10 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
         raise AudioError(f"{shown}: its name is not UTF-8; rename it") from error
     except (soundfile.LibsndfileError, OSError) as error:
         reason = str(getattr(error, "error_string", error)).rstrip(".")
-        raise AudioError(
-            f"{name}: not audio that libsndfile reads, or cut off in its header ({reason}); "
-            "convert it to WAV or FLAC, copy it again, or drop its row"
-        ) from error
+        if not isinstance(target, str):
+            target.seek(before)
+        wave = to_wave(target if isinstance(target, str) else target.read(), name, reason)
+        file = soundfile.SoundFile(wave.path)
     with file:
         _check_whole(file, name)
         yield file, name

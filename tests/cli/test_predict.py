@@ -191,3 +191,18 @@ def test_a_full_standard_output_is_one_line_and_exit_code_two(model: Path, folde
 def test_a_missing_recogniser_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(AffettoError, match="no such folder"):
         run(folder, "-m", tmp_path / "absent")
+
+
+def test_without_a_recogniser_it_is_the_small_one(folder: Path, tmp_path: Path) -> None:
+    code, shown, said = run(folder / "0.flac")
+    assert code == 0
+    assert shown.startswith("file,start,end,label,confidence,p_anger,p_disgust,")
+    line = said.splitlines()[0]
+    assert line.startswith("recogniser small, made from CREMA-D")
+    assert "it tells anger, disgust, fear, happiness, neutral, sadness; name another with -m" in line
+    assert "recogniser small" not in run(folder / "0.flac", "-m", "small")[2]
+    out = tmp_path / "vectors.npy"
+    done = CliRunner().invoke(app, ["embed", str(folder), "-o", str(out)])
+    assert done.exit_code == 0
+    assert "name another with -e" in done.stderr
+    assert np.load(out).shape == (6, 1024)

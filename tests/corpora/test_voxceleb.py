@@ -49,13 +49,3 @@ def test_defects_are_told(
     (tmp_path / name).write_text(table.replace("Gender", "Sex"))
     with pytest.raises(ManifestError, match=rf"{name} lacks the columns Gender"):
         scan(corpus, tmp_path)
-
-
-def test_recordings_that_were_not_converted_are_named(tmp_path: Path) -> None:
-    folder = tmp_path / "dev" / "aac" / "id00012" / "21Uxsk56VDQ"
-    folder.mkdir(parents=True)
-    (folder / "00001.m4a").write_bytes(b"ftypM4A")
-    with pytest.raises(
-        ManifestError, match=r"holds \.m4a, which cannot be read; convert it(.|\n)*expected in"
-    ):
-        scan("voxceleb2", tmp_path)

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import typer
 
-from affetto.cli.options import Device, FileRoot, Sources, option, without_words
+from affetto.cli.options import (
+    DEFAULT_MODEL,
+    Device,
+    FileRoot,
+    Sources,
+    named_or_small,
+    option,
+    without_words,
+)
 from affetto.cli.outcome import report_table
 from affetto.models.registry import ENCODERS, listed
 
@@ -16,8 +24,8 @@ _ENCODERS = (
 
 def embed(
     sources: Sources,
-    encoder: str = option(..., _ENCODERS, "--encoder", "-e"),
-    output: Path = option(..., ".npy, with a .csv next to it; or .parquet.", "--output", "-o"),
+    encoder: str | None = option(None, _ENCODERS, "--encoder", "-e", shown=DEFAULT_MODEL),
+    output: Path = option("vectors.npy", ".npy, with a .csv next to it; or .parquet.", "--output", "-o"),
     frames: bool = option(False, "A vector for every frame.", "--frames"),
     layer: str | None = option(
         None, "A number from 0, last, mean, all.", shown="last, or a recogniser's own"
@@ -36,6 +44,7 @@ def embed(
 
     chosen = None if layer is None else read_layer(layer)
     sources, words = without_words(sources)
+    encoder = named_or_small(encoder, "-e")
     representation = load_representation(encoder, chosen, words, device)
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)

@@ -33,6 +33,23 @@ MODEL = (
     "Recogniser: small or base, which come with affetto; a folder (./small where one is called so); or an "
     "id on the Hugging Face hub. What base needs can be a folder: encoder.model=FOLDER after the sources."
 )
+DEFAULT_MODEL = "small"
+
+
+def named_or_small(name: str | None, instead: str) -> str:
+    """Returns the recogniser that is named; else the small one, described on standard error.
+
+    ``instead`` is the option that names another.
+    """
+    if name is not None:
+        return name
+    from affetto.models.checkpoint import find_recogniser, read_config
+
+    config = read_config(find_recogniser(DEFAULT_MODEL))
+    labels = ", ".join(config["labels"])
+    made = f"recogniser {DEFAULT_MODEL}, made from {config['made_from']}; it tells {labels}"
+    typer.echo(f"{made}; name another with {instead}", err=True)
+    return DEFAULT_MODEL
 
 
 def without_words(sources: list[Path]) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from affetto.cli.options import MODEL, Device, FileRoot, Sources, option, without_words
+from affetto.cli.options import (
+    DEFAULT_MODEL,
+    MODEL,
+    Device,
+    FileRoot,
+    Sources,
+    named_or_small,
+    option,
+    without_words,
+)
 from affetto.cli.outcome import report_table
 from affetto.errors import ConfigError
 
@@ -38,7 +47,7 @@ class PredictCommand(TyperCommand):
 
 def predict(
     sources: Sources,
-    model: str = option(..., MODEL, "--model", "-m"),
+    model: str | None = option(None, MODEL, "--model", "-m", shown=DEFAULT_MODEL),
     output: str = option("-", ".csv, .jsonl or .parquet; - for CSV on standard output.", "--output", "-o"),
     window: float | None = option(None, "A row every window of so many seconds: a timeline."),
     hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
@@ -65,6 +74,7 @@ def predict(
     from affetto.inference.output import draw_timeline, refuse_figure
 
     sources, words = without_words(sources)
+    model = named_or_small(model, "-m")
     recogniser = _recogniser(model, words, prompts, device=device, any_sound=any_sound)
     if figure:
         refuse_figure(recogniser, sources, window)

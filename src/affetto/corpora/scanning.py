@@ -15,6 +15,7 @@ from affetto.audio import AUDIO, read_info
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ManifestError, unknown
+from affetto.media import MEDIA
 from affetto.progress import progress
 
 Decoded = TypeVar("Decoded")
@@ -87,12 +88,7 @@ def collect(
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
-        message = f"found no recording of {corpus} below {folder or root}{seen}"
-        if any(root.rglob("*.m4a")):
-            message = (
-                f"{root} holds .m4a, which cannot be read; convert it to wav or flac in the same folders"
-            )
-        raise misfit(about, root, message)
+        raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
     return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
 
 
@@ -144,11 +140,18 @@ def misfit(about: About, root: Path, message: str) -> ManifestError:
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Returns the recordings below a folder, sorted; hidden files and folders are left out."""
-    found = []
+    """Returns the recordings below a folder, sorted; hidden files and folders are left out.
+
+    Those that need PyAV, such as m4a and mp4, only where there are no others: they may be videos of the same.
+    """
+    found: list[str] = []
+    others: list[str] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        audio = (name for name in files if os.path.splitext(name)[1].lower() in AUDIO)
-        found += [os.path.join(parent, name) for name in audio if not name.startswith(".")]
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in AUDIO | MEDIA and not name.startswith("."):
+                (found if suffix in AUDIO else others).append(os.path.join(parent, name))
+    found = found or others
     found.sort(key=lambda path: path.replace(os.sep, "\0"))  # as paths are sorted, which is slower
     return [Path(path) for path in found]

@@ -64,7 +64,7 @@ class Recogniser:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path,
+        name: str | Path = "small",
         *,
         device: str = "auto",
         revision: str | None = None,

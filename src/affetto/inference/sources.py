@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from affetto.audio import AUDIO, SAMPLE_RATE, blocks, decode, prepare, read_info
 from affetto.errors import AudioError, ConfigError, ManifestError
+from affetto.media import MEDIA
 from affetto.runs import FORMATS
 
 if TYPE_CHECKING:  # pandas takes a third of a second to load, and a single recording needs no table
@@ -185,7 +186,7 @@ def _of_several(source: Any, root: Root) -> Iterator[Clip]:
     for parent, folders, files in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO | MEDIA:
                 found = True
                 path = os.path.join(parent, name)
                 yield Clip(path, Path(path))

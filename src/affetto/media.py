@@ -1,0 +1,118 @@
+"""Sound of formats that libsndfile does not read, such as m4a, mp4, webm and amr: by PyAV, as a wave file."""
+
+import io
+import os
+import tempfile
+import weakref
+from contextlib import suppress
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import soundfile
+
+from affetto.errors import AudioError
+
+_SUFFIXES = "3g2 3gp aac ac3 amr ape asf avi awb flv m4a m4b m4v mka mkv mov mp4 tta webm wma wmv wv"
+MEDIA = frozenset(f".{name}" for name in _SUFFIXES.split())
+"""What is taken for a recording in a folder besides the formats of libsndfile."""
+
+# Without playlists and the like, which name other files or addresses; without what libsndfile checks better.
+_FORMATS = "aac,ac3,amr,ape,asf,avi,caf,flv,matroska,mov,tta,wav,webm,wv"
+_MOST_SECONDS = 24 * 3600.0  # a small file may claim more silence than a disk holds
+_SLACK_SECONDS = 0.25  # what encoders add at both ends, or leave out
+_KEPT = 16  # wave files: more than there are threads
+
+
+class Wave:
+    """A wave file of 32-bit floats in a temporary folder; ``path`` is removed with the object."""
+
+    def __init__(self) -> None:
+        handle, self.path = tempfile.mkstemp(".w64", "affetto-")
+        os.close(handle)
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: str, process: int) -> None:
+    if os.getpid() == process:  # a copy of the process must not remove what the first one reads
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def to_wave(source: str | bytes, name: str, why_not: str) -> Wave:
+    """Writes the first sound track of a path or of bytes to a wave file, which is kept for the next call.
+
+    Channels and rate stay. ``why_not`` is why libsndfile does not read it.
+
+    Raises:
+        AudioError: where PyAV is missing, or does not read it either, or the sound breaks off.
+    """
+    if isinstance(source, bytes):
+        return _written(io.BytesIO(source), name, why_not)
+    status = os.stat(source)
+    return _of_file(source, status.st_mtime_ns, status.st_size, why_not)
+
+
+@lru_cache(_KEPT)  # one recording is opened for its header, and again for each of its segments
+def _of_file(path: str, changed: int, size: int, why_not: str) -> Wave:
+    with open(path, "rb") as handle:
+        return _written(handle, path, why_not)
+
+
+def _written(handle: Any, name: str, why_not: str) -> Wave:
+    try:
+        av = import_module("av")
+    except ImportError as error:
+        raise AudioError(
+            f"{name}: not audio that libsndfile reads, or cut off in its header ({why_not}); m4a, mp4, webm, "
+            "amr and the like need PyAV: pip install 'affetto[media]'"
+        ) from error
+    wave, seconds = Wave(), 0.0
+    try:
+        with av.open(handle, options={"format_whitelist": _FORMATS}) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name}: it holds no sound; name another file, or drop its row")
+            stream = container.streams.audio[0]
+            seconds = _decode(av, container, stream, wave.path, name)
+            expected = _promised(container, stream)
+    except av.FFmpegError as error:
+        reason = str(error.strerror or error)
+        raise AudioError(
+            f"{name}: not audio that libsndfile or FFmpeg reads, or cut off in its header ({why_not}; "
+            f"{reason}); convert it to WAV or FLAC, copy it again, or drop its row"
+        ) from error
+    if seconds < expected - _SLACK_SECONDS:
+        raise AudioError(
+            f"{name}: truncated: it holds {seconds:.2f} s, its header promises {expected:.2f} s; "
+            "copy it again, or drop its row"
+        )
+    return wave
+
+
+def _promised(container: Any, stream: Any) -> float:
+    """Returns the seconds that a header promises; 0 for a format that only estimates them, and for none."""
+    if "mov" in container.format.name:
+        return float((stream.duration or 0) * stream.time_base)
+    alone = "matroska" in container.format.name and len(container.streams) == 1
+    return float(container.duration or 0) / 1e6 if alone else 0.0
+
+
+def _decode(av: Any, container: Any, stream: Any, path: str, name: str) -> float:
+    """Decodes a stream into a wave file; returns its seconds."""
+    frames = container.decode(stream)
+    first = next(frames, None)
+    if first is None:
+        raise AudioError(f"{name}: it holds no samples; copy it again, or drop its row")
+    # What a stream promises about rate and channels may differ from what its frames hold.
+    resampler = av.AudioResampler("fltp", first.layout, first.sample_rate)
+    rate, count = first.sample_rate, 0
+    with soundfile.SoundFile(path, "w", rate, first.layout.nb_channels, "FLOAT", format="W64") as file:
+        frame = first
+        while count <= _MOST_SECONDS * rate:
+            for part in resampler.resample(frame):
+                file.write(part.to_ndarray().T)
+                count += part.samples
+            if frame is None:
+                return float(count / rate)
+            frame = next(frames, None)
+    raise AudioError(f"{name}: it is longer than {_MOST_SECONDS / 3600:.0f} hours; cut it into parts")
