@@ -17,6 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from affetto.cutting import Cutter
 from affetto.errors import AudioError
 from affetto.media import to_wave
 
@@ -88,13 +89,18 @@ def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
     Raises:
         AudioError: for an array of another shape or type, without samples, or with NaN or infinite ones.
     """
+    if not float(rate) > 0:
+        raise AudioError(f"got a rate of {rate}; a positive number of samples per second is needed")
+    return _finish(mono(samples), rate, "the array")
+
+
+def mono(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Averages the channels of an array as :func:`prepare` takes it, floats in ±1, ``(S,)``."""
     array = np.asarray(samples)
     if array.ndim not in (1, 2):
         raise AudioError(
             f"got an array of shape {array.shape}; (S,), (channels, S) or (S, channels) is needed"
         )
-    if not float(rate) > 0:
-        raise AudioError(f"got a rate of {rate}; a positive number of samples per second is needed")
     if array.dtype.kind == "u":
         half = 2.0 ** (8 * array.dtype.itemsize - 1)
         array = (array - half) / half
@@ -104,7 +110,7 @@ def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
         raise AudioError(f"got an array of {array.dtype}; integers or floats are needed")
     if array.ndim == 2:
         array = array.T if array.shape[0] < array.shape[1] else array
-    return _finish(_mix(array.astype(np.float32, copy=False)), rate, "the array")
+    return _mix(array.astype(np.float32, copy=False))
 
 
 def blocks(
@@ -126,14 +132,10 @@ def blocks(
             f"got blocks of {seconds} s that overlap by {overlap_seconds} s; "
             "the length must be above 0 and the overlap at least 0 and below the length"
         )
-    position, covered, held = 0, 0, np.zeros(0, np.float32)
+    cutter = Cutter(size, hop)
     for piece in [source] if isinstance(source, np.ndarray) else _stream(source):
-        held = np.concatenate([held, piece]) if len(held) else piece
-        while len(held) >= size:
-            yield position / SAMPLE_RATE, held[:size].copy()
-            covered, position, held = position + size, position + hop, held[hop:]
-    if position + len(held) > covered:
-        yield position / SAMPLE_RATE, held
+        yield from ((begin / SAMPLE_RATE, block) for begin, block in cutter.push(piece))
+    yield from ((begin / SAMPLE_RATE, block) for begin, block in cutter.rest())
 
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -27,6 +27,7 @@ from affetto.inference.enrolment import (
 from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
 from affetto.inference.rows import RowFormat, Score, least_confidence, rows_of
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
+from affetto.inference.streaming import windows_of_stream
 from affetto.inference.writers import Row
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
@@ -201,6 +202,30 @@ class Recogniser:
         if rows[-1]["error"]:
             raise AudioError(rows[-1]["error"])
         return self._table(rows, enrolment)
+
+    def stream(
+        self,
+        blocks: Iterable[NDArray[Any]],
+        rate: int = SAMPLE_RATE,
+        window: float = 2.0,
+        hop: float = 1.0,
+        *,
+        enrolment: Enrolment | None = None,
+    ) -> Iterator[Row]:
+        """Predicts sound as it comes: a row for every window, as soon as it is complete.
+
+        The rows are those that :meth:`files` gives for a recording of the same samples. Memory does not grow.
+
+        Args:
+            blocks: samples of any length and in any form that :meth:`from_audio` takes, also without end.
+            rate: samples per second.
+            window: seconds of a window; the first row comes after one.
+            hop: seconds from one window to the next.
+            enrolment: of the speaker.
+        """
+        plan = Plan(Windows(window, hop), workers=0, chunk_seconds=window)
+        for clip in windows_of_stream(blocks, rate, plan.windows):
+            yield from (row for _, row in self.rows([clip], plan, enrolment))
 
     def embed(self, sources: Sources, *, root: Root = None) -> Tensor:
         """Returns the vectors of recordings, ``(N, D)``; an AudioError for the first that cannot be read."""
