@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from affetto.inference.enrolment import All
 
 _PROMPTS = "--prompts"
+_OUTPUT = (
+    "Table: .csv .jsonl .parquet; - for CSV on standard output. Or labels: .TextGrid, .eaf (ELAN), .txt "
+    "(Audacity), .srt .vtt, .rttm, .json (Label Studio), .audformat (a folder)."
+)
 _TEXTS = (
     "Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' 'a bored "
     "voice'; they end where another option begins."
@@ -48,7 +52,7 @@ class PredictCommand(TyperCommand):
 def predict(
     sources: Sources,
     model: str | None = option(None, MODEL, "--model", "-m", shown=DEFAULT_MODEL),
-    output: str = option("-", ".csv, .jsonl or .parquet; - for CSV on standard output.", "--output", "-o"),
+    output: str = option("-", _OUTPUT, "--output", "-o"),
     window: float | None = option(None, "A row every window of so many seconds: a timeline."),
     hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
     enrol: list[Path] | None = option(None, "Unlabelled utterances of the speaker: file or folder; repeat."),
@@ -71,14 +75,10 @@ def predict(
     read, now or by the run that left a finished output; their rows say why.
     """
     from affetto.inference import predict as run_predict
-    from affetto.inference.output import draw_timeline, refuse_figure
 
     sources, words = without_words(sources)
     model = named_or_small(model, "-m")
     recogniser = _recogniser(model, words, prompts, device=device, any_sound=any_sound)
-    if figure:
-        refuse_figure(recogniser, sources, window)
-    options: dict[str, Any] = {"window": window, "hop": hop, "enrol": enrol or None}
     outcome = run_predict(
         recogniser,
         sources,
@@ -86,13 +86,14 @@ def predict(
         root=root,
         enrol_by_speaker=_count(enrol_by_speaker),
         withhold=withhold,
-        **options,
+        window=window,
+        hop=hop,
+        enrol=enrol or None,
+        figure=figure,
     )
     if outcome.enrolled is not None:
         others = f"; {outcome.left_out} with too few utterances were not" if outcome.left_out else ""
         typer.echo(f"{outcome.enrolled} speakers were enrolled{others}", err=True)
-    if figure:
-        draw_timeline(recogniser, sources[0], output, figure, **options)
     report_table(outcome, output, "predict")
 
 

@@ -29,13 +29,20 @@ def render(form: str, rows: Iterable[Row], labels: Sequence[str]) -> str:
     if form not in FORMS:
         raise ConfigError(unknown("format", form, FORMS))
     kept = list(rows)
-    if form in TABLES:
+    if form in COMPLETE:
         return FORMS[form](kept, labels)
-    if kept and "label" not in kept[0]:
-        raise ConfigError(f"{form} holds classes, and this recogniser predicts dimensions; {_TABLES_HOLD}")
-    if form in SINGLE and len({row["file"] for row in kept}) > 1:
-        raise ConfigError(f"a file of {form} holds one recording, and got several; {_TABLES_HOLD}")
+    refuse_form(form, (row["file"] for row in kept), bool(kept) and "label" not in kept[0])
     return FORMS[form]([row for row in kept if row["label"] is not None], labels)
+
+
+def refuse_form(form: str, files: Iterable[str], values: bool) -> None:
+    """Refuses what a format cannot hold: several files, or dimensions (``values``)."""
+    if values:
+        tables = ".csv, .jsonl and .parquet hold them"
+        raise ConfigError(f"{form} holds classes, and this recogniser predicts dimensions; {tables}")
+    if form in SINGLE and len(set(files)) > 1:
+        several = ".csv, .jsonl, .parquet, .rttm, .json and .audformat hold several"
+        raise ConfigError(f"a file of {form} holds one recording, and got several; {several}")
 
 
 def _csv(rows: list[Row], labels: Sequence[str]) -> str:
@@ -167,13 +174,11 @@ FORMS: dict[str, Render] = {
         "labelstudio": _label_studio,
     },
 }
-TABLES = ("json", "verbose_json", "csv")
+COMPLETE = ("json", "verbose_json", "csv")
 """Formats that hold every row, and dimensions too."""
 
 SINGLE = ("vtt", "srt", "textgrid", "audacity", "eaf")
 """Formats that do not name the recording, and hold one."""
-
-_TABLES_HOLD = "a table (.csv, .jsonl, .parquet) holds them"
 
 
 def _tiers(rows: Iterable[Row]) -> dict[str, list[Row]]:

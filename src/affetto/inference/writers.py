@@ -246,6 +246,12 @@ def read_rows(path: Path, columns: list[str]) -> Iterator[Row]:
         yield from ({name: row[name] for name in columns} for row in rows)
 
 
+def typed(row: Row, types: Mapping[str, Any]) -> Row:
+    """Returns a row that :func:`read_rows` gave, with numbers as such and None where nothing is."""
+    cells = ((name, None if value == "" else value) for name, value in row.items())
+    return {name: value if value is None or types[name] == TEXT else float(value) for name, value in cells}
+
+
 def rounded(value: Any) -> Any:
     """Returns a float to six digits, anything else as it is."""
     return round(value, _DIGITS) if isinstance(value, float) else value
