@@ -34,7 +34,8 @@ def sentence(path: Path) -> str:
     """Returns the first sentence about a file: of its docstring, or the description in a YAML file."""
     if path.suffix in (".yaml", ".json"):  # JSON is YAML too
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return str(facts.get("description") or facts["title"])
+        facts = facts.get("info", facts)  # of an interface as OpenAPI
+        return str(facts.get("summary") or facts.get("description") or facts["title"])
     text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
     first = re.match(r".*?(?<!\bal)[.](?=\s|$)", text)
     plain = (first[0] if first else text).removesuffix(".").replace("``", "`")

@@ -19,9 +19,19 @@ MEDIA = frozenset(f".{name}" for name in _SUFFIXES.split())
 
 # Without playlists and the like, which name other files or addresses; without what libsndfile checks better.
 _FORMATS = "aac,ac3,amr,ape,asf,avi,caf,flv,matroska,mov,tta,wav,webm,wv"
-_MOST_SECONDS = 24 * 3600.0  # a small file may claim more silence than a disk holds
+_LONGEST = [24 * 3600.0]  # seconds: a small file may claim more silence than a disk holds
 _SLACK_SECONDS = 0.25  # what encoders add at both ends, or leave out
 _KEPT = 16  # wave files: more than there are threads
+
+
+def limit_seconds(seconds: float) -> None:
+    """Refuses longer sound of such formats, in this process."""
+    _LONGEST[0] = seconds
+
+
+def forget_waves() -> None:
+    """Removes the wave files that are kept for the next call, once they are not in use."""
+    _of_file.cache_clear()
 
 
 class Wave:
@@ -108,11 +118,11 @@ def _decode(av: Any, container: Any, stream: Any, path: str, name: str) -> float
     rate, count = first.sample_rate, 0
     with soundfile.SoundFile(path, "w", rate, first.layout.nb_channels, "FLOAT", format="W64") as file:
         frame = first
-        while count <= _MOST_SECONDS * rate:
+        while count <= _LONGEST[0] * rate:
             for part in resampler.resample(frame):
                 file.write(part.to_ndarray().T)
                 count += part.samples
             if frame is None:
                 return float(count / rate)
             frame = next(frames, None)
-    raise AudioError(f"{name}: it is longer than {_MOST_SECONDS / 3600:.0f} hours; cut it into parts")
+    raise AudioError(f"{name}: it is longer than {_LONGEST[0] / 60:.0f} minutes; cut it into parts")

@@ -14,6 +14,7 @@ from affetto.cli.options import option
 from affetto.cli.predict import PredictCommand, predict
 from affetto.cli.pretrain import pretrain
 from affetto.cli.scan import scan
+from affetto.cli.serve import serve
 
 app = typer.Typer(
     name="affetto",
@@ -41,7 +42,7 @@ def _main(
 for _verb in (corpora, scan, pretrain, protocols, finetune, evaluate):
     app.command()(_verb)
 app.command(cls=PredictCommand)(predict)
-for _later in (embed, index, search, experiment, demo):
+for _later in (embed, serve, index, search, experiment, demo):
     app.command()(_later)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotate.app, name="annotate")

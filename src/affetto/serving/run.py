@@ -1,0 +1,70 @@
+"""Runs a server: the port first, so that one that is taken shows at once."""
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from affetto.errors import ConfigError
+from affetto.inference import Recogniser
+from affetto.parallel import cores
+from affetto.serving.app import application
+from affetto.serving.service import Service
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_MESSAGE_BYTES = 1 << 20  # a larger message on a socket ends it
+
+
+def serve(
+    model: str, host: str, port: int, api_key: str | None, workers: int | None, ready: Callable[[str], None]
+) -> None:
+    """Serves a recogniser until it is interrupted; calls ``ready`` with the address."""
+    bound = bind(host, port, api_key)
+    with bound:
+        service = Service(Recogniser.from_pretrained(model, device="cpu"), model, workers or cores())
+        try:
+            app = application(service, api_key, frozenset() if api_key else LOOPBACK)
+            number = bound.getsockname()[1]
+            ready(f"http://{f'[{host}]' if ':' in host else host}:{number}")
+            server(app).run([bound])
+        finally:
+            service.jobs.close()
+
+
+def bind(host: str, port: int, api_key: str | None) -> socket.socket:
+    """Takes a port of this machine; a ConfigError where it cannot, or where a key is needed and missing."""
+    if host not in LOOPBACK and not api_key:
+        raise ConfigError(
+            f"got --host {host} without a key: others could use this server; give --api-key KEY, or set "
+            "AFFETTO_API_KEY"
+        )
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot take port {port} of {host}: {reason}; name another with --port") from error
+    return found
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """Returns what serves an application; it keeps no log of requests."""
+    # It takes an answer in place of a handshake, a wrong key, for a fault of the application.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "handshake" not in record.getMessage())
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws_max_size=_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=10,
+        )
+    )
