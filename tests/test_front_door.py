@@ -50,7 +50,7 @@ SECOND_RING = {
     ],
     "affetto.experiment": ["Result", "draw_results", "read_results", "write_results"],
     "affetto.features": ["STATISTICS", "VOICED", "FrontEnd", "band_centres", "band_places", "functionals"],
-    "affetto.inference": ["Enrolment", "Outcome", "Score", "load_representation"],
+    "affetto.inference": ["Enrolment", "Outcome", "Score", "Segment", "load_representation"],
     "affetto.language": [
         *["Hit", "Index", "index", "language_settings", "pretrain_language", "with_prompts", "worded"]
     ],

@@ -71,7 +71,7 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
             infinite samples, a part that is outside.
     """
     with _opened(source) as (file, name):
-        first, last = _part(file, name, start, end)
+        first, last = _part(file.frames, file.samplerate, name, start, end)
         if first:
             file.seek(first)
         samples = _read(file, name, first, last)
@@ -111,6 +111,12 @@ def mono(samples: NDArray[Any]) -> NDArray[np.float32]:
     if array.ndim == 2:
         array = array.T if array.shape[0] < array.shape[1] else array
     return _mix(array.astype(np.float32, copy=False))
+
+
+def excerpt(samples: NDArray[np.float32], name: str, start: float, end: float) -> NDArray[np.float32]:
+    """Returns a part of samples at 16 kHz; an AudioError as :func:`decode` raises, by the ``name``."""
+    first, last = _part(len(samples), SAMPLE_RATE, name, start, end)
+    return samples[first:last]
 
 
 def blocks(
@@ -208,19 +214,19 @@ def _truncated(name: str, there: int, promised: int | None, rate: int) -> AudioE
     return AudioError(f"{short}, {why}; copy it again, or drop its row")
 
 
-def _part(file: soundfile.SoundFile, name: str, start: float | None, end: float | None) -> tuple[int, int]:
+def _part(frames: int, rate: int, name: str, start: float | None, end: float | None) -> tuple[int, int]:
     """Returns the first frame and the one after the last."""
-    duration = file.frames / file.samplerate
+    duration = frames / rate
     begin = 0.0 if start is None else float(start)
     stop = duration if end is None else float(end)
-    if file.frames and not (0 <= begin < duration and begin < stop <= duration + _SLACK_SECONDS):
+    if frames and not (0 <= begin < duration and begin < stop <= duration + _SLACK_SECONDS):
         raise AudioError(
             f"{name}: got the part from {begin:g} s to {stop:g} s of a recording of {duration:.3f} s; "
             "it must lie inside and end after it begins"
         )
-    first = min(round(begin * file.samplerate), max(file.frames - 1, 0))
-    last = file.frames if end is None else min(round(stop * file.samplerate), file.frames)
-    return first, max(last, min(first + 1, file.frames))
+    first = min(round(begin * rate), max(frames - 1, 0))
+    last = frames if end is None else min(round(stop * rate), frames)
+    return first, max(last, min(first + 1, frames))
 
 
 def _read(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArray[np.float32]:

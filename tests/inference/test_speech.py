@@ -14,7 +14,7 @@ from affetto.corpora import toy
 from affetto.corpora.scanning import find_audio
 from affetto.errors import AudioError, ConfigError
 from affetto.evaluation.metrics import withholding
-from affetto.inference import Recogniser, predict
+from affetto.inference import Recogniser
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings
 from affetto.models.logmel import CnnSettings
@@ -139,24 +139,24 @@ def test_windows_and_parts_are_judged_each_by_itself(spoken: list[Sound]) -> Non
     assert both["end"] == 70
 
 
-def test_unsure_answers_are_withheld(spoken: list[Sound], tmp_path: Path) -> None:
+def test_unsure_answers_are_withheld(spoken: list[Sound]) -> None:
     made = recogniser()
     sounds = [(each, RATE) for each in spoken[:8]]
     plain = pd.DataFrame(made.files(sounds))
     least = plain["confidence"].median()
     made.config["withholding"] = {"50%": {"confidence": least, "accuracy": 0.9}}
     for asked in (least, str(least), "50%"):
-        table = pd.DataFrame(made.files(sounds, withhold=asked))
+        table = pd.DataFrame(made.answering(withhold=asked).files(sounds))
         assert (table["withheld"] == "low confidence").tolist() == (plain["confidence"] < least).tolist()
         assert (table["label"] == "unknown").sum() == 4
         pd.testing.assert_frame_equal(table[made.format.predictions], plain[made.format.predictions])
     with pytest.raises(ConfigError, match="unknown share to withhold '30%'; allowed: 50%, a confidence"):
-        list(made.files(sounds, withhold="30%"))
+        made.answering(withhold="30%")
     for wrong in (1.5, "-1", float("nan")):
         with pytest.raises(ConfigError, match="must be 0 to 1"):
-            predict(made, sounds, tmp_path / "out.csv", withhold=wrong)
-    with pytest.raises(ConfigError, match="no confidence"):
-        list(recogniser(output="values", enrolment=False).files(sounds, withhold=0.5))
+            made.answering(withhold=wrong)
+    with pytest.raises(ConfigError, match="dimensions has no classes; leave withhold out"):
+        recogniser(output="values", enrolment=False).answering(withhold=0.5)
 
 
 def test_what_withholding_is_worth() -> None:

@@ -128,6 +128,16 @@ def test_speakers_are_enrolled_shown_and_forgotten(
     refused(post(client, wav, f"/v1/speakers/{'a' * 65}"), 422, "invalid_request")
 
 
+def test_only_some_classes_are_answered(client: TestClient, recogniser: Recogniser, wav: Path) -> None:
+    (row,) = recogniser.answering(["anger", "neutral"]).files(wav)
+    found = post(client, wav, classes="neutral, anger", response_format="verbose_json").json()
+    assert found["labels"] == ["anger", "neutral"]
+    assert found["segments"][0]["scores"] == pytest.approx(
+        {label: row[f"p_{label}"] for label in ("anger", "neutral")}, abs=1e-5
+    )
+    assert "p_neutral,withheld" in post(client, wav, classes="neutral,anger", response_format="csv").text
+
+
 def test_embeddings_name_their_space(client: TestClient, recogniser: Recogniser, wav: Path) -> None:
     found = post(client, wav, "/v1/audio/embeddings").json()
     assert found["space"] == client.get("/v1/models").json()["data"][0]["space"]
@@ -139,6 +149,7 @@ def test_embeddings_name_their_space(client: TestClient, recogniser: Recogniser,
     [
         ({"response_format": "xml"}, ["'xml'", "verbose_json"]),
         ({"classes": "joy"}, ["'joy'", "happiness"]),
+        ({"classes": "anger"}, ["at least two"]),
         ({"window": "long"}, ["'long'", "seconds"]),
         ({"window": "nan"}, ["0.1"]),
         ({"window": "0"}, ["0.1"]),

@@ -54,13 +54,15 @@ def report_run(run: Any, meta: dict[str, Any], next_steps: str) -> None:
         typer.echo(f"run folder: {run.path}\n{next_steps.format(run=run.path)}")
 
 
-def report_table(outcome: "Outcome", output: str | Path, verb: str, more: str = "") -> None:
+def report_table(
+    outcome: "Outcome", output: str | Path, verb: str, more: str = "", what: str = "recording"
+) -> None:
     """Prints on standard error what was written; exit code 1 where some recordings could not be read."""
     if outcome.finished:
         typer.echo(f"{output} is there already, and nothing was done; remove it to {verb} anew", err=True)
     else:
         resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
-        counts = f"{outcome.clips} recording{'s' * (outcome.clips != 1)}{resumed}"
+        counts = f"{outcome.clips} {what}{'s' * (outcome.clips != 1)}{resumed}"
         typer.echo(f"{output}: {counts}, {outcome.failed} could not be read{more}", err=True)
     fail_if(outcome.failed)
 

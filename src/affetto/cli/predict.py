@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from affetto.inference import Recogniser
     from affetto.inference.enrolment import All
 
-_PROMPTS = "--prompts"
 _OUTPUT = (
     "Table: .csv .jsonl .parquet; - for CSV on standard output. Or labels: .TextGrid, .eaf (ELAN), .txt "
     "(Audacity), .srt .vtt, .rttm, .json (Label Studio), .audformat (a folder)."
@@ -34,18 +33,28 @@ _TEXTS = (
 )
 
 
+_CLASSES = "The only classes that may be answered: --classes anger neutral."
+_PRIOR = "How frequent classes are, as shares of 1: --prior anger=0.1 sadness=0.1; the others share the rest."
+_SEGMENTS = (
+    "A row a segment: .csv with file,start,end and maybe speaker, .rttm, .txt of Audacity, .TextGrid, or a "
+    "folder of these."
+)
+
+
 class PredictCommand(TyperCommand):
-    """Lets ``--prompts`` be followed by several texts: by all that comes before the next option."""
+    """Lets some options be followed by several words: by all that comes before the next option."""
+
+    several = ("--prompts", "--classes", "--prior")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts the option before each of its texts."""
-        spelled, within = [], False
+        """Puts the option before each of its words."""
+        spelled, within = [], ""
         for given in args:
-            if given == _PROMPTS or (given.startswith("-") and given != "-"):
-                within = given == _PROMPTS
+            if given in self.several or (given.startswith("-") and given != "-"):
+                within = given if given in self.several else ""
                 spelled += [] if within else [given]
             else:
-                spelled += [_PROMPTS, given] if within else [given]
+                spelled += [within, given] if within else [given]
         return super().parse_args(ctx, spelled)
 
 
@@ -55,21 +64,28 @@ def predict(
     output: str = option("-", _OUTPUT, "--output", "-o"),
     window: float | None = option(None, "A row every window of so many seconds: a timeline."),
     hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
+    segments: Path | None = option(None, _SEGMENTS),
+    split: bool = option(False, "A row every stretch of speech, between pauses.", "--split"),
     enrol: list[Path] | None = option(None, "Unlabelled utterances of the speaker: file or folder; repeat."),
     enrol_by_speaker: str | None = option(
-        None, "Enrol so many utterances of each speaker of a manifest, not scored; or all, scored too."
+        None, "Enrol so many utterances of each speaker that is named, not scored; or all, scored too."
     ),
     prompts: list[str] | None = option(None, _TEXTS),
+    classes: list[str] | None = option(None, _CLASSES),
+    prior: list[str] | None = option(None, _PRIOR),
     withhold: str | None = option(
         None,
         "Confidence under which the answer is unknown, e.g. 0.4; or the share of dev under it, e.g. 20%.",
     ),
     any_sound: bool = option(False, "Answer where there is no speech, too.", "--any-sound"),
+    summary: Path | None = option(
+        None, "Table with a row a speaker and recording: seconds by emotion, changes, means."
+    ),
     figure: Path | None = option(None, "PNG of the timeline of one recording, with --window."),
     root: FileRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Predict emotions: one row a recording, or one a window.
+    """Predict emotions: one row a recording, a window or a segment.
 
     The same command again goes on where it was stopped. Exit code 1 says that some recordings could not be
     read, now or by the run that left a finished output; their rows say why.
@@ -79,22 +95,25 @@ def predict(
     sources, words = without_words(sources)
     model = named_or_small(model, "-m")
     recogniser = _recogniser(model, words, prompts, device=device, any_sound=any_sound)
+    recogniser = recogniser.answering(classes or None, _shares(prior or []), withhold)
     outcome = run_predict(
         recogniser,
         sources,
         output,
         root=root,
         enrol_by_speaker=_count(enrol_by_speaker),
-        withhold=withhold,
         window=window,
         hop=hop,
+        segments=segments,
+        split=split,
         enrol=enrol or None,
+        summary=summary,
         figure=figure,
     )
     if outcome.enrolled is not None:
         others = f"; {outcome.left_out} with too few utterances were not" if outcome.left_out else ""
         typer.echo(f"{outcome.enrolled} speakers were enrolled{others}", err=True)
-    report_table(outcome, output, "predict")
+    report_table(outcome, output, "predict", what="segment" if segments or split else "recording")
 
 
 def _count(text: str | None) -> "int | All | None":
@@ -105,6 +124,17 @@ def _count(text: str | None) -> "int | All | None":
     if not text.isdecimal():
         raise ConfigError(f"got --enrol-by-speaker {text}; a number of utterances, or all, is needed")
     return int(text)
+
+
+def _shares(words: list[str]) -> dict[str, float] | None:
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, share = word.rpartition("=")
+        try:
+            found[name] = float(share)
+        except ValueError as error:
+            raise ConfigError(f"got --prior {word}; CLASS=SHARE is needed, e.g. anger=0.1") from error
+    return found or None
 
 
 def _recogniser(model: str, words: list[str], prompts: list[str] | None, **how: Any) -> "Recogniser":

@@ -9,6 +9,7 @@ from affetto.inference.loading import load_representation
 from affetto.inference.output import predict
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import Score
+from affetto.inference.segments import Segment
 from affetto.inference.writers import Outcome
 
-__all__ = ["Enrolment", "Outcome", "Recogniser", "Score", "load_representation", "predict"]
+__all__ = ["Enrolment", "Outcome", "Recogniser", "Score", "Segment", "load_representation", "predict"]

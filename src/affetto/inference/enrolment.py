@@ -13,6 +13,9 @@ from torch import Tensor
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.sources import Clip
 
+FEWEST = 3
+"""Of fewer utterances an enrolment makes more answers worse than better: docs/enrolment.md has figures."""
+
 All = Literal["all"]
 Drawn = dict[Clip, list[NDArray[np.float32]]]
 """Clips, each with the vectors ``(D,)`` of its pieces."""
@@ -71,7 +74,7 @@ def draw_by_speaker(
     """Draws enrolment utterances of every speaker: the same ones each time, others for those that fail.
 
     Yields speakers with enough of them and one left to score, each with the clips and their vectors. With
-    ``"all"`` they are every utterance that can be read, of every speaker.
+    ``"all"`` they are every utterance that can be read, of every speaker who has three.
     """
     if utterances != "all" and utterances < 1:
         raise ConfigError(f"got {utterances} enrolment utterances a speaker; at least 1 is needed, or all")
@@ -81,8 +84,8 @@ def draw_by_speaker(
             pools.setdefault(clip.speaker, []).append(clip)
     if not pools:
         raise ConfigError(
-            "enrolment by speaker needs a manifest whose column 'speaker' is filled in; or 'corpus', which "
-            "is then enrolled as one speaker"
+            "enrolment by speaker needs segments with speakers, or a manifest whose column 'speaker' is "
+            "filled in; or 'corpus', which is then enrolled as one speaker"
         )
     counts = {speaker: len(pool) if utterances == "all" else utterances for speaker, pool in pools.items()}
     left: dict[str, Iterator[Clip]] = {}
@@ -98,5 +101,9 @@ def draw_by_speaker(
             if vectors:
                 drawn[str(clip.speaker)][clip] = vectors
     for speaker, own in drawn.items():
-        if own and (utterances == "all" or (len(own) == utterances and next(left[speaker], None))):
+        if utterances == "all":
+            enough = len(own) >= FEWEST
+        else:
+            enough = len(own) == utterances and next(left[speaker], None) is not None
+        if enough:
             yield speaker, own

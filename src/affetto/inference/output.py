@@ -4,8 +4,9 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -19,8 +20,10 @@ from affetto.inference.enrolment import All, Enrolment, Enrolments
 from affetto.inference.label_files import SUFFIXES, refuse_labels, write_labels
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
-from affetto.inference.rows import RowFormat, least_confidence
-from affetto.inference.sources import Piece, Root, Sources, Windows, clips, is_recording
+from affetto.inference.rows import RowFormat
+from affetto.inference.segments import Cut, Segments
+from affetto.inference.sources import Piece, Root, Sources, Windows, is_recording
+from affetto.inference.summary import TABLES, refuse_summary, write_summary
 from affetto.inference.writers import (
     Outcome,
     Row,
@@ -35,7 +38,6 @@ from affetto.progress import progress
 from affetto.runs import atomic_write
 
 STDOUT = "-"
-TABLES = (".csv", ".jsonl", ".parquet")
 
 
 def predict(
@@ -48,7 +50,9 @@ def predict(
     hop: float | None = None,
     enrol: Sources | None = None,
     enrol_by_speaker: int | All | None = None,
-    withhold: float | str | None = None,
+    segments: Segments | None = None,
+    split: bool = False,
+    summary: str | Path | None = None,
     figure: str | Path | None = None,
     workers: int | None = None,
 ) -> Outcome:
@@ -65,9 +69,11 @@ def predict(
         root: the folder that a manifest's file names are relative to.
         window: seconds of a window, for a row each; None for one row a recording.
         hop: seconds from one window to the next; half a window when None.
+        segments: see :meth:`~affetto.inference.recogniser.Recogniser.files`.
+        split: whether to find segments by voice activity.
         enrol: utterances of the one speaker of all sources.
-        enrol_by_speaker: how many utterances of each speaker of a manifest to enrol, or ``"all"``.
-        withhold: the confidence under which an answer is withheld, or a share of dev, e.g. ``"20%"``.
+        enrol_by_speaker: how many utterances of each speaker to enrol, or ``"all"``.
+        summary: a table with a row a speaker and recording; see :mod:`affetto.inference.summary`.
         figure: PNG of the windows of one recording.
         workers: threads, or processes where there are many clips; None for one a core.
 
@@ -78,57 +84,60 @@ def predict(
     """
     if enrol is not None and enrol_by_speaker is not None:
         raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
-    sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
-    if figure is not None:
-        refuse_figure(recogniser, sources, window)
+    refuse_drawings(recogniser, sources, window, figure, summary)
     plan, path = Plan(Windows(window, hop), workers), _path_of(output)
-    types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None)
+    enrolled, in_segments = enrol is not None or enrol_by_speaker is not None, split or segments is not None
+    types = recogniser.format.types(enrolled, in_segments)
     shards = Shards(path, types) if path else None
-    kept: list[Row] | None = None if figure is None else []
+    kept: list[Row] | None = None if figure is None and summary is None else []
     if shards and shards.output.exists() and not shards.begun:
         done = _finished(shards, kept)
     else:
-        speakers = (enrol, enrol_by_speaker)
-        done = _predicted(recogniser, sources, root, plan, speakers, withhold, shards, kept)
-    if figure is not None and kept is not None:
-        draw_timeline(kept, recogniser.format, Path(figure))
+        cut = Cut(sources, root, segments, split)
+        done = _predicted(recogniser, cut, plan, (enrol, enrol_by_speaker), shards, kept)
+    if summary is not None:
+        write_summary(Path(summary), kept or [], recogniser.format)
+    if figure is not None:
+        draw_timeline(kept or [], recogniser.format, Path(figure))
     return done
 
 
 def _predicted(
     recogniser: Recogniser,
-    sources: Sources,
-    root: Root,
+    cut: Cut,
     plan: Plan,
     speakers: tuple[Sources | None, int | All | None],
-    withhold: float | str | None,
     shards: Shards | None,
     kept: list[Row] | None,
 ) -> Outcome:
     """Predicts what is not in the shards yet, or writes to standard output; puts all rows into ``kept``."""
-    least = least_confidence(withhold, recogniser.format, recogniser.config)
     if shards:
-        files = (clip.file for clip in clips(sources, root))
-        refuse_labels(shards.output.suffix, files, recogniser.format.values)
-    named = Counter(clip.speaker for clip in clips(sources, root))
+        refuse_labels(shards.output.suffix, (clip.file for clip in cut), recogniser.format.values)
+    named = Counter(clip.speaker for clip in cut)
     plan = replace(plan, clips=named.total())
     enrol, by_speaker = speakers
-    enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=root)
+    enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=cut.root)
     if by_speaker is not None:
-        enrolment = recogniser.enrol_speakers(sources, by_speaker, root=root)
-    everything = progress(clips(sources, root), "predict", plan.clips)
+        enrolment = recogniser.enrol_cut(cut, by_speaker)
+    everything = progress(cut, "predict", plan.clips)
+    rows_of = partial(recogniser.rows, enrolment=enrolment, speakers=cut.in_segments)
     if shards is None:
-        names = recogniser.columns(enrolment is not None)
-        return _to_stdout(recogniser.rows(everything, plan, enrolment, withhold), names, kept)
+        names = recogniser.columns(enrolment is not None, cut.in_segments)
+        done = _to_stdout(rows_of(everything, plan), names, kept)
+        return _with_speakers(done, named, enrolment)
     used = sorted(enrolment.used) if isinstance(enrolment, Enrolment) else None
     options: Row = {"window": plan.windows.length, "hop": plan.windows.hop, "enrol": used}
-    options |= {"enrol_by_speaker": by_speaker, "recogniser": recogniser.sha256, "withhold": least}
-    options["any_sound"] = recogniser.detector is None
+    options |= {"enrol_by_speaker": by_speaker, "recogniser": recogniser.sha256}
+    options |= {"answering": list(recogniser.terms), "any_sound": recogniser.detector is None}
+    options |= {"segments": cut.sha256, "split": cut.split}
     with shards.opened(options, lambda: _join(shards, recogniser.labels, kept)):
         rest, left = shards.rest(everything, attrgetter("key")), plan.clips - shards.resumed
-        for piece, row in recogniser.rows(rest, replace(plan, clips=left), enrolment, withhold):
+        for piece, row in rows_of(rest, replace(plan, clips=left)):
             shards.add(piece.clip.key, row, piece.last)
-    done = Outcome(shards.clips, shards.failed, shards.resumed)
+    return _with_speakers(Outcome(shards.clips, shards.failed, shards.resumed), named, enrolment)
+
+
+def _with_speakers(done: Outcome, named: Iterable[str | None], enrolment: Enrolments | None) -> Outcome:
     if not isinstance(enrolment, Mapping):
         return done
     return done._replace(enrolled=len(enrolment), left_out=len({*named} - {None, *enrolment}))
@@ -142,8 +151,14 @@ def _path_of(output: str | Path) -> Path | None:
     return path
 
 
-def refuse_figure(recogniser: Recogniser, sources: Sources, window: float | None) -> None:
-    """Refuses a figure of anything but one recording in windows, with classes."""
+def refuse_drawings(
+    recogniser: Recogniser, sources: Sources, window: float | None, figure: object, summary: str | Path | None
+) -> None:
+    """Refuses a figure of anything but one recording in windows, with classes, and a summary of no table."""
+    if summary is not None:
+        refuse_summary(Path(summary))
+    if figure is None:
+        return
     if window is None:
         raise ConfigError("a figure shows a recording over time; name --window too, e.g. --window 2")
     one = sources[0] if isinstance(sources, list) and len(sources) == 1 else sources

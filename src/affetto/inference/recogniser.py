@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ from affetto.inference.enrolment import (
     with_speech,
 )
 from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
-from affetto.inference.rows import RowFormat, Score, least_confidence, rows_of
+from affetto.inference.rows import RowFormat, Score, all_terms, chosen_terms, rows_of
+from affetto.inference.segments import Cut, Segments
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.streaming import windows_of_stream
 from affetto.inference.writers import Row
@@ -59,8 +61,8 @@ class Recogniser:
         self.classifier = classifier.to(self.device).eval()
         self.detector = None if any_sound else load_speech_detector().to(self.device)
         self.config = dict(config)
-        self.labels = list(classifier.settings.labels)
-        self.format = RowFormat(self.labels, classifier.settings.output == "values")
+        self._all = RowFormat(list(classifier.settings.labels), classifier.settings.output == "values")
+        self.format, self.terms = self._all, all_terms(self._all)
 
     @classmethod
     def from_pretrained(
@@ -82,6 +84,35 @@ class Recogniser:
         loaded = load_classifier(find_recogniser(name, revision), str(encoder or ""))
         return cls(*loaded, device, any_sound=any_sound)
 
+    def answering(
+        self,
+        classes: Iterable[str] | None = None,
+        prior: Mapping[str, float] | None = None,
+        withhold: float | str | None = None,
+    ) -> "Recogniser":
+        """Returns a recogniser with the same network whose answers are fitted to a use.
+
+        Args:
+            classes: the classes that may be answered, at least two; their probabilities add up to 1.
+            prior: how frequent classes are, e.g. ``{"anger": 0.1}``; the others have equal shares of the
+                rest. The network was made to take all as equally frequent.
+            withhold: the confidence under which an answer is withheld; or the share of the answers on dev
+                that were under it, e.g. ``"20%"``.
+
+        Raises:
+            ConfigError: for an unknown class, a prior that does not add up, a share with classes or a prior,
+                or a recogniser of dimensions.
+        """
+        other = copy(self)
+        other.terms = chosen_terms(self._all, classes, prior, withhold, self.config.get("withholding", {}))
+        other.format = RowFormat([self._all.labels[place] for place in other.terms.places], self._all.values)
+        return other
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes that may be answered, or the dimensions."""
+        return self.format.labels
+
     @property
     def speaker_dependent(self) -> bool:
         """Whether it was measured on speakers that it was trained on."""
@@ -93,9 +124,9 @@ class Recogniser:
         shape = repr(self.classifier.settings)
         return hashlib.sha256((shape + weights_sha256(self.classifier)).encode()).hexdigest()
 
-    def columns(self, enrolled: bool = False) -> list[str]:
-        """Returns the columns of its tables; two more where speakers are enrolled."""
-        return list(self.format.types(enrolled))
+    def columns(self, enrolled: bool = False, speakers: bool = False) -> list[str]:
+        """Returns the columns of its tables; more where speakers are enrolled or shown."""
+        return list(self.format.types(enrolled, speakers))
 
     def from_audio(
         self, samples: NDArray[Any], rate: int = SAMPLE_RATE, *, enrolment: Enrolment | None = None
@@ -133,8 +164,9 @@ class Recogniser:
         root: Root = None,
         window: float | None = None,
         hop: float | None = None,
+        segments: Segments | None = None,
+        split: bool = False,
         enrolment: Enrolments | int | All | None = None,
-        withhold: float | str | None = None,
         workers: int | None = None,
     ) -> Iterator[Row]:
         """Predicts any number of recordings, in memory that does not grow with them.
@@ -147,17 +179,18 @@ class Recogniser:
             root: the folder that a manifest's file names are relative to.
             window: seconds of a window, for a row each; None for one row a recording.
             hop: seconds from one window to the next; half a window when None.
+            segments: for a row each, a file of them or :class:`~affetto.inference.segments.Segment`; the
+                column ``speaker`` has the names of their speakers.
+            split: whether to find segments by voice activity, for a row each.
             enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker;
                 these get a row without a label. ``"all"`` enrols all of each speaker, and scores them too.
-            withhold: the confidence under which an answer is withheld; or the share of the answers on dev
-                that were under it, e.g. ``"20%"``.
             workers: threads; None for one a core.
         """
-        plan = Plan(Windows(window, hop), workers)
-        if isinstance(enrolment, int | str):  # the sources are read twice
-            sources = list(sources) if isinstance(sources, Iterator) else sources
-            enrolment = self.enrol_speakers(sources, enrolment, root=root)
-        yield from (row for _, row in self.rows(clips(sources, root), plan, enrolment, withhold))
+        plan, everything = Plan(Windows(window, hop), workers), Cut(sources, root, segments, split)
+        if isinstance(enrolment, int | str):
+            enrolment = self.enrol_cut(everything, enrolment)
+        rows = self.rows(everything, plan, enrolment, speakers=everything.in_segments)
+        yield from (row for _, row in rows)
 
     def predict(
         self,
@@ -165,14 +198,18 @@ class Recogniser:
         rate: int | None = None,
         *,
         root: Root = None,
+        segments: Segments | None = None,
+        split: bool = False,
         enrolment: Enrolments | int | All | None = None,
     ) -> "list[Score] | pd.DataFrame":
-        """Predicts one recording, as :meth:`from_file`, or several, as a table of :meth:`files`.
+        """Predicts one recording, as :meth:`from_file`, or several or segments, as a table of :meth:`files`.
 
         Args:
             source: a path, bytes, an open file, an array, a folder, a manifest or its path, or several.
             rate: samples per second of an array.
-            root: see :meth:`files`, also for ``enrolment``.
+            root: see :meth:`files`, also for ``segments``, ``split`` and ``enrolment``.
+            segments: for a row each.
+            split: whether to find segments.
             enrolment: of the speaker.
 
         Raises:
@@ -182,9 +219,11 @@ class Recogniser:
             if rate is None:
                 raise ConfigError("an array needs its rate: predict(array, rate)")
             source = (np.asarray(source), rate)
-        if is_recording(source):
+        in_segments = split or segments is not None
+        if is_recording(source) and not in_segments:
             return self._scores(next(clips(source, root)), enrolment)
-        return self._table(self.files(source, root=root, enrolment=enrolment), enrolment)
+        rows = self.files(source, root=root, segments=segments, split=split, enrolment=enrolment)
+        return self._table(rows, enrolment, in_segments)
 
     def timeline(
         self, source: Source, window: float = 2.0, hop: float = 1.0, *, enrolment: Enrolment | None = None
@@ -253,14 +292,18 @@ class Recogniser:
 
         An utterance that cannot be read, or without speech, is replaced by another of that speaker. A speaker
         who would have none left to score is not enrolled. With ``"all"`` every utterance is enrolled, and
-        scored all the same. Utterances without a speaker are enrolled by their corpus. Returns enrolments by
-        ``corpus/speaker``.
+        scored all the same; speakers with fewer than three that hold speech are not enrolled. Utterances
+        without a speaker are enrolled by their corpus. Returns enrolments by ``corpus/speaker``.
 
         Raises:
             ConfigError: when no speaker is named, or the recogniser was made without enrolment.
         """
+        return self.enrol_cut(Cut(sources, root), utterances)
+
+    def enrol_cut(self, everything: Iterable[Clip], utterances: int | All) -> dict[str, Enrolment]:
+        """Enrols as :meth:`enrol_speakers`, of clips; ``predict`` lists them once."""
         self.classifier.must_adapt()
-        drawn = draw_by_speaker(clips(sources, root), utterances, partial(self._vectors, speech=True))
+        drawn = draw_by_speaker(everything, utterances, partial(self._vectors, speech=True))
         found = {speaker: self._enrolment(own) for speaker, own in drawn}
         if utterances == "all":
             found = {speaker: replace(own, used=frozenset()) for speaker, own in found.items()}
@@ -271,17 +314,17 @@ class Recogniser:
         everything: Iterable[Clip],
         plan: Plan,
         enrolment: Enrolments | None,
-        withhold: float | str | None = None,
+        *,
+        speakers: bool = False,
     ) -> Iterator[tuple[Piece, Row]]:
-        """Yields a row for each recording, or with windows for each piece; :meth:`files` and ``predict``."""
+        """Yields a row for each clip, or with windows for each piece; :meth:`files` and ``predict``."""
         if enrolment is not None:
             self.classifier.must_adapt()
-        least = least_confidence(withhold, self.format, self.config)
         compute = partial(self._answers, enrolment=enrolment)
         computed = in_order(marked(everything, enrolment), compute, plan, self.device)
         if plan.windows.length is None:
             computed = map(whole, by_clip(computed))
-        return rows_of(computed, self.format, enrolment, least)
+        return rows_of(computed, self.format, self.terms, enrolment, speakers)
 
     def _scores(self, clip: Clip, enrolment: object) -> list[Score]:
         if not isinstance(enrolment, Enrolment | None):
@@ -293,10 +336,10 @@ class Recogniser:
             raise AudioError(row["error"])
         return self.format.scores(row)
 
-    def _table(self, rows: Iterable[Row], enrolment: object) -> "pd.DataFrame":
+    def _table(self, rows: Iterable[Row], enrolment: object, speakers: bool = False) -> "pd.DataFrame":
         import pandas as pd
 
-        return pd.DataFrame(rows, columns=self.columns(enrolment is not None))
+        return pd.DataFrame(rows, columns=self.columns(enrolment is not None, speakers))
 
     def _embed(self, pieces: list[Piece], speech: bool = False) -> Tensor:
         """Embeds pieces, ``(B, D)``; with ``speech``, NaN for those without."""

@@ -68,9 +68,10 @@ class Clip:
 
     file: str  # its name in the output: a path as it was given, or the manifest's name for it
     sound: Sound
-    start: float | None = None  # seconds; None for the beginning
+    start: float | None = None  # seconds; None for the beginning; an array is the part itself
     end: float | None = None  # None for the end
-    speaker: str | None = None  # corpus/speaker, or corpus/ where no speaker is named
+    speaker: str | None = None  # corpus/speaker, corpus/ where no speaker is named, or file/speaker
+    voice: str | None = None  # the speaker as tables show it
     fault: str = ""  # why it cannot be read, where that is known beforehand
     enrolled: bool = False  # whether its speaker was enrolled with it, so that it is not scored
     utterance: str = ""  # its key in the manifest
@@ -212,4 +213,4 @@ def _of_manifest(source: "str | Path | Manifest", root: Root) -> Iterator[Clip]:
         # Where no speaker is named, all that is known of voice and room is the corpus.
         name = None if speaker is None and corpus is None else f"{corpus or ''}/{speaker or ''}"
         start, end = (None if math.isnan(second) else second for second in (start, end))
-        yield Clip(file, path, start, end, name, fault, utterance=str(key))
+        yield Clip(file, path, start, end, name, speaker, fault, utterance=str(key))

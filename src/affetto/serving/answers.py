@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affetto.audio import AudioInfo, read_info
-from affetto.errors import AffettoError, ConfigError, unknown
+from affetto.errors import AffettoError, ConfigError
 from affetto.inference import Enrolment, Recogniser
 from affetto.inference.rows import RowFormat
 from affetto.inference.sources import LONG_SECONDS, Clip, Windows
@@ -87,10 +87,10 @@ def classes_of(value: Any, recogniser: Recogniser) -> tuple[str, ...] | None:
     if not value:
         return None
     names = value.replace(",", " ").split() if isinstance(value, str) else [str(each) for each in value]
-    for name in names:
-        if name not in recogniser.labels:
-            raise invalid(unknown("class", name[:50], recogniser.labels))
-    return tuple(sorted(set(names), key=recogniser.labels.index))
+    try:
+        return tuple(recogniser.answering([name[:50] for name in names]).labels)
+    except ConfigError as error:
+        raise invalid(str(error)) from error
 
 
 def options(classes: tuple[str, ...] | None) -> tuple[tuple[str, Any], ...]:

@@ -128,7 +128,8 @@ class Jobs:
         enrolments = {key: own for job in batch for key, own in job.enrolments.items()}
         plan = Plan(batch[0].windows, workers=0, chunk_seconds=_CHUNK_SECONDS)
         found: dict[Clip, list[Row]] = {clip: [] for clip in clips}
-        for piece, row in self._recogniser.rows(clips, plan, enrolments or None, **dict(batch[0].options)):
+        recogniser = self._recogniser.answering(**dict(batch[0].options))
+        for piece, row in recogniser.rows(clips, plan, enrolments or None):
             found[piece.clip].append({**row, "speaker": piece.clip.speaker})
             if all(job.abandoned for job in batch):
                 raise AffettoError("no client waits for this")

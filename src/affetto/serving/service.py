@@ -89,7 +89,7 @@ class Service:
         if not any(row["speaker"] for row in rows):
             for row in rows:
                 del row["speaker"]
-        return self._as_asked(kind, rows, info, windows)
+        return self._as_asked(kind, rows, info, windows, self.recogniser.answering(classes))
 
     async def embeddings(self, request: Request) -> Response:
         """Returns the vector that the recogniser reads emotions from, of a recording."""
@@ -183,11 +183,12 @@ class Service:
             raise unreadable(errors[0], uploads[0])
         return found
 
-    def _as_asked(self, kind: str, rows: list[Row], info: AudioInfo, windows: Windows) -> Response:
-        form = self.recogniser.format
+    def _as_asked(
+        self, kind: str, rows: list[Row], info: AudioInfo, windows: Windows, recogniser: Recogniser
+    ) -> Response:
         if not kind.endswith("json"):
             try:
-                text = render(kind, rows, self.recogniser.labels)
+                text = render(kind, rows, recogniser.labels)
             except ConfigError as error:
                 raise invalid(str(error)) from error
             return Response(text, media_type=FORMATS[kind])
@@ -196,12 +197,12 @@ class Service:
         if verbose:
             answer |= {
                 "space": self.space,
-                "labels": self.recogniser.labels,
+                "labels": recogniser.labels,
                 "duration": info.duration_seconds,
             }
             answer |= {"file": rows[0]["file"], "window": windows.length}
             answer["hop"] = windows.step if windows.length else None
-        return JSONResponse(answer | {"segments": [entry(row, form, verbose) for row in rows]})
+        return JSONResponse(answer | {"segments": [entry(row, recogniser.format, verbose) for row in rows]})
 
 
 def _without_id(speaker: str | None) -> str | None:

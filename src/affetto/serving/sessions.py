@@ -208,7 +208,7 @@ class Session:
                 await self._changed.wait()
             begin, end, future = self._waiting[0]
             (row,) = await asyncio.wrap_future(future)
-            result = entry(row, self.service.recogniser.format)
+            result = entry(row, self.service.recogniser.answering(self._classes).format)
             for name in ("start", "end", "speaker"):
                 result.pop(name, None)
             await self._send("result", audio_start_ms=_ms(begin), audio_end_ms=_ms(end), **result)
