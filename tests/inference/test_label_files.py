@@ -76,10 +76,11 @@ def test_several_recordings_go_where_the_format_names_them(recogniser: Recognise
 
 def test_audformat_is_read_by_its_package(recogniser: Recogniser, folder: Path) -> None:
     audformat = pytest.importorskip("audformat")
+    recogniser = recogniser.answering(withhold=0.99)
     with pytest.warns(UserWarning, match="1 rows with the recording and times of another"):
-        predict(recogniser, [folder, folder / "a.wav"], "out.audformat", withhold=0.99)
+        predict(recogniser, [folder, folder / "a.wav"], "out.audformat")
     table = audformat.Database.load("out.audformat")["emotion"].get()
-    rows = list(recogniser.files(folder, withhold=0.99))
+    rows = list(recogniser.files(folder))
     assert [file for file, *_ in table.index] == [row["file"] for row in rows]
     assert [end.total_seconds() for *_, end in table.index] == [row["end"] for row in rows]
     assert list(table["emotion"]) == ["unknown", "unknown"]

@@ -82,6 +82,7 @@ def predict(
         None, "Table with a row a speaker and recording: seconds by emotion, changes, means."
     ),
     figure: Path | None = option(None, "PNG of the timeline of one recording, with --window."),
+    page: Path | None = option(None, "HTML page to hear and read all answers, in one file; .html."),
     root: FileRoot = None,
     device: Device = "auto",
 ) -> None:
@@ -109,6 +110,7 @@ def predict(
         enrol=enrol or None,
         summary=summary,
         figure=figure,
+        page=page,
     )
     if outcome.enrolled is not None:
         others = f"; {outcome.left_out} with too few utterances were not" if outcome.left_out else ""

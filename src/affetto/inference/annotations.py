@@ -105,7 +105,7 @@ def _vtt(rows: list[Row], labels: Sequence[str]) -> str:
 
 def _textgrid(rows: list[Row], labels: Sequence[str]) -> str:
     """Writes the long format of Praat; what is between two rows is an interval without text."""
-    tiers, last = _tiers(rows), max((row["end"] for row in rows), default=1.0)
+    tiers, last = by_tier(rows), max((row["end"] for row in rows), default=1.0)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {last:.6f}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for place, (name, tier) in enumerate(tiers.items(), 1):
@@ -132,7 +132,7 @@ def _eaf(rows: list[Row], labels: Sequence[str]) -> str:
     """Writes ELAN's XML, in which times are milliseconds."""
     slots: list[str] = []
     tiers: list[str] = []
-    for name, tier in _tiers(rows).items():
+    for name, tier in by_tier(rows).items():
         who = f" PARTICIPANT={quoteattr(_line(tier[0]['speaker']))}" if tier[0].get("speaker") else ""
         tiers.append(f'<TIER LINGUISTIC_TYPE_REF="emotion" TIER_ID={quoteattr(name)}{who}>')
         for row in tier:
@@ -181,7 +181,7 @@ SINGLE = ("vtt", "srt", "textgrid", "audacity", "eaf")
 """Formats that do not name the recording, and hold one."""
 
 
-def _tiers(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def by_tier(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Returns rows by speaker; in a tier each ends before the next one starts.
 
     Where a row overlaps the next, as windows do, the boundary is midway. One within another gets a tier more.
@@ -206,7 +206,7 @@ def _tiers(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _cues(rows: Iterable[Row], mark: str, escape: Callable[[str], str] = str) -> Iterator[str]:
     """Yields times and text of subtitles: speaker, label and confidence."""
-    cut = (row for tier in _tiers(rows).values() for row in tier)
+    cut = (row for tier in by_tier(rows).values() for row in tier)
     for row in sorted(cut, key=lambda row: row["start"]):
         sure = "" if row["confidence"] is None else f" {row['confidence']:.2f}"
         times = f"{_clock(row['start'], mark)} --> {_clock(row['end'], mark)}"

@@ -4,13 +4,13 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow  # type: ignore[import-untyped]
@@ -18,11 +18,12 @@ import pyarrow  # type: ignore[import-untyped]
 from affetto.errors import AffettoError, AudioError, ConfigError, RunError, unknown
 from affetto.inference.enrolment import All, Enrolment, Enrolments
 from affetto.inference.label_files import SUFFIXES, refuse_labels, write_labels
+from affetto.inference.page import write_page
 from affetto.inference.pipeline import Plan
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import RowFormat
 from affetto.inference.segments import Cut, Segments
-from affetto.inference.sources import Piece, Root, Sources, Windows, is_recording
+from affetto.inference.sources import Clip, Piece, Root, Sources, Windows, clips, is_recording
 from affetto.inference.summary import TABLES, refuse_summary, write_summary
 from affetto.inference.writers import (
     Outcome,
@@ -54,12 +55,14 @@ def predict(
     split: bool = False,
     summary: str | Path | None = None,
     figure: str | Path | None = None,
+    page: str | Path | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """Writes the table of :meth:`~affetto.inference.recogniser.Recogniser.files`, or its labels.
 
     Until it is complete its rows are in the folder ``OUT.part``, where the same call again continues; a
-    process that was killed loses the last few hundred recordings. A table that exists is left alone.
+    process that was killed loses the last few hundred recordings. A table that exists is left alone; labels
+    that exist are refused, since they do not say whether all recordings are in them.
 
     Args:
         recogniser: the recogniser.
@@ -75,30 +78,28 @@ def predict(
         enrol_by_speaker: how many utterances of each speaker to enrol, or ``"all"``.
         summary: a table with a row a speaker and recording; see :mod:`affetto.inference.summary`.
         figure: PNG of the windows of one recording.
+        page: HTML of everything, sound included.
         workers: threads, or processes where there are many clips; None for one a core.
 
     Raises:
         AffettoError: when the output cannot be written, is being written, or was begun with other options.
         ConfigError: for another suffix, or options that exclude each other.
-        RunError: for labels that exist; they do not say whether all recordings are in them.
     """
     if enrol is not None and enrol_by_speaker is not None:
         raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
-    refuse_drawings(recogniser, sources, window, figure, summary)
+    sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
+    views = _Views(*(None if each is None else Path(each) for each in (summary, figure, page)))
+    views.refuse(recogniser, sources, window)
     plan, path = Plan(Windows(window, hop), workers), _path_of(output)
     enrolled, in_segments = enrol is not None or enrol_by_speaker is not None, split or segments is not None
-    types = recogniser.format.types(enrolled, in_segments)
-    shards = Shards(path, types) if path else None
-    kept: list[Row] | None = None if figure is None and summary is None else []
+    shards = Shards(path, recogniser.format.types(enrolled, in_segments)) if path else None
+    kept: list[Row] | None = [] if any(views) else None
     if shards and shards.output.exists() and not shards.begun:
         done = _finished(shards, kept)
     else:
         cut = Cut(sources, root, segments, split)
         done = _predicted(recogniser, cut, plan, (enrol, enrol_by_speaker), shards, kept)
-    if summary is not None:
-        write_summary(Path(summary), kept or [], recogniser.format)
-    if figure is not None:
-        draw_timeline(kept or [], recogniser.format, Path(figure))
+    views.write(kept or [], recogniser.format, clips(sources, root))
     return done
 
 
@@ -151,21 +152,36 @@ def _path_of(output: str | Path) -> Path | None:
     return path
 
 
-def refuse_drawings(
-    recogniser: Recogniser, sources: Sources, window: float | None, figure: object, summary: str | Path | None
-) -> None:
-    """Refuses a figure of anything but one recording in windows, with classes, and a summary of no table."""
-    if summary is not None:
-        refuse_summary(Path(summary))
-    if figure is None:
-        return
-    if window is None:
-        raise ConfigError("a figure shows a recording over time; name --window too, e.g. --window 2")
-    one = sources[0] if isinstance(sources, list) and len(sources) == 1 else sources
-    if not is_recording(one):
-        raise ConfigError("a figure shows one recording; name one file, or leave --figure out")
-    if recogniser.format.values:
-        raise ConfigError("a figure shows probabilities of classes; this recogniser predicts dimensions")
+class _Views(NamedTuple):
+    """What is made of all rows, besides their table."""
+
+    summary: Path | None
+    figure: Path | None
+    page: Path | None
+
+    def refuse(self, recogniser: Recogniser, sources: Sources, window: float | None) -> None:
+        """Refuses a summary that is no table, a figure of more than one recording, and dimensions."""
+        if self.summary:
+            refuse_summary(self.summary)
+        for path, name in ((self.figure, "figure"), (self.page, "page")):
+            if path and recogniser.format.values:
+                raise ConfigError(
+                    f"a {name} shows probabilities of classes; this recogniser predicts dimensions"
+                )
+        if self.figure and window is None:
+            raise ConfigError("a figure shows a recording over time; name --window too, e.g. --window 2")
+        one = sources[0] if isinstance(sources, list) and len(sources) == 1 else sources
+        if self.figure and not is_recording(one):
+            raise ConfigError("a figure shows one recording; name one file, or leave --figure out")
+
+    def write(self, rows: list[Row], form: RowFormat, sounds: Iterable[Clip]) -> None:
+        """Writes what was asked for."""
+        if self.summary:
+            write_summary(self.summary, rows, form)
+        if self.figure:
+            draw_timeline(rows, form, self.figure)
+        if self.page:
+            write_page(self.page, rows, form.labels, {clip.file: clip.sound for clip in sounds})
 
 
 def draw_timeline(rows: list[Row], form: RowFormat, figure: Path) -> None:
@@ -225,7 +241,7 @@ def _to_stdout(results: Iterable[tuple[Piece, Row]], names: list[str], kept: lis
         for piece, row in results:
             _write(handle, [rounded(row[name]) for name in names])
             if kept is not None:
-                kept.append(row)
+                kept.append({name: rounded(row[name]) for name in names})
             count += piece.last
             failed += piece.last and row["error"] is not None
     except OSError as error:
