@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from affetto import Recogniser
-from affetto.serving.app import application
+from affetto.serving.app import routed
 from affetto.serving.limits import Limits
 from affetto.serving.run import bind, server
 from affetto.serving.service import Service
@@ -25,7 +25,7 @@ def serving(recogniser: Recogniser, limits: Limits | None = None) -> Iterator[Se
 def running(service: Service, api_key: str | None = None) -> Iterator[str]:
     """Runs a real server on a free port; yields its address, ``127.0.0.1:PORT``."""
     bound = bind("127.0.0.1", 0, None)
-    served = server(application(service, api_key))
+    served = server(routed(service, api_key))
     thread = threading.Thread(target=lambda: asyncio.run(served.serve([bound])), daemon=True)
     thread.start()
     try:

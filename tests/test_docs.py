@@ -29,6 +29,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
 from affetto.language import with_prompts, worded
 from affetto.protocols.protocol import load_protocol
+from affetto.serving.app import openapi
 from helpers import script
 from smallest import few_trials
 from test_front_door import FRONT_DOOR, SECOND_RING
@@ -158,6 +159,10 @@ def test_a_block_that_is_not_run_says_why_and_names_what_exists(page: Path) -> N
                 assert words[1] in targets, command.line
             elif words[0] == "pip":
                 assert words[1] == "install", command.line
+            elif words[0] == "docker":
+                assert (ROOT / "Dockerfile").exists()
+            elif words[0] == "curl":
+                assert f"/v1/{words[-1].partition('/v1/')[2]}" in openapi()["paths"], command.line
             elif words[0] == "python":
                 assert (ROOT / words[1]).exists(), command.line
             else:

@@ -70,6 +70,7 @@ SECOND_RING = {
         *["concordance", "gathered", "mean_over_processes"],
     ],
     "affetto.hear": ["HearModel", "get_scene_embeddings", "get_timestamp_embeddings", "load_model"],
+    "affetto.serving": ["Limits", "application"],
 }
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn")
 
 from starlette.testclient import TestClient
 
-from affetto.serving.app import application
+from affetto.serving.app import routed
 from affetto.serving.service import Service
 from servers import serving
 
@@ -48,4 +48,4 @@ def service(recogniser: Recogniser) -> Iterator[Service]:
 
 @pytest.fixture
 def client(service: Service) -> TestClient:
-    return TestClient(application(service, None))
+    return TestClient(routed(service, None))

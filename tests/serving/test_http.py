@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from affetto import Recogniser
 from affetto.media import limit_seconds
-from affetto.serving.app import application, openapi
+from affetto.serving.app import openapi, routed
 from affetto.serving.limits import Limits
 from affetto.serving.service import Service
 from servers import running, serving
@@ -188,7 +188,7 @@ def test_what_is_not_a_whole_recording_is_refused(client: TestClient, wav: Path)
 
 def test_silence_and_other_rates_are_recordings(recogniser: Recogniser, sound: NDArray[np.int16]) -> None:
     with serving(Recogniser.from_pretrained("small", device="cpu")) as service:
-        client = TestClient(application(service, None))
+        client = TestClient(routed(service, None))
         (segment,) = post(client, as_wav(np.zeros(16_000, np.int16))).json()["segments"]
         assert (segment["label"], segment["withheld"]) == ("unknown", "no speech")
         twice = np.stack([np.repeat(sound, 6)] * 2, 1)
@@ -207,29 +207,29 @@ def test_a_film_is_a_recording_and_no_wave_of_it_stays(
         frame.sample_rate = 16_000
         container.mux([*stream.encode(frame), *stream.encode(None)])
     with serving(recogniser) as service:
-        (segment,) = post(TestClient(application(service, None)), held.getvalue()).json()["segments"]
+        (segment,) = post(TestClient(routed(service, None)), held.getvalue()).json()["segments"]
         assert segment["end"] == pytest.approx(len(sound) / 16_000, abs=0.2)
     with serving(recogniser, Limits(seconds=4.0)) as service:
-        refused(post(TestClient(application(service, None)), held.getvalue()), 413, "too_long")
+        refused(post(TestClient(routed(service, None)), held.getvalue()), 413, "too_long")
     limit_seconds(24 * 3600.0)
 
 
 def test_limits(recogniser: Recogniser, wav: Path) -> None:
     with serving(recogniser, Limits(upload_bytes=100_000, seconds=4.0, field_bytes=100)) as service:
-        client = TestClient(application(service, None))
+        client = TestClient(routed(service, None))
         refused(post(client, wav), 413, "too_large")
         refused(post(client, bytes(10_000_000)), 413, "too_large")
         refused(post(client, b"x", segments="0" * 200), 413, "too_large", "fields")
         short = soundfile.read(wav, dtype="int16")[0][::2]
         refused(post(client, as_wav(short, 8_000)), 413, "too_long")
     with serving(recogniser, Limits(waiting=0)) as service:
-        answer = post(TestClient(application(service, None)), wav)
+        answer = post(TestClient(routed(service, None)), wav)
         refused(answer, 429, "too_many_requests")
         assert int(answer.headers["retry-after"]) >= 1
 
 
 def test_a_key_is_wanted_where_one_is_set(service: Service, wav: Path) -> None:
-    client = TestClient(application(service, "s3cret"))
+    client = TestClient(routed(service, "s3cret"))
     for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
         for answer in (
             client.get("/v1/models", headers=header),
@@ -241,11 +241,11 @@ def test_a_key_is_wanted_where_one_is_set(service: Service, wav: Path) -> None:
     client.headers["Authorization"] = "Bearer s3cret"
     assert client.get("/v1/models").status_code == 200
     assert post(client, wav).status_code == 200
-    assert TestClient(application(service, "s3cret")).get("/health").json()["status"] == "ok"
+    assert TestClient(routed(service, "s3cret")).get("/health").json()["status"] == "ok"
 
 
 def test_pages_of_other_sites_and_other_names_are_refused(service: Service, wav: Path) -> None:
-    client = TestClient(application(service, None, frozenset({"testserver"})))
+    client = TestClient(routed(service, None, frozenset({"testserver"})))
     refused(client.get("/v1/models", headers={"Origin": "http://elsewhere.example"}), 403, "forbidden")
     refused(client.get("/", headers={"Host": "elsewhere.example"}), 403, "forbidden")
     assert client.get("/v1/models", headers={"Origin": "http://testserver"}).status_code == 200
@@ -289,7 +289,7 @@ def test_a_failure_says_nothing_of_itself(
 
     monkeypatch.setattr(service.recogniser, "rows", fail)
     with caplog.at_level(logging.CRITICAL):
-        answer = post(TestClient(application(service, None), raise_server_exceptions=False), wav)
+        answer = post(TestClient(routed(service, None), raise_server_exceptions=False), wav)
     refused(answer, 500, "internal_error")
     assert "secret" not in answer.text
 

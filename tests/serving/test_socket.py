@@ -16,7 +16,7 @@ from affetto import Recogniser
 from affetto.__main__ import main
 from affetto.cli import app as command
 from affetto.errors import ConfigError
-from affetto.serving.app import application
+from affetto.serving.app import routed
 from affetto.serving.limits import Limits
 from affetto.serving.run import bind
 from affetto.serving.service import Service
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_answered_and_the_session_goes_on(
 def test_limits_are_said(recogniser: Recogniser, sound: NDArray[np.int16]) -> None:
     limits = Limits(seconds=4.0, behind_seconds=1.0, sessions=1, silent_seconds=0.3)
     with serving(recogniser, limits) as service:
-        client = TestClient(application(service, None))
+        client = TestClient(routed(service, None))
         got = session(client, np.tile(sound[:64_000], 2), 48_000)
         kinds = [message["type"] for message in got]
         assert kinds.index("session.behind") < kinds.index("session.caught_up")
@@ -121,7 +121,7 @@ def test_limits_are_said(recogniser: Recogniser, sound: NDArray[np.int16]) -> No
 
 
 def test_a_socket_needs_the_key_and_this_site(service: Service) -> None:
-    client = TestClient(application(service, "schlüssel"))
+    client = TestClient(routed(service, "schlüssel"))
     name = "affetto.key." + urlsafe_b64encode("schlüssel".encode()).decode().rstrip("=")
     with client.websocket_connect(STREAM, subprotocols=["affetto", name]) as socket:
         assert socket.accepted_subprotocol == "affetto"

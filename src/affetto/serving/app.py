@@ -6,7 +6,8 @@ import hmac
 import json
 import re
 from base64 import b64encode, urlsafe_b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,7 +21,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affetto._version import __version__
-from affetto.serving.limits import Refusal
+from affetto.inference import Recogniser
+from affetto.parallel import cores
+from affetto.serving.limits import Limits, Refusal
 from affetto.serving.service import Service
 from affetto.serving.sessions import PROTOCOL, listen
 
@@ -37,8 +40,34 @@ _HEADERS = {
 _MORE = "affetto.more"  # whether more of the body may come
 
 
-def application(service: Service, api_key: str | None, hosts: frozenset[str] = frozenset()) -> ASGIApp:
+def application(
+    recogniser: Recogniser,
+    name: str = "small",
+    *,
+    api_key: str | None = None,
+    workers: int | None = None,
+    limits: Limits | None = None,
+) -> ASGIApp:
+    """Returns an ASGI application that serves a recogniser.
+
+    Args:
+        recogniser: the recogniser.
+        name: what clients call it.
+        api_key: the key that every route under ``/v1`` wants; None for no key.
+        workers: threads that compute; None for one a core.
+        limits: what clients may ask for.
+    """
+    return routed(Service(recogniser, name, workers or cores(), limits), api_key)
+
+
+def routed(service: Service, api_key: str | None, hosts: frozenset[str] = frozenset()) -> ASGIApp:
     """Returns the application; where there are ``hosts``, requests to others are refused."""
+
+    @asynccontextmanager
+    async def alive(app: Starlette) -> AsyncIterator[None]:
+        yield
+        service.jobs.close()
+
     routes = [
         Route("/", lambda request: _page("page.html", "key" if api_key else "")),
         Route("/docs", lambda request: _docs()),
@@ -59,7 +88,7 @@ def application(service: Service, api_key: str | None, hosts: frozenset[str] = f
         ClientDisconnect: _nothing,
         Exception: _fail,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), api_key, hosts)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=alive), api_key, hosts)
 
 
 @cache

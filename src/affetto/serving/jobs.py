@@ -13,7 +13,7 @@ import torch
 
 from affetto.errors import AffettoError
 from affetto.inference import Enrolment, Recogniser
-from affetto.inference.pipeline import Plan
+from affetto.inference.pipeline import Plan, keep_memory
 from affetto.inference.sources import Clip, Windows
 from affetto.inference.writers import Row
 from affetto.serving.limits import Limits, busy
@@ -48,6 +48,7 @@ class Jobs:
     """Some threads, in each of which torch uses one core, and the jobs that wait for them."""
 
     def __init__(self, recogniser: Recogniser, workers: int) -> None:
+        keep_memory()
         self._recogniser = recogniser
         self._waiting: deque[Job] = deque()
         self._urgent: deque[Job] = deque()

@@ -3,14 +3,16 @@
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from affetto.errors import ConfigError
 from affetto.inference import Recogniser
+from affetto.models.checkpoint import SHIPPED
 from affetto.parallel import cores
-from affetto.serving.app import application
+from affetto.serving.app import routed
 from affetto.serving.service import Service
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -21,16 +23,13 @@ def serve(
     model: str, host: str, port: int, api_key: str | None, workers: int | None, ready: Callable[[str], None]
 ) -> None:
     """Serves a recogniser until it is interrupted; calls ``ready`` with the address."""
-    bound = bind(host, port, api_key)
-    with bound:
-        service = Service(Recogniser.from_pretrained(model, device="cpu"), model, workers or cores())
-        try:
-            app = application(service, api_key, frozenset() if api_key else LOOPBACK)
-            number = bound.getsockname()[1]
-            ready(f"http://{f'[{host}]' if ':' in host else host}:{number}")
-            server(app).run([bound])
-        finally:
-            service.jobs.close()
+    with bind(host, port, api_key) as bound:
+        # Where a folder is, is not the business of clients.
+        name = Path(model).resolve().name if model not in SHIPPED and Path(model).is_dir() else model
+        service = Service(Recogniser.from_pretrained(model, device="cpu"), name, workers or cores())
+        app = routed(service, api_key, frozenset() if api_key else LOOPBACK)
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}")
+        server(app).run([bound])
 
 
 def bind(host: str, port: int, api_key: str | None) -> socket.socket:
@@ -62,7 +61,6 @@ def server(app: ASGIApp) -> uvicorn.Server:
             log_level="warning",
             access_log=False,
             server_header=False,
-            lifespan="off",
             ws_max_size=_MESSAGE_BYTES,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=10,
