@@ -149,6 +149,7 @@ def test_embeddings_name_their_space(client: TestClient, recogniser: Recogniser,
     [
         ({"response_format": "xml"}, ["'xml'", "verbose_json"]),
         ({"classes": "joy"}, ["'joy'", "happiness"]),
+        ({"classes": "anger"}, ["two"]),
         ({"classes": "anger"}, ["at least two"]),
         ({"window": "long"}, ["'long'", "seconds"]),
         ({"window": "nan"}, ["0.1"]),

@@ -82,20 +82,17 @@ def windows_of(fields: Mapping[str, Any], limits: Limits) -> Windows:
     return windows
 
 
-def classes_of(value: Any, recogniser: Recogniser) -> tuple[str, ...] | None:
-    """Reads ``classes``, names with commas or spaces between them, or a list of them; None for all."""
-    if not value:
-        return None
-    names = value.replace(",", " ").split() if isinstance(value, str) else [str(each) for each in value]
+def answering(recogniser: Recogniser, classes: Any) -> Recogniser:
+    """Returns what answers with ``classes`` alone: names with commas or spaces between them, or a list."""
+    if not classes:
+        return recogniser
+    names = classes.replace(",", " ").split() if isinstance(classes, str) else classes
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise invalid("classes must be names, or a list of them")
     try:
-        return tuple(recogniser.answering([name[:50] for name in names]).labels)
+        return recogniser.answering([name[:50] for name in names])
     except ConfigError as error:
         raise invalid(str(error)) from error
-
-
-def options(classes: tuple[str, ...] | None) -> tuple[tuple[str, Any], ...]:
-    """Returns what more than windows and enrolments a recogniser is to know."""
-    return (("classes", classes),) if classes else ()
 
 
 def speaker_of(name: Any, speakers: Mapping[str, Enrolment]) -> Enrolment | None:
@@ -127,10 +124,8 @@ def clips_of(upload: Upload, text: str | None, info: AudioInfo, limits: Limits) 
             )
         if _samples(info, end - start) > _MOST_SAMPLES:
             raise invalid(f"segment {number} is too long to be decoded at once; divide it")
-        speaker = row.get("speaker")
-        found.append(
-            Clip(upload.name, upload.path, start, end, None if speaker in (None, "") else str(speaker))
-        )
+        voice = None if row.get("speaker") in (None, "") else str(row["speaker"])
+        found.append(Clip(upload.name, upload.path, start, end, voice=voice))
     if not found:
         raise invalid("got no segment; leave 'segments' out for the whole recording")
     return found

@@ -26,14 +26,14 @@ _LOG = logging.getLogger("uvicorn.error")
 
 @dataclass(eq=False)
 class Job:
-    """Clips to predict, or something else to call, and the future of what it gives."""
+    """Clips that a recogniser is to predict, or something else to call, and the future of what it gives."""
 
+    recogniser: Recogniser
     clips: list[Clip]
     windows: Windows
     seconds: float = 0.0
     enrolments: dict[str, Enrolment] = field(default_factory=dict)  # by a clip's speaker
     call: Callable[[], Any] | None = None
-    options: tuple[tuple[str, Any], ...] = ()  # of Recogniser.rows
     future: Future[Any] = field(default_factory=Future)
     abandoned: bool = False  # whether its client is gone
 
@@ -41,15 +41,14 @@ class Job:
     def key(self) -> object:
         """What jobs that are computed together share; None for one that is computed alone."""
         together = self.call is None and self.seconds <= _SHORT
-        return (self.windows, self.options) if together else None
+        return (self.windows, self.recogniser) if together else None
 
 
 class Jobs:
     """Some threads, in each of which torch uses one core, and the jobs that wait for them."""
 
-    def __init__(self, recogniser: Recogniser, workers: int) -> None:
+    def __init__(self, workers: int) -> None:
         keep_memory()
-        self._recogniser = recogniser
         self._waiting: deque[Job] = deque()
         self._urgent: deque[Job] = deque()
         self._changed, self._ended = threading.Condition(), False
@@ -129,9 +128,9 @@ class Jobs:
         enrolments = {key: own for job in batch for key, own in job.enrolments.items()}
         plan = Plan(batch[0].windows, workers=0, chunk_seconds=_CHUNK_SECONDS)
         found: dict[Clip, list[Row]] = {clip: [] for clip in clips}
-        recogniser = self._recogniser.answering(**dict(batch[0].options))
-        for piece, row in recogniser.rows(clips, plan, enrolments or None):
-            found[piece.clip].append({**row, "speaker": piece.clip.speaker})
+        rows = batch[0].recogniser.rows(clips, plan, enrolments or None, speakers=True)
+        for piece, row in rows:
+            found[piece.clip].append(row)
             if all(job.abandoned for job in batch):
                 raise AffettoError("no client waits for this")
             if batch[0].key is None and (others := self._next(wait=False)):

@@ -17,11 +17,10 @@ from affetto.inference.writers import Row
 from affetto.media import limit_seconds
 from affetto.serving.answers import (
     FORMATS,
-    classes_of,
+    answering,
     clips_of,
     entry,
     one_file,
-    options,
     probe_upload,
     speaker_of,
     unreadable,
@@ -42,9 +41,10 @@ class Service:
         self.recogniser, self.name, self.limits = recogniser, name, limits or Limits()
         self.space = f"sha256:{recogniser.sha256}"
         limit_seconds(self.limits.seconds)
-        self.jobs = Jobs(recogniser, workers)
+        self.jobs = Jobs(workers)
         self.speakers: dict[str, Enrolment] = {}
         self.sessions = 0
+        self._fitted: dict[tuple[str, ...], Recogniser] = {}
         self._room = Room(self.limits)
 
     @property
@@ -71,25 +71,27 @@ class Service:
                     raise invalid(unknown("response_format", kind[:50], FORMATS))
                 self._right_model(fields)
                 windows = windows_of(fields, self.limits)
-                classes = classes_of(fields.get("classes"), self.recogniser)
-                own = speaker_of(fields.get("speaker"), self.speakers)
+                recogniser = self.answering(fields.get("classes"))
+                whole, own = fields.get("speaker"), speaker_of(fields.get("speaker"), self.speakers)
                 info = await self._probed(upload)
                 clips = clips_of(upload, fields.get("segments"), info, self.limits)
                 # Others may send the same names at the same time.
-                clips = [replace(clip, speaker=f"{id(upload)} {clip.speaker or ''}") for clip in clips]
+                voices = [whole or clip.voice for clip in clips]
+                clips = [
+                    replace(clip, speaker=f"{id(upload)} {voice}", voice=voice)
+                    for clip, voice in zip(clips, voices, strict=True)
+                ]
                 enrolments = {
                     str(clip.speaker): each
                     for clip in clips
-                    if (each := own or self.speakers.get(_without_id(clip.speaker) or ""))
+                    if (each := own or self.speakers.get(clip.voice or ""))
                 }
-                job = Job(clips, windows, info.duration_seconds, enrolments, options=options(classes))
+                job = Job(recogniser, clips, windows, info.duration_seconds, enrolments)
                 rows = await self._computed(request, job, upload)
-        for row in rows:
-            row["speaker"] = fields.get("speaker") or _without_id(row["speaker"])
         if not any(row["speaker"] for row in rows):
             for row in rows:
                 del row["speaker"]
-        return self._as_asked(kind, rows, info, windows, self.recogniser.answering(classes))
+        return self._as_asked(kind, rows, recogniser, info, windows)
 
     async def embeddings(self, request: Request) -> Response:
         """Returns the vector that the recogniser reads emotions from, of a recording."""
@@ -98,7 +100,9 @@ class Service:
                 upload = one_file(form)
                 self._right_model(form.fields)
                 info = await self._probed(upload)
-                job = Job([], Windows(), call=lambda: self.recogniser.embed([upload.path]).tolist())
+                job = Job(
+                    self.recogniser, [], Windows(), call=lambda: self.recogniser.embed([upload.path]).tolist()
+                )
                 vectors = await self._computed(request, job, upload)
         starts = [PART_SECONDS * number for number in range(len(vectors))]
         ends = [*starts[1:], info.duration_seconds]
@@ -130,7 +134,7 @@ class Service:
                 for upload in form.files:
                     await self._probed(upload)
                 paths = [upload.path for upload in form.files]
-                job = Job([], Windows(), call=lambda: self.recogniser.enrol(paths))
+                job = Job(self.recogniser, [], Windows(), call=lambda: self.recogniser.enrol(paths))
                 self.speakers[name] = await self._computed(request, job, *form.files)
         return JSONResponse(self._shown(name), 201)
 
@@ -183,8 +187,15 @@ class Service:
             raise unreadable(errors[0], uploads[0])
         return found
 
+    def answering(self, classes: Any) -> Recogniser:
+        """Returns the recogniser for some classes: the same for the same ones, so that they go together."""
+        found = answering(self.recogniser, classes)
+        if len(found.labels) == len(self.recogniser.labels):
+            return self.recogniser
+        return self._fitted.setdefault(tuple(found.labels), found)
+
     def _as_asked(
-        self, kind: str, rows: list[Row], info: AudioInfo, windows: Windows, recogniser: Recogniser
+        self, kind: str, rows: list[Row], recogniser: Recogniser, info: AudioInfo, windows: Windows
     ) -> Response:
         if not kind.endswith("json"):
             try:
@@ -203,7 +214,3 @@ class Service:
             answer |= {"file": rows[0]["file"], "window": windows.length}
             answer["hop"] = windows.step if windows.length else None
         return JSONResponse(answer | {"segments": [entry(row, recogniser.format, verbose) for row in rows]})
-
-
-def _without_id(speaker: str | None) -> str | None:
-    return (speaker or "").partition(" ")[2] or None

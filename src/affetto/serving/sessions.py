@@ -15,7 +15,7 @@ from affetto.errors import AffettoError
 from affetto.inference import Enrolment
 from affetto.inference.sources import Windows
 from affetto.inference.streaming import stream_cutter, window_clip
-from affetto.serving.answers import classes_of, entry, options, speaker_of, windows_of
+from affetto.serving.answers import entry, speaker_of, windows_of
 from affetto.serving.jobs import Job
 from affetto.serving.limits import Refusal, invalid
 from affetto.serving.service import Service
@@ -48,7 +48,7 @@ class Session:
     def __init__(self, service: Service, socket: WebSocket) -> None:
         self.service, self.socket, self.id = service, socket, uuid.uuid4().hex
         self.settings: dict[str, Any] = dict(_SETTINGS)
-        self._windows, self._classes = Windows(2.0, 1.0), classes_of(None, service.recogniser)
+        self._windows, self._recogniser = Windows(2.0, 1.0), service.recogniser
         self._enrolment: Enrolment | None = None
         self._cutter = stream_cutter(self._windows)
         self._samples, self._behind = 0, False
@@ -174,9 +174,10 @@ class Session:
         windows = windows_of(settings, self.service.limits)
         if windows.length is None:
             raise invalid("a session needs a window")
-        self._classes = classes_of(settings["classes"], self.service.recogniser)
+        recogniser = self.service.answering(settings["classes"])
         self._enrolment = speaker_of(settings["speaker"], self.service.speakers)
         self._windows, self._cutter, self.settings = windows, stream_cutter(windows), settings
+        self._recogniser = recogniser
         await self._send("session.updated", session=self._described())
         return False
 
@@ -190,7 +191,7 @@ class Session:
         known = {self.id: self._enrolment} if self._enrolment else {}
         seconds = len(samples) / SAMPLE_RATE
         whole = Windows(self.service.limits.window_seconds[1])
-        job = Job([clip], whole, seconds, known, options=options(self._classes))
+        job = Job(self._recogniser, [clip], whole, seconds, known)
         self._waiting.append((begin, begin + len(samples), self.service.jobs.submit(job, urgent=True)))
         self._changed.set()
 
@@ -208,7 +209,7 @@ class Session:
                 await self._changed.wait()
             begin, end, future = self._waiting[0]
             (row,) = await asyncio.wrap_future(future)
-            result = entry(row, self.service.recogniser.answering(self._classes).format)
+            result = entry(row, self._recogniser.format)
             for name in ("start", "end", "speaker"):
                 result.pop(name, None)
             await self._send("result", audio_start_ms=_ms(begin), audio_end_ms=_ms(end), **result)
