@@ -158,7 +158,7 @@ def _of_textgrid(path: Path, text: str) -> list[Segment]:
                     found.append(Segment(path.stem, start, end, name or None))
     except (StopIteration, ValueError) as error:
         raise ConfigError(f"{path}: is no TextGrid that can be read; save it again in Praat") from error
-    return found
+    return sorted(found, key=lambda segment: segment.start)
 
 
 _READERS: dict[str, Callable[[Path, str], list[Segment]]] = {

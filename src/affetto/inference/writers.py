@@ -248,8 +248,13 @@ def read_rows(path: Path, columns: list[str]) -> Iterator[Row]:
 
 def typed(row: Row, types: Mapping[str, Any]) -> Row:
     """Returns a row that :func:`read_rows` gave, with numbers as such and None where nothing is."""
-    cells = ((name, None if value == "" else value) for name, value in row.items())
-    return {name: value if value is None or types[name] == TEXT else float(value) for name, value in cells}
+    return {name: None if value in ("", None) else _read(value, types[name]) for name, value in row.items()}
+
+
+def _read(value: Any, kind: Any) -> Any:
+    if kind == TEXT:
+        return value
+    return str(value) == "True" if kind == pyarrow.bool_() else float(value)
 
 
 def rounded(value: Any) -> Any:
