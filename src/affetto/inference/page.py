@@ -27,7 +27,7 @@ from affetto.runs import atomic_write
 MOST_BYTES = 16 << 20
 """Of compressed sound in a page, about an hour; what does not fit is linked by its path from the page."""
 
-_BLOCK_SECONDS, _PEAK_SAMPLES, _MOST_PEAKS, _MOST_FAULTS = 10.0, 320, 800, 10
+_BLOCK_SECONDS, _PEAK_SAMPLES, _MOST_PEAKS, _MOST_FAULTS = 10.0, 320, 4000, 10
 _OGG: dict[str, Any] = {
     "format": "OGG",
     "subtype": "VORBIS",
