@@ -106,6 +106,7 @@ def card(method: str, config: dict[str, Any]) -> str:
     """Returns the model card: the usual one, figures, and where data and weights come from."""
     name, ge2e = method.split(",")[0], GE2E if method == "base" else ""
     usual = model_card(config).replace("PATH/OF/THIS/FOLDER", name)
+    usual = usual.replace("library_name: affetto\n", "library_name: affetto\nlicense: apache-2.0\n", 1)
     whisper = OWN_WHISPER if name == "small" else ALL_WHISPER
     return usual + figures(method) + LICENCES.format(whisper=whisper, ge2e=ge2e)
 

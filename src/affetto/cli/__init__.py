@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from affetto._version import __version__
-from affetto.cli import analyse, annotate, manifest
+from affetto.cli import analyse, annotate, export, manifest
 from affetto.cli.embed import embed, index, search
 from affetto.cli.evaluate import demo, evaluate, experiment
 from affetto.cli.finetune import finetune
@@ -47,3 +47,4 @@ for _later in (embed, serve, index, search, experiment, demo):
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(analyse.app, name="analyse")
+app.add_typer(export.app, name="export")

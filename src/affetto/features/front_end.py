@@ -13,9 +13,9 @@ from affetto.config import Settings
 from affetto.features.mel import band_powers, filterbank
 from affetto.features.pitch import PITCH_RATE, track_pitch
 
-_MEL_FLOOR = 1e-10
-_KALDI_FLOOR = float(np.finfo(np.float32).eps)
-_KALDI_REST = 1 - 0.97  # what pre-emphasis leaves of a constant
+MEL_FLOOR = 1e-10
+KALDI_FLOOR = float(np.finfo(np.float32).eps)
+KALDI_REST = 1 - 0.97  # what pre-emphasis leaves of a constant
 
 
 class FrontEnd(Settings):
@@ -115,9 +115,10 @@ class FrontEnd(Settings):
 
     def frame_count(self, samples: int) -> int:
         """Returns how many frames ``samples`` samples make."""
-        return int(self._frame_counts(torch.tensor(samples)))
+        return int(self.frame_counts(torch.tensor(samples)))
 
-    def _frame_counts(self, lengths: Tensor) -> Tensor:
+    def frame_counts(self, lengths: Tensor) -> Tensor:
+        """Returns how many frames ``lengths (B,)`` samples make, ``(B,)``."""
         if self.kind == "waveform":
             return lengths.clamp_min(self.window)
         if self.kind == "fbank":
@@ -142,16 +143,16 @@ class FrontEnd(Settings):
                 root = (padded.square().sum(dim=1) / lengths.clamp_min(1)).sqrt()
                 gains = torch.where(root > 0, 10 ** (self.level_db / 20) / root.clamp_min(1e-20), 1.0)
                 padded *= gains.clamp_min(1.0)[:, None]
-            counts = self._frame_counts(lengths)
+            counts = self.frame_counts(lengths)
             features = self._spectra(padded)
             inside = _inside(counts, features.shape[1])
             mask = inside.bool()
             columns = [features]
             for _ in range(self.deltas):
-                columns.append(_deltas(columns[-1], mask, counts))
+                columns.append(slopes(columns[-1], mask, counts))
             features = torch.cat(columns, dim=2) if self.deltas else features
             if self.cmvn:
-                features = _normalise(features, mask, counts)
+                features = normalised(features, mask, counts)
             if self.pitch:
                 centre = 0 if self._centred else self.window // 2
                 own = padded[:, left : padded.shape[1] - right] if self._centred else padded
@@ -174,15 +175,15 @@ class FrontEnd(Settings):
             # x(i) - 0.97 x(i-1), written so that a large constant costs no digits; 0.03 of it is left and
             # goes frame by frame. The first sample, its own predecessor, meets a Povey window of 0.
             means = torch.nn.functional.avg_pool1d(padded[:, None], self.window, self.hop)[:, 0, :, None]
-            steps = torch.add(padded.diff(dim=1), padded[:, :-1], alpha=_KALDI_REST)
+            steps = torch.add(padded.diff(dim=1), padded[:, :-1], alpha=KALDI_REST)
             frames = torch.nn.functional.pad(steps, (1, 0)).unfold(1, self.window, self.hop)
             firsts = None
             if self.taper != "povey":
-                firsts = padded[:, :: self.hop][:, : frames.shape[1]] * (_KALDI_REST * window[0])
-            powers = band_powers(frames, window, weights, self._size, _KALDI_REST * means, firsts)
-            return powers.clamp_min_(_KALDI_FLOOR).log_()
+                firsts = padded[:, :: self.hop][:, : frames.shape[1]] * (KALDI_REST * window[0])
+            powers = band_powers(frames, window, weights, self._size, KALDI_REST * means, firsts)
+            return powers.clamp_min_(KALDI_FLOOR).log_()
         powers = band_powers(padded.unfold(1, self.window, self.hop), window, weights, self._size, None, None)
-        return powers if self.kind == "mel" else powers.clamp_min_(_MEL_FLOOR).log_()
+        return powers if self.kind == "mel" else powers.clamp_min_(MEL_FLOOR).log_()
 
 
 def _inside(ends: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -193,7 +194,7 @@ def _inside(ends: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Ten
     return torch.lt(places, ends[:, None].to(exact), out=ones)
 
 
-def _deltas(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+def slopes(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
     """Slope of the regression over frames t-2 to t+2, ``(B, T, F)``; the edge frames repeat."""
     final = features[torch.arange(len(counts), device=counts.device), counts - 1][:, None]
     long = torch.where(mask[:, :, None], features, final)
@@ -201,7 +202,8 @@ def _deltas(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
     return (2 * (long[:, 4:] - long[:, :-4]) + long[:, 3:-1] - long[:, 1:-3]) / 10
 
 
-def _normalise(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+def normalised(features: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    """Brings each column to mean 0 and standard deviation 1 over its utterance, ``(B, T, F)``."""
     number = counts[:, None, None]
     mean = torch.where(mask[:, :, None], features, 0.0).sum(dim=1, keepdim=True) / number
     centred = torch.where(mask[:, :, None], features - mean, 0.0)

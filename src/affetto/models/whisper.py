@@ -52,7 +52,7 @@ class WhisperEncoder(PublishedEncoder):
         # Widths are those of the batch and counts stay on the device: nothing here waits for it.
         waveforms = cleared(features, lengths)[:, :, 0]
         parts = [
-            self._layers(waveforms[:, start : start + self.longest], (lengths - start).clamp_min(0))
+            self.encoded(waveforms[:, start : start + self.longest], (lengths - start).clamp_min(0))
             for start in range(0, features.shape[1], self.longest)
         ]
         return _joined(parts, (lengths + self.hop - 1) // self.hop)
@@ -63,28 +63,30 @@ class WhisperEncoder(PublishedEncoder):
         parts = []
         for start in range(0, read.shape[1], longest):
             part = read[:, start : start + longest]
-            hearing = _hearing((lower.lengths - start).clamp_min(1), part.shape[1])
+            hearing = hearing_mask((lower.lengths - start).clamp_min(1), part.shape[1])
             parts.append(self._through(part, hearing, self.fixed_layers - 1)[1:])
         upper = _joined(parts, lower.lengths)
         return upper._replace(layers=(*lower.layers, *upper.layers))
 
-    def _layers(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
+    def encoded(self, waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
         """Returns every layer ``(B, T, D)`` of a part ``(B, S)`` with zeros past its lengths."""
-        width = waveforms.shape[1]
-        frames, hearing = -(-width // self.hop), None
+        width, hearing = waveforms.shape[1], None
         mask: Tensor | float = 1.0
         if self.window:
             waveforms = F.pad(waveforms, (0, self.longest - width))
-        else:
-            # What begins past the end of an utterance attends to its first frame, so that it is a number.
-            hearing = _hearing((lengths.clamp_min(1) + self.hop - 1) // self.hop, frames)
-            mask = frame_mask((lengths + self.step - 1) // self.step, -(-width // self.step))
+        spectra = self.spectra(waveforms)
+        if not self.window:
+            mask = frame_mask((lengths + self.step - 1) // self.step, spectra.shape[1])
         # Past its end an utterance meets zeros in the convolutions, as if it were alone.
-        values = F.gelu(self.network.conv1((self.spectra(waveforms) * mask).mT)).mT
+        values = F.gelu(self.network.conv1((spectra * mask).mT)).mT
         values = F.gelu(self.network.conv2((values * mask).mT)).mT
-        values = values + self.network.embed_positions.weight[: values.shape[1]]
+        if not self.window:
+            # What begins past the end of an utterance attends to its first frame, so that it is a number.
+            hearing = hearing_mask((lengths.clamp_min(1) + self.hop - 1) // self.hop, values.shape[1])
+        values = values + self.network.embed_positions.weight.narrow(0, 0, values.shape[1])
         values = F.dropout(values, self.network.dropout, self.training)
-        return [layer[:, :frames] for layer in self._through(values, hearing, 0)]
+        layers = self._through(values, hearing, 0)
+        return [layer[:, : -(-width // self.hop)] for layer in layers] if self.window else layers
 
     def _through(self, values: Tensor, hearing: Tensor | None, first: int) -> list[Tensor]:
         """Returns ``values (B, T, D)`` and what the blocks from the ``first`` on make of them."""
@@ -219,19 +221,21 @@ class _Block(nn.Module):
     def __init__(self, settings: WhisperBlocksSettings) -> None:
         super().__init__()
         width = settings.width
-        self.self_attn = _Attention(width, settings.heads)
+        self.self_attn = Attention(width, settings.heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, settings.feed_forward)
         self.fc2 = nn.Linear(settings.feed_forward, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, frames: Tensor, hearing: Tensor | None) -> Tensor:
-        """Maps ``frames (B, T, D)`` to the same shape; ``hearing`` as :func:`_hearing` gives it."""
+        """Maps ``frames (B, T, D)`` to the same shape; ``hearing`` as :func:`hearing_mask` gives it."""
         frames = frames + self.self_attn(self.self_attn_layer_norm(frames), hearing)
         return torch.as_tensor(frames + self.fc2(F.gelu(self.fc1(self.final_layer_norm(frames)))))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
+    """Self-attention of several heads."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -239,6 +243,7 @@ class _Attention(nn.Module):
         self.k_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, frames: Tensor, hearing: Tensor | None) -> Tensor:
+        """Maps ``frames (B, T, D)`` to the same shape; ``hearing`` as :func:`hearing_mask` gives it."""
         query, key, value = (
             project(frames).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -254,7 +259,7 @@ def _joined(parts: list[list[Tensor]], counts: Tensor) -> Frames:
     return Frames(tuple(layer * mask for layer in joined), counts)
 
 
-def _hearing(counts: Tensor, frames: int) -> Tensor:
+def hearing_mask(counts: Tensor, frames: int) -> Tensor:
     """Returns which of the frames attention looks at, ``(B, 1, T, T)``, the same for each of them."""
     mask = frame_mask(counts, frames).bool()
     return mask.mT[:, None].expand(-1, 1, frames, frames)

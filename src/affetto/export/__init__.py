@@ -1,0 +1,1 @@
+"""Recognisers as ONNX files, for programs without torch."""
