@@ -64,5 +64,5 @@ The card of the recogniser follows.
 
 _ENROLMENT = """\
 - Input `enrolment`, float32 `(1, D + 1)` or `(B, D + 1)`, optional: what `enrol.onnx` makes of the `vectors`
-  of some ten unlabelled utterances of the speaker, `(N, D)`; zeros stand for nobody
+  of some ten unlabelled utterances of the speaker, `(N, D)`; zeros where the speaker is not enrolled
 """

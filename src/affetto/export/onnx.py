@@ -191,14 +191,14 @@ def store_in_8_bits(onnx: Any, model: Any) -> None:
         values = onnx.numpy_helper.to_array(tensor)
         if values.ndim < 2 or values.size < _LEAST_WEIGHTS or any(word in tensor.name for word in _FULL):
             continue
-        # Rows, or the columns of a matrix that is stored transposed: whichever loses less.
+        # Rows, or the columns of a matrix that is stored transposed: the one that loses less.
         rounded = [_rounded(values, axis) for axis in range(min(values.ndim, 2))]
         numbers, scales = min(rounded, key=lambda pair: float(np.abs(pair[0] * pair[1] - values).max()))
         graph.initializer.remove(tensor)
         whole, scale, wide = (f"{tensor.name}.{part}" for part in ("int8", "scale", "wide"))
         graph.initializer.append(onnx.numpy_helper.from_array(numbers, whole))
         graph.initializer.append(onnx.numpy_helper.from_array(scales, scale))
-        # Not DequantizeLinear, which onnxruntime would compute anew with every call.
+        # Not DequantizeLinear, which onnxruntime would compute again with every call.
         first.append(onnx.helper.make_node("Cast", [whole], [wide], to=onnx.TensorProto.FLOAT))
         first.append(onnx.helper.make_node("Mul", [wide, scale], [tensor.name]))
     for place, node in enumerate(first):

@@ -41,7 +41,7 @@ class Bands(nn.Module):
         self.weights = nn.Buffer(weights.clone())
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Returns the bands of every frame that lies within the samples."""
+        """Returns the bands of every frame within the samples."""
         real, imaginary = F.conv1d(samples[:, None], self.waves, stride=self.hop).square().chunk(2, dim=1)
         return (real + imaginary).mT @ self.weights
 
