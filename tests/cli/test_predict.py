@@ -1,7 +1,9 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,12 +108,26 @@ def test_standard_output_is_csv_and_nothing_else(model: Path, folder: Path) -> N
     assert len(lines) - 1 == sum(1 + number for number in range(6))
 
 
-@pytest.mark.parametrize("output", ["-", "out.csv", "out.jsonl", "out.parquet"])
-def test_a_timeline_is_drawn(model: Path, folder: Path, tmp_path: Path, output: str) -> None:
+@pytest.mark.parametrize("output", ["-", "out.csv", "out.jsonl", "out.parquet", "out.srt"])
+def test_a_timeline_is_drawn_and_a_page_written(
+    model: Path, folder: Path, tmp_path: Path, output: str
+) -> None:
     out = output if output == "-" else tmp_path / output
     words = (folder / "5.flac", "-m", model, "-o", out, "--window", "0.5", "--figure", tmp_path / "t.png")
-    assert run(*words)[0] == 0
+    assert run(*words, "--page", tmp_path / "t.html")[0] == 0
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+    first = content(tmp_path / "t.html")
+    assert [len(lane["spans"]) for lane in first["recordings"][0]["lanes"]] == [6]
+    if output.endswith((".csv", ".jsonl", ".parquet")):  # made of the table that is finished
+        run(*words, "--page", tmp_path / "again.html")
+        assert content(tmp_path / "again.html")["rows"] == first["rows"]
+
+
+def content(page: Path) -> dict[str, Any]:
+    """Returns what the script of a page knows."""
+    [found] = re.findall(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = json.loads(found)
+    return loaded
 
 
 def test_a_figure_is_of_one_recording_in_windows(model: Path, folder: Path, tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_nothing_read_is_an_error_and_leaves_no_file(recogniser: Recogniser, fol
 def test_dimensions_are_refused_before_anything_is_read(folder: Path) -> None:
     with pytest.raises(ConfigError, match="this recogniser predicts dimensions"):
         predict(made(labels=("valence",), output="values"), folder / "a.wav", "out.srt")
+    with pytest.raises(ConfigError, match="a page shows probabilities of classes"):
+        predict(made(labels=("valence",), output="values"), folder / "a.wav", "out.csv", page="out.html")
     assert not Path("out.srt.part").exists()
 
 
