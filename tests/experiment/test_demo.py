@@ -26,6 +26,8 @@ def test_the_demo_ends_by_naming_its_report_and_its_recogniser(
     lines = dict(line.split(":", 1) for line in result.output.splitlines() if ":" in line)
     assert Path(lines["report"].strip()).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (Path(lines["recogniser"].strip()) / "model.safetensors").exists()
-    assert lines["your file"].strip().startswith("affetto predict YOUR_FILE.wav -m ")
+    page = Path(lines["page"].partition(",")[0].strip())
+    assert "m03" in page.read_text(encoding="utf-8")  # the second speaker of the call
+    assert lines["your file"].strip().startswith("affetto predict YOUR_FILE.wav ")
     again = CliRunner().invoke(app, ["demo", str(tmp_path / "demo")])
     assert again.output == result.output

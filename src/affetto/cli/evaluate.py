@@ -57,4 +57,5 @@ def demo(
     typer.echo(f"{made.recording.name} sounds like {best['label']} ({100 * best['score']:.0f} %)")
     typer.echo(f"report:     {made.report}")
     typer.echo(f"recogniser: {made.recogniser}")
-    typer.echo(f"your file:  affetto predict YOUR_FILE.wav -m {made.recogniser}")
+    typer.echo(f"page:       {made.page}, a call of two synthetic voices, by the recogniser small")
+    typer.echo("your file:  affetto predict YOUR_FILE.wav --window 2 --page YOUR_FILE.html")

@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import soundfile
+
+from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.report import Report
 from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
+from affetto.inference import Recogniser
+from affetto.inference.output import predict
+from affetto.runs import atomic_write, write_text
 
 PROTOCOL = "speaker-kfold"
 
@@ -23,13 +30,16 @@ SMALL_CNN = (
     "enrolment=false",
 )
 
+_TURNS = 5  # of each speaker in the call
+
 
 class Demo(NamedTuple):
-    """What the demo made: a report and its recogniser, a recording to try, and both scores."""
+    """What the demo made: a report and its recogniser, a recording to try, both scores, and a call's page."""
 
     report: Path
     recogniser: Path
     recording: Path
+    page: Path
     scores: tuple[Report, Report]
 
 
@@ -37,7 +47,7 @@ def demo(out: str | Path) -> Demo:
     """Makes the toy corpus, trains ``cnn`` and ``functionals`` under ``speaker-kfold``, and scores both.
 
     The report and the recogniser are those of ``functionals``, the better one where clips are so few. What is
-    finished in the folder ``out`` is not done again.
+    finished in the folder ``out`` is not done again. A call of two speakers is predicted by ``small``.
     """
     folder = Path(out)
     listed = folder / "toy.csv"
@@ -51,4 +61,27 @@ def demo(out: str | Path) -> Demo:
     report = evaluate(main.path, other.path)
     report.write(main / "report")
     scores = (evaluate(other.path), report)
-    return Demo(main / "report" / "report.html", main / "recogniser", manifest.paths[0], scores)
+    recording, page = manifest.paths[0], _call(folder, manifest)
+    return Demo(main / "report" / "report.html", main / "recogniser", recording, page, scores)
+
+
+def _call(folder: Path, manifest: Manifest) -> Path:
+    """Writes a call, utterances of two speakers in turn, and who speaks when; returns the page of it."""
+    call, turns = folder / "call.wav", folder / "call.rttm"
+    own = [
+        np.flatnonzero(manifest.table["speaker"] == name)[:_TURNS]
+        for name in (manifest.speakers[0], manifest.speakers[-1])
+    ]
+    sound, lines = [np.zeros(0, np.float32)], []
+    for row in np.stack(own, axis=1).ravel().tolist():
+        start, utterance = sum(map(len, sound)) / SAMPLE_RATE, decode(manifest.paths[row])
+        seconds, name = len(utterance) / SAMPLE_RATE, manifest.table["speaker"][row]
+        lines.append(f"SPEAKER call 1 {start:.3f} {seconds:.3f} <NA> <NA> {name} <NA> <NA>\n")
+        sound += [utterance, np.zeros(SAMPLE_RATE // 3, np.float32)]
+    with atomic_write(call) as temporary:
+        soundfile.write(temporary, np.concatenate(sound), SAMPLE_RATE, format="WAV")
+    write_text(turns, "".join(lines))
+    page, table = folder / "call.html", folder / "call.csv"
+    small = Recogniser.from_pretrained("small")
+    predict(small, call, table, segments=turns, enrol_by_speaker="all", page=page)
+    return page
