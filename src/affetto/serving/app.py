@@ -213,8 +213,9 @@ def _html(text: str) -> Response:
             f"'sha256-{b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in inside
         )
 
+    scripts = f"script-src {allowed('script')} blob:; " if "<script>" in text else ""
     policy = (
-        f"default-src 'none'; script-src {allowed('script') or chr(39) + 'none' + chr(39)} blob:; "
+        f"default-src 'none'; {scripts}"
         f"style-src {allowed('style')}; connect-src 'self'; img-src data: blob:; media-src blob:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
