@@ -240,6 +240,16 @@ def test_blocks_joined_are_what_decode_returns(rate: int) -> None:
     np.testing.assert_allclose(np.concatenate([piece for _, piece in pieces]), decode(raw), atol=1e-6)
 
 
+def test_blocks_of_a_part_are_those_of_the_part() -> None:
+    content = encoded(tone(3.0, 44_100), 44_100, "FLAC", "PCM_16")
+    part = decode(content, 0.7, 2.2)
+    found = [block for _, block in blocks(content, 0.4, 0.0, 0.7, 2.2)]
+    assert [len(block) for block in found] == [6400, 6400, 6400, 4800]
+    np.testing.assert_allclose(np.concatenate(found), part, atol=1e-5)
+    with pytest.raises(AudioError, match=r"got the part from 2 s to 4 s of a recording of 3\.000 s"):
+        list(blocks(content, 0.4, 0.0, 2.0, 4.0))
+
+
 def test_blocks_overlap() -> None:
     raw = encoded(tone(3.0), SAMPLE_RATE, "FLAC", "PCM_16")
     pieces = list(blocks(raw, 2.0, 1.5))

@@ -120,14 +120,18 @@ def excerpt(samples: NDArray[np.float32], name: str, start: float, end: float) -
 
 
 def blocks(
-    source: Source | NDArray[np.float32], seconds: float, overlap_seconds: float = 0.0
+    source: Source | NDArray[np.float32],
+    seconds: float,
+    overlap_seconds: float = 0.0,
+    start: float | None = None,
+    end: float | None = None,
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Decodes a long recording piece by piece, in memory that does not grow with its length.
+    """Decodes a long recording, or its part, piece by piece, in memory that does not grow with its length.
 
-    Block ``k`` begins at ``k * (seconds - overlap_seconds)``; the last one is what remains, and holds
-    something that no block before it held. Joined without overlaps, they are what :func:`decode` returns.
-    Yields the second where a block starts, and its samples ``(S,)``, mono at 16 kHz. Such samples may also
-    be the source, and are cut in the same way.
+    Block ``k`` begins ``k * (seconds - overlap_seconds)`` after ``start``; the last one is what remains, and
+    holds something that no block before it held. Joined without overlaps, they are what :func:`decode`
+    returns. Yields the second after ``start`` where a block begins, and its samples ``(S,)``, mono at 16 kHz.
+    Such samples may also be the source, and are cut in the same way.
 
     Raises:
         AudioError: as :func:`decode`; for a truncated FLAC or MP3 only once its end is reached.
@@ -139,7 +143,7 @@ def blocks(
             "the length must be above 0 and the overlap at least 0 and below the length"
         )
     cutter = Cutter(size, hop)
-    for piece in [source] if isinstance(source, np.ndarray) else _stream(source):
+    for piece in [source] if isinstance(source, np.ndarray) else _stream(source, start, end):
         yield from ((begin / SAMPLE_RATE, block) for begin, block in cutter.push(piece))
     yield from ((begin / SAMPLE_RATE, block) for begin, block in cutter.rest())
 
@@ -271,18 +275,21 @@ def _count(file: soundfile.SoundFile) -> int:
     return count
 
 
-def _stream(source: Source) -> Iterator[NDArray[np.float32]]:
+def _stream(source: Source, start: float | None, end: float | None) -> Iterator[NDArray[np.float32]]:
     """Yields mono pieces at 16 kHz of about a second each."""
     with _opened(source) as (file, name):
         resampler = None
         if file.samplerate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        first, total = 0, 0
+        first, last = _part(file.frames, file.samplerate, name, start, end)
+        if first:
+            file.seek(first)
+        begin, total = first, 0
         while True:
-            samples = _mix(_read(file, name, first, min(first + file.samplerate, file.frames)))
+            samples = _mix(_read(file, name, first, min(first + file.samplerate, last)))
             first += len(samples)
-            done = first >= file.frames or len(samples) == 0
-            _check(samples, name, needed=first == 0)
+            done = first >= last or len(samples) == 0
+            _check(samples, name, needed=first == begin)
             piece = samples if resampler is None else resampler.resample_chunk(samples, last=done)
             total += len(piece)
             yield piece if total or not done else samples[:1]

@@ -20,6 +20,7 @@ from affetto.inference import Recogniser, Segment, predict
 from affetto.inference.activity import find_speech, stretches
 from affetto.inference.rows import RowFormat
 from affetto.inference.segments import Cut, read_segments
+from affetto.inference.sources import decoded
 from affetto.inference.summary import summary_rows
 from affetto.inference.writers import Row
 
@@ -145,6 +146,11 @@ def test_a_long_segment_goes_in_windows(small: Recogniser, call: Call, tmp_path:
     )
     mean = np.average([part["p_anger"] for part in parts], weights=[30, 30, 1])
     assert row["p_anger"] == pytest.approx(mean, abs=1e-4)
+    assert (row["start"], row["end"]) == (1, 62)
+    (clip,) = Cut(tmp_path / "long.wav", segments=[Segment("long", 1.0, 62.0)])
+    assert decoded(clip) is None  # it is never held at once
+    (late,) = small.files(tmp_path / "long.wav", segments=[Segment("long", 1.0, 99.0)])
+    assert "got the part from 1 s to 99 s of a recording of 75.000 s" in late["error"]
     rows = list(small.files(tmp_path / "long.wav", segments=[Segment("long", 10.0, 13.0)], window=2))
     assert [(row["start"], row["end"]) for row in rows] == [(10, 12), (11, 13)]
 

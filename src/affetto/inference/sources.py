@@ -124,7 +124,7 @@ def decoded(clip: Clip) -> Samples:
     try:
         if isinstance(clip.sound, tuple):
             return prepare(clip.sound[0], int(clip.sound[1]))
-        if clip.start is None and clip.end is None and _is_long(clip.sound):
+        if _is_long(clip.sound, clip.start or 0.0, math.inf if clip.end is None else clip.end):
             return None
         return decode(clip.sound, clip.start, clip.end)
     except AudioError as error:
@@ -140,7 +140,7 @@ def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
     sound: Any = clip.sound if samples is None else samples
     held: Piece | None = None
     try:
-        for start, part in blocks(sound, length, length - step):
+        for start, part in blocks(sound, length, length - step, clip.start, clip.end):
             if held:
                 yield held
             begin = (clip.start or 0.0) + start
@@ -148,7 +148,7 @@ def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
     except AudioError as error:  # the end of a long recording may turn out to be missing
         if held:
             yield held
-        reached = held.end if held else 0.0
+        reached = held.end if held else clip.start or 0.0
         yield Piece(clip, reached, reached, None, str(error))
         return
     assert held is not None  # audio never gives a recording without samples
@@ -168,9 +168,11 @@ def _lengths(samples: NDArray[np.float32] | None, windows: Windows) -> tuple[flo
     return length, length
 
 
-def _is_long(sound: Path | bytes) -> bool:
+def _is_long(sound: Path | bytes, start: float, end: float) -> bool:
+    if end - start <= LONG_SECONDS:
+        return False
     size = len(sound) if isinstance(sound, bytes) else sound.stat().st_size if sound.is_file() else 0
-    return size > _SURELY_SHORT and read_info(sound).duration_seconds > LONG_SECONDS
+    return size > _SURELY_SHORT and min(read_info(sound).duration_seconds, end) - start > LONG_SECONDS
 
 
 def _of_several(source: Any, root: Root) -> Iterator[Clip]:
