@@ -22,6 +22,7 @@ HEAVY = ["torch", "pandas", "scipy", "sklearn", "matplotlib", "transformers", "a
 FRONT_DOOR = [
     *[
         "AffettoError",
+        "EmotionEstimator",
         "Encoder",
         "Manifest",
         "Recogniser",
@@ -30,8 +31,19 @@ FRONT_DOOR = [
         "annotate",
         "embed",
         "evaluate",
+        "export_onnx",
     ],
-    *["finetune", "list_protocols", "load_protocol", "plots", "predict", "pretrain", "scan", "settings"],
+    *[
+        "finetune",
+        "list_protocols",
+        "load_protocol",
+        "plots",
+        "predict",
+        "pretrain",
+        "push_to_hub",
+        "scan",
+        "settings",
+    ],
 ]
 # What the pages may import in addition, by module: the second ring of docs/index.md.
 SECOND_RING = {

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from affetto.errors import AffettoError as AffettoError
     from affetto.evaluation.report import Report as Report
     from affetto.evaluation.run import evaluate as evaluate
+    from affetto.export.estimator import EmotionEstimator as EmotionEstimator
+    from affetto.export.hub import push_to_hub as push_to_hub
+    from affetto.export.onnx import export_onnx as export_onnx
     from affetto.finetuning.run import finetune as finetune
     from affetto.inference.embedding import embed as embed
     from affetto.inference.output import predict as predict
@@ -30,17 +33,20 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AffettoError": "errors",
+    "EmotionEstimator": "export.estimator",
     "Encoder": "models.encoder",
     "Manifest": "corpora.manifest",
     "Recogniser": "inference.recogniser",
     "Report": "evaluation.report",
     "embed": "inference.embedding",
     "evaluate": "evaluation.run",
+    "export_onnx": "export.onnx",
     "finetune": "finetuning.run",
     "list_protocols": "protocols.protocol",
     "load_protocol": "protocols.protocol",
     "predict": "inference.output",
     "pretrain": "pretraining.run",
+    "push_to_hub": "export.hub",
     "scan": "corpora",
     "settings": "verbs",
 }

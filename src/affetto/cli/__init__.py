@@ -42,7 +42,7 @@ def _main(
 for _verb in (corpora, scan, pretrain, protocols, finetune, evaluate):
     app.command()(_verb)
 app.command(cls=PredictCommand)(predict)
-for _later in (embed, serve, index, search, experiment, demo):
+for _later in (embed, serve, index, search, experiment, demo, export.push):
     app.command()(_later)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotate.app, name="annotate")

@@ -1,4 +1,4 @@
-"""``affetto export``: recognisers for programs without affetto."""
+"""``affetto export`` and ``affetto push``: recognisers for other programs, and on the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -29,3 +29,14 @@ def onnx(
         f"{made.folder / MODEL}: {made.megabytes:.1f} MB; its answers differ from torch's by at most "
         f"{made.difference:.1g}"
     )
+
+
+def push(
+    recogniser: str = typer.Argument(help="small, base, a run of finetune, a folder, or a hub id."),
+    repository: str = typer.Argument(help="OWNER/NAME on the Hugging Face hub."),
+    public: bool = option(False, "Let everybody see a repository that is made.", "--public"),
+) -> None:
+    """Upload a recogniser to the Hugging Face hub, with its model card and scores."""
+    from affetto.export.hub import push_to_hub
+
+    typer.echo(push_to_hub(recogniser, repository, public=public))

@@ -1,1 +1,1 @@
-"""Recognisers as ONNX files, for programs without torch."""
+"""Recognisers in other programs: as ONNX files, in scikit-learn, on the Hugging Face hub."""
