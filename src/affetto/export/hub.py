@@ -91,7 +91,7 @@ def hub_card(text: str, config: dict[str, Any], report: dict[str, Any], repo_id:
         for name, value, part in scores
     ]
     known = dict[str, Any](model_name=repo_id.partition("/")[2], eval_results=found) if found else {}
-    values = ModelCardData(**head, **known).to_dict()
+    values = ModelCardData(**head, **known).to_dict()  # type: ignore[no-untyped-call]
     body = body.replace("PATH/OF/THIS/FOLDER", repo_id)
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n{body}"
 
