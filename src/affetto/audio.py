@@ -17,9 +17,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from affetto.claims import part_only
 from affetto.cutting import Cutter
 from affetto.errors import AudioError
-from affetto.media import to_wave
+from affetto.media import FORMATS, UNTOLD_FORMATS, to_wave
 
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""
@@ -34,7 +35,10 @@ Source = str | Path | bytes | BinaryIO
 _SLACK_SECONDS = 0.1  # an annotated end may pass the last sample by rounding
 _MPEG_SLACK_FRAMES = 4 * 1152  # encoder delay and padding, which few MP3 headers count
 _STREAMED_BYTES = 0x7FFF0000  # a size from here on stands for "unknown" in files written to a pipe
+_STREAMED_SIZES = (2_000_000_000,)  # that programs write for it
 _SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
+_AT_ONCE = 1 << 22  # numbers that are decoded at once
+_HEADER_BYTES = 64  # by which a header may count itself as sound
 _COUNTS = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 
 
@@ -182,18 +186,29 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
         raise AudioError(f"{name}: the file is empty (0 bytes); copy it again, or drop its row")
     try:
         file = soundfile.SoundFile(target)
+        why_not, formats = part_only(file, target), UNTOLD_FORMATS
     except UnicodeError as error:
         shown = name.encode("utf-8", "replace").decode()
         raise AudioError(f"{shown}: its name is not UTF-8; rename it") from error
     except (soundfile.LibsndfileError, OSError) as error:
         reason = str(getattr(error, "error_string", error)).rstrip(".")
+        why_not, formats = f"not audio that libsndfile reads, or cut off in its header ({reason})", FORMATS
+    if why_not:
         if not isinstance(target, str):
             target.seek(before)
-        wave = to_wave(target if isinstance(target, str) else target.read(), name, reason)
+        wave = to_wave(target if isinstance(target, str) else target.read(), name, why_not, formats)
         file = soundfile.SoundFile(wave.path)
-    with file:
-        _check_whole(file, name)
-        yield file, name
+    try:
+        with file:
+            _check_whole(file, name)
+            yield file, name
+    except (MemoryError, ValueError, OverflowError, OSError, soundfile.SoundFileError) as error:
+        # Damaged files find ways that no check foresees; one of them must not end what reads a million.
+        reason = f"{type(error).__name__}: {error}".rstrip(".")
+        raise AudioError(
+            f"{name}: it cannot be decoded ({reason}); convert it to WAV or FLAC, copy it again, or drop "
+            "its row"
+        ) from error
 
 
 def _check_whole(file: soundfile.SoundFile, name: str) -> None:
@@ -201,7 +216,11 @@ def _check_whole(file: soundfile.SoundFile, name: str) -> None:
     log = file.extra_info
     pairs = [(int(there), int(promised)) for there, promised in _COUNTS.findall(log)]
     for size, found in _SIZES.findall(log):
-        if int(size) < _STREAMED_BYTES:
+        if (
+            int(size) < _STREAMED_BYTES
+            and int(size) not in _STREAMED_SIZES
+            and int(size) - int(found) > _HEADER_BYTES
+        ):
             pairs.append((file.frames, round(file.frames * int(size) / max(int(found), 1))))
     for there, promised in pairs:
         if there < promised:
@@ -235,10 +254,17 @@ def _part(frames: int, rate: int, name: str, start: float | None, end: float | N
 
 def _read(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArray[np.float32]:
     """Reads frames ``first`` to ``last``, ``(S, channels)``, and asks whether more should be there."""
+    parts, left = [np.zeros((0, file.channels), np.float32)], last - first
     try:
-        samples: NDArray[np.float32] = file.read(last - first, dtype="float32", always_2d=True)
+        while left > 0:  # never as much at once as a header promises
+            wanted = min(left, max(1, _AT_ONCE // file.channels))
+            parts.append(file.read(wanted, dtype="float32", always_2d=True))
+            left -= wanted
+            if len(parts[-1]) < wanted:
+                break
     except soundfile.LibsndfileError as error:
         raise _truncated(name, _count(file), file.frames, file.samplerate) from error
+    samples = parts[1] if len(parts) == 2 else np.concatenate(parts)
     if len(samples) < last - first and not _only_estimated(file, last - first - len(samples)):
         raise _truncated(name, first + len(samples), file.frames, file.samplerate)
     if last == file.frames and file.format == "OGG":

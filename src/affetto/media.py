@@ -18,7 +18,8 @@ MEDIA = frozenset(f".{name}" for name in _SUFFIXES.split())
 """What is taken for a recording in a folder besides the formats of libsndfile."""
 
 # Without playlists and the like, which name other files or addresses; without what libsndfile checks better.
-_FORMATS = "aac,ac3,amr,ape,asf,avi,caf,flv,matroska,mov,tta,wav,webm,wv"
+FORMATS = "aac,ac3,amr,ape,asf,avi,caf,flv,matroska,mov,tta,wav,webm,wv"
+UNTOLD_FORMATS = "flac,mp3,ogg,wav"  # whose headers may say less than there is
 _LONGEST = [24 * 3600.0]  # seconds: a small file may claim more silence than a disk holds
 _SLACK_SECONDS = 0.25  # what encoders add at both ends, or leave out
 _KEPT = 16  # wave files: more than there are threads
@@ -49,37 +50,37 @@ def _remove(path: str, process: int) -> None:
             os.unlink(path)
 
 
-def to_wave(source: str | bytes, name: str, why_not: str) -> Wave:
+def to_wave(source: str | bytes, name: str, why_not: str, formats: str) -> Wave:
     """Writes the first sound track of a path or of bytes to a wave file, which is kept for the next call.
 
-    Channels and rate stay. ``why_not`` is why libsndfile does not read it.
+    Channels and rate stay. ``why_not`` is why libsndfile does not read it; ``formats`` what FFmpeg may.
 
     Raises:
         AudioError: where PyAV is missing, or does not read it either, or the sound breaks off.
     """
     if isinstance(source, bytes):
-        return _written(io.BytesIO(source), name, why_not)
+        return _written(io.BytesIO(source), name, why_not, formats)
     status = os.stat(source)
-    return _of_file(source, status.st_mtime_ns, status.st_size, why_not)
+    return _of_file(source, status.st_mtime_ns, status.st_size, why_not, formats)
 
 
 @lru_cache(_KEPT)  # one recording is opened for its header, and again for each of its segments
-def _of_file(path: str, changed: int, size: int, why_not: str) -> Wave:
+def _of_file(path: str, changed: int, size: int, why_not: str, formats: str) -> Wave:
     with open(path, "rb") as handle:
-        return _written(handle, path, why_not)
+        return _written(handle, path, why_not, formats)
 
 
-def _written(handle: Any, name: str, why_not: str) -> Wave:
+def _written(handle: Any, name: str, why_not: str, formats: str) -> Wave:
     try:
         av = import_module("av")
     except ImportError as error:
         raise AudioError(
-            f"{name}: not audio that libsndfile reads, or cut off in its header ({why_not}); m4a, mp4, webm, "
-            "amr and the like need PyAV: pip install 'affetto[media]'"
+            f"{name}: {why_not}; m4a, mp4, webm, amr and the like, and headers that say too little, need "
+            "PyAV: pip install 'affetto[media]'"
         ) from error
     wave, seconds = Wave(), 0.0
     try:
-        with av.open(handle, options={"format_whitelist": _FORMATS}) as container:
+        with av.open(handle, options={"format_whitelist": formats}) as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: it holds no sound; name another file, or drop its row")
             stream = container.streams.audio[0]
@@ -88,8 +89,8 @@ def _written(handle: Any, name: str, why_not: str) -> Wave:
     except av.FFmpegError as error:
         reason = str(error.strerror or error)
         raise AudioError(
-            f"{name}: not audio that libsndfile or FFmpeg reads, or cut off in its header ({why_not}; "
-            f"{reason}); convert it to WAV or FLAC, copy it again, or drop its row"
+            f"{name}: {why_not}, and FFmpeg does not read it ({reason}); convert it to WAV or FLAC, copy it "
+            "again, or drop its row"
         ) from error
     if seconds < expected - _SLACK_SECONDS:
         raise AudioError(

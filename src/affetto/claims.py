@@ -1,0 +1,117 @@
+"""Headers that say too little: recordings of which libsndfile would silently read a part, or nothing."""
+
+import struct
+from contextlib import nullcontext
+from typing import BinaryIO
+
+import soundfile
+
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
+_KBITS = {  # by version (1, or 2 and 2.5) and layer
+    (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_SLACK_SECONDS = 0.5  # decoders leave out what encoders add
+_SLACK_BYTES = 4096  # of tags at the end
+_UNKNOWN = 1 << 62
+
+
+def part_only(file: soundfile.SoundFile, target: str | BinaryIO) -> str:
+    """Returns why libsndfile would read less than ``target`` holds, or "" where it reads all."""
+    if file.format == "FLAC" and file.frames >= _UNKNOWN:
+        return "its header does not say how long it is"
+    if file.format not in ("OGG", "MP3", "MPEG") and (file.format not in ("WAV", "WAVEX") or file.frames):
+        return ""
+    with open(target, "rb") if isinstance(target, str) else nullcontext(target) as handle:
+        position = handle.tell()
+        try:
+            return _in_part(file, handle)
+        finally:
+            handle.seek(position)
+
+
+def _in_part(file: soundfile.SoundFile, handle: BinaryIO) -> str:
+    seconds = file.frames / file.samplerate
+    if file.format == "OGG":
+        links = _links(handle)
+        told = f"it is {links} recordings one after another, of which {seconds:.2f} s would be read"
+        return told if links > 1 else ""
+    if file.format in ("WAV", "WAVEX"):
+        return "its header says that it holds no samples" if _hides_samples(handle) else ""
+    there = _mpeg_seconds(handle)
+    more = there > seconds + _SLACK_SECONDS
+    return f"it holds {there:.2f} s, of which {seconds:.2f} s would be read" if more else ""
+
+
+def _hides_samples(handle: BinaryIO) -> bool:
+    """Whether what follows a data chunk of size 0 is no chunk, so that it is samples."""
+    handle.seek(0)
+    head = handle.read(1 << 16)
+    place = head.find(b"data\0\0\0\0")
+    end = handle.seek(0, 2)
+    if place < 0 or end - place < 8 + 16:
+        return False
+    name, size = head[place + 8 : place + 12], int.from_bytes(head[place + 12 : place + 16], "little")
+    return not (name.isalnum() and place + 16 + size <= end + 1)
+
+
+def _links(handle: BinaryIO) -> int:
+    """Counts the recordings that are chained in an Ogg file."""
+    handle.seek(0)
+    count, within = 0, False
+    while (page := handle.read(27)) and len(page) == 27 and page[:4] == b"OggS":
+        begins = bool(page[5] & 2)
+        count += begins and not within  # streams that are side by side all begin before any goes on
+        within = begins
+        handle.seek(sum(handle.read(page[26])), 1)
+    return count
+
+
+def _mpeg_seconds(handle: BinaryIO) -> float:
+    """Adds up the frames of an MPEG file; tags between them, and what is damaged, are passed over.
+
+    0 where the header counts as many bytes as there are: then its length holds.
+    """
+    handle.seek(0)
+    head = handle.read(1 << 16)
+    mark = max(head.find(b"Xing"), head.find(b"Info"))
+    if mark >= 0 and len(head) >= mark + 16 and head[mark + 7] & 3 == 3:
+        there = handle.seek(0, 2) - mark
+        if abs(int.from_bytes(head[mark + 12 : mark + 16]) - there) < _SLACK_BYTES:
+            return 0.0
+    handle.seek(0)
+    data = handle.read()
+    place, seconds = 0, 0.0
+    while place + 4 <= len(data):
+        if data[place : place + 3] == b"ID3" and place + 10 <= len(data):
+            sizes = zip(data[place + 6 : place + 10], (21, 14, 7, 0), strict=True)
+            place += 10 + sum((byte & 127) << shift for byte, shift in sizes)
+            continue
+        size, length = _mpeg_frame(data, place)
+        if not size:
+            place = data.find(b"\xff", place + 1)
+            if place < 0:
+                break
+            continue
+        tagged = data.find(b"Xing", place, place + 48) >= 0 or data.find(b"Info", place, place + 48) >= 0
+        seconds += 0.0 if tagged else length
+        place += size
+    return seconds
+
+
+def _mpeg_frame(data: bytes, place: int) -> tuple[int, float]:
+    """Returns the bytes and the seconds of the frame that begins there; 0 where none does."""
+    (word,) = struct.unpack(">I", data[place : place + 4])
+    version, layer, code, rate = word >> 19 & 3, word >> 17 & 3, word >> 12 & 15, word >> 10 & 3
+    if word >> 21 != 0x7FF or version == 1 or not layer or rate == 3 or not 0 < code < 15:
+        return 0, 0.0
+    hertz, bits = _RATES[version][rate], 1000 * _KBITS[version == 3, layer][code - 1]
+    padding = word >> 9 & 1
+    if layer == 3:
+        return (12 * bits // hertz + padding) * 4, 384 / hertz
+    samples = 1152 if layer == 2 or version == 3 else 576
+    return samples // 8 * bits // hertz + padding, samples / hertz
