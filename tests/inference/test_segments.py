@@ -167,7 +167,11 @@ def test_a_long_segment_goes_in_windows(small: Recogniser, call: Call, tmp_path:
         ("a.csv", "file,start,end\ncall.wav,1,2\ncall.wav,x,2\n", r"line 3: got 'x' and '2'; two numbers"),
         ("a.csv", "file,start,end\ncall.wav,1,nan\n", r"line 2: got '1' and 'nan'; two numbers"),
         ("a.csv", "file,start,end\n", r"a\.csv: holds no segment"),
-        ("a.csv", "file,start,end\nother.wav,1,2\n", r"1 of its files are not among .*: 'other\.wav'"),
+        (
+            "a.csv",
+            "file,start,end\nother.wav,1,2\n",
+            r"a\.csv: it names files that are not among the recordings: other\.wav",
+        ),
         ("a.rttm", "SPEAKER call 1 0.5\n", r"a\.rttm, line 1: got 4 fields"),
         ("a.txt", "hello\n", r"a\.txt, line 1: got 'hello'; 'START<tab>END<tab>LABEL' is needed"),
         ("a.TextGrid", "hello", r"a\.TextGrid: is no TextGrid that can be read"),
@@ -197,7 +201,7 @@ def test_names_of_files_in_folders_and_manifests(call: Call, tmp_path: Path) -> 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(call.file)
     with pytest.warns(
-        UserWarning, match=r"2 recordings have no segment and are left out: .*b\.wav, .*c\.wav"
+        UserWarning, match=r"no segment of 2 recordings, which are left out: .*b\.wav, .*c\.wav"
     ):
         found = list(Cut(tmp_path, segments=[Segment("f/a", 1, 2), Segment("m/a.wav", 2, 3)]))
     assert [(clip.file, clip.start) for clip in found] == [
@@ -221,7 +225,7 @@ def test_names_of_files_in_folders_and_manifests(call: Call, tmp_path: Path) -> 
     (tmp_path / "labels").mkdir()
     for name in ("b", "c"):
         (tmp_path / "labels" / f"{name}.txt").write_text("0.5\t1\tx\n")
-    with pytest.warns(UserWarning, match="2 recordings have no segment"):
+    with pytest.warns(UserWarning, match="no segment of 2 recordings"):
         assert len(list(Cut(tmp_path, segments=tmp_path / "labels"))) == 2
 
 
@@ -456,6 +460,7 @@ def test_seconds_of_windows_count_once_and_changes_skip_the_unknown() -> None:
         row(2, 4, "anger", 0.6),
         row(3, 5, "calm", 0.1),
         row(5, 5, None, None, error="cut off"),
+        row(6, 9, None, None, enrolled=True),
         row(0, 0, None, None, error="no such file") | {"file": "b", "start": None, "end": None},
     ]
     first, second = summary_rows(rows, RowFormat(["anger", "calm"], False))

@@ -204,13 +204,14 @@ def _named(everything: Iterator[Clip], segments: Segments, given: list[Segment])
         whole = _prepared(clip)
         yield from (_part(whole, *segment[1:]) for name in names for segment in own[name])
     if strangers := [name for name in own if name not in takers]:
-        raise ConfigError(
-            f"{shown}: {len(strangers)} of its files are not among the recordings: "
-            f"{', '.join(map(repr, strangers[:3]))}{', ...' * (len(strangers) > 3)}"
-        )
+        raise ConfigError(f"{shown}: it names files that are not among the recordings: {_first(strangers)}")
     if without:
-        some = f"{', '.join(without[:3])}{', ...' * (len(without) > 3)}"
-        warnings.warn(f"{len(without)} recordings have no segment and are left out: {some}", stacklevel=2)
+        text = f"{shown} has no segment of {len(without)} recordings, which are left out: {_first(without)}"
+        warnings.warn(text, stacklevel=2)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def _names(clip: Clip) -> Iterator[str]:

@@ -25,15 +25,15 @@ def refuse_summary(path: Path) -> None:
 def summary_rows(rows: Iterable[Row], form: RowFormat) -> list[Row]:
     """Returns a row for each recording and speaker, in the order in which they come.
 
-    ``segments`` counts the rows that could be read, ``seconds`` is how long they last; where two overlap, the
+    ``segments`` counts the rows with an answer, ``seconds`` is how long they last; where two overlap, the
     time counts for the later one. ``changes`` counts how often an emotion follows another one, whatever is
     ``unknown`` between them. Means are weighted by seconds.
     """
     groups: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["file"], row.get("speaker")), [])
-        if not row["error"] and row["end"] is not None:
-            groups[row["file"], row.get("speaker")].append(row)
+        own = groups.setdefault((row["file"], row.get("speaker")), [])
+        if not row["error"] and not row.get("enrolled"):
+            own.append(row)
     return [
         {"file": file, "speaker": speaker, **_summary(sorted(own, key=lambda row: row["start"]), form)}
         for (file, speaker), own in groups.items()
