@@ -63,6 +63,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
             server_header=False,
             ws_max_size=_MESSAGE_BYTES,
             ws_per_message_deflate=False,
+            ws_ping_interval=None,  # while a session is behind, no answer to a ping is read
             timeout_graceful_shutdown=10,
         )
     )
