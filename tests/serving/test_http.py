@@ -25,6 +25,9 @@ from affetto.serving.service import Service
 from servers import running, serving
 
 EMOTIONS = "/v1/audio/emotions"
+HEAD = (
+    f"POST {EMOTIONS} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -296,11 +299,8 @@ def test_a_failure_says_nothing_of_itself(
 
 
 def test_an_upload_that_stops_leaves_no_file(recogniser: Recogniser, wav: Path, temporary: Path) -> None:
-    head = (
-        f"POST {EMOTIONS} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        "Content-Length: 500000\r\n\r\n--x\r\n"
-        'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-    ).encode()
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    head = HEAD + b"Content-Length: 500000\r\n\r\n" + part
     with serving(recogniser, Limits(idle_seconds=0.5)) as service, running(service) as address:
         host, _, port = address.partition(":")
         with socket.create_connection((host, int(port)), 10) as cut:
@@ -312,6 +312,32 @@ def test_an_upload_that_stops_leaves_no_file(recogniser: Recogniser, wav: Path, 
             answer = slow.recv(65_536)
         assert b" 408 " in answer.splitlines()[0]
         until(lambda: not list(temporary.iterdir()))
+
+
+def test_what_no_client_waits_for_is_not_computed(
+    recogniser: Recogniser, wav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, rows = [], recogniser.rows
+
+    def counted(*given: Any, **named: Any) -> Iterator[Any]:
+        for each in rows(*given, **named):
+            seen.append(each)
+            yield each
+
+    monkeypatch.setattr(recogniser, "rows", counted)
+    long = as_wav(np.tile(soundfile.read(wav, dtype="int16")[0], 40))
+    begin = b"--x\r\nContent-Disposition: form-data; name="
+    fields = b'"window"\r\n\r\n2\r\n' + begin + b'"file"; filename="a.wav"\r\n\r\n'
+    body = begin + fields + long + b"\r\n--x--\r\n"
+    with serving(recogniser) as service, running(service) as address:
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port)), 10) as gone:
+            gone.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            until(lambda: seen)
+        assert post(TestClient(routed(service, None)), wav).status_code == 200  # the only thread is free
+        count = len(seen)
+        time.sleep(1)
+        assert len(seen) == count < 200  # windows, of 201 and one
 
 
 def until(done: Any) -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ PAINT = """new Promise(done => new PerformanceObserver(
 ).observe({type: "paint", buffered: true}))"""  # milliseconds until the first words are on the screen
 
 
-@contextmanager
-def browser(microphone: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def chromium(wav: Path) -> Iterator[Any]:
+    """A browser that takes a file for the sound of its microphone."""
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(
             executable_path=CHROMIUM,
@@ -31,7 +31,7 @@ def browser(microphone: Path) -> Iterator[Any]:
                 "--no-sandbox",
                 "--use-fake-ui-for-media-stream",
                 "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={microphone}",
+                f"--use-file-for-fake-audio-capture={wav}",
             ],
         )
         yield launched
@@ -52,9 +52,9 @@ def opened(browser: Any, address: str, width: int = 1000) -> tuple[Any, list[str
     return page, complaints, hosts
 
 
-def test_the_page(recogniser: Recogniser, wav: Path, tmp_path: Path) -> None:
+def test_the_page(recogniser: Recogniser, chromium: Any, wav: Path, tmp_path: Path) -> None:
     shown = os.environ.get("AFFETTO_SCREENSHOTS")
-    with serving(recogniser) as service, browser(wav) as chromium, running(service) as address:
+    with serving(recogniser) as service, running(service) as address:
         page, complaints, hosts = opened(chromium, address)
         assert page.evaluate(PAINT) < 1000
         page.set_input_files("#file", wav)
@@ -96,8 +96,8 @@ def test_the_page(recogniser: Recogniser, wav: Path, tmp_path: Path) -> None:
         assert set(hosts) == {address}
 
 
-def test_the_microphone_with_a_key_and_the_keyboard_alone(recogniser: Recogniser, wav: Path) -> None:
-    with serving(recogniser) as service, browser(wav) as chromium, running(service, "kéy?") as address:
+def test_the_microphone_with_a_key_and_the_keyboard_alone(recogniser: Recogniser, chromium: Any) -> None:
+    with serving(recogniser) as service, running(service, "kéy?") as address:
         page, complaints, _ = opened(chromium, address, 360)
         page.keyboard.press("Tab")
         page.keyboard.insert_text("kéy?")
@@ -114,8 +114,8 @@ def test_the_microphone_with_a_key_and_the_keyboard_alone(recogniser: Recogniser
         assert page.evaluate("document.getElementById('player').duration") > 2.9
 
 
-def test_a_wrong_key_is_said(recogniser: Recogniser, wav: Path) -> None:
-    with serving(recogniser) as service, browser(wav) as chromium, running(service, "key") as address:
+def test_a_wrong_key_is_said(recogniser: Recogniser, chromium: Any, wav: Path) -> None:
+    with serving(recogniser) as service, running(service, "key") as address:
         page, _, _ = opened(chromium, address)
         page.click("#mic")
         playwright.expect(page.locator("#problem")).to_contain_text("is the key right?")

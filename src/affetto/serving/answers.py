@@ -54,7 +54,7 @@ def probe_upload(upload: Upload, limits: Limits) -> AudioInfo:
 
 def unreadable(message: str, upload: Upload) -> Refusal:
     """Returns the refusal of a recording, with the words of its error but not the path on this machine."""
-    text = message.replace(str(upload.path), upload.name)
+    text = message.replace(str(upload.path), upload.name).replace(", or drop its row", "")
     if "it is longer than" in text:
         return Refusal(413, "too_long", text)
     if any(words in text for words in _UNKNOWN_FORMAT):

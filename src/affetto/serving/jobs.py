@@ -112,11 +112,9 @@ class Jobs:
     def _run(self, batch: list[Job]) -> None:
         try:
             results = [batch[0].call()] if batch[0].call else self._rows(batch)
-        except AffettoError as error:
-            for job in batch:
-                job.future.set_exception(error)
         except Exception as error:
-            _LOG.exception("a request failed")
+            if not isinstance(error, AffettoError):
+                _LOG.exception("a request failed")
             for job in batch:
                 job.future.set_exception(error)
         else:

@@ -53,7 +53,8 @@ def bind(host: str, port: int, api_key: str | None) -> socket.socket:
 
 def server(app: ASGIApp) -> uvicorn.Server:
     """Returns what serves an application; it keeps no log of requests."""
-    # It takes an answer in place of a handshake, a wrong key, for a fault of the application.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of every damaged form
+    # The server takes an answer in place of a handshake, a wrong key, for a fault of the application.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "handshake" not in record.getMessage())
     return uvicorn.Server(
         uvicorn.Config(

@@ -11,7 +11,6 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from affetto.audio import SAMPLE_RATE, from_int16
-from affetto.errors import AffettoError
 from affetto.inference import Enrolment
 from affetto.inference.sources import Windows
 from affetto.inference.streaming import stream_cutter, window_clip
@@ -79,7 +78,9 @@ class Session:
             self._over = True
             self._changed.set()
             await answering
-        except AffettoError:
+        except WebSocketDisconnect:
+            raise
+        except Exception:  # the log of the jobs says which
             await self.end(Refusal(500, "internal_error", "a window could not be computed"), _FAILED)
         else:
             await self.end(refusal, _POLICY if refusal else _NORMAL)
