@@ -69,7 +69,7 @@ def routed(service: Service, api_key: str | None, hosts: frozenset[str] = frozen
         service.jobs.close()
 
     routes = [
-        Route("/", lambda request: _page("page.html", "key" if api_key else "")),
+        Route("/", lambda request: _html(_read("page.html").replace("{{state}}", "key" if api_key else ""))),
         Route("/docs", lambda request: _docs()),
         Route("/openapi.json", lambda request: JSONResponse(openapi())),
         Route("/health", lambda request: JSONResponse({"status": "ok", "version": __version__})),
@@ -200,13 +200,9 @@ def _read(name: str) -> str:
 
 
 @cache
-def _page(name: str, state: str) -> Response:
-    """Returns a page that may run its own scripts and styles, and may ask this server alone."""
-    text = _read(name).replace("{{state}}", state)
-    return _html(text)
-
-
 def _html(text: str) -> Response:
+    """Returns a page that may run its own scripts and styles, and may ask this server alone."""
+
     def allowed(tag: str) -> str:
         inside = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
         return " ".join(
