@@ -1,8 +1,10 @@
 """Recordings that PyAV decodes: m4a, mp4, webm, amr and the like."""
 
 import gc
+import multiprocessing
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,7 @@ def tone(rate: int) -> NDArray[np.float64]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept(
+def waves(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """Gives every test a temporary folder of its own, which is empty at the end."""
@@ -90,6 +92,19 @@ def test_a_recording_that_was_replaced_is_decoded_again(tmp_path: Path) -> None:
     before = len(decode(file))
     encode(file, tone(16_000)[:16_000], 16_000, "aac")
     assert len(decode(file)) < before - 8_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="copies of a process are made on Linux")
+def test_a_copy_of_the_process_removes_what_it_made_and_nothing_else(
+    tmp_path: Path, waves: Path
+) -> None:
+    files = [encode(tmp_path / f"{name}.m4a", tone(16_000), 16_000, "aac") for name in "ab"]
+    decode(files[0])
+    before = list(waves.iterdir())
+    assert len(before) == 1
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert len(list(pool.map(decode, files))) == 2
+    assert list(waves.iterdir()) == before
 
 
 def test_without_pyav_the_error_has_the_line_that_installs_it(

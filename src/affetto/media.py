@@ -3,10 +3,10 @@
 import io
 import os
 import tempfile
-import weakref
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
+from multiprocessing import util
 from typing import Any
 
 import soundfile
@@ -41,13 +41,13 @@ class Wave:
     def __init__(self) -> None:
         handle, self.path = tempfile.mkstemp(".w64", "affetto-")
         os.close(handle)
-        weakref.finalize(self, _remove, self.path, os.getpid())
+        # At the end of a copy of the process too, which must not remove what the first one reads.
+        util.Finalize(self, _remove, (self.path,), exitpriority=0)
 
 
-def _remove(path: str, process: int) -> None:
-    if os.getpid() == process:  # a copy of the process must not remove what the first one reads
-        with suppress(OSError):
-            os.unlink(path)
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def to_wave(source: str | bytes, name: str, why_not: str, formats: str) -> Wave:

