@@ -10,7 +10,7 @@ def main() -> None:
     from affetto.cli import app
 
     try:
-        app()
+        app(prog_name="affetto")
     except AffettoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

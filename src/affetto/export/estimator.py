@@ -26,6 +26,7 @@ from affetto.models.embedders import build_embedder, load_published
 from affetto.models.encoder import chosen_device
 from affetto.models.heads import Standardise
 from affetto.models.representation import Representation
+from affetto.progress import progress
 
 _KEPT = 20_000  # vectors in memory, so that folds of a cross-validation compute none twice
 _OF_FILES: dict[tuple[str, str, int, int], Tensor] = {}
@@ -149,7 +150,8 @@ class EmotionEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         missing = {key: file for key, file in zip(keys, files, strict=True) if key not in _OF_FILES}
         if missing:
             model = Representation(None, self.classifier_.embedder, name=self.vectors)
-            computed = vectors_of_clips(model, (Clip(str(file), file) for file in missing.values()), Plan())
+            some = [Clip(str(file), file) for file in missing.values()]
+            computed = vectors_of_clips(model, progress(some, "embed"), Plan())
             for key, (piece, vector) in zip(missing, computed, strict=True):
                 if vector is None:
                     raise AudioError(piece.fault)

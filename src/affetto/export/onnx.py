@@ -5,7 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from affetto.inference.recogniser import Recogniser
 from affetto.models.checkpoint import find_recogniser
 from affetto.models.classifier import EmotionClassifier
 from affetto.models.hub import optional
+from affetto.progress import progress
 from affetto.runs import atomic_write, write_json, write_text
 
 MODEL, ENROL, FACTS, CARD = "model.onnx", "enrol.onnx", "model.json", "README.md"
@@ -110,7 +111,7 @@ def export_onnx(
     if not int8 and difference > TOLERANCE:
         raise CheckpointError(
             f"{folder / MODEL} answers {difference:.1g} apart from torch, which is more than {TOLERANCE:g}; "
-            "install newer versions of onnx, onnxscript and onnxruntime, and export anew"
+            "install newer versions of onnx, onnxscript and onnxruntime, and export again"
         )
     write_json(folder / FACTS, facts)
     write_text(folder / CARD, export_card(facts, enrol is not None, difference, text))
@@ -120,14 +121,18 @@ def export_onnx(
 def _graphs(onnx: Any, network: EmotionClassifier, output: str) -> tuple[Any, Any]:
     """Returns the graph of a network, and the one that enrols, or None."""
     sounds, free = _sounds(2), {"waveforms": {0: _FREE, 1: _FREE}, "lengths": {0: _FREE}}
+    jobs: list[tuple[Any, ...]] = []
     if network.enrolment is None:
-        return _followed(_Answers(network), sounds, free, output, "vectors"), None
-    vectors = torch.zeros(2, network.dim)
-    nobody = network.offset(vectors[:0])[None]
-    enrol = _followed(_Offset(network), (vectors,), {"vectors": {0: _FREE}}, "enrolment")
-    model = _followed(_Answers(network), (*sounds, nobody), {**free, "enrolment": None}, output, "vectors")
-    _make_optional(onnx, model, "enrolment", nobody.numpy())
-    return model, enrol
+        jobs.append((_Answers(network), sounds, free, output, "vectors"))
+    else:
+        vectors = torch.zeros(2, network.dim)
+        nobody = network.offset(vectors[:0])[None]
+        jobs.append((_Offset(network), (vectors,), {"vectors": {0: _FREE}}, "enrolment"))
+        jobs.append((_Answers(network), (*sounds, nobody), {**free, "enrolment": None}, output, "vectors"))
+    *enrol, model = [_followed(*job) for job in progress(jobs, "export")]
+    if enrol:
+        _make_optional(onnx, model, "enrolment", nobody.numpy())
+    return model, enrol[0] if enrol else None
 
 
 def _sounds(count: int) -> tuple[Tensor, Tensor]:
@@ -170,7 +175,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from affetto.errors import AudioError, ConfigError
 from affetto.inference.sources import Clip
+from affetto.progress import progress
 
 FEWEST = 3
 """Of fewer utterances an enrolment makes more answers worse than better: docs/enrolment.md has figures."""
@@ -69,7 +70,7 @@ def with_speech(read: Drawn) -> Drawn:
 def draw_by_speaker(
     everything: Iterable[Clip],
     utterances: int | All,
-    vectors_of: Callable[[list[Clip]], Iterable[tuple[Clip, list[NDArray[np.float32]], str]]],
+    vectors_of: Callable[[Iterable[Clip]], Iterable[tuple[Clip, list[NDArray[np.float32]], str]]],
 ) -> Iterator[tuple[str, Drawn]]:
     """Draws enrolment utterances of every speaker: the same ones each time, others for those that fail.
 
@@ -97,7 +98,7 @@ def draw_by_speaker(
     while wanted := [
         clip for speaker, pool in left.items() for clip in islice(pool, counts[speaker] - len(drawn[speaker]))
     ]:
-        for clip, vectors, _ in vectors_of(wanted):
+        for clip, vectors, _ in vectors_of(progress(wanted, "enrol")):
             if vectors:
                 drawn[str(clip.speaker)][clip] = vectors
     for speaker, own in drawn.items():
