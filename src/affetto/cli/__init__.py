@@ -26,7 +26,7 @@ _PIPE_CLOSED = 141  # what a shell calls a program that wrote to a pipe that is 
 
 
 class _Verbs(TyperGroup):
-    """Ends quietly where whoever reads standard output, such as ``head``, has enough."""
+    """Ends quietly where the reader of standard output, such as ``head``, has enough."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb."""

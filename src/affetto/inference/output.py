@@ -244,7 +244,7 @@ def _to_stdout(results: Iterable[tuple[Piece, Row]], names: list[str], kept: lis
                 kept.append({name: rounded(row[name]) for name in names})
             count += piece.last
             failed += piece.last and row["error"] is not None
-    except BrokenPipeError:  # whoever reads has enough, and the command line ends quietly
+    except BrokenPipeError:  # the reader has enough, and the command line ends quietly
         raise
     except OSError as error:
         raise AffettoError(f"cannot write to standard output: {error.strerror or error}") from error
