@@ -27,8 +27,8 @@ def model_facts(recogniser: Recogniser, card: str, int8: bool) -> dict[str, Any]
         "output": "values" if recogniser.format.values else "probabilities",
         "sample_rate": SAMPLE_RATE,
         "recogniser": recogniser.sha256,
-        "trained_on": f"{len(speakers)} speakers, protocol {config.get('protocol', 'unknown')}, "
-        f"manifest SHA-256 {config.get('manifest_sha256', 'unknown')}",
+        "trained_on": config.get("made_from", f"{len(speakers)} speakers, protocol {config.get('protocol')}"),
+        "manifest_sha256": config.get("manifest_sha256", "unknown"),
         "licence": str(front_matter(card)[0].get("license", _UNNAMED)),
         "withholding": config.get("withholding", {}),
         "weights": "8 bits" if int8 else "32 bits",
