@@ -307,3 +307,25 @@ def test_real_recordings_decode(corpora_root: Path) -> None:
         samples = decode(file)
         assert len(samples) == read_info(file).frames
         assert 0.001 < np.std(samples) < 0.5
+
+
+@pytest.mark.parametrize("seconds", [1.0, 70.0])
+def test_channels_that_are_silent_or_opposite_do_not_take_the_sound_away(seconds: float) -> None:
+    one = np.tile(tone(), round(seconds))
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (2, len(one))).astype(np.float32)
+    for channels, expected in (
+        ([one, 0 * one], one),
+        ([0 * one, 0.003 * one, one], one),
+        ([one, -one], one),
+        ([0.7 * one, -one], -one),
+        ([one, 0.5 * one], 0.75 * one),
+        ([noise[0], noise[1]], (noise[0] + noise[1]) / 2),
+        ([0 * one, 0 * one], 0 * one),
+    ):
+        stereo = np.stack(channels, axis=1)
+        content = encoded(stereo, SAMPLE_RATE, "WAV", "FLOAT")
+        np.testing.assert_allclose(decode(content), expected, atol=1e-6)
+        np.testing.assert_allclose(prepare(stereo, SAMPLE_RATE), expected, atol=1e-6)
+        joined = np.concatenate([block for _, block in blocks(content, 10.0)])
+        np.testing.assert_allclose(joined, expected, atol=1e-6)

@@ -17,6 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from affetto.channels import channel_weights, gram_of, mixed
 from affetto.claims import part_only
 from affetto.cutting import Cutter
 from affetto.errors import AudioError
@@ -60,10 +61,11 @@ def read_info(source: Source) -> AudioInfo:
 def decode(source: Source, start: float | None = None, end: float | None = None) -> NDArray[np.float32]:
     """Decodes a recording, or a part of it, to mono at 16 kHz, ``(S,)`` with ``S >= 1``.
 
-    Channels are averaged, then resampled (soxr, high quality). WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and
-    whatever else libsndfile reads; m4a, mp4, webm, amr and the like with PyAV. Silence is not an error. A
-    truncated file is detected wherever the format allows: an Ogg file that ends between two pages looks like
-    a whole one.
+    Channels are averaged, then resampled (soxr, high quality). Channels that are silent over all that is
+    read, by 40 dB against the loudest, do not count; where the others cancel out, the loudest is taken.
+    WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and whatever else libsndfile reads; m4a, mp4, webm, amr and the
+    like with PyAV. Silence is not an error. A truncated file is detected wherever the format allows: an Ogg
+    file that ends between two pages looks like a whole one.
 
     Args:
         source: a path, the bytes of a file, or an open binary file.
@@ -79,7 +81,7 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
         if first:
             file.seek(first)
         samples = _read(file, name, first, last)
-        return _finish(_mix(samples), file.samplerate, name)
+        return _finish(mixed(samples, channel_weights(gram_of(samples))), file.samplerate, name)
 
 
 def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
@@ -95,11 +97,17 @@ def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
     """
     if not float(rate) > 0:
         raise AudioError(f"got a rate of {rate}; a positive number of samples per second is needed")
-    return _finish(mono(samples), rate, "the array")
+    array = _floats(samples)
+    return _finish(mixed(array, channel_weights(gram_of(array))), rate, "the array")
 
 
 def mono(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Averages the channels of an array as :func:`prepare` takes it, floats in ±1, ``(S,)``."""
+    """Averages the channels of a block of a stream, as :func:`prepare` takes it, floats in ±1, ``(S,)``."""
+    return mixed(_floats(samples))
+
+
+def _floats(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Returns an array in ±1, ``(S,)`` or ``(S, channels)``."""
     array = np.asarray(samples)
     if array.ndim not in (1, 2):
         raise AudioError(
@@ -114,7 +122,7 @@ def mono(samples: NDArray[Any]) -> NDArray[np.float32]:
         raise AudioError(f"got an array of {array.dtype}; integers or floats are needed")
     if array.ndim == 2:
         array = array.T if array.shape[0] < array.shape[1] else array
-    return _mix(array.astype(np.float32, copy=False))
+    return array.astype(np.float32, copy=False)
 
 
 def excerpt(samples: NDArray[np.float32], name: str, start: float, end: float) -> NDArray[np.float32]:
@@ -308,11 +316,12 @@ def _stream(source: Source, start: float | None, end: float | None) -> Iterator[
         if file.samplerate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         first, last = _part(file.frames, file.samplerate, name, start, end)
-        if first:
+        weights = _weights_of(file, name, first, last) if file.channels > 1 else None
+        if first or file.channels > 1:
             file.seek(first)
         begin, total = first, 0
         while True:
-            samples = _mix(_read(file, name, first, min(first + file.samplerate, last)))
+            samples = mixed(_read(file, name, first, min(first + file.samplerate, last)), weights)
             first += len(samples)
             done = first >= last or len(samples) == 0
             _check(samples, name, needed=first == begin)
@@ -323,11 +332,17 @@ def _stream(source: Source, start: float | None, end: float | None) -> Iterator[
                 return
 
 
-def _mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Averages channels: ``(S, channels)`` or ``(S,)`` to ``(S,)``."""
-    if samples.ndim == 1:
-        return samples
-    return np.asarray(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))
+def _weights_of(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArray[np.float32] | None:
+    """Returns the weights of channels over a part, which is read once for them alone."""
+    gram = np.zeros((file.channels, file.channels))
+    file.seek(first)
+    with suppress(AudioError):  # of the end of a damaged one; what comes before is still to be given
+        for begin in range(first, last, file.samplerate):
+            samples = _read(file, name, begin, min(begin + file.samplerate, last))
+            if not len(samples):
+                break
+            gram += gram_of(samples)
+    return channel_weights(gram)
 
 
 def _check(samples: NDArray[np.float32], name: str, needed: bool = True) -> None:
