@@ -24,7 +24,7 @@ def describe(manifest: _Path, root: _Root = None) -> None:
 
 @app.command()
 def validate(manifest: _Path, root: _Root = None) -> None:
-    """Decode every row; name those unreadable, silent, clipped, duplicate or contradictory.
+    """Decode every row; name those unreadable, silent, clipped, duplicate, contradictory, alike in spelling.
 
     Exit code 1 says that something is wrong.
     """

@@ -1,7 +1,9 @@
 """What a manifest holds, and what is wrong with it."""
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
@@ -83,10 +85,11 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
 
     ``unreadable`` cannot be decoded, ``outside`` is outside the root of its corpus, ``silent`` never leaves
     ±0.001 of full scale, ``clipped`` has more than 1 % of its samples at full scale, ``duplicate`` decodes
-    to the same samples as an earlier row, ``contradictory`` does so and has another emotion or speaker.
+    to the same samples as an earlier row, ``contradictory`` does so and has another emotion or speaker,
+    ``alike`` names a speaker or an emotion almost as another row does.
     ``places`` are the recordings of the rows, or why one may not be opened.
     """
-    found: list[Problem] = []
+    found = [*alike(table, "speaker"), *alike(table, "emotion")]
     first: dict[bytes, int] = {}
     times = (table[name].tolist() for name in ("start", "end"))
     starts, ends = ([None if value != value else float(value) for value in column] for column in times)
@@ -106,6 +109,21 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
             "known of the rest: make room and validate again"
         ) from error
     return found
+
+
+def alike(table: pd.DataFrame, column: str) -> Iterator[Problem]:
+    """Yields names within a corpus that differ only in case, spaces, zeros in front or form of letters."""
+    first: dict[tuple[Any, str], str] = {}
+    rows = table.dropna(subset=[column]).drop_duplicates(["corpus", column])
+    for key, corpus, name in rows[["key", "corpus", column]].itertuples(index=False):
+        letters = unicodedata.normalize("NFKC", name).casefold()
+        plain = "".join(letter for letter in letters if letter.isprintable() and not letter.isspace())
+        other = first.setdefault((corpus, re.sub(r"(?<!\d)0+(?=\d)", "", plain)), name)
+        if other != name:
+            message = (
+                f"the {column} {name!r} is spelled almost as {other!r}; if both are one, write them alike"
+            )
+            yield Problem(str(key), "alike", message)
 
 
 def _check(place: Path | str, start: float | None, end: float | None) -> _Decoded:

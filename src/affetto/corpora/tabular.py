@@ -1,13 +1,15 @@
 """Tables on disk and in memory: text stays text, and what is missing is empty."""
 
+import csv
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,9 @@ COLUMNS = (
     *("session", "text", "language", "split", "corpus", "intensity_level"),
 )
 TIMES = ("start", "end")
+_TOO_MANY = (
+    "line {line} has {cells} cells and the header {names}; a cell with separators needs quotation marks"
+)
 VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")  # a cell that names a row of an array on disk
 
 
@@ -49,8 +54,7 @@ def read_table(path: Path) -> pd.DataFrame:
             case ".csv" | ".tsv":
                 return _read_delimited(path, [""])
             case ".jsonl":
-                with open(path, encoding="utf-8") as lines:
-                    return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+                return _read_lines(path)
             case ".parquet":
                 return pd.read_parquet(path)
     except UnicodeDecodeError as error:
@@ -59,6 +63,20 @@ def read_table(path: Path) -> pd.DataFrame:
     except (ValueError, OSError, AttributeError) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
     raise ManifestError(unknown("table format", path.suffix, FORMATS))
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    """Reads a JSON object a line; whole numbers stay whole where others are missing."""
+    rows = []
+    with open(path, encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(dict(json.loads(line)) if line.strip() else None)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"line {number} is no JSON object: {error}") from error
+    table = pd.DataFrame([row for row in rows if row is not None], dtype=object)
+    whole = {name: table[name].infer_objects() for name in map(str, table) if not table[name].isna().any()}
+    return table.assign(**whole)
 
 
 def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
@@ -82,16 +100,60 @@ def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
         header = lines.readline()
     given = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
     most = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
+    separator = "\t" if path.suffix.lower() == ".tsv" else given or most
     return pd.read_csv(
         path,
-        sep="\t" if path.suffix.lower() == ".tsv" else given or most,
+        sep=separator,
         skiprows=1 if given else 0,
         index_col=False,  # or a row with one cell too many would shift every column
         dtype=str,
         keep_default_na=False,
         na_values=missing,
         encoding="utf-8-sig",
+        quoting=_quoting(path, separator, int(bool(given))),
     )
+
+
+def _quoting(path: Path, separator: str, skipped: int) -> Literal[0, 3]:
+    """Returns whether quotation marks enclose cells, or are text as any other; no row may be swallowed.
+
+    Where a cell in quotation marks holds line breaks, and yet each line has as many cells as the header, the
+    marks belong to the text: a table with tabs is then read line by line, another is refused.
+    """
+    quoted, fault, line = _shape(path, separator, skipped, csv.QUOTE_MINIMAL)
+    if not (fault or line):
+        return csv.QUOTE_MINIMAL
+    plain, plain_fault, _ = _shape(path, separator, skipped, csv.QUOTE_NONE)
+    if not plain_fault and plain > quoted and (fault or separator == "\t"):
+        return csv.QUOTE_NONE
+    if fault:
+        raise ValueError(fault)
+    if plain_fault:
+        return csv.QUOTE_MINIMAL
+    raise ValueError(
+        f"line {line}: a quotation mark begins a cell that goes on in the next line, and each line could be "
+        "a row of its own; write quotation marks in text twice, or save the table as .jsonl"
+    )
+
+
+def _shape(path: Path, separator: str, skipped: int, quoting: Literal[0, 3]) -> tuple[int, str, int]:
+    """Returns how many rows can be read, what is wrong with the next, and the first line that goes on."""
+    rows, line, continued, width = 0, 0, 0, 0
+    with open(path, encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=separator, quoting=quoting, strict=quoting == csv.QUOTE_MINIMAL)
+        try:
+            for cells in reader:
+                line, before = reader.line_num, line
+                width = width or (len(cells) if line > skipped else 0)
+                short = quoting == csv.QUOTE_NONE and 0 < len(cells) < width
+                if line > skipped and (any(cells[width:]) or short):
+                    return rows, _TOO_MANY.format(line=before + 1, cells=len(cells), names=width), continued
+                if line > before + 1 and width > 1:
+                    continued = continued or before + 1
+                rows += 1
+        except csv.Error as error:
+            return rows, f"line {line + 1}: {error}; a quotation mark in text is written twice", continued
+    return rows, "", continued
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -160,7 +222,16 @@ def _column(values: "pd.Series[Any]", text: bool) -> "pd.Series[Any]":
         if len(strings) and strings.str.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?").all():
             return pd.to_numeric(values)
     cells = zip(values.tolist(), values.isna().tolist(), strict=True)
-    return pd.Series([None if missing else str(value) for value, missing in cells], dtype=object)
+    made: list[str | None] = [None if missing else _text(value) for value, missing in cells]
+    if values.name in COLUMNS and values.name not in ("key", "file"):  # "s1 " and "s1" are one speaker
+        tidy = {cell: unicodedata.normalize("NFC", cell).strip() or None for cell in set(made) if cell}
+        made = [tidy[cell] if cell else None for cell in made]
+    return pd.Series(made, dtype=object)
+
+
+def _text(value: Any) -> str:
+    """Returns a cell as text; 3 stays 3, though a column with missing cells holds it as 3.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _seconds(values: "pd.Series[Any]") -> "pd.Series[float]":
