@@ -8,7 +8,8 @@ The server is a process of its own with one thread a core; its clients are this 
 then files of 3 s at half the rate that the server reached, at random times. ``load`` sends 1,000 uploads at
 once, a third of them bad in five ways, and asks again where the server says that it is busy. ``leaks`` sends
 10,000 short ones and compares memory, threads and open files with those after the first tenth. ``sessions``
-runs live streams in real time, frames of 100 ms, and measures from the end of each window to its result.
+runs live streams in real time, begun at random moments, in frames of 100 ms, and measures from the end
+of each window to its result.
 """
 
 import argparse
@@ -317,12 +318,13 @@ def sessions(server: Server, voice: NDArray[np.int16], count: int, seconds: floa
 
     frame, window, hop = SAMPLE_RATE // 10, 2.0, 1.0
     latencies: list[float] = []
+    begins = np.random.default_rng(0).uniform(0, hop, count)
     wanted = round((seconds - window) / hop) + 1
     tally: Counter[str] = Counter()
 
     async def session(number: int) -> None:
-        await asyncio.sleep(number / count * hop)  # people do not begin at the same moment
-        own = np.roll(voice, -number * SAMPLE_RATE)
+        await asyncio.sleep(begins[number])  # people do not begin at the same moment
+        first = number * SAMPLE_RATE % (len(voice) - round(seconds * SAMPLE_RATE))
         url = f"ws://127.0.0.1:{server.port}/v1/audio/emotions/stream"
         async with connect(url, compression=None, ping_interval=None) as stream:
             await stream.recv()
@@ -342,7 +344,7 @@ def sessions(server: Server, voice: NDArray[np.int16], count: int, seconds: floa
             for place in range(round(seconds * 10)):
                 await asyncio.sleep(began + place / 10 - time.perf_counter())
                 sent[100 * (place + 1)] = time.perf_counter()
-                await stream.send(own[place * frame % len(own) :][:frame].tobytes())
+                await stream.send(voice[first + place * frame :][:frame].tobytes())
             await stream.send('{"type": "session.end"}')
             await listening
 
