@@ -41,7 +41,7 @@ class Job:
     def key(self) -> object:
         """What jobs that are computed together share; None for one that is computed alone."""
         together = self.call is None and self.seconds <= _SHORT
-        return (self.windows, self.recogniser) if together else None
+        return (self.windows, self.recogniser, bool(self.enrolments)) if together else None
 
 
 class Jobs:
@@ -52,11 +52,8 @@ class Jobs:
         self._waiting: deque[Job] = deque()
         self._urgent: deque[Job] = deque()
         self._changed, self._ended = threading.Condition(), False
-        threads = [
-            threading.Thread(target=self._work, name=f"affetto-{n}", daemon=True) for n in range(workers)
-        ]
-        self._threads = threads
-        for thread in threads:
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        for thread in self._threads:
             thread.start()
 
     def submit(self, job: Job, urgent: bool = False) -> Future[Any]:
@@ -83,18 +80,17 @@ class Jobs:
             del batch  # so that nothing is held while there is nothing to do
 
     def _next(self, wait: bool = True) -> list[Job]:
-        """Returns jobs to compute together; without ``wait`` only such as are short, or none."""
+        """Returns jobs to compute together, none at the end; without ``wait`` only short ones, or none."""
         with self._changed:
-            while wait and not (self._urgent or self._waiting or self._ended):
+            while not self._ended:
+                for queue in (self._urgent, self._waiting):
+                    while queue and (wait or queue[0].key is not None):
+                        first = queue.popleft()
+                        if first.future.set_running_or_notify_cancel():
+                            return [first, *self._alike(queue, first)]
+                if not wait:
+                    break
                 self._changed.wait()
-            for queue in (self._urgent, self._waiting):
-                while queue and not self._ended:
-                    first = queue[0]
-                    if not wait and first.key is None:
-                        break
-                    queue.popleft()
-                    if first.future.set_running_or_notify_cancel():
-                        return [first, *self._alike(queue, first)]
         return []
 
     def _alike(self, queue: deque[Job], first: Job) -> list[Job]:
@@ -113,10 +109,13 @@ class Jobs:
         try:
             results = [batch[0].call()] if batch[0].call else self._rows(batch)
         except Exception as error:
+            if len(batch) > 1:  # no request fails by another one's fault
+                for job in batch:
+                    self._run([job])
+                return
             if not isinstance(error, AffettoError):
                 _LOG.exception("a request failed")
-            for job in batch:
-                job.future.set_exception(error)
+            batch[0].future.set_exception(error)
         else:
             for job, result in zip(batch, results, strict=True):
                 job.future.set_result(result)

@@ -50,12 +50,10 @@ class Service:
     @property
     def described(self) -> dict[str, Any]:
         """What a client may know of the recogniser."""
-        can = bool(self.recogniser.classifier.settings.enrolment)
-        return {"id": self.name, "object": "model", "labels": self.recogniser.labels} | {
-            "enrolment": can,
-            "space": self.space,
-            "made_from": self.recogniser.config.get("made_from"),
-        }
+        own = self.recogniser
+        known = {"id": self.name, "object": "model", "labels": own.labels, "space": self.space}
+        can = bool(own.classifier.settings.enrolment)
+        return {**known, "enrolment": can, "made_from": own.config.get("made_from")}
 
     async def models(self, request: Request) -> Response:
         """Lists the recogniser."""
@@ -192,6 +190,8 @@ class Service:
         found = answering(self.recogniser, classes)
         if len(found.labels) == len(self.recogniser.labels):
             return self.recogniser
+        if len(self._fitted) > 100:
+            self._fitted.clear()
         return self._fitted.setdefault(tuple(found.labels), found)
 
     def _as_asked(
@@ -206,11 +206,7 @@ class Service:
         verbose = kind == "verbose_json"
         answer: dict[str, Any] = {"model": self.name}
         if verbose:
-            answer |= {
-                "space": self.space,
-                "labels": recogniser.labels,
-                "duration": info.duration_seconds,
-            }
-            answer |= {"file": rows[0]["file"], "window": windows.length}
+            answer |= {"space": self.space, "labels": recogniser.labels, "file": rows[0]["file"]}
+            answer |= {"duration": info.duration_seconds, "window": windows.length}
             answer["hop"] = windows.step if windows.length else None
         return JSONResponse(answer | {"segments": [entry(row, recogniser.format, verbose) for row in rows]})

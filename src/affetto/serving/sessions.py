@@ -50,7 +50,7 @@ class Session:
         self._windows, self._recogniser = Windows(2.0, 1.0), service.recogniser
         self._enrolment: Enrolment | None = None
         self._cutter = stream_cutter(self._windows)
-        self._samples, self._behind = 0, False
+        self._samples = 0
         self._waiting: deque[tuple[int, int, Future[Any]]] = deque()
         self._changed = asyncio.Event()  # a window more, or an answer
         self._over = False  # no window follows
