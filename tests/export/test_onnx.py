@@ -1,8 +1,13 @@
 """Exported recognisers answer as torch does: whatever the network, the length, the batch, the speaker."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +42,6 @@ TINY: dict[str, dict[str, Any]] = {
     "kaldi": {"name": "mockingjay", "width": 16, "blocks": 1, "bins": 16, "front_end": "fbank", "deltas": 2},
     "npc": {"name": "npc", "width": 16, "blocks": 1, "bins": 16},
     "filterbank": {"name": "filterbank", "bins": 16},
-    "ge2e": {"name": "ge2e", "hidden": 16},
-    "ge2e-spectrum": {"name": "ge2e-spectrum", "hidden": 16},
     "whisper-blocks": {"name": "whisper-blocks", "width": 16, "heads": 2, "feed_forward": 16, "bins": 16},
 }
 LABELS = ("anger", "neutral", "sadness")
@@ -184,9 +187,9 @@ def test_the_example_runs_without_affetto(made: Path, corpus: Manifest, tmp_path
         assert line_ == f"{file} {best['label']} {best['score']:.3f}"
 
 
-@pytest.mark.parametrize("name", ["functionals", "d-vector"])
+@pytest.mark.parametrize("name", ["functionals", "d-vector", "ge2e"])
 def test_what_cannot_be_exported_names_what_can(name: str, tmp_path: Path) -> None:
-    network = tiny({"name": name})
+    network = tiny({"name": "network", "encoder": {"name": name}} if name == "ge2e" else {"name": name})
     save_recogniser(tmp_path / "recogniser", network, recogniser_config(network), False)
     with pytest.raises(ConfigError, match=rf"{name} cannot be exported.*cnn, tdnn, .*whisper-blocks"):
         export_onnx(tmp_path / "recogniser", tmp_path / "out")
@@ -197,6 +200,44 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'affetto\[onnx\]'"):
         export_onnx("small", tmp_path)
+
+
+@pytest.mark.skipif(
+    not ("AFFETTO_ONNXRUNTIME_WEB" in os.environ and shutil.which("chromium")),
+    reason="set AFFETTO_ONNXRUNTIME_WEB to the folder dist of the npm package onnxruntime-web",
+)
+def test_the_page_answers_as_torch_does(made: Path, corpus: Manifest, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    runtime = Path(os.environ["AFFETTO_ONNXRUNTIME_WEB"])
+    for name in ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
+        shutil.copy(runtime / name, tmp_path)
+    for name in ("model.onnx", "model.json"):
+        shutil.copy(made / "exported" / name, tmp_path)
+    shutil.copy(ROOT / "examples" / "browser" / "index.html", tmp_path)
+    sound = tmp_path / "sound.wav"
+    soundfile.write(sound, decode(corpus.paths[0]), 16_000, subtype="FLOAT")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as play:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"))
+        page = browser.new_page(viewport={"width": 360, "height": 640})
+        wrong: list[str] = []
+        page.on("console", lambda each: wrong.append(each.text))
+        page.on("pageerror", lambda each: wrong.append(str(each)))
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        page.wait_for_selector("#file:enabled", timeout=60_000)
+        page.set_input_files("#file", str(sound))
+        page.wait_for_selector("td", timeout=60_000)
+        shown = [row.inner_text().split() for row in page.query_selector_all("tr")]
+        assert " s of sound in " in page.inner_text("#state")
+        if pictures := os.environ.get("AFFETTO_PICTURES"):
+            page.screenshot(path=f"{pictures}/browser.png")
+        browser.close()
+        server.shutdown()
+    assert wrong == []
+    wanted = Recogniser.from_pretrained(made / "recogniser", any_sound=True).from_file(sound)
+    assert shown == [[each["label"], f"{each['score']:.3f}"] for each in wanted]
 
 
 @pytest.mark.corpora

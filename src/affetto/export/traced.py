@@ -23,7 +23,7 @@ from affetto.models.whisper import Attention, WhisperEncoder
 
 _CPU = torch.device("cpu")
 _NEVER = 1e4  # what is taken off the score of a frame that attention must not look at
-_WITHOUT = ("wav2vec2",)  # encoders that cannot be followed
+_WITHOUT = ("wav2vec2", "ge2e", "ge2e-spectrum")  # encoders that torch.export cannot follow for any length
 
 
 class Bands(nn.Module):
