@@ -26,14 +26,10 @@ from affetto.media import FORMATS, UNTOLD_FORMATS, to_wave
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""
 
-_SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist voc"
-AUDIO = frozenset(f".{name}" for name in _SUFFIXES.split())
-"""What is taken for a recording in a folder."""
-
 Source = str | Path | bytes | BinaryIO
 """What a recording may be given as: a path, the bytes of a file, or an open binary file."""
 
-_SLACK_SECONDS = 0.1  # an annotated end may pass the last sample by rounding
+_SLACK_SECONDS = 0.25  # by which an annotated end may pass the last sample
 _MPEG_SLACK_FRAMES = 4 * 1152  # encoder delay and padding, which few MP3 headers count
 _STREAMED_BYTES = 0x7FFF0000  # a size from here on stands for "unknown" in files written to a pipe
 _STREAMED_SIZES = (2_000_000_000,)  # that programs write for it
@@ -70,14 +66,14 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
     Args:
         source: a path, the bytes of a file, or an open binary file.
         start: first second to keep; None for the beginning.
-        end: second to stop at; None for the end. It may pass the last sample by 0.1 s.
+        end: second to stop at; None for the end. It may pass the last sample by 0.25 s.
 
     Raises:
         AudioError: names the file and the fault: missing, empty, not audio, truncated, no samples, NaN or
             infinite samples, a part that is outside.
     """
     with _opened(source) as (file, name):
-        first, last = _part(file.frames, file.samplerate, name, start, end)
+        first, last = part_of(file.frames, file.samplerate, name, start, end)
         if first:
             file.seek(first)
         samples = _read(file, name, first, last)
@@ -127,7 +123,7 @@ def _floats(samples: NDArray[Any]) -> NDArray[np.float32]:
 
 def excerpt(samples: NDArray[np.float32], name: str, start: float, end: float) -> NDArray[np.float32]:
     """Returns a part of samples at 16 kHz; an AudioError as :func:`decode` raises, by the ``name``."""
-    first, last = _part(len(samples), SAMPLE_RATE, name, start, end)
+    first, last = part_of(len(samples), SAMPLE_RATE, name, start, end)
     return samples[first:last]
 
 
@@ -170,6 +166,11 @@ def from_int16(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     return samples.astype(np.float32) * np.float32(1 / 32768)
 
 
+def is_pointer(head: bytes) -> bool:
+    """Whether a file that begins so is a text of git-lfs that stands for another."""
+    return head.startswith(b"version https://git-lfs.")
+
+
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """Opens a recording, with errors of our own; yields it with the name to call it by."""
@@ -199,6 +200,11 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
         shown = name.encode("utf-8", "replace").decode()
         raise AudioError(f"{shown}: its name is not UTF-8; rename it") from error
     except (soundfile.LibsndfileError, OSError) as error:
+        if isinstance(target, str):
+            with open(target, "rb") as text:
+                if is_pointer(text.read(64)):
+                    message = f"{name}: a pointer of git-lfs, not the recording; git lfs pull fetches it"
+                    raise AudioError(message) from None
         reason = str(getattr(error, "error_string", error)).rstrip(".")
         why_not, formats = f"not audio that libsndfile reads, or cut off in its header ({reason})", FORMATS
     if why_not:
@@ -245,8 +251,8 @@ def _truncated(name: str, there: int, promised: int | None, rate: int) -> AudioE
     return AudioError(f"{short}, {why}; copy it again, or drop its row")
 
 
-def _part(frames: int, rate: int, name: str, start: float | None, end: float | None) -> tuple[int, int]:
-    """Returns the first frame and the one after the last."""
+def part_of(frames: int, rate: int, name: str, start: float | None, end: float | None) -> tuple[int, int]:
+    """Returns the first frame of a part and the one after the last; an AudioError where it is not inside."""
     duration = frames / rate
     begin = 0.0 if start is None else float(start)
     stop = duration if end is None else float(end)
@@ -315,7 +321,7 @@ def _stream(source: Source, start: float | None, end: float | None) -> Iterator[
         resampler = None
         if file.samplerate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        first, last = _part(file.frames, file.samplerate, name, start, end)
+        first, last = part_of(file.frames, file.samplerate, name, start, end)
         weights = _weights_of(file, name, first, last) if file.channels > 1 else None
         if first or file.channels > 1:
             file.seek(first)

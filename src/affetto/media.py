@@ -1,21 +1,35 @@
-"""Sound of formats that libsndfile does not read, such as m4a, mp4, webm and amr: by PyAV, as a wave file."""
+"""Recordings in folders, and those that libsndfile does not read, such as m4a: by PyAV, as a wave file."""
 
 import io
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from multiprocessing import util
+from pathlib import Path
 from typing import Any
 
 import soundfile
 
 from affetto.errors import AudioError
 
+_HEARD = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist voc"
+AUDIO = frozenset(f".{name}" for name in _HEARD.split())
+"""What is taken for a recording in a folder."""
+
 _SUFFIXES = "3g2 3gp aac ac3 amr ape asf avi awb flv m4a m4b m4v mka mkv mov mp4 tta webm wma wmv wv"
 MEDIA = frozenset(f".{name}" for name in _SUFFIXES.split())
 """What is taken for a recording in a folder besides the formats of libsndfile."""
+
+# Files that lie with recordings and hold none: the only ones that are passed over without a word.
+_PAPERS = (
+    "bib cfg csv css doc docx eaf egemaps htm html ini jpg json jsonl lab log md npy npz parquet pdf png"
+)
+_PAPERS += " py rst rttm sh srt svg textgrid toml trn tsv txt url vtt xls xlsx xml yaml yml"
+_NO_SOUND = frozenset(f".{name}" for name in _PAPERS.split())
 
 # Without playlists and the like, which name other files or addresses; without what libsndfile checks better.
 FORMATS = "aac,ac3,amr,ape,asf,avi,caf,flv,matroska,mov,tta,wav,webm,wv"
@@ -23,6 +37,46 @@ UNTOLD_FORMATS = "flac,mp3,ogg,wav"  # whose headers may say less than there is
 _LONGEST = [24 * 3600.0]  # seconds: a small file may claim more silence than a disk holds
 _SLACK_SECONDS = 0.25  # what encoders add at both ends, or leave out
 _KEPT = 16  # wave files: more than there are threads
+
+
+def recordings_below(folder: str | Path, passed: Counter[str]) -> Iterator[str]:
+    """Yields the paths of recordings, in an order that does not change, and counts what is passed over.
+
+    Links to folders are followed once all folders without one were read, and no folder is read twice.
+    """
+
+    def place(path: str | Path) -> tuple[int, int]:
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+
+    def closed(error: OSError) -> None:
+        passed["that cannot be opened"] += 1
+
+    links = [os.fspath(folder)]
+    seen = {place(parent) for parent in Path(os.path.realpath(folder)).parents}
+    for link in links:
+        for parent, folders, files in os.walk(link, onerror=closed):
+            if (here := place(parent)) in seen:
+                passed["read by another path"] += 1
+                folders.clear()
+                continue
+            seen.add(here)
+            passed["hidden"] += sum(name.startswith(".") for name in (*folders, *files))
+            shown = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = [name for name in shown if not os.path.islink(os.path.join(parent, name))]
+            links += [os.path.join(parent, name) for name in shown if name not in folders]
+            for name in sorted(files):
+                suffix = os.path.splitext(name)[1].lower()
+                if suffix in AUDIO | MEDIA and not name.startswith("."):
+                    yield os.path.join(parent, name)
+                elif suffix not in _NO_SOUND and not name.startswith("."):
+                    passed[suffix or "without a suffix"] += 1
+
+
+def passed_over(folder: str | Path, passed: Counter[str]) -> str:
+    """Returns what was passed over below a folder as a sentence; "" where nothing was."""
+    counts = ", ".join(f"{count} {what}" for what, count in passed.most_common() if count)
+    return f"passed over below {folder}: {counts}" if counts else ""
 
 
 def limit_seconds(seconds: float) -> None:

@@ -12,8 +12,8 @@ from pydantic import Field
 from affetto.config import Settings, build
 from affetto.corpora.labels import gender_of
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.reading import read_listing
 from affetto.corpora.scanning import About, Corpus, collect, matched, of_code, text_of
-from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
 

@@ -21,7 +21,8 @@ from affetto.corpora import checks
 from affetto.corpora.checks import Problem
 from affetto.corpora.labels import apply_map, dropped, with_votes_of
 from affetto.corpora.marks import Marks, read_by_name, read_marks, write_marks
-from affetto.corpora.tabular import lacks, near, normal, read_table, some, with_array_files, write_table
+from affetto.corpora.reading import read_table
+from affetto.corpora.tabular import below, lacks, near, normal, some, with_array_files, write_table
 from affetto.errors import ManifestError
 from affetto.runs import write_json
 
@@ -130,7 +131,7 @@ class Manifest:
         """Returns the path of a recording from the cells of its row; one outside the root is refused."""
         # ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
         root = os.path.abspath(self.roots.get(corpus or "", Path()))
-        path = os.path.normpath(os.path.join(root, file))
+        path = below(root, file)
         if not Path(path).is_relative_to(root):
             raise ManifestError(
                 f"{key}: {file} lies outside {root}, the root of {corpus or 'this manifest'}; "

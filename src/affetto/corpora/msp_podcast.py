@@ -12,8 +12,8 @@ import pandas as pd
 
 from affetto.corpora.labels import canonical
 from affetto.corpora.manifest import Manifest
+from affetto.corpora.reading import read_listing
 from affetto.corpora.scanning import collect, matched, misfit, of_code, parts_of, read_about, text_of
-from affetto.corpora.tabular import read_listing
 from affetto.errors import ManifestError
 
 ABOUT = read_about(__file__)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import yaml
 
-from affetto.audio import AUDIO, read_info
+from affetto.audio import read_info
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ManifestError, unknown
-from affetto.media import MEDIA
+from affetto.media import AUDIO, passed_over, recordings_below
 from affetto.progress import progress
 
 Decoded = TypeVar("Decoded")
@@ -63,10 +64,11 @@ def collect(
     """
     corpus = about.name
     rows: list[dict[str, Any]] = []
+    remarks = list(notes)
     errors: list[tuple[str, str]] = []
     first: dict[str, str] = {}
     above = 0 if root == Path() else len(os.path.join(root, ""))
-    for path in progress(find_audio(folder or root), f"scan {corpus}"):
+    for path in progress(find_audio(folder or root, remarks), f"scan {corpus}"):
         name = os.fspath(path)[above:].replace(os.sep, "/")
         try:
             name.encode()
@@ -87,9 +89,12 @@ def collect(
         first[key] = name
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
+        if errors and all("git lfs pull" in message for _, message in errors):
+            there = f"{folder or root}: its {len(errors)} recordings are pointers of git-lfs"
+            raise ManifestError(f"{there}; git lfs pull fetches the recordings")
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
         raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
-    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(notes))
+    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(remarks))
 
 
 def parts_of(path: Path, pattern: re.Pattern[str], named: str) -> tuple[str, ...]:
@@ -139,19 +144,19 @@ def misfit(about: About, root: Path, message: str) -> ManifestError:
     return ManifestError(f"{message}{wanted}\nfound there: {some(found) if found else 'nothing'}")
 
 
-def find_audio(folder: Path) -> list[Path]:
-    """Returns the recordings below a folder, sorted; hidden files and folders are left out.
+def find_audio(folder: Path, notes: list[str] | None = None) -> list[Path]:
+    """Returns the recordings below a folder, sorted; a note says what was passed over.
 
     Those that need PyAV, such as m4a and mp4, only where there are no others: they may be videos of the same.
     """
-    found: list[str] = []
-    others: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in AUDIO | MEDIA and not name.startswith("."):
-                (found if suffix in AUDIO else others).append(os.path.join(parent, name))
-    found = found or others
+    passed: Counter[str] = Counter()
+    everything = list(recordings_below(folder, passed))
+    suffixes = [os.path.splitext(path)[1].lower() for path in everything]
+    found = [path for path, suffix in zip(everything, suffixes, strict=True) if suffix in AUDIO]
+    if found:
+        passed.update(suffix for suffix in suffixes if suffix not in AUDIO)
+    if notes is not None and (note := passed_over(folder, passed)):
+        notes.append(note)
+    found = found or everything
     found.sort(key=lambda path: path.replace(os.sep, "\0"))  # as paths are sorted, which is slower
     return [Path(path) for path in found]

@@ -8,24 +8,25 @@ folder                       columns from a regular expression over the path
 
 import os
 import re
-import shutil
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from itertools import repeat
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from affetto.audio import AUDIO, read_info
+from affetto.audio import part_of, read_info
+from affetto.corpora.audformat_tables import read_audformat
 from affetto.corpora.labels import canonical, gender_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
+from affetto.corpora.reading import read_table
 from affetto.corpora.scanning import About, find_audio
-from affetto.corpora.tabular import is_missing, read_table, some
-from affetto.errors import AudioError, ManifestError, MissingPackageError, unknown
+from affetto.corpora.tabular import ONE_ROW, TIMES, below, is_missing, some, timed, to_seconds
+from affetto.errors import AudioError, ManifestError, unknown
+from affetto.media import AUDIO
 from affetto.progress import progress
 from affetto.runs import FORMATS
 
@@ -50,7 +51,6 @@ ALIASES = {
     "intensity_level": "intensity_level intensity",
 }
 _Row = dict[str, Any]
-_FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, yaml.YAMLError)
 
 
 def scan(
@@ -79,7 +79,7 @@ def scan(
     groups = _compile(pattern)
     table, home, notes = _source(root, tables, pattern)
     base = Path(os.path.abspath(audio_root or home))
-    table = _rename(table, columns or {})
+    table = timed(_rename(table, columns or {}))
     rows, errors, more = _usable(table, base, groups)
     notes += more
     if not rows:
@@ -105,14 +105,24 @@ def _usable(
     rows: list[_Row] = []
     errors: list[tuple[str, str]] = []
     unmatched: list[str] = []
-    check, find = cache(read_info), _Finder(base)
-    for record in progress(table.to_dict("records"), "scan table"):
+    cut: list[str] = []
+    check, find, first = cache(read_info), _Finder(base), dict[Any, _Row]()
+    times = [to_seconds(table[name]) if name in table else repeat(None) for name in TIMES]
+    for record, start, end in zip(progress(table.to_dict("records"), "scan table"), *times, strict=False):
         row: _Row = {str(column): value for column, value in record.items() if not is_missing(value)}
         try:
             row["file"] = find(row.get("file"))
-            check(base / row["file"])
+            info = check(base / row["file"])
+            part = (None if is_missing(second) else second for second in (start, end))
+            part_of(info.frames, info.rate, f"{base / row['file']}", *part)
+            if not is_missing(end) and end > info.duration_seconds:
+                row["end"] = info.duration_seconds
+                cut.append(row["file"])
         except (AudioError, ManifestError) as error:
             errors.append((str(record.get("file")), str(error)))
+            continue
+        if (earlier := first.setdefault(_key(row), row)) is not row:
+            errors.append((row["file"], _again(earlier, row)))
             continue
         match = groups.search(row["file"]) if groups is not None else None
         if groups is not None and match is None:
@@ -122,7 +132,28 @@ def _usable(
         found = match.groupdict() if match is not None else {}
         rows.append({**{group: value for group, value in found.items() if value}, **row})
     notes = [f"{len(unmatched)} recordings do not match the pattern: {some(unmatched)}"] if unmatched else []
+    if cut:
+        notes.append(
+            f"{len(cut)} rows end after their recording, by less than 0.25 s, and are cut: {some(cut)}"
+        )
     return rows, errors, notes
+
+
+def _key(row: _Row) -> Any:
+    return row.get("key") or (os.path.splitext(row["file"])[0], str(row.get("start")), str(row.get("end")))
+
+
+def _again(earlier: _Row, row: _Row) -> str:
+    """Returns why a row is left out whose key came before; one that says something else is refused."""
+    differ = sorted(name for name in {*earlier, *row} if str(earlier.get(name)) != str(row.get(name)))
+    if not differ:
+        return "is there twice with all its cells; one row is kept"
+    if "file" in differ and "key" not in row:
+        return f"has the name of {earlier['file']}, which is kept"
+    raise ManifestError(
+        f"{row['file']} has several rows, which differ in {some(differ)}; {ONE_ROW}, or else the table has a "
+        "column key"
+    )
 
 
 def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:
@@ -134,13 +165,15 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
         return read_table(root), root.parent, []
     home = root if root.is_dir() else root.parent
     if (home / "db.yaml").is_file():
-        return _audformat(home, tables, ALIASES["text"].split()), home, []
+        return read_audformat(home, tables, ALIASES["text"].split()), home, []
     for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
         if metadata.is_file():
             return read_table(metadata), home, []
-    files = [path.relative_to(home).as_posix() for path in find_audio(home)]
-    note = f"{root} has no table and no pattern was given: speakers and emotions stay empty"
-    return pd.DataFrame({"file": files}), home, [] if pattern else [note]
+    notes = (
+        [] if pattern else [f"{root} has no table and no pattern was given: speakers and emotions stay empty"]
+    )
+    files = [path.relative_to(home).as_posix() for path in find_audio(home, notes)]
+    return pd.DataFrame({"file": files}), home, notes
 
 
 def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -177,7 +210,7 @@ class _Finder:
         """Returns a file name relative to the folder."""
         if file is None:
             raise ManifestError("a row names no file")
-        path = Path(os.path.normpath(self.base / str(file)))
+        path = Path(below(self.base, str(file)))
         if not path.is_relative_to(self.base):
             message = f"lies outside {self.base}; name the folder that holds all files with --audio-root"
             raise ManifestError(message)
@@ -214,87 +247,3 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     if not compiled.groupindex:
         raise ManifestError(f"the pattern {pattern!r} names no column; write groups like (?P<speaker>[^/]+)")
     return compiled
-
-
-def _audformat(folder: Path, chosen: Sequence[str], texts: Collection[str]) -> pd.DataFrame:
-    """Reads the tables of a database into one, a row a segment where a table has any, else a row a file.
-
-    The facts of a scheme about a label (the gender of a speaker, the words of a sentence) become columns.
-    ``chosen`` names tables, all when empty; labels of the columns ``texts`` stand for what is spoken.
-    """
-    try:
-        import audformat
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{folder} needs the audformat package; install it with: pip install 'affetto[audformat]'"
-        ) from error
-    with TemporaryDirectory() as copy:
-        # The package prefers pickles, which can run any code: it reads a copy without them.
-        stored = [*folder.glob("db.*.csv"), *folder.glob("db.*.parquet")]
-        try:
-            for file in (folder / "db.yaml", *stored):
-                shutil.copy(file, copy)
-            database = audformat.Database.load(copy)
-        except _FAULTS as error:
-            raise ManifestError(f"{folder / 'db.yaml'} is no audformat header: {error}") from error
-        names = list(database.tables)
-        if absent := [name for name in chosen if name not in names]:
-            raise ManifestError(unknown("audformat table", absent[0], names))
-        for name in (*(chosen or names), *database.misc_tables):
-            if f"db.{name}" not in {file.stem for file in stored}:
-                raise ManifestError(
-                    f"{folder} has no db.{name}.csv or .parquet; "
-                    "save the database with storage_format csv or parquet"
-                )
-        return _joined(database, chosen or names, texts)
-
-
-def _joined(database: Any, chosen: Sequence[str], texts: Collection[str]) -> pd.DataFrame:
-    """Puts the columns of several tables side by side."""
-    files, segments = (dict[tuple[str, ...], dict[str, Any]]() for _ in range(2))
-    for name in chosen:
-        segmented = database[name].type == "segmented"
-        index = ("file", "start", "end") if segmented else ("file",)
-        for record in _explained(database, name, texts).to_dict("records"):
-            place = tuple(str(record[part]) for part in index)
-            row = (segments if segmented else files).setdefault(place, {})
-            for column, value in ((str(column), value) for column, value in record.items()):
-                if not is_missing(value) and row.setdefault(column, value) != value:
-                    raise ManifestError(
-                        f"audformat tables contradict each other: {column} of {record['file']} is "
-                        f"{row[column]} or {value}; choose tables with --table, of "
-                        f"{', '.join(database.tables)}"
-                    )
-    found = [{**files.get((row["file"],), {}), **row} for row in segments.values()] or list(files.values())
-    languages = {"language": database.languages[0]} if len(database.languages) == 1 else {}
-    return pd.DataFrame([{**languages, **row} for row in found])
-
-
-def _explained(database: Any, name: str, texts: Collection[str]) -> pd.DataFrame:
-    """Returns a table with times in seconds, its split, and what schemes know of its labels."""
-    table, frame = database[name], _frame(database, name).reset_index()
-    for part in {"start", "end"}.intersection(frame.columns):
-        frame[part] = pd.to_timedelta(frame[part]).dt.total_seconds()
-    for column, about in table.columns.items():
-        labels = about.scheme.labels if about.scheme_id else None
-        if isinstance(labels, str):
-            labels = _frame(database, labels).to_dict("index")
-        if not isinstance(labels, dict):
-            continue
-        facts = [labels.get(value) for value in frame[column]]
-        if all(isinstance(fact, dict) for fact in facts if fact is not None):
-            more = sorted({key for fact in facts if fact for key in fact} - {column})
-            columns = {key: [(fact or {}).get(key) for fact in facts] for key in more}
-        else:
-            columns = {"text" if column in texts else f"{column}.meaning": facts}
-        for key in columns.keys() - frame.columns:
-            frame[key] = columns[key]
-    return frame.assign(split=table.split.type) if table.split_id else frame
-
-
-def _frame(database: Any, name: str) -> pd.DataFrame:
-    try:
-        frame: pd.DataFrame = database[name].df
-    except _FAULTS as error:
-        raise ManifestError(f"the audformat table {name} cannot be read: {error}") from error
-    return frame.astype(object).where(frame.notna(), None)

@@ -1,15 +1,14 @@
-"""Tables on disk and in memory: text stays text, and what is missing is empty."""
+"""Tables in memory and written: text stays text, and what is missing is empty."""
 
-import csv
-import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +23,7 @@ COLUMNS = (
     *("session", "text", "language", "split", "corpus", "intensity_level"),
 )
 TIMES = ("start", "end")
-_TOO_MANY = (
-    "line {line} has {cells} cells and the header {names}; a cell with separators needs quotation marks"
-)
+ONE_ROW = "a manifest has one row an utterance, and votes of several raters in columns such as votes_anger"
 VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")  # a cell that names a row of an array on disk
 
 
@@ -43,117 +40,6 @@ def _free_of(*taken: str) -> AfterValidator:
 # ``manifest.csv`` and ``meta.json``, those are taken too.
 NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), _free_of(*COLUMNS)]
 NewArrayColumn = Annotated[NewColumn, _free_of("manifest", "meta")]
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing."""
-    if not path.is_file():
-        raise ManifestError("no such file; affetto scan makes a manifest")
-    try:
-        match path.suffix.lower():
-            case ".csv" | ".tsv":
-                return _read_delimited(path, [""])
-            case ".jsonl":
-                return _read_lines(path)
-            case ".parquet":
-                return pd.read_parquet(path)
-    except UnicodeDecodeError as error:
-        message = "cannot be read as a table: it is not UTF-8; save it again as CSV in UTF-8"
-        raise ManifestError(message) from error
-    except (ValueError, OSError, AttributeError) as error:
-        raise ManifestError(f"cannot be read as a table: {error}") from error
-    raise ManifestError(unknown("table format", path.suffix, FORMATS))
-
-
-def _read_lines(path: Path) -> pd.DataFrame:
-    """Reads a JSON object a line; whole numbers stay whole where others are missing."""
-    rows = []
-    with open(path, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                rows.append(dict(json.loads(line)) if line.strip() else None)
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"line {number} is no JSON object: {error}") from error
-    table = pd.DataFrame([row for row in rows if row is not None], dtype=object)
-    whole = {name: table[name].infer_objects() for name in map(str, table) if not table[name].isna().any()}
-    return table.assign(**whole)
-
-
-def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
-    """Reads a delimited text or a JSON list that must have some columns, all text; an empty cell is ""."""
-    as_json = path.suffix == ".json"
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8")) if as_json else _read_delimited(path)
-        table = pd.DataFrame(rows).fillna("").astype(str)
-    except (ValueError, OSError) as error:
-        fault = "is not a list of utterances" if as_json else "cannot be read as a table"
-        raise ManifestError(f"{path} {fault}: {error}") from error
-    table.columns = table.columns.str.strip()
-    if missing := set(columns).difference(table.columns):
-        raise ManifestError(f"{path} lacks the columns {', '.join(sorted(missing))}")
-    return table
-
-
-def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads CSV, TSV or what a spreadsheet program writes: with a byte order mark, and other separators."""
-    with open(path, encoding="utf-8-sig", newline="") as lines:
-        header = lines.readline()
-    given = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
-    most = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
-    separator = "\t" if path.suffix.lower() == ".tsv" else given or most
-    return pd.read_csv(
-        path,
-        sep=separator,
-        skiprows=1 if given else 0,
-        index_col=False,  # or a row with one cell too many would shift every column
-        dtype=str,
-        keep_default_na=False,
-        na_values=missing,
-        encoding="utf-8-sig",
-        quoting=_quoting(path, separator, int(bool(given))),
-    )
-
-
-def _quoting(path: Path, separator: str, skipped: int) -> Literal[0, 3]:
-    """Returns whether quotation marks enclose cells, or are text as any other; no row may be swallowed.
-
-    Where a cell in quotation marks holds line breaks, and yet each line has as many cells as the header, the
-    marks belong to the text: a table with tabs is then read line by line, another is refused.
-    """
-    quoted, fault, line = _shape(path, separator, skipped, csv.QUOTE_MINIMAL)
-    if not (fault or line):
-        return csv.QUOTE_MINIMAL
-    plain, plain_fault, _ = _shape(path, separator, skipped, csv.QUOTE_NONE)
-    if not plain_fault and plain > quoted and (fault or separator == "\t"):
-        return csv.QUOTE_NONE
-    if fault:
-        raise ValueError(fault)
-    if plain_fault:
-        return csv.QUOTE_MINIMAL
-    raise ValueError(
-        f"line {line}: a quotation mark begins a cell that goes on in the next line, and each line could be "
-        "a row of its own; write quotation marks in text twice, or save the table as .jsonl"
-    )
-
-
-def _shape(path: Path, separator: str, skipped: int, quoting: Literal[0, 3]) -> tuple[int, str, int]:
-    """Returns how many rows can be read, what is wrong with the next, and the first line that goes on."""
-    rows, line, continued, width = 0, 0, 0, 0
-    with open(path, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=separator, quoting=quoting, strict=quoting == csv.QUOTE_MINIMAL)
-        try:
-            for cells in reader:
-                line, before = reader.line_num, line
-                width = width or (len(cells) if line > skipped else 0)
-                short = quoting == csv.QUOTE_NONE and 0 < len(cells) < width
-                if line > skipped and (any(cells[width:]) or short):
-                    return rows, _TOO_MANY.format(line=before + 1, cells=len(cells), names=width), continued
-                if line > before + 1 and width > 1:
-                    continued = continued or before + 1
-                rows += 1
-        except csv.Error as error:
-            return rows, f"line {line + 1}: {error}; a quotation mark in text is written twice", continued
-    return rows, "", continued
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -191,6 +77,35 @@ def with_array_files(table: pd.DataFrame, rename: Callable[[str], str]) -> pd.Da
     return table.assign(**changed)
 
 
+def timed(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with seconds in place of spans such as ``0 days 00:00:01.5`` and ``1,5``."""
+
+    def of_cell(cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell.total_seconds() if isinstance(cell, timedelta) else cell
+        span = re.fullmatch(r"\s*(?:(-?\d+) days?,? )?(?:(\d+):(\d\d):)?(\d+(?:[.,]\d+)?)\s*", cell)
+        if span is None or not (span[1] or span[2] or "," in cell):
+            return cell
+        days, hours, minutes = (int(part or 0) for part in span.groups()[:3])
+        return ((days * 24 + hours) * 60 + minutes) * 60 + float(span[4].replace(",", "."))
+
+    spans = {name: table[name] for name in TIMES if name in table and table[name].dtype.kind not in "iuf"}
+    return table.assign(
+        **{
+            name: column.dt.total_seconds() if column.dtype.kind == "m" else column.map(of_cell)
+            for name, column in spans.items()
+        }
+    )
+
+
+def below(root: str | Path, file: str) -> str:
+    """Returns the path of a file; backslashes separate folders where no file has them in its name."""
+    path = os.path.normpath(os.path.join(root, file))
+    if "\\" in file and not os.path.exists(path):
+        return os.path.normpath(os.path.join(root, file.replace("\\", "/")))
+    return path
+
+
 def normal(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the table with every column of :data:`COLUMNS`, in order, each of its type.
 
@@ -198,18 +113,20 @@ def normal(table: pd.DataFrame) -> pd.DataFrame:
     """
     if "file" not in table.columns:
         raise ManifestError(lacks("file", table.columns))
-    table = table.reset_index(drop=True).copy()
+    table = timed(table.reset_index(drop=True))
     if "key" not in table.columns:
         table["key"] = _keys(table)
     for name in set(COLUMNS).difference(table.columns):
         table[name] = np.nan if name in TIMES else None
     for name in table.columns:
-        table[name] = _seconds(table[name]) if name in TIMES else _column(table[name], name in COLUMNS)
+        table[name] = to_seconds(table[name]) if name in TIMES else _column(table[name], name in COLUMNS)
     for name in ("key", "file"):
         if table[name].isna().any():
             raise ManifestError(f"the column {name!r} is empty in row {int(table[name].isna().argmax()) + 1}")
     if table["key"].duplicated().any():
-        raise ManifestError(f"keys occur twice: {some(table.loc[table['key'].duplicated(), 'key'])}")
+        raise ManifestError(
+            f"keys occur twice: {some(table.loc[table['key'].duplicated(), 'key'])}; {ONE_ROW}"
+        )
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
 
 
@@ -234,7 +151,8 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _seconds(values: "pd.Series[Any]") -> "pd.Series[float]":
+def to_seconds(values: "pd.Series[Any]") -> "pd.Series[float]":
+    """Returns a column of times as numbers; a ManifestError for what is none."""
     try:
         return pd.to_numeric(values).astype(float)
     except (ValueError, TypeError) as error:

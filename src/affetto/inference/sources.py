@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from affetto.audio import AUDIO, SAMPLE_RATE, blocks, decode, prepare, read_info
+from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
 from affetto.errors import AudioError, ConfigError, ManifestError
-from affetto.media import MEDIA
+from affetto.media import passed_over, recordings_below
 from affetto.runs import FORMATS
 
 if TYPE_CHECKING:  # pandas takes a third of a second to load, and a single recording needs no table
@@ -104,7 +106,7 @@ def is_recording(source: Any) -> bool:
 
 
 def clips(sources: Sources, root: Root = None) -> Iterator[Clip]:
-    """Yields the recordings of sources, in an order that does not change; hidden folders are left out."""
+    """Yields the recordings of sources, in an order that does not change; a warning counts other files."""
     one = is_recording(sources) or isinstance(sources, str | Path) or _is_manifest(sources)
     everything: Iterable[Any] = [sources] if one or not isinstance(sources, Iterable) else sources
     for number, source in enumerate(everything):
@@ -185,16 +187,18 @@ def _of_several(source: Any, root: Root) -> Iterator[Clip]:
     if _is_manifest(source) or not Path(source).is_dir():
         yield from _of_manifest(source, root)
         return
-    found = False
-    for parent, folders, files in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO | MEDIA:
-                found = True
-                path = os.path.join(parent, name)
-                yield Clip(path, Path(path))
+    passed, found = Counter[str](), False
+    for path in recordings_below(source, passed):
+        found = True
+        yield Clip(path, Path(path))
+    others = passed_over(source, passed)
     if not found:
-        raise AudioError(f"{source}: found no recording below this folder; name a file, or another folder")
+        raise AudioError(
+            f"{source}: found no recording below this folder; name a file, or another folder"
+            + (f"; {others}" if others else "")
+        )
+    if others:
+        warnings.warn(others, stacklevel=2)
 
 
 def _is_manifest(source: Any) -> bool:

@@ -12,8 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from affetto.audio import AUDIO
-from affetto.media import MEDIA, forget_waves
+from affetto.media import AUDIO, MEDIA, forget_waves
 from affetto.serving.limits import Limits, Refusal, invalid
 
 _OVERHEAD = 100_000  # bytes of a form that are neither files nor fields
