@@ -16,7 +16,7 @@ from affetto.features.front_end import KALDI_FLOOR, KALDI_REST, MEL_FLOOR, norma
 from affetto.features.mel import filterbank
 from affetto.models.classifier import EmotionClassifier
 from affetto.models.embedders import Functionals
-from affetto.models.encoder import Frames, cleared, frame_mask
+from affetto.models.encoder import Frames, frame_mask
 from affetto.models.ge2e import DVector
 from affetto.models.registry import ENCODERS
 from affetto.models.whisper import Attention, WhisperEncoder
@@ -64,12 +64,16 @@ class TracedFrontEnd(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Turns waveforms ``(B, S)`` of ``lengths (B,)`` into features ``(B, T, F)`` and their counts."""
-        samples = cleared(waveforms[:, :, None], lengths)[:, :, 0]
+        inside = torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]
+        samples = torch.where(inside, waveforms, 0.0)
         if self.settings.level_db is not None:
             root = (samples.square().sum(1) / lengths.clamp_min(1)).sqrt()
             gains = 10 ** (self.settings.level_db / 20) / root.clamp_min(1e-20)
             samples = samples * torch.where(root > 0, gains, 1.0).clamp_min(1.0)[:, None]
         counts = self.settings.frame_counts(lengths)
+        if self.kind == "waveform":
+            missing = torch.sym_max(0, self.settings.window - samples.shape[1])  # type: ignore[no-untyped-call]
+            return F.pad(samples, (0, missing))[:, :, None], counts
         columns = [self._columns(samples)]
         mask = frame_mask(counts, columns[0].shape[1])
         inside = mask[:, :, 0].bool()
@@ -81,9 +85,6 @@ class TracedFrontEnd(nn.Module):
     def _columns(self, samples: Tensor) -> Tensor:
         """Returns the columns before deltas and normalisation."""
         window = self.settings.window
-        if self.kind == "waveform":
-            missing = torch.sym_max(0, window - samples.shape[1])  # type: ignore[no-untyped-call]
-            return F.pad(samples, (0, missing))[:, :, None]
         left = 0 if self.kind == "fbank" else window // 2
         powers = self.bands(F.pad(samples, (left, window - left + self.tail_frames * self.settings.hop)))
         if self.kind == "mel":
@@ -138,7 +139,7 @@ def _unfollowed(part: nn.Module) -> str:
 
 def _in_parts(encoder: WhisperEncoder, features: Tensor, lengths: Tensor) -> Frames:
     """Encodes waveforms ``(B, S, 1)`` as :class:`WhisperEncoder`, all parts of all of them at once."""
-    waveforms, hop = cleared(features, lengths)[:, :, 0], encoder.hop
+    waveforms, hop = features.squeeze(2), encoder.hop  # zero past their ends: the traced front end's
     rows, width = waveforms.shape
     frames = torch.sym_max((width + hop - 1) // hop, 2)  # type: ignore[no-untyped-call]
     size = torch.sym_min(frames, encoder.longest // hop)  # type: ignore[no-untyped-call]
