@@ -87,6 +87,7 @@ class Session:
         finally:
             answering.cancel()
             listening.cancel()
+            await asyncio.gather(answering, listening, return_exceptions=True)
 
     async def end(self, refusal: Refusal | None, code: int) -> None:
         """Says why the session ends, and closes the socket."""
@@ -222,7 +223,10 @@ class Session:
         return {"id": self.id, **form, **self.settings, "model": self.service.described}
 
     async def _send(self, kind: str, **content: Any) -> None:
-        await self.socket.send_json({"type": kind, **content})
+        try:
+            await self.socket.send_json({"type": kind, **content})
+        except RuntimeError as error:  # starlette's, where the socket was closed meanwhile
+            raise WebSocketDisconnect from error
 
 
 def _ms(samples: int) -> float:
