@@ -150,10 +150,7 @@ def _again(earlier: _Row, row: _Row) -> str:
         return "is there twice with all its cells; one row is kept"
     if "file" in differ and "key" not in row:
         return f"has the name of {earlier['file']}, which is kept"
-    raise ManifestError(
-        f"{row['file']} has several rows, which differ in {some(differ)}; {ONE_ROW}, or else the table has a "
-        "column key"
-    )
+    raise ManifestError(f"{row['file']} has several rows, which differ in {some(differ)}; {ONE_ROW}")
 
 
 def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:

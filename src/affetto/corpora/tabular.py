@@ -89,13 +89,13 @@ def timed(table: pd.DataFrame) -> pd.DataFrame:
         days, hours, minutes = (int(part or 0) for part in span.groups()[:3])
         return ((days * 24 + hours) * 60 + minutes) * 60 + float(span[4].replace(",", "."))
 
-    spans = {name: table[name] for name in TIMES if name in table and table[name].dtype.kind not in "iuf"}
-    return table.assign(
-        **{
-            name: column.dt.total_seconds() if column.dtype.kind == "m" else column.map(of_cell)
-            for name, column in spans.items()
-        }
-    )
+    made = {}
+    for name in TIMES:
+        if name in table and table[name].dtype.kind == "m":
+            made[name] = table[name].dt.total_seconds()
+        elif name in table and pd.to_numeric(table[name].astype(str), errors="coerce").isna().any():
+            made[name] = table[name].map(of_cell)
+    return table.assign(**made)
 
 
 def below(root: str | Path, file: str) -> str:
@@ -139,7 +139,9 @@ def _column(values: "pd.Series[Any]", text: bool) -> "pd.Series[Any]":
         if len(strings) and strings.str.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?").all():
             return pd.to_numeric(values)
     cells = zip(values.tolist(), values.isna().tolist(), strict=True)
-    made: list[str | None] = [None if missing else _text(value) for value, missing in cells]
+    made: list[str | None] = [
+        None if missing else value if isinstance(value, str) else _text(value) for value, missing in cells
+    ]
     if values.name in COLUMNS and values.name not in ("key", "file"):  # "s1 " and "s1" are one speaker
         tidy = {cell: unicodedata.normalize("NFC", cell).strip() or None for cell in set(made) if cell}
         made = [tidy[cell] if cell else None for cell in made]
