@@ -266,3 +266,36 @@ def test_a_folder_that_cannot_be_opened_is_counted(
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.warns(UserWarning, match="1 that cannot be opened"):
         assert len(list(clips(tmp_path))) == 1
+
+
+def test_names_of_every_kind_are_found_or_refused(tmp_path: Path, record: Record) -> None:
+    names = [
+        "two\nlines.wav",
+        'the "a".wav',
+        "-o.wav",
+        "a, b.wav",
+        "x" * 240 + ".wav",
+        " a .wav",
+        "\u4f60\u597d.wav",
+    ]
+    for name in names:
+        record(tmp_path / "sounds" / name)
+    table = pd.DataFrame({"file": [*names, "y" * 5000, "nul\0.wav"], "emotion": "anger"})
+    for suffix in ("csv", "tsv", "jsonl", "parquet"):
+        write_table(table, tmp_path / f"sounds/t.{suffix}")
+        manifest = scan("table", tmp_path / f"sounds/t.{suffix}")
+        assert manifest.table["file"].tolist() == names, suffix
+        assert [file[:3] for file, _ in manifest.errors] == ["yyy", "nul"]
+        manifest.write(tmp_path / f"m.{suffix}")
+        assert [path.name for path in Manifest.read(tmp_path / f"m.{suffix}").paths] == names
+    assert sorted(Path(clip.file).name for clip in clips(tmp_path / "sounds")) == sorted(names)
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,hello, you\n")
+    with pytest.raises(ManifestError, match=r"metadata.csv: cannot be read as a table: line 2 has 3 cells"):
+        scan("table", tmp_path)
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "t.csv").write_text("file,emotion\na.wav,w\u00fctend\n", encoding=encoding)
+        with pytest.raises(ManifestError, match=r"t.csv: .* it is not UTF-8; save it again"):
+            Manifest.read(tmp_path / "t.csv")

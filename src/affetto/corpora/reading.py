@@ -14,9 +14,7 @@ from affetto.audio import is_pointer
 from affetto.errors import ManifestError, unknown
 from affetto.runs import FORMATS
 
-_TOO_MANY = (
-    "line {line} has {cells} cells and the header {names}; a cell with separators needs quotation marks"
-)
+_TOO_MANY = "line {line} has {cells} cells and the header {names}; text with separators needs quotation marks"
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -71,7 +69,9 @@ def _refuse_pointer(path: Path) -> None:
     """Refuses a text of git-lfs that stands for a table."""
     with open(path, "rb") as file:
         if is_pointer(file.read(64)):
-            raise ManifestError(f"{path} is a pointer of git-lfs, not the table; git lfs pull fetches it")
+            raise ManifestError(
+                f"{path.name} is a pointer of git-lfs, not the table; git lfs pull fetches it"
+            )
 
 
 def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:

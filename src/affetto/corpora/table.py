@@ -121,7 +121,8 @@ def _usable(
         except (AudioError, ManifestError) as error:
             errors.append((str(record.get("file")), str(error)))
             continue
-        if (earlier := first.setdefault(_key(row), row)) is not row:
+        key = row.get("key") or (os.path.splitext(row["file"])[0], str(start), str(end))
+        if (earlier := first.setdefault(key, row)) is not row:
             errors.append((row["file"], _again(earlier, row)))
             continue
         match = groups.search(row["file"]) if groups is not None else None
@@ -139,10 +140,6 @@ def _usable(
     return rows, errors, notes
 
 
-def _key(row: _Row) -> Any:
-    return row.get("key") or (os.path.splitext(row["file"])[0], str(row.get("start")), str(row.get("end")))
-
-
 def _again(earlier: _Row, row: _Row) -> str:
     """Returns why a row is left out whose key came before; one that says something else is refused."""
     differ = sorted(name for name in {*earlier, *row} if str(earlier.get(name)) != str(row.get(name)))
@@ -150,7 +147,9 @@ def _again(earlier: _Row, row: _Row) -> str:
         return "is there twice with all its cells; one row is kept"
     if "file" in differ and "key" not in row:
         return f"has the name of {earlier['file']}, which is kept"
-    raise ManifestError(f"{row['file']} has several rows, which differ in {some(differ)}; {ONE_ROW}")
+    raise ManifestError(
+        f"{row.get('key', row['file'])} has several rows, which differ in {some(differ)}; {ONE_ROW}"
+    )
 
 
 def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:
@@ -159,18 +158,25 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
         if root.suffix.lower() not in FORMATS:
             message = unknown("table format", root.suffix, FORMATS)
             raise ManifestError(f"{message}; a spreadsheet program saves its sheet as CSV")
-        return read_table(root), root.parent, []
+        return _named(root), root.parent, []
     home = root if root.is_dir() else root.parent
     if (home / "db.yaml").is_file():
         return read_audformat(home, tables, ALIASES["text"].split()), home, []
     for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
         if metadata.is_file():
-            return read_table(metadata), home, []
+            return _named(metadata), home, []
     notes = (
         [] if pattern else [f"{root} has no table and no pattern was given: speakers and emotions stay empty"]
     )
     files = [path.relative_to(home).as_posix() for path in find_audio(home, notes)]
     return pd.DataFrame({"file": files}), home, notes
+
+
+def _named(path: Path) -> pd.DataFrame:
+    try:
+        return read_table(path)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
 
 
 def _rename(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -211,11 +217,11 @@ class _Finder:
         if not path.is_relative_to(self.base):
             message = f"lies outside {self.base}; name the folder that holds all files with --audio-root"
             raise ManifestError(message)
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike Path.is_file, takes a name that is too long
             others = [path.with_name(path.name + suffix) for suffix in sorted(AUDIO)]
             if path.suffix.lower() in AUDIO:
                 others += [path.with_suffix(suffix) for suffix in sorted(AUDIO)]
-            path = next(filter(Path.is_file, others), None) or self._called(path)
+            path = next(filter(os.path.isfile, others), None) or self._called(path)
         return path.relative_to(self.base).as_posix()
 
     @cached_property
