@@ -40,9 +40,7 @@ def tone(rate: int) -> NDArray[np.float64]:
 
 
 @pytest.fixture(autouse=True)
-def waves(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def waves(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Gives every test a temporary folder of its own, which is empty at the end."""
     folder = tmp_path_factory.mktemp("waves")
     monkeypatch.setattr(media.tempfile, "tempdir", str(folder))
@@ -96,9 +94,7 @@ def test_a_recording_that_was_replaced_is_decoded_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="copies of a process are made on Linux")
-def test_a_copy_of_the_process_removes_what_it_made_and_nothing_else(
-    tmp_path: Path, waves: Path
-) -> None:
+def test_a_copy_of_the_process_removes_what_it_made_and_nothing_else(tmp_path: Path, waves: Path) -> None:
     files = [encode(tmp_path / f"{name}.m4a", tone(16_000), 16_000, "aac") for name in "ab"]
     decode(files[0])
     before = list(waves.iterdir())
