@@ -28,7 +28,7 @@ def test_an_error_ends_as_one_line_and_exit_code_2(
         __main__.main()
     capsys.readouterr()
 
-    def fail() -> None:
+    def fail(**options: object) -> None:
         raise errors.RunError("nothing to score")
 
     monkeypatch.setattr("affetto.cli.app", fail)
