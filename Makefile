@@ -22,7 +22,7 @@ demo: $(VENV)/.installed            ## the main job on the toy corpus, in minute
 	$(BIN)/affetto demo runs/demo
 
 test: $(VENV)/.installed-dev        ## all tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed-dev       ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks examples
