@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,7 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from affetto.channels import channel_weights, gram_of, mixed
-from affetto.claims import part_only
+from affetto.claims import from_start, id3_bytes, part_only
 from affetto.cutting import Cutter
 from affetto.errors import AudioError
 from affetto.media import FORMATS, UNTOLD_FORMATS, to_wave
@@ -292,14 +292,9 @@ def _only_estimated(file: soundfile.SoundFile, missing: int) -> bool:
         return False
     if missing <= _MPEG_SLACK_FRAMES:
         return True
-    with open(file.name, "rb") if isinstance(file.name, str) else nullcontext(file.name) as handle:
-        position = handle.tell()
-        handle.seek(0)
+    with from_start(file.name) as handle:
         head = handle.read(1 << 20)
-        handle.seek(position)
-    size = 0
-    if head[:3] == b"ID3":  # the tag's length is written in four bytes of seven bits
-        size = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    size = id3_bytes(head)
     frame = head[size : size + 256]
     return not (b"Xing" in frame or b"Info" in frame)
 

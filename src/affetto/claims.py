@@ -1,7 +1,8 @@
 """Headers that say too little: recordings of which libsndfile would silently read a part, or nothing."""
 
 import struct
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import BinaryIO
 
 import soundfile
@@ -26,20 +27,37 @@ def part_only(file: soundfile.SoundFile, target: str | BinaryIO) -> str:
         return "its header does not say how long it is"
     if file.format not in ("OGG", "MP3", "MPEG") and (file.format not in ("WAV", "WAVEX") or file.frames):
         return ""
+    with from_start(target) as handle:
+        return _in_part(file, handle)
+
+
+@contextmanager
+def from_start(target: str | BinaryIO) -> Iterator[BinaryIO]:
+    """Yields a file at its beginning; one that was open before is left where it was."""
     with open(target, "rb") if isinstance(target, str) else nullcontext(target) as handle:
         position = handle.tell()
+        handle.seek(0)
         try:
-            return _in_part(file, handle)
+            yield handle
         finally:
             handle.seek(position)
+
+
+def id3_bytes(data: bytes, place: int = 0) -> int:
+    """Returns the size of the ID3 tag that begins at a place; 0 where none does."""
+    if data[place : place + 3] != b"ID3" or place + 10 > len(data):
+        return 0
+    # Its length is written in four bytes of seven bits.
+    sizes = zip(data[place + 6 : place + 10], (21, 14, 7, 0), strict=True)
+    return 10 + sum((byte & 127) << shift for byte, shift in sizes)
 
 
 def _in_part(file: soundfile.SoundFile, handle: BinaryIO) -> str:
     seconds = file.frames / file.samplerate
     if file.format == "OGG":
         links = _links(handle)
-        told = f"it is {links} recordings one after another, of which {seconds:.2f} s would be read"
-        return told if links > 1 else ""
+        reason = f"it is {links} recordings one after another, of which {seconds:.2f} s would be read"
+        return reason if links > 1 else ""
     if file.format in ("WAV", "WAVEX"):
         return "its header says that it holds no samples" if _hides_samples(handle) else ""
     there = _mpeg_seconds(handle)
@@ -49,7 +67,6 @@ def _in_part(file: soundfile.SoundFile, handle: BinaryIO) -> str:
 
 def _hides_samples(handle: BinaryIO) -> bool:
     """Whether what follows a data chunk of size 0 is no chunk, so that it is samples."""
-    handle.seek(0)
     head = handle.read(1 << 16)
     place = head.find(b"data\0\0\0\0")
     end = handle.seek(0, 2)
@@ -61,7 +78,6 @@ def _hides_samples(handle: BinaryIO) -> bool:
 
 def _links(handle: BinaryIO) -> int:
     """Counts the recordings that are chained in an Ogg file."""
-    handle.seek(0)
     count, within = 0, False
     while (page := handle.read(27)) and len(page) == 27 and page[:4] == b"OggS":
         begins = bool(page[5] & 2)
@@ -76,7 +92,6 @@ def _mpeg_seconds(handle: BinaryIO) -> float:
 
     0 where the header counts as many bytes as there are: then its length holds.
     """
-    handle.seek(0)
     head = handle.read(1 << 16)
     mark = max(head.find(b"Xing"), head.find(b"Info"))
     if mark >= 0 and len(head) >= mark + 16 and head[mark + 7] & 3 == 3:
@@ -87,9 +102,8 @@ def _mpeg_seconds(handle: BinaryIO) -> float:
     data = handle.read()
     place, seconds = 0, 0.0
     while place + 4 <= len(data):
-        if data[place : place + 3] == b"ID3" and place + 10 <= len(data):
-            sizes = zip(data[place + 6 : place + 10], (21, 14, 7, 0), strict=True)
-            place += 10 + sum((byte & 127) << shift for byte, shift in sizes)
+        if tag := id3_bytes(data, place):
+            place += tag
             continue
         size, length = _mpeg_frame(data, place)
         if not size:

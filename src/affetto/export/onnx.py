@@ -126,12 +126,12 @@ def _graphs(onnx: Any, network: EmotionClassifier, output: str) -> tuple[Any, An
         jobs.append((_Answers(network), sounds, free, output, "vectors"))
     else:
         vectors = torch.zeros(2, network.dim)
-        nobody = network.offset(vectors[:0])[None]
+        zeros = network.offset(vectors[:0])[None]
         jobs.append((_Offset(network), (vectors,), {"vectors": {0: _FREE}}, "enrolment"))
-        jobs.append((_Answers(network), (*sounds, nobody), {**free, "enrolment": None}, output, "vectors"))
+        jobs.append((_Answers(network), (*sounds, zeros), {**free, "enrolment": None}, output, "vectors"))
     *enrol, model = [_followed(*job) for job in progress(jobs, "export")]
     if enrol:
-        _make_optional(onnx, model, "enrolment", nobody.numpy())
+        _make_optional(onnx, model, "enrolment", zeros.numpy())
     return model, enrol[0] if enrol else None
 
 

@@ -69,11 +69,11 @@ def _label_studio(rows: list[Row], labels: Sequence[str]) -> str:
     tasks: dict[str, list[Row]] = {}
     for row in rows:
         value = {"start": row["start"], "end": row["end"], "channel": 0, "labels": [row["label"]]}
-        told = {"from_name": "emotion", "to_name": "audio", "type": "labels", "value": value}
-        told |= {"score": row["confidence"]} if row["confidence"] is not None else {}
-        told |= {"meta": {"text": [row["speaker"]]}} if row.get("speaker") else {}
+        result = {"from_name": "emotion", "to_name": "audio", "type": "labels", "value": value}
+        result |= {"score": row["confidence"]} if row["confidence"] is not None else {}
+        result |= {"meta": {"text": [row["speaker"]]}} if row.get("speaker") else {}
         own = tasks.setdefault(row["file"], [])
-        own.append({"id": f"{len(tasks)}-{len(own) + 1}", **told})
+        own.append({"id": f"{len(tasks)}-{len(own) + 1}", **result})
     predictions = {file: [{"model_version": "affetto", "result": own}] for file, own in tasks.items()}
     return _as_json([{"data": {"audio": file}, "predictions": own} for file, own in predictions.items()])
 

@@ -68,10 +68,10 @@ def _summary(rows: list[Row], form: RowFormat) -> Row:
             found[f"seconds_{label}"] = float(seconds[[each == label for each in labels]].sum())
         known = [label for label in labels if label != UNKNOWN]
         found["changes"] = sum(one != other for one, other in pairwise(known))
-    told = [row[form.predictions[0]] is not None for row in rows]
-    if seconds[told].sum() > 0:
+    answered = [row[form.predictions[0]] is not None for row in rows]
+    if seconds[answered].sum() > 0:
         for name in form.predictions:
             found[name] = float(
-                np.average([row[name] for row in rows if row[name] is not None], weights=seconds[told])
+                np.average([row[name] for row in rows if row[name] is not None], weights=seconds[answered])
             )
     return {name: value for name, value in found.items() if name not in ("file", "speaker")}
