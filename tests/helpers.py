@@ -1,6 +1,8 @@
 """What several tests need: a script as a module, and the config of a recogniser that was never trained."""
 
+import ast
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +24,16 @@ def script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Returns every file of the package as a tree, by its path below ``src``."""
+    files = sorted((ROOT / "src").rglob("*.py"))
+    return {
+        file.relative_to(ROOT / "src").as_posix(): ast.parse(file.read_text(encoding="utf-8"))
+        for file in files
+    }
 
 
 def recogniser_config(classifier: EmotionClassifier) -> dict[str, Any]:

@@ -104,21 +104,6 @@ def test_a_finished_run_knows_its_kind_and_keeps_no_checkpoint(tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["DONE", "meta.json"]
 
 
-def test_runs_and_caches_need_no_fcntl(tmp_path: Path) -> None:
-    code = """
-import sys, warnings
-sys.modules["fcntl"] = None
-warnings.simplefilter("ignore")  # filelock warns that it locks by the existence of files
-import affetto, affetto.data
-from pathlib import Path
-from affetto.runs import RunFolder, write_text
-with RunFolder(sys.argv[1]).locked():
-    write_text(Path(sys.argv[1]) / "file", "text")
-"""
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
-    assert (tmp_path / "run" / "file").read_text(encoding="utf-8") == "text"
-
-
 def test_the_environment_names_versions_and_no_host() -> None:
     facts = environment(seed=3)
     assert facts["seed"] == 3

@@ -42,7 +42,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            with open(temporary, "rb") as handle:
+            with open(temporary, "rb+") as handle:  # Windows syncs only what may be written
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
     finally:

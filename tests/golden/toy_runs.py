@@ -91,6 +91,7 @@ def toy_runs(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     out: dict[str, np.ndarray[Any, Any]] = {}
     listed, protocol = folder / "toy.csv", folder / "toy-5.yaml"
     toy.write(folder / "wav", speakers=6, sentences=2, takes=1).write(listed)
+    call("scan", "toy", folder / "wav", "-o", folder / "scanned.csv")
     protocol.write_text(PROTOCOL, encoding="utf-8")
     table = ("--manifest", listed, "--protocol", protocol)
 

@@ -182,7 +182,7 @@ def _finish(
     }
     joined = shards.part / "vectors.npy"
     write_npy(joined, model.dim, shards)
-    write_vectors(shards.output, np.load(joined, mmap_mode="r"), list(place_of), info)
+    write_vectors(shards.output, np.load(joined, mmap_mode="r", allow_pickle=False), list(place_of), info)
     cells = [None if place is None else cell(shards.output, place) for place in places]
     column = pd.Series(cells, manifest.table.index, dtype=object)
     manifest.with_columns({settings.name: column}).write(run / MANIFEST)

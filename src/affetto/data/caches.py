@@ -50,7 +50,7 @@ class _Rows:
         self.folder = folder
         self._index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         self.lengths: NDArray[np.int64] = np.array(self._index["lengths"], np.int64)
-        self.values: NDArray[Any] = np.load(folder / "values.npy", mmap_mode="r")
+        self.values: NDArray[Any] = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
         self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])
 
     def __len__(self) -> int:

@@ -107,7 +107,7 @@ class Index:
                 f"{self.folder} is no finished index: it lacks {', '.join(missing)}; "
                 "make it with affetto index"
             )
-        self.vectors: NDArray[np.float32] = np.load(self.folder / VECTORS, mmap_mode="r")
+        self.vectors: NDArray[np.float32] = np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False)
 
     def search(self, texts: Sequence[str], count: int = 10) -> list[list[Hit]]:
         """Returns, for each text, the recordings that are nearest, the nearest first.
