@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from affetto.config import Settings
-from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
+from affetto.corpora.arrays import SPEAKER_COLUMN, VectorRows, vector_info, vector_places
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewColumn
 from affetto.data import NONE
@@ -19,19 +19,11 @@ from affetto.errors import ManifestError
 from affetto.models.encoder import chosen_device
 from affetto.models.fixed import JOIN
 from affetto.runs import MANIFEST, RunFolder, write_json
-from affetto.vectors.kmeans import spherical_kmeans
-from affetto.vectors.spaces import (
-    Codes,
-    Contents,
-    Vectors,
-    centred,
-    directions,
-    members,
-    with_middle,
-    without,
-)
+from affetto.vectors.kmeans import Rows, spherical_kmeans
+from affetto.vectors.spaces import BySpeaker, Codes, Contents, Vectors, centred, directions, members, without
 
 CLUSTERS = "clusters.json"
+_BLOCK = 1 << 15  # vectors that are read at once, where the order is that of the keys
 CONTENT_COLUMN = "content"  # that is used by default, where there is one
 
 
@@ -42,7 +34,7 @@ class ClusterSettings(Settings):
     count: int = Field(6, ge=2)  # clusters of a speaker
     centre: bool = True  # subtract each speaker's mean first
     dims: int = Field(32, ge=1)  # principal directions of each column that are kept, where several are joined
-    middle: float = Field(0.5, ge=0)  # weight of the distance from that mean: see spaces.with_middle
+    middle: float = Field(0.5, ge=0)  # weight of the distance from that mean: see spaces.BySpeaker
     together: bool = False  # whether a cluster's number means the same for each speaker
     fewest: int = Field(12, ge=2)  # a speaker with fewer utterances gets no cluster
     restarts: int = Field(10, ge=1)  # the tightest clusters of so many random starts are kept
@@ -61,7 +53,7 @@ class Clusters(NamedTuple):
 
 
 def cluster(
-    vectors: Vectors | Sequence[Vectors],
+    vectors: Rows | list[Rows],
     speakers: Codes,
     settings: ClusterSettings,
     contents: Codes | None = None,
@@ -72,28 +64,35 @@ def cluster(
     Of several arrays, the principal directions are joined, with the same spread for each array.
     ``contents (N,)`` are numbers of the words, -1 for unknown, whose effect across speakers is taken out.
     """
-    parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
-    groups = np.where(np.isfinite(np.hstack(parts)).all(1), speakers, NONE)
+    parts: list[Rows] = [*vectors] if isinstance(vectors, list) else [vectors]
+    groups = np.where(_finite(parts), speakers, NONE)
     sizes = np.bincount(groups[groups >= 0], minlength=int(speakers.max(initial=0)) + 1)
     groups[sizes[speakers] < settings.fewest] = NONE
     known = groups >= 0
     kinds = None if contents is None else np.where(known, contents, NONE)
+    space: Rows = parts[0]
+    if settings.centre and len(parts) > 1:
+        space = np.hstack([_even(centred(part[:], groups), groups, kinds, settings.dims) for part in parts])
+    elif settings.centre and kinds is not None:
+        space = without(centred(space[:], groups), groups, kinds)
+    elif len(parts) > 1:
+        space = np.hstack([part[:] for part in parts])
     if settings.centre:
-        parts = [centred(part, groups) for part in parts]
-        if len(parts) > 1:
-            parts = [_even(part, groups, kinds, settings.dims) for part in parts]
-        elif kinds is not None:
-            parts = [without(parts[0], groups, kinds)]
-    vectors = np.hstack(parts)
-    if settings.centre:
-        vectors = with_middle(vectors, settings.middle, known)
+        space = BySpeaker(space, groups, settings.middle)
     how = settings.model_dump(include={"restarts", "iterations", "seed"})
     places = np.where(known, 0, NONE) if settings.together else groups
-    labels, silhouettes = spherical_kmeans(vectors, places, [settings.count], **how, device=device)
+    labels, silhouettes = spherical_kmeans(space, places, [settings.count], **how, device=device)
     confidence = np.where(labels >= 0, (1 + silhouettes) / 2, 0).astype(np.float32)
     for rows in members(np.where(labels >= 0, places, NONE)):
         labels[rows] = pd.factorize(labels[rows])[0]
     return Clusters(labels, confidence)
+
+
+def _finite(parts: Sequence[Rows]) -> NDArray[np.bool_]:
+    """Returns whether the vectors of an utterance are finite in all arrays, ``(N,)``."""
+    blocks = [slice(begin, begin + _BLOCK) for begin in range(0, len(parts[0]), _BLOCK)]
+    found = [np.all([np.isfinite(part[block]).all(1) for part in parts], axis=0) for block in blocks]
+    return np.concatenate(found) if found else np.zeros(0, np.bool_)
 
 
 def _even(vectors: Vectors, groups: Codes, kinds: Codes | None, dims: int) -> Vectors:
@@ -152,12 +151,13 @@ def annotate_clusters(
     # In the order of the keys, so that the order of the table decides nothing.
     rows = manifest.where(embedded)
     rows = Manifest(rows.table.sort_values("key"), rows.roots)
-    vectors = [read_vectors(rows, column, settings.encoder) for column in named]
-    names, speakers = np.unique(np.array(rows.owners), return_inverse=True)
+    vectors: list[Rows] = [VectorRows(rows, column, settings.encoder) for column in named]
+    speakers, names = pd.factorize(np.array(rows.owners, object), sort=True)
     content = _contents(rows, settings, speakers)
     digest = hashlib.sha256()
     for part in vectors:
-        digest.update(np.ascontiguousarray(part).data)
+        for begin in range(0, len(part), _BLOCK):
+            digest.update(part[begin : begin + _BLOCK].data)
     digest.update(b"" if content is None else content.tobytes())
     run = RunFolder(out, "annotate clusters")
     with run.locked():
@@ -172,8 +172,8 @@ def annotate_clusters(
         confidence = columns["confidence"].to_numpy(np.float64).round(4)
         made = {settings.name: pd.Series(text, table.index, dtype=object)}
         manifest.with_columns({**made, f"{settings.name}_confidence": confidence}).write(run / MANIFEST)
-        owned = pd.Series(found.labels, names[speakers])
-        write_json(run / CLUSTERS, _facts(rows, settings, content, owned))
+        owned = dict(zip(names.tolist(), members(speakers), strict=True))
+        write_json(run / CLUSTERS, _facts(rows, settings, content, found.labels, owned))
         run.finish()
     return run
 
@@ -189,13 +189,18 @@ def _contents(manifest: Manifest, settings: AnnotateClustersSettings, speakers: 
 
 
 def _facts(
-    manifest: Manifest, settings: AnnotateClustersSettings, content: Codes | None, labels: pd.Series
+    manifest: Manifest,
+    settings: AnnotateClustersSettings,
+    content: Codes | None,
+    labels: Codes,
+    speakers: dict[str, Codes],
 ) -> dict[str, Any]:
-    """Returns ``clusters.json``; ``labels`` has the speaker of each utterance as its index."""
+    """Returns ``clusters.json``, from the cluster of each utterance, and the utterances of each speaker."""
     by_speaker = {}
-    for name, own in labels.groupby(level=0):
-        sizes = own[own != NONE].value_counts(sort=False).sort_index().tolist()
-        by_speaker[str(name)] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes}
+    for name, own in speakers.items():
+        sizes = np.bincount(labels[own][labels[own] != NONE])
+        sizes = sizes[sizes > 0]
+        by_speaker[name] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes.tolist()}
     info = [each for column in settings.embedding.split(JOIN) for each in vector_info(manifest, column)]
     return {
         "column": settings.name,

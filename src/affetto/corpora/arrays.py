@@ -20,6 +20,7 @@ from affetto.errors import ManifestError
 from affetto.runs import atomic_write, write_json
 
 SPEAKER_COLUMN = "speaker_embedding"  # which ``affetto annotate speakers`` writes by default
+_MAPPED_ROWS = 1 << 15  # that are read of memory-mapped files before these are opened again
 _MOVE = "move a manifest together with the folder of its arrays, or "
 
 
@@ -75,11 +76,13 @@ def vector_places(
         message = lacks(column, manifest.table.columns)
         raise ManifestError(f"{message}; affetto annotate {verb} makes such a column")
     places: list[tuple[Path, int] | None] = []
-    for key, value in zip(manifest.keys, manifest.table[column], strict=True):
+    files: dict[str, Path] = {}
+    for key, value in zip(manifest.table["key"], manifest.table[column], strict=True):
         found = VECTOR.fullmatch(str(value))
         if not found and not is_missing(value):
             raise ManifestError(f"{key}: the column {column!r} holds {value!r}; FILE.npy#ROW is needed")
-        places.append((Path(found["file"]), int(found["row"])) if found else None)
+        file = files.setdefault(found["file"], Path(found["file"])) if found else None
+        places.append((file, int(found["row"])) if found and file else None)
     return places
 
 
@@ -91,36 +94,57 @@ def all_places(manifest: Manifest, column: str, verb: str) -> tuple[list[Path], 
             f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
             f"run affetto annotate {verb}, or leave these rows out"
         )
-    files, numbers = np.unique([str(file) for file, _ in filter(None, places)], return_inverse=True)
-    rows = [row for _, row in filter(None, places)]
-    return [Path(file) for file in files], np.stack([numbers, np.array(rows, np.int64)], axis=1)
+    found = [place for place in places if place]
+    files = sorted({file for file, _ in found})
+    number = {file: place for place, file in enumerate(files)}
+    return files, np.array([(number[file], row) for file, row in found], np.int64).reshape(-1, 2)
+
+
+class VectorRows:
+    """The vectors that a column names, ``(N, D)`` float32, in the manifest's order, read when asked for.
+
+    ``encoder`` is the name or the hash of the encoder that must have made them; None for any one.
+    """
+
+    def __init__(self, manifest: Manifest, column: str = SPEAKER_COLUMN, encoder: str | None = None) -> None:
+        self.files, self.places = all_places(manifest, column, "speakers")
+        for info in vector_info(manifest, column):
+            names = {info["encoder"], info["encoder_sha256"]}
+            if encoder is not None and not {encoder, Path(encoder).name} & names:
+                raise ManifestError(
+                    f"the column {column!r} holds embeddings made by another encoder than the config says: "
+                    f"{info['encoder']!r}, not {encoder!r}; annotate again, or name the other column"
+                )
+        shapes = [open_array(file).shape for file in self.files]
+        if len(dims := {shape[1] for shape in shapes}) > 1:
+            raise ManifestError(f"the column {column!r} names arrays of {sorted(dims)} columns")
+        for number, (file, (rows, _)) in enumerate(zip(self.files, shapes, strict=True)):
+            if (most := self.places[self.places[:, 0] == number, 1].max()) >= rows:
+                raise ManifestError(f"{file} has {rows} rows; the manifest asks for {most}")
+        self.shape = (len(self.places), dims.pop() if dims else 0)
+        self._arrays: list[NDArray[np.float32]] = []
+        self._read = 0
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        places = self.places[rows]
+        if not self._arrays or self._read > _MAPPED_ROWS:  # what was read of a mapped file stays in memory
+            self._arrays, self._read = [open_array(file) for file in self.files], 0
+        self._read += len(places)
+        vectors = np.empty((len(places), self.shape[1]), np.float32)
+        for number in np.unique(places[:, 0]).tolist():
+            own = places[:, 0] == number
+            vectors[own] = self._arrays[number][places[own, 1]]
+        return vectors
 
 
 def read_vectors(
     manifest: Manifest, column: str = SPEAKER_COLUMN, encoder: str | None = None
 ) -> NDArray[np.float32]:
-    """Returns the vectors that a column names, ``(N, D)`` float32, in the manifest's order.
-
-    ``encoder`` is the name or the hash of the encoder that must have made them; None for any one.
-    """
-    files, places = all_places(manifest, column, "speakers")
-    for info in vector_info(manifest, column):
-        names = {info["encoder"], info["encoder_sha256"]}
-        if encoder is not None and not {encoder, Path(encoder).name} & names:
-            raise ManifestError(
-                f"the column {column!r} holds embeddings made by another encoder than the config says: "
-                f"{info['encoder']!r}, not {encoder!r}; annotate again, or name the other column"
-            )
-    arrays = [open_array(file) for file in files]
-    if len(dims := {array.shape[1] for array in arrays}) > 1:
-        raise ManifestError(f"the column {column!r} names arrays of {sorted(dims)} columns")
-    vectors = np.empty((len(places), dims.pop() if dims else 0), np.float32)
-    for number, (file, array) in enumerate(zip(files, arrays, strict=True)):
-        own = places[:, 0] == number
-        if (most := places[own, 1].max()) >= len(array):
-            raise ManifestError(f"{file} has {len(array)} rows; the manifest asks for {most}")
-        vectors[own] = array[places[own, 1]]
-    return vectors
+    """Returns all of :class:`VectorRows` as one array, ``(N, D)`` float32."""
+    return VectorRows(manifest, column, encoder)[:]
 
 
 def vector_info(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[dict[str, Any]]:

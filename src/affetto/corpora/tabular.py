@@ -67,13 +67,15 @@ def near(path: str | Path, folder: Path) -> str:
 def with_array_files(table: pd.DataFrame, rename: Callable[[str], str]) -> pd.DataFrame:
     """Returns the table with another name for every file of a cell ``FILE.npy#ROW``."""
     rename, changed = cache(rename), {}
+
+    def renamed(value: Any) -> Any:
+        cell = VECTOR.fullmatch(value) if isinstance(value, str) else None
+        return f"{rename(cell['file'])}#{cell['row']}" if cell else value
+
     for name in table.columns.difference(list(COLUMNS)):
         values = table[name].tolist()
-        cells = [VECTOR.fullmatch(value) if isinstance(value, str) else None for value in values]
-        if any(cells):
-            pairs = zip(cells, values, strict=True)
-            renamed = [f"{rename(cell['file'])}#{cell['row']}" if cell else value for cell, value in pairs]
-            changed[name] = pd.Series(renamed, table.index, dtype=object)
+        if any(isinstance(value, str) and VECTOR.fullmatch(value) for value in values):
+            changed[name] = pd.Series([renamed(value) for value in values], table.index, dtype=object)
     return table.assign(**changed)
 
 

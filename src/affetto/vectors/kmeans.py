@@ -7,7 +7,7 @@ of a speaker use one small matrix, the cosines between its utterances.
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,18 @@ from torch.nn import functional as F
 _SAME = 1e-6  # cosines differ by so much through rounding alone
 _SPARSE = 0.6  # below this share of moving restarts, the others are left out
 _ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # cosines that are worked on at once: as many as fit a cache
+
+
+class Rows(Protocol):
+    """Vectors ``(N, D)`` float32: an array, or what computes the rows that are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``N`` and ``D``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]: ...
 
 
 class Partition(NamedTuple):
@@ -31,7 +43,7 @@ class Partition(NamedTuple):
 
 
 def spherical_kmeans(
-    vectors: NDArray[np.float32],
+    vectors: Rows,
     groups: NDArray[np.int64],
     counts: Sequence[int],
     *,
@@ -41,6 +53,8 @@ def spherical_kmeans(
     device: str = "cpu",
 ) -> Partition:
     """Clusters the utterances ``vectors (N, D)`` of every group ``(N,)``, -1 for none, each group by itself.
+
+    Vectors are asked for once, a whole group at a time.
 
     Seeding is k-means++ with a few tries a step (Arthur and Vassilvitskii 2007), as in scikit-learn. A
     restart ends when no utterance changes its cluster; the tightest restart is kept. A cluster that becomes
@@ -78,7 +92,7 @@ def spherical_kmeans(
 class _Space:
     """The utterances of some groups, padded to the largest: ``B`` groups of at most ``n``."""
 
-    def __init__(self, vectors: NDArray[np.float32], rows: list[NDArray[np.int64]], device: str) -> None:
+    def __init__(self, vectors: Rows, rows: list[NDArray[np.int64]], device: str) -> None:
         longest, dim = max(map(len, rows)), vectors.shape[1]
         padded = torch.zeros(len(rows), longest, dim)
         for place, row in enumerate(rows):

@@ -11,7 +11,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import VECTOR, lacks
 from affetto.data import NONE
 from affetto.errors import ManifestError
-from affetto.vectors.kmeans import spherical_kmeans
+from affetto.vectors.kmeans import Rows, spherical_kmeans
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -64,15 +64,28 @@ def directions(
     return np.asarray(values @ axes[kept].T / spreads[kept].clip(1e-9) ** whiten)
 
 
-def with_middle(vectors: Vectors, weight: float, known: NDArray[np.bool_]) -> Vectors:
-    """Adds a dimension that is the same for all, ``weight`` times the spread of speaker-centred vectors.
+class BySpeaker:
+    """Vectors ``(N, D)`` minus the mean of their group ``(N,)``, and a dimension that is the same for all.
 
     Spherical clusters use directions only, so that utterances near their speaker's mean, the calm ones, would
-    be spread over all clusters. With this dimension they share a direction. ``known (N,)`` says whose spread
-    counts.
+    be spread over all clusters. With this dimension, ``weight`` times the spread of the vectors, they share a
+    direction. Rows are computed when asked for, so that few vectors are in memory; of each group, all rows or
+    none are asked for.
     """
-    spread = float(np.sqrt(np.square(vectors[known], dtype=np.float64).sum(1).mean())) if known.any() else 0.0
-    return np.column_stack([vectors, np.full(len(vectors), weight * (spread or 1.0), np.float32)])
+
+    def __init__(self, vectors: Rows, groups: Codes, weight: float) -> None:
+        self.vectors, self.groups, self.middle = vectors, groups, 0.0
+        self.shape = (len(vectors), vectors.shape[1] + 1)
+        squares = [np.square(self[rows], dtype=np.float64).sum() for rows in members(groups)]
+        known = np.count_nonzero(groups >= 0)
+        self.middle = weight * (float(np.sqrt(sum(squares) / max(known, 1))) or 1.0)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: Codes) -> Vectors:
+        own = centred(self.vectors[rows], self.groups[rows])
+        return np.column_stack([own, np.full(len(rows), self.middle, np.float32)])
 
 
 def content_groups(courses: Vectors, groups: Codes, seed: int = 0) -> Codes:
