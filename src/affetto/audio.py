@@ -21,7 +21,7 @@ from affetto.channels import channel_weights, gram_of, mixed
 from affetto.claims import from_start, id3_bytes, part_only
 from affetto.cutting import Cutter
 from affetto.errors import AudioError
-from affetto.media import FORMATS, UNTOLD_FORMATS, to_wave
+from affetto.media import FORMATS, UNTOLD_FORMATS, Readable, to_wave
 
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""
@@ -176,7 +176,7 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """Opens a recording, with errors of our own; yields it with the name to call it by."""
     if isinstance(source, str | Path):
         name = os.fspath(source)
-        target: str | BinaryIO = name
+        target: Any = name
         try:  # asked for once: a scan of 100,000 files waits for little else
             status = os.stat(name)
         except (OSError, ValueError):
@@ -185,9 +185,9 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
             raise AudioError(f"{name}: no such file; check the path and the corpus root")
         empty = status.st_size == 0
     else:
-        handle = io.BytesIO(source) if isinstance(source, bytes) else source
+        handle: Any = io.BytesIO(source) if isinstance(source, bytes) else source
         name = str(getattr(source, "name", "the recording"))
-        target = handle = handle if handle.seekable() else io.BytesIO(handle.read())
+        target = handle = Readable(handle if handle.seekable() else io.BytesIO(handle.read()))
         before = handle.tell()
         empty = handle.seek(0, io.SEEK_END) == before
         handle.seek(before)

@@ -89,6 +89,23 @@ def forget_waves() -> None:
     _of_file.cache_clear()
 
 
+class Readable:
+    """An open file that may be asked to seek to any place, as damaged headers make decoders do."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Seeks; returns the place, or -1 where there is none."""
+        try:
+            return int(self._handle.seek(place, whence))
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
 class Wave:
     """A wave file of 32-bit floats in a temporary folder; ``path`` is removed with the object."""
 
@@ -134,14 +151,17 @@ def _written(handle: Any, name: str, why_not: str, formats: str) -> Wave:
         ) from error
     wave, seconds = Wave(), 0.0
     try:
-        with av.open(handle, options={"format_whitelist": formats}) as container:
+        options = {"format_whitelist": formats}
+        with av.open(Readable(handle), options=options, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: it holds no sound; name another file, or drop its row")
             stream = container.streams.audio[0]
             seconds = _decode(av, container, stream, wave.path, name)
             expected = _promised(container, stream)
-    except av.FFmpegError as error:
-        reason = str(error.strerror or error)
+    except AudioError:
+        raise
+    except Exception as error:  # damaged files make PyAV raise half a dozen kinds
+        reason = str(getattr(error, "strerror", None) or error)
         raise AudioError(
             f"{name}: {why_not}, and FFmpeg does not read it ({reason}); convert it to WAV or FLAC, copy it "
             "again, or drop its row"
