@@ -234,3 +234,39 @@ def test_corpora_and_protocols_load_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_parts_hold_the_rows_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("affetto.corpora.manifest._PART_ROWS", 2)
+    small().write(tmp_path / f"m{suffix}")
+    whole, parts = Manifest.read(tmp_path / f"m{suffix}"), list(Manifest.parts(tmp_path / f"m{suffix}"))
+    assert len(parts) == 2
+    assert all(part.roots == whole.roots and list(part.table) == list(COLUMNS) for part in parts)
+    joined = pd.concat([part.table for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(joined, whole.table[list(COLUMNS)])
+
+
+def test_parts_find_a_key_that_occurs_in_two_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affetto.corpora.manifest._PART_ROWS", 2)
+    table = small().table.copy()
+    table.loc[len(table) - 1, "key"] = table.loc[0, "key"]
+    table.to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(ManifestError, match="keys occur twice"):
+        list(Manifest.parts(tmp_path / "m.csv"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_table_without_keys_or_rows_is_one_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("affetto.corpora.manifest._PART_ROWS", 2)
+    write_table(small().table.drop(columns="key"), tmp_path / f"m{suffix}")
+    [part] = Manifest.parts(tmp_path / f"m{suffix}")
+    assert len(part) == 3
+    if suffix != ".jsonl":  # which has no header
+        write_table(small().table[:0], tmp_path / f"none{suffix}")
+        [part] = Manifest.parts(tmp_path / f"none{suffix}")
+        assert len(part) == 0

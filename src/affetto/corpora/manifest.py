@@ -8,7 +8,8 @@ without the audio.
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from affetto.corpora import checks
 from affetto.corpora.checks import Problem
 from affetto.corpora.labels import apply_map, dropped, with_votes_of
 from affetto.corpora.marks import Marks, read_by_name, read_marks, write_marks
-from affetto.corpora.reading import read_table
-from affetto.corpora.tabular import below, lacks, near, normal, some, with_array_files, write_table
+from affetto.corpora.reading import read_parts, read_table
+from affetto.corpora.tabular import COLUMNS, below, lacks, near, normal, some, with_array_files, write_table
 from affetto.errors import ManifestError
 from affetto.runs import write_json
+
+_PART_ROWS = 20_000  # that are in memory at once, where a row needs no other
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +64,39 @@ class Manifest:
         rows of an array, ``FILE.npy#ROW``, are relative too. A file that is no manifest is an error.
         """
         path = Path(path)
-        try:
+        with _naming(path):
             manifest = cls(read_table(path))
-        except ManifestError as error:
-            raise ManifestError(f"{path}: {error}") from error
+        return manifest._placed(path, root)
+
+    @classmethod
+    def parts(cls, path: str | Path, root: str | Path | None = None) -> Iterator["Manifest"]:
+        """Yields the rows that :meth:`read` returns, some at a time, and the columns of all manifests alone.
+
+        A table without keys is one part: theirs depend on all rows. That a key occurs twice is an error after
+        the last part.
+        """
+        path = Path(path)
+        hashes: list[NDArray[np.uint64]] = []
+        with _naming(path):
+            for table in read_parts(path, _PART_ROWS):
+                if not {"key", "file"}.issubset(table):
+                    yield cls.read(path, root)
+                    return
+                part = cls(table[[name for name in COLUMNS if name in table]])
+                hashes.append(pd.util.hash_array(part.table["key"].to_numpy(object), categorize=False))
+                yield part._placed(path, root)
+        if len(every := np.concatenate(hashes)) != len(np.unique(every)):
+            cls.read(path, root)  # names the keys
+
+    def _placed(self, path: Path, root: str | Path | None) -> "Manifest":
+        """Returns the manifest with the roots and marks that belong to its file."""
         places = read_by_name(_sidecar(path), str, "which corpus lies where")
         roots = {}
-        for corpus in manifest.corpora:
+        for corpus in self.corpora:
             named = root or os.environ.get(_variable(corpus))
             roots[corpus] = Path(os.path.abspath(named or path.parent / places.get(corpus, ".")))
-        table = with_array_files(manifest.table, lambda file: os.path.abspath(path.parent / file))
-        return replace(manifest, table=table, roots=roots, marks=read_marks(path))
+        table = with_array_files(self.table, lambda file: os.path.abspath(path.parent / file))
+        return replace(self, table=table, roots=roots, marks=read_marks(path))
 
     def write(self, path: str | Path) -> None:
         """Writes the table, ``NAME.roots.json``, and ``NAME.marks.json`` where columns have marks.
@@ -243,6 +268,14 @@ class Manifest:
                 table.loc[filled, name] = table.loc[filled, "corpus"] + "/" + table.loc[filled, name]
         errors = tuple(error for manifest in manifests for error in manifest.errors)
         return Manifest(table, roots, errors, tuple(notes), marks)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
 
 
 def _variable(corpus: str) -> str:

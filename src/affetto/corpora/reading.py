@@ -3,9 +3,10 @@
 import csv
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 from pyarrow import parquet, types  # type: ignore[import-untyped]
@@ -19,26 +20,33 @@ _TOO_MANY = "line {line} has {cells} cells and the header {names}; text with sep
 
 def read_table(path: Path) -> pd.DataFrame:
     """Reads a table, text as text: no id loses its zeros, and only an empty cell is missing."""
+    [table] = read_parts(path)
+    return table
+
+
+def read_parts(path: Path, rows: int | None = None) -> Iterator[pd.DataFrame]:
+    """Yields a table in parts of so many rows, at least one; as a whole with None."""
     if not path.is_file():
         raise ManifestError("no such file; affetto scan makes a manifest")
     _refuse_pointer(path)
     try:
         match path.suffix.lower():
             case ".csv" | ".tsv":
-                return _read_delimited(path, [""])
+                yield from _read_delimited(path, rows, [""])
             case ".jsonl":
-                return _read_lines(path)
+                yield from _read_lines(path, rows)
             case ".parquet":
-                return _read_parquet(path)
+                yield from _read_parquet(path, rows)
+            case _:
+                raise ManifestError(unknown("table format", path.suffix, FORMATS))
     except UnicodeDecodeError as error:
         message = "cannot be read as a table: it is not UTF-8; save it again as CSV in UTF-8"
         raise ManifestError(message) from error
     except (ValueError, OSError, AttributeError) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
-    raise ManifestError(unknown("table format", path.suffix, FORMATS))
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
     """Reads Parquet, but not the sound that data sets of Hugging Face hold."""
     schema = parquet.read_schema(path)
     inner = {field.name: field.type for field in schema if types.is_struct(field.type)}
@@ -48,21 +56,32 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             f"the column {sound[0]!r} holds the recordings themselves; write the 'bytes' of each to a file, "
             "and a table with the names of these files in a column 'file'"
         )
-    return pd.read_parquet(path)
+    if rows is None or not parquet.read_metadata(path).num_rows:
+        yield pd.read_parquet(path)
+        return
+    with parquet.ParquetFile(path) as file:
+        yield from (batch.to_pandas() for batch in file.iter_batches(rows))
 
 
-def _read_lines(path: Path) -> pd.DataFrame:
+def _read_lines(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
     """Reads a JSON object a line; whole numbers stay whole where others are missing."""
-    rows = []
+
+    def parsed(number: int, line: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"line {number} is no JSON object: {error}") from error
+
     with open(path, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                rows.append(dict(json.loads(line)) if line.strip() else None)
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"line {number} is no JSON object: {error}") from error
-    table = pd.DataFrame([row for row in rows if row is not None], dtype=object)
-    whole = {name: table[name].infer_objects() for name in map(str, table) if not table[name].isna().any()}
-    return table.assign(**whole)
+        objects = (parsed(number, line) for number, line in enumerate(lines, 1) if line.strip())
+        part = list(islice(objects, rows))
+        while True:
+            table = pd.DataFrame(part, dtype=object)
+            names = [name for name in map(str, table) if not table[name].isna().any()]
+            yield table.assign(**{name: table[name].infer_objects() for name in names})
+            part = list(islice(objects, rows)) if rows else []
+            if not part:
+                return
 
 
 def _refuse_pointer(path: Path) -> None:
@@ -79,7 +98,7 @@ def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
     as_json = path.suffix == ".json"
     try:
         _refuse_pointer(path)
-        rows = json.loads(path.read_text(encoding="utf-8")) if as_json else _read_delimited(path)
+        rows = json.loads(path.read_text(encoding="utf-8")) if as_json else next(_read_delimited(path))
         table = pd.DataFrame(rows).fillna("").astype(str)
     except (ValueError, OSError) as error:
         fault = "is not a list of utterances" if as_json else "cannot be read as a table"
@@ -90,15 +109,18 @@ def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
     return table
 
 
-def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
+def _read_delimited(
+    path: Path, rows: int | None = None, missing: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
     """Reads CSV, TSV or what a spreadsheet program writes: with a byte order mark, and other separators."""
     with open(path, encoding="utf-8-sig", newline="") as lines:
         header = lines.readline()
     given = header.strip().removeprefix("sep=") if header.startswith("sep=") else ""
     most = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
     separator = "\t" if path.suffix.lower() == ".tsv" else given or most
-    return pd.read_csv(
+    read = pd.read_csv(
         path,
+        chunksize=cast(Any, rows),  # of which the stubs do not know that it may be None
         sep=separator,
         skiprows=1 if given else 0,
         index_col=False,  # or a row with one cell too many would shift every column
@@ -108,6 +130,7 @@ def _read_delimited(path: Path, missing: Sequence[str] = ()) -> pd.DataFrame:
         encoding="utf-8-sig",
         quoting=_quoting(path, separator, int(bool(given))),
     )
+    yield from [read] if isinstance(read, pd.DataFrame) else read
 
 
 def _quoting(path: Path, separator: str, skipped: int) -> Literal[0, 3]:

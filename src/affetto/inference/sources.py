@@ -208,15 +208,16 @@ def _is_manifest(source: Any) -> bool:
 def _of_manifest(source: "str | Path | Manifest", root: Root) -> Iterator[Clip]:
     from affetto.corpora.manifest import Manifest
 
-    manifest = Manifest.read(source, root) if isinstance(source, str | Path) else source
-    columns = (manifest.table[name] for name in ("file", "start", "end", "corpus", "speaker", "key"))
-    for row, (file, start, end, corpus, speaker, key) in enumerate(zip(*columns, strict=True)):
-        path, fault = Path(file), ""
-        try:
-            path = manifest.path(row)
-        except ManifestError as error:
-            fault = str(error)
-        # Where no speaker is named, all that is known of voice and room is the corpus.
-        name = None if speaker is None and corpus is None else f"{corpus or ''}/{speaker or ''}"
-        start, end = (None if math.isnan(second) else second for second in (start, end))
-        yield Clip(file, path, start, end, name, speaker, fault, utterance=str(key))
+    parts = Manifest.parts(source, root) if isinstance(source, str | Path) else [source]
+    for manifest in parts:
+        columns = (manifest.table[name] for name in ("file", "start", "end", "corpus", "speaker", "key"))
+        for file, start, end, corpus, speaker, key in zip(*columns, strict=True):
+            path, fault = Path(file), ""
+            try:
+                path = manifest.located(key, corpus, file)
+            except ManifestError as error:
+                fault = str(error)
+            # Where no speaker is named, all that is known of voice and room is the corpus.
+            name = None if speaker is None and corpus is None else f"{corpus or ''}/{speaker or ''}"
+            start, end = (None if math.isnan(second) else second for second in (start, end))
+            yield Clip(file, path, start, end, name, speaker, fault, utterance=str(key))
