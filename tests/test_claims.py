@@ -78,7 +78,9 @@ def test_all_samples_are_read_though_the_header_says_less(name: str, tmp_path: P
     file = tmp_path / "recording"
     file.write_bytes(content)
     for source in (file, content, io.BytesIO(content)):
-        assert len(decode(source)) / SAMPLE_RATE == pytest.approx(seconds, abs=0.2)
+        notes: dict[str, str] = {}
+        assert len(decode(source, notes=notes)) / SAMPLE_RATE == pytest.approx(seconds, abs=0.2)
+        assert list(notes) == ["header"]
     assert read_info(file).duration_seconds == pytest.approx(seconds, abs=0.2)
     assert sum(len(block) for _, block in blocks(file, 1.0)) == len(decode(file))
 
@@ -94,7 +96,10 @@ def test_without_pyav_the_error_says_so(name: str, monkeypatch: pytest.MonkeyPat
     "size", [64_001, 64_016, 64_044, 2_000_000_000, 0x7FFFFFFF, 0xFFFFFFFF], ids="{:#x}".format
 )
 def test_sizes_that_stand_for_unknown_or_count_the_header(size: int) -> None:
-    assert np.array_equal(decode(wav_of_size(size)), decode(wav_of_size(64_000)))
+    odd, usual = dict[str, str](), dict[str, str]()
+    assert np.array_equal(decode(wav_of_size(size), notes=odd), decode(wav_of_size(64_000), notes=usual))
+    assert f"counts {size} bytes of sound, and there are 64000" in odd["header"]
+    assert not usual
 
 
 def test_a_wav_that_was_cut_is_refused() -> None:
@@ -110,7 +115,8 @@ def test_an_empty_wav_with_a_chunk_behind_is_empty() -> None:
 def test_whole_recordings_are_read_by_libsndfile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     for content in (mp3(2.0), mp3(2.0, bitrate_mode="VARIABLE"), opus(2.0), mp3(2.0) + b"TAG" + bytes(125)):
-        assert len(decode(content)) / SAMPLE_RATE == pytest.approx(2.0, abs=0.2)
+        notes: dict[str, str] = {}
+        assert len(decode(content, notes=notes)) / SAMPLE_RATE == pytest.approx(2.0, abs=0.2)
 
 
 def test_what_a_header_promises_is_not_allocated() -> None:

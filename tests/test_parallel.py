@@ -71,6 +71,28 @@ def test_a_copy_that_dies_is_told() -> None:
     assert told.stdout == "told\n"
 
 
+BY_GROUPS = """
+import os
+from affetto.parallel import in_copies
+
+def work(group):
+    if 5 in group or 9 in group:
+        os._exit(1)
+    return [10 * item for item in group]
+
+groups = ([number, number + 1, number + 2, number + 3] for number in range(0, 400, 4))
+found = [pair for group, got in in_copies(work, groups, 2, lambda item: "lost") for pair in zip(group, got)]
+assert [item for item, _ in found] == list(range(400))
+assert all(got == (10 * item if item not in (5, 9) else "lost") for item, got in found)
+print("two lost")
+"""
+
+
+def test_an_item_that_kills_its_process_loses_itself_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", BY_GROUPS], capture_output=True, text=True, check=True)
+    assert done.stdout == "two lost\n"
+
+
 def test_nothing_is_copied_beside_another_thread() -> None:
     done = threading.Event()
     other = threading.Thread(target=done.wait)

@@ -3,14 +3,9 @@
 Everything after this file sees one kind of signal: mono, 16 kHz, float32, full scale at ±1.
 """
 
-import io
-import os
-import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -18,25 +13,16 @@ import soxr
 from numpy.typing import NDArray
 
 from affetto.channels import channel_weights, gram_of, mixed
-from affetto.claims import from_start, id3_bytes, part_only
+from affetto.claims import check_whole, only_estimated, truncated
 from affetto.cutting import Cutter
 from affetto.errors import AudioError
-from affetto.media import FORMATS, UNTOLD_FORMATS, Readable, to_wave
+from affetto.opening import Notes, Source, opened
 
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""
 
-Source = str | Path | bytes | BinaryIO
-"""What a recording may be given as: a path, the bytes of a file, or an open binary file."""
-
 _SLACK_SECONDS = 0.25  # by which an annotated end may pass the last sample
-_MPEG_SLACK_FRAMES = 4 * 1152  # encoder delay and padding, which few MP3 headers count
-_STREAMED_BYTES = 0x7FFF0000  # a size from here on stands for "unknown" in files written to a pipe
-_STREAMED_SIZES = (2_000_000_000,)  # that programs write for it
-_SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
 _AT_ONCE = 1 << 22  # numbers that are decoded at once
-_HEADER_BYTES = 64  # by which a header may count itself as sound
-_COUNTS = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 
 
 class AudioInfo(NamedTuple):
@@ -48,13 +34,20 @@ class AudioInfo(NamedTuple):
     duration_seconds: float
 
 
-def read_info(source: Source) -> AudioInfo:
-    """Reads the header of a recording; raises AudioError as :func:`decode` does."""
-    with _opened(source) as (file, _):
+def read_info(source: Source, notes: Notes | None = None) -> AudioInfo:
+    """Reads the header of a recording; raises AudioError and fills ``notes`` as :func:`decode` does."""
+    with opened(source, notes) as (file, _):
         return AudioInfo(file.samplerate, file.channels, file.frames, file.frames / file.samplerate)
 
 
-def decode(source: Source, start: float | None = None, end: float | None = None) -> NDArray[np.float32]:
+def decode(
+    source: Source,
+    start: float | None = None,
+    end: float | None = None,
+    *,
+    channel: int | None = None,
+    notes: Notes | None = None,
+) -> NDArray[np.float32]:
     """Decodes a recording, or a part of it, to mono at 16 kHz, ``(S,)`` with ``S >= 1``.
 
     Channels are averaged, then resampled (soxr, high quality). Channels that are silent over all that is
@@ -67,39 +60,68 @@ def decode(source: Source, start: float | None = None, end: float | None = None)
         source: a path, the bytes of a file, or an open binary file.
         start: first second to keep; None for the beginning.
         end: second to stop at; None for the end. It may pass the last sample by 0.25 s.
+        channel: the only one to read, counted from 1.
+        notes: filled with what is odd: a header that says nothing or something wrong, where all samples could
+            be read all the same, and channels that were left out.
 
     Raises:
         AudioError: names the file and the fault: missing, empty, not audio, truncated, no samples, NaN or
             infinite samples, a part that is outside.
     """
-    with _opened(source) as (file, name):
+    notes = {} if notes is None else notes
+    with opened(source, notes) as (file, name):
         first, last = part_of(file.frames, file.samplerate, name, start, end)
         if first:
             file.seek(first)
         samples = _read(file, name, first, last)
-        return _finish(mixed(samples, channel_weights(gram_of(samples))), file.samplerate, name)
+        return _finish(_one(samples, channel, name, notes), file.samplerate, name)
 
 
-def prepare(samples: NDArray[Any], rate: int) -> NDArray[np.float32]:
+def prepare(
+    samples: NDArray[Any], rate: int, *, channel: int | None = None, notes: Notes | None = None
+) -> NDArray[np.float32]:
     """Turns an array into what :func:`decode` would have made of it.
 
     Args:
         samples: ``(S,)``, ``(channels, S)`` or ``(S, channels)``; the shorter axis is the channels. Integers
             are scaled by the range of their type, unsigned bytes about 128; floats are taken as they are.
         rate: samples per second of the array.
+        channel: the only one to read, counted from 1.
+        notes: filled with what is odd about its channels.
 
     Raises:
         AudioError: for an array of another shape or type, without samples, or with NaN or infinite ones.
     """
     if not float(rate) > 0:
         raise AudioError(f"got a rate of {rate}; a positive number of samples per second is needed")
-    array = _floats(samples)
-    return _finish(mixed(array, channel_weights(gram_of(array))), rate, "the array")
+    array = _one(_floats(samples), channel, "the array", {} if notes is None else notes)
+    return _finish(array, rate, "the array")
 
 
 def mono(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Averages the channels of a block of a stream, as :func:`prepare` takes it, floats in ±1, ``(S,)``."""
     return mixed(_floats(samples))
+
+
+def _one(samples: NDArray[np.float32], channel: int | None, name: str, notes: Notes) -> NDArray[np.float32]:
+    """Makes one channel of samples ``(S, channels)`` or ``(S,)``."""
+    if channel is None:
+        return mixed(samples, _noted(gram_of(samples), notes))
+    return mixed(samples, _alone(channel, samples.shape[1] if samples.ndim == 2 else 1, name))
+
+
+def _noted(gram: NDArray[np.float64], notes: Notes) -> NDArray[np.float32] | None:
+    weights, note = channel_weights(gram)
+    if note:
+        notes["channels"] = note
+    return weights
+
+
+def _alone(channel: int, count: int, name: str) -> NDArray[np.float32]:
+    """Returns the weights by which one channel is taken alone."""
+    if not 1 <= channel <= count:
+        raise AudioError(f"{name}: got channel {channel} of a recording with {count}; 1 is the first")
+    return np.asarray(np.arange(count) == channel - 1, np.float32)
 
 
 def _floats(samples: NDArray[Any]) -> NDArray[np.float32]:
@@ -133,6 +155,9 @@ def blocks(
     overlap_seconds: float = 0.0,
     start: float | None = None,
     end: float | None = None,
+    *,
+    channel: int | None = None,
+    notes: Notes | None = None,
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
     """Decodes a long recording, or its part, piece by piece, in memory that does not grow with its length.
 
@@ -151,7 +176,10 @@ def blocks(
             "the length must be above 0 and the overlap at least 0 and below the length"
         )
     cutter = Cutter(size, hop)
-    for piece in [source] if isinstance(source, np.ndarray) else _stream(source, start, end):
+    notes = {} if notes is None else notes
+    pieces: Iterable[NDArray[np.float32]]
+    pieces = [source] if isinstance(source, np.ndarray) else _stream(source, start, end, channel, notes)
+    for piece in pieces:
         yield from ((begin / SAMPLE_RATE, block) for begin, block in cutter.push(piece))
     yield from ((begin / SAMPLE_RATE, block) for begin, block in cutter.rest())
 
@@ -164,91 +192,6 @@ def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
 def from_int16(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     """Undoes :func:`to_int16`; the 16-bit PCM of a 16 kHz file survives both exactly."""
     return samples.astype(np.float32) * np.float32(1 / 32768)
-
-
-def is_pointer(head: bytes) -> bool:
-    """Whether a file that begins so is a text of git-lfs that stands for another."""
-    return head.startswith(b"version https://git-lfs.")
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
-    """Opens a recording, with errors of our own; yields it with the name to call it by."""
-    if isinstance(source, str | Path):
-        name = os.fspath(source)
-        target: Any = name
-        try:  # asked for once: a scan of 100,000 files waits for little else
-            status = os.stat(name)
-        except (OSError, ValueError):
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            raise AudioError(f"{name}: no such file; check the path and the corpus root")
-        empty = status.st_size == 0
-    else:
-        handle: Any = io.BytesIO(source) if isinstance(source, bytes) else source
-        name = str(getattr(source, "name", "the recording"))
-        target = handle = Readable(handle if handle.seekable() else io.BytesIO(handle.read()))
-        before = handle.tell()
-        empty = handle.seek(0, io.SEEK_END) == before
-        handle.seek(before)
-    if empty:
-        raise AudioError(f"{name}: the file is empty (0 bytes); copy it again, or drop its row")
-    try:
-        file = soundfile.SoundFile(target)
-        why_not, formats = part_only(file, target), UNTOLD_FORMATS
-    except UnicodeError as error:
-        shown = name.encode("utf-8", "replace").decode()
-        raise AudioError(f"{shown}: its name is not UTF-8; rename it") from error
-    except (soundfile.LibsndfileError, OSError) as error:
-        if isinstance(target, str):
-            with open(target, "rb") as text:
-                if is_pointer(text.read(64)):
-                    message = f"{name}: a pointer of git-lfs, not the recording; git lfs pull fetches it"
-                    raise AudioError(message) from None
-        reason = str(getattr(error, "error_string", error)).rstrip(".")
-        why_not, formats = f"not audio that libsndfile reads, or cut off in its header ({reason})", FORMATS
-    if why_not:
-        if not isinstance(target, str):
-            target.seek(before)
-        wave = to_wave(target if isinstance(target, str) else target.read(), name, why_not, formats)
-        file = soundfile.SoundFile(wave.path)
-    try:
-        with file:
-            _check_whole(file, name)
-            yield file, name
-    except (MemoryError, ValueError, OverflowError, OSError, soundfile.SoundFileError) as error:
-        # Damaged files find ways that no check foresees; one of them must not end what reads a million.
-        reason = f"{type(error).__name__}: {error}".rstrip(".")
-        raise AudioError(
-            f"{name}: it cannot be decoded ({reason}); convert it to WAV or FLAC, copy it again, or drop "
-            "its row"
-        ) from error
-
-
-def _check_whole(file: soundfile.SoundFile, name: str) -> None:
-    """Compares the header with what libsndfile found, which quietly repairs the difference."""
-    log = file.extra_info
-    pairs = [(int(there), int(promised)) for there, promised in _COUNTS.findall(log)]
-    for size, found in _SIZES.findall(log):
-        if (
-            int(size) < _STREAMED_BYTES
-            and int(size) not in _STREAMED_SIZES
-            and int(size) - int(found) > _HEADER_BYTES
-        ):
-            pairs.append((file.frames, round(file.frames * int(size) / max(int(found), 1))))
-    for there, promised in pairs:
-        if there < promised:
-            raise _truncated(name, there, promised, file.samplerate)
-    # A stream without its end alone may be a live recording.
-    unended = "lacks an end-of-stream bit" in log or "without an End-Of-Stream flag" in log
-    if unended and "Junk after the last page" in log:
-        raise _truncated(name, file.frames, None, file.samplerate)
-
-
-def _truncated(name: str, there: int, promised: int | None, rate: int) -> AudioError:
-    short = f"{name}: truncated: it holds {there / rate:.2f} s ({there} samples)"
-    why = "it was cut within a page" if promised is None else f"its header promises {promised / rate:.2f} s"
-    return AudioError(f"{short}, {why}; copy it again, or drop its row")
 
 
 def part_of(frames: int, rate: int, name: str, start: float | None, end: float | None) -> tuple[int, int]:
@@ -277,26 +220,13 @@ def _read(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArra
             if len(parts[-1]) < wanted:
                 break
     except soundfile.LibsndfileError as error:
-        raise _truncated(name, _count(file), file.frames, file.samplerate) from error
+        raise truncated(name, _count(file), file.frames, file.samplerate) from error
     samples = parts[1] if len(parts) == 2 else np.concatenate(parts)
-    if len(samples) < last - first and not _only_estimated(file, last - first - len(samples)):
-        raise _truncated(name, first + len(samples), file.frames, file.samplerate)
+    if len(samples) < last - first and not only_estimated(file, last - first - len(samples)):
+        raise truncated(name, first + len(samples), file.frames, file.samplerate)
     if last == file.frames and file.format == "OGG":
-        _check_whole(file, name)  # whether an Ogg stream was ended shows only at its end
+        check_whole(file, name)  # whether an Ogg stream was ended shows only at its end
     return samples
-
-
-def _only_estimated(file: soundfile.SoundFile, missing: int) -> bool:
-    """Whether the length was a guess: an MP3 says how long it is only in a Xing or Info frame."""
-    if file.format not in ("MP3", "MPEG"):
-        return False
-    if missing <= _MPEG_SLACK_FRAMES:
-        return True
-    with from_start(file.name) as handle:
-        head = handle.read(1 << 20)
-    size = id3_bytes(head)
-    frame = head[size : size + 256]
-    return not (b"Xing" in frame or b"Info" in frame)
 
 
 def _count(file: soundfile.SoundFile) -> int:
@@ -310,14 +240,18 @@ def _count(file: soundfile.SoundFile) -> int:
     return count
 
 
-def _stream(source: Source, start: float | None, end: float | None) -> Iterator[NDArray[np.float32]]:
+def _stream(
+    source: Source, start: float | None, end: float | None, channel: int | None, notes: Notes
+) -> Iterator[NDArray[np.float32]]:
     """Yields mono pieces at 16 kHz of about a second each."""
-    with _opened(source) as (file, name):
+    with opened(source, notes) as (file, name):
         resampler = None
         if file.samplerate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         first, last = part_of(file.frames, file.samplerate, name, start, end)
-        weights = _weights_of(file, name, first, last) if file.channels > 1 else None
+        weights = None if channel is None else _alone(channel, file.channels, name)
+        if channel is None and file.channels > 1:
+            weights = _noted(_gram_of_part(file, name, first, last), notes)
         if first or file.channels > 1:
             file.seek(first)
         begin, total = first, 0
@@ -333,8 +267,8 @@ def _stream(source: Source, start: float | None, end: float | None) -> Iterator[
                 return
 
 
-def _weights_of(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArray[np.float32] | None:
-    """Returns the weights of channels over a part, which is read once for them alone."""
+def _gram_of_part(file: soundfile.SoundFile, name: str, first: int, last: int) -> NDArray[np.float64]:
+    """Returns the inner products of channels over a part, which is read once for them alone."""
     gram = np.zeros((file.channels, file.channels))
     file.seek(first)
     with suppress(AudioError):  # of the end of a damaged one; what comes before is still to be given
@@ -343,7 +277,7 @@ def _weights_of(file: soundfile.SoundFile, name: str, first: int, last: int) -> 
             if not len(samples):
                 break
             gram += gram_of(samples)
-    return channel_weights(gram)
+    return gram
 
 
 def _check(samples: NDArray[np.float32], name: str, needed: bool = True) -> None:

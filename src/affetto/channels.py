@@ -24,14 +24,18 @@ def gram_of(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(wide.T @ wide)
 
 
-def channel_weights(gram: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Returns how much each channel counts; None where all count alike."""
+def channel_weights(gram: NDArray[np.float64]) -> tuple[NDArray[np.float32] | None, str]:
+    """Returns how much each channel counts, None where all count alike, and a note on those that do not."""
     power = np.diag(gram)
     if not np.isfinite(gram).all() or not power.max() > 0:
-        return None
+        return None, ""
     live = power > _DEAD * power.max()
-    weights = live / live.sum()
+    weights, note = live / live.sum(), ""
+    if not live.all():
+        silent = ", ".join(str(number + 1) for number in np.flatnonzero(~live))
+        note = f"of {len(live)} channels, those that are silent are left out: {silent}"
     # Channels without relation keep 1 / N of their mean power in their average, opposite ones nothing.
     if weights @ gram @ weights < _CANCELS * power[live].mean() / live.sum():
         weights = np.arange(len(power)) == power.argmax()
-    return None if weights.all() else weights.astype(np.float32)
+        note = f"the channels cancel each other out; channel {power.argmax() + 1} is taken alone"
+    return None if weights.all() else weights.astype(np.float32), note

@@ -1,11 +1,14 @@
 """Headers that say too little: recordings of which libsndfile would silently read a part, or nothing."""
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import BinaryIO
 
 import soundfile
+
+from affetto.errors import AudioError
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
 _KBITS = {  # by version (1, or 2 and 2.5) and layer
@@ -19,6 +22,12 @@ _KBITS = {  # by version (1, or 2 and 2.5) and layer
 _SLACK_SECONDS = 0.5  # decoders leave out what encoders add
 _SLACK_BYTES = 4096  # of tags at the end
 _UNKNOWN = 1 << 62
+_MPEG_SLACK_FRAMES = 4 * 1152  # encoder delay and padding, which few MP3 headers count
+_STREAMED_BYTES = 0x7FFF0000  # a size from here on stands for "unknown" in files written to a pipe
+_STREAMED_SIZES = (2_000_000_000,)  # that programs write for it
+_HEADER_BYTES = 64  # by which a header may count itself as sound
+_SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
+_COUNTS = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 
 
 def part_only(file: soundfile.SoundFile, target: str | BinaryIO) -> str:
@@ -129,3 +138,45 @@ def _mpeg_frame(data: bytes, place: int) -> tuple[int, float]:
         return (12 * bits // hertz + padding) * 4, 384 / hertz
     samples = 1152 if layer == 2 or version == 3 else 576
     return samples // 8 * bits // hertz + padding, samples / hertz
+
+
+def check_whole(file: soundfile.SoundFile, name: str) -> str:
+    """Compares the header with what libsndfile found, which quietly repairs the difference.
+
+    Returns a note where the header is wrong and all samples are there; an AudioError where some are missing.
+    """
+    log, note = file.extra_info, ""
+    pairs = [(int(there), int(promised)) for there, promised in _COUNTS.findall(log)]
+    for size, found in ((int(size), int(found)) for size, found in _SIZES.findall(log)):
+        if size >= _STREAMED_BYTES or size in _STREAMED_SIZES or size - found <= _HEADER_BYTES:
+            note = f"its header counts {size} bytes of sound, and there are {found}, which were read"
+        else:
+            pairs.append((file.frames, round(file.frames * size / max(found, 1))))
+    for there, promised in pairs:
+        if there < promised:
+            raise truncated(name, there, promised, file.samplerate)
+    # A stream without its end alone may be a live recording.
+    unended = "lacks an end-of-stream bit" in log or "without an End-Of-Stream flag" in log
+    if unended and "Junk after the last page" in log:
+        raise truncated(name, file.frames, None, file.samplerate)
+    return note
+
+
+def truncated(name: str, there: int, promised: int | None, rate: int) -> AudioError:
+    """Returns the error for a recording of which only some frames are there."""
+    short = f"{name}: truncated: it holds {there / rate:.2f} s ({there} samples)"
+    why = "it was cut within a page" if promised is None else f"its header promises {promised / rate:.2f} s"
+    return AudioError(f"{short}, {why}; copy it again, or drop its row")
+
+
+def only_estimated(file: soundfile.SoundFile, missing: int) -> bool:
+    """Whether the length was a guess: an MP3 says how long it is only in a Xing or Info frame."""
+    if file.format not in ("MP3", "MPEG"):
+        return False
+    if missing <= _MPEG_SLACK_FRAMES:
+        return True
+    with from_start(file.name) as handle:
+        head = handle.read(1 << 20)
+    size = id3_bytes(head)
+    frame = head[size : size + 256]
+    return not (b"Xing" in frame or b"Info" in frame)

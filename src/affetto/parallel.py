@@ -5,13 +5,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from typing import Any, TypeVar
 
+In = TypeVar("In")
 Out = TypeVar("Out")
+_WORK: list[Callable[[list[Any]], list[Any]]] = []  # set before the processes, which inherit it
 
 
 def cores() -> int:
@@ -36,6 +40,61 @@ def copies(count: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_copies(
+    work: Callable[[list[In]], list[Out]], groups: Iterable[list[In]], count: int, lost: Callable[[In], Out]
+) -> Iterator[tuple[list[In], list[Out]]]:
+    """Computes groups of items in copies of this process; yields each with a result an item, in order.
+
+    A group whose process is killed, as happens where memory is short, is computed again while no other is,
+    and then by halves: an item that kills its process even alone gets the result ``lost(item)``.
+    """
+    _WORK[:] = [work]
+    groups = iter(groups)
+    waiting: deque[tuple[list[In], Future[list[Out]]]] = deque()
+    while True:
+        with copies(count) as pool:
+            while True:
+                while len(waiting) < 2 * count and (group := next(groups, None)) is not None:
+                    waiting.append((group, _submitted(pool, group)))
+                if not waiting:
+                    return
+                try:
+                    results = waiting[0][1].result()
+                except BrokenProcessPool:
+                    break
+                yield waiting.popleft()[0], results
+        while waiting:
+            group, future = waiting.popleft()
+            try:
+                results = future.result()
+            except BrokenProcessPool:
+                results = _again(group, lost)
+            yield group, results
+
+
+def _submitted(pool: Executor, group: list[In]) -> "Future[list[Out]]":
+    try:
+        return pool.submit(_work, group)
+    except BrokenProcessPool as error:
+        future: Future[list[Out]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _work(group: list[Any]) -> list[Any]:
+    return _WORK[0](group)
+
+
+def _again(group: list[In], lost: Callable[[In], Out]) -> list[Out]:
+    """Computes a group in a process of its own, or where that is killed too, each half."""
+    with suppress(BrokenProcessPool), copies(1) as pool:
+        return list(pool.submit(_work, group).result())
+    if len(group) == 1:
+        return [lost(group[0])]
+    middle = len(group) // 2
+    return _again(group[:middle], lost) + _again(group[middle:], lost)
 
 
 class Here(Executor):

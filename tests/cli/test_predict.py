@@ -88,6 +88,7 @@ def test_files_folders_and_lists_become_one_table(model: Path, folder: Path, tmp
         "label",
         "confidence",
         "p_joy",
+        "warning",
         "p_grief",
         "withheld",
         "error",
@@ -103,7 +104,7 @@ def test_standard_output_is_csv_and_nothing_else(model: Path, folder: Path) -> N
     code, shown, _ = run(folder, "-m", model, "--window", "0.5", "--hop", "0.25")
     assert code == 0
     lines = shown.splitlines()
-    assert lines[0] == "file,start,end,label,confidence,p_joy,p_grief,withheld,error"
+    assert lines[0] == "file,start,end,label,confidence,p_joy,p_grief,withheld,warning,error"
     assert lines[1].startswith(f"{folder}/0.flac,0.0,0.5,")
     assert len(lines) - 1 == sum(1 + number for number in range(6))
 
@@ -137,7 +138,7 @@ def test_a_figure_is_of_one_recording_in_windows(model: Path, folder: Path, tmp_
     for sources in ([folder], [folder / "4.flac", folder / "5.flac"]):
         with pytest.raises(AffettoError, match="a figure shows one recording"):
             run(*sources, *figure, "--window", "0.5")
-    (tmp_path / "mine.csv").write_text("file,error\n5.flac,\n")
+    (tmp_path / "mine.csv").write_text("file,warning,error\n5.flac,,\n")
     with pytest.raises(AffettoError, match="no predictions of this recogniser"):
         run(folder / "5.flac", *figure, "--window", "0.5", "-o", tmp_path / "mine.csv")
     (folder / "5.flac").write_bytes(b"")

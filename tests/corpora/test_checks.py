@@ -3,12 +3,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
-from affetto.corpora import checks, toy
+from affetto.corpora import checks, scan, toy
 from affetto.corpora.manifest import Manifest
-from affetto.errors import ManifestError
 
 Record = Callable[..., Path]
 
@@ -104,13 +105,40 @@ def test_describe_shows_what_has_no_label(tmp_path: Path, record: Record) -> Non
     assert ["(no", "label)", "1", "1"] in [line.split() for line in text.splitlines()]
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_that_kills_its_worker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = toy.write(tmp_path, speakers=2, sentences=1, takes=1)
-    monkeypatch.setattr(checks, "_check", _die)
+    real = checks.decode
+
+    def deadly(path: Path, *part: object, **more: object) -> object:
+        if path == manifest.path(3):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(path, *part, **more)
+
+    monkeypatch.setattr(checks, "decode", deadly)
     monkeypatch.setattr(checks, "can_fork", lambda: True)
-    with pytest.raises(ManifestError, match="a process that decoded was stopped from outside"):
-        manifest.problems()
+    (problem,) = manifest.problems()
+    assert (problem.key, problem.kind) == (manifest.keys[3], "unreadable")
+    assert "was killed from outside" in problem.message
 
 
-def _die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def test_odd_headers_and_channels_are_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (16_000, 1))
+    soundfile.write(tmp_path / "opposite.wav", noise * [1, -0.99], 16_000)
+    soundfile.write(tmp_path / "dead.wav", noise * [[0.5, 0]], 16_000)
+    soundfile.write(tmp_path / "both.wav", noise * [[0.2, 0.2]], 16_000)
+    soundfile.write(tmp_path / "streamed.wav", noise * 0.3, 16_000)
+    raw = bytearray((tmp_path / "streamed.wav").read_bytes())
+    raw[40:44] = b"\xff\xff\xff\x7f"
+    (tmp_path / "streamed.wav").write_bytes(raw)
+    manifest = scan("table", tmp_path)
+    found = {problem.key: (problem.kind, problem.message) for problem in manifest.problems()}
+    assert found == {
+        "dead": ("channels", "of 2 channels, those that are silent are left out: 2"),
+        "opposite": ("channels", "the channels cancel each other out; channel 1 is taken alone"),
+        "streamed": (
+            "header",
+            "its header counts 2147483647 bytes of sound, and there are 32000, which were read",
+        ),
+    }
+    assert "1 recordings have a header" in manifest.notes[-1]
+    assert "streamed.wav" in manifest.notes[-1]

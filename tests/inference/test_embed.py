@@ -140,7 +140,7 @@ def test_parquet_holds_vectors_and_frames_in_its_rows(
     assert run(folder, "-e", pretrained, "-o", tmp_path / "v.parquet")[0] == 1
     assert run(folder, "-e", pretrained, "-o", tmp_path / "f.parquet", "--frames")[0] == 1
     table, framed = (pd.read_parquet(tmp_path / name) for name in ("v.parquet", "f.parquet"))
-    assert list(table) == ["key", "file", "start", "end", "vector", "error"]
+    assert list(table) == ["key", "file", "start", "end", "vector", "warning", "error"]
     assert table["error"].notna().tolist() == [False] * 3 + [True] + [False] * 2
     assert table["vector"][3] is None
     assert framed["frames"][3] is None

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import subprocess
@@ -23,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, AudioError, CheckpointError, ConfigError, RunError
 from affetto.finetuning.run import save_recogniser
-from affetto.inference import Enrolment, Recogniser, predict, writers
+from affetto.inference import Enrolment, Recogniser, pipeline, predict, writers
+from affetto.inference.sources import Clip, Piece, Samples
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings
 from affetto.models.logmel import CnnSettings
@@ -32,6 +34,7 @@ from helpers import recogniser_config
 
 LABELS = ("anger", "neutral", "sadness")
 PROBABILITIES = [f"p_{label}" for label in LABELS]
+SAID = ["withheld", "warning", "error"]
 RATE = 16_000
 
 
@@ -122,7 +125,7 @@ def test_every_way_to_name_a_recording_gives_the_same(recogniser: Recogniser, fo
 def test_several_give_a_table_in_order(recogniser: Recogniser, folder: Path, manifest: Manifest) -> None:
     table = recogniser.predict(folder)
     assert isinstance(table, pd.DataFrame)
-    assert list(table) == ["file", "start", "end", "label", "confidence", *PROBABILITIES, "withheld", "error"]
+    assert list(table) == ["file", "start", "end", "label", "confidence", *PROBABILITIES, *SAID]
     assert table["file"].tolist() == [
         *map(str, sorted(folder.glob("*.*"))),
         *map(str, sorted(folder.glob("*/*"))),
@@ -292,12 +295,11 @@ def test_an_hour_takes_the_memory_of_minutes(model: Path, tmp_path: Path) -> Non
 
 BY_PROCESSES = """
 import os, signal, sys
-from affetto import Recogniser
-from affetto.errors import AffettoError
+from affetto import Recogniser, parallel
 from affetto.inference import pipeline, predict
 pipeline.GROUP_CLIPS = 3
-real, used, decoded = pipeline.copies, [], pipeline.decoded
-pipeline.copies = lambda *given: used.append(given) or real(*given)
+real, used, decoded = parallel.copies, [], pipeline.decoded
+parallel.copies = lambda *given: used.append(given) or real(*given)
 def deadly(clip):
     if clip.file.endswith(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -305,11 +307,8 @@ def deadly(clip):
 if len(sys.argv) > 4:
     pipeline.decoded = deadly
 recogniser = Recogniser.from_pretrained(sys.argv[1], any_sound=True)
-try:
-    outcome = predict(recogniser, sys.argv[2].split(os.pathsep), sys.argv[3], workers=2)
-    print(len(used), outcome.clips, outcome.failed, outcome.resumed)
-except AffettoError as error:
-    print(error)
+outcome = predict(recogniser, sys.argv[2].split(os.pathsep), sys.argv[3], workers=2)
+print(len(used), outcome.clips, outcome.failed, outcome.resumed)
 """
 
 
@@ -333,15 +332,87 @@ def test_processes_give_what_threads_give(
     assert many["error"].notna().sum() == 5
 
 
-def test_a_process_that_is_stopped_loses_its_group(model: Path, folder: Path, tmp_path: Path) -> None:
-    said = by_processes(model, folder, tmp_path / "out.csv", "/10.wav")
-    assert "stopped from outside" in said
-    assert "run the same command again" in said
-    assert not (tmp_path / "out.csv").exists()
-    assert by_processes(model, folder, tmp_path / "out.csv").startswith("1 12 0 ")
-    table = pd.read_csv(tmp_path / "out.csv")
-    assert table["file"].is_unique
-    assert len(table) == 12
+def test_a_recording_that_kills_its_process_is_a_row(model: Path, folder: Path, tmp_path: Path) -> None:
+    write_odd(tmp_path / "odd")
+    sources = os.pathsep.join(map(str, [folder, tmp_path / "odd"]))
+    by_processes(model, sources, tmp_path / "whole.csv")
+    said = by_processes(model, sources, tmp_path / "killed.csv", "/08.wav")
+    assert said.split()[1:] == ["22", "6", "0"]
+    whole, killed = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("whole", "killed"))
+    (place,) = np.flatnonzero(killed["file"].str.endswith("/08.wav"))
+    assert "the process that read it was killed" in killed["error"][place]
+    pd.testing.assert_frame_equal(whole.drop(index=place), killed.drop(index=place), atol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["decoded", "computed"])
+def test_a_recording_that_does_not_fit_in_memory_is_a_row(
+    where: str, recogniser: Recogniser, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = recogniser.predict(folder)
+    decoded, answers = pipeline.decoded, recogniser._answers
+
+    def decode_less(clip: Clip) -> Samples:
+        if clip.file.endswith("/03.flac"):
+            raise MemoryError
+        return decoded(clip)
+
+    def compute_less(pieces: list[Piece], **given: Any) -> torch.Tensor:
+        if any(piece.clip.file.endswith("/03.flac") for piece in pieces):
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
+        return answers(pieces, **given)
+
+    if where == "decoded":
+        monkeypatch.setattr(pipeline, "decoded", decode_less)
+    else:
+        monkeypatch.setattr(recogniser, "_answers", compute_less)
+    table = recogniser.predict(folder)
+    assert isinstance(table, pd.DataFrame)
+    assert isinstance(expected, pd.DataFrame)
+    assert re.search("03.flac: .*(MemoryError|not enough memory)", table["error"][3])
+    numbers = ["start", "end", *PROBABILITIES]
+    pd.testing.assert_frame_equal(table[numbers].drop(index=3), expected[numbers].drop(index=3), atol=1e-5)
+
+
+def test_what_was_odd_about_a_recording_is_in_its_row(
+    recogniser: Recogniser, folder: Path, tmp_path: Path
+) -> None:
+    sound, rate = soundfile.read(folder / "04.wav", dtype="int16")
+    soundfile.write(tmp_path / "dead.wav", np.stack([0 * sound, sound], axis=1), rate)
+    streamed = bytearray((folder / "04.wav").read_bytes())
+    streamed[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "streamed.wav").write_bytes(streamed)
+    files = [folder / "04.wav", tmp_path / "dead.wav", tmp_path / "streamed.wav"]
+    outcome = predict(recogniser, files, tmp_path / "out.csv", window=0.5)
+    assert (outcome.failed, outcome.warned) == (0, 2)
+    table = pd.read_csv(tmp_path / "out.csv").set_index("file")
+    warnings = [set(table["warning"].fillna("")[str(file)]) for file in files]
+    assert warnings[0] == {""}
+    assert warnings[1] == {"of 2 channels, those that are silent are left out: 1"}
+    assert all("its header counts 4294967295 bytes" in text for text in warnings[2])
+    for column in ("start", "end", "p_anger"):
+        first, *others = (table[column][str(file)].to_numpy() for file in files)
+        for other in others:
+            np.testing.assert_allclose(other, first, atol=2e-6)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 70.0])
+def test_a_channel_is_read_alone(recogniser: Recogniser, tmp_path: Path, seconds: float) -> None:
+    left, right = voice(seconds, 150, seed=1), voice(seconds, 300, seed=2)
+    for name, samples in (("left", left), ("right", right), ("both", np.stack([left, right], axis=1))):
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE)
+    both = tmp_path / "both.wav"
+    for channel, name in enumerate(("left", "right"), 1):
+        expected = alone(recogniser, str(tmp_path / f"{name}.wav"))
+        (row,) = recogniser.files([both], channel=channel)
+        np.testing.assert_allclose([row[name] for name in PROBABILITIES], expected, atol=1e-6)
+        assert row["warning"] is None
+    (row,) = recogniser.files([both], channel=3)
+    assert "got channel 3 of a recording with 2" in row["error"]
+    for channel, samples in ((1, left), (2, right)):
+        scores = recogniser.predict(np.stack([left, right]), RATE, channel=channel)
+        assert scores == recogniser.from_audio(samples)
+    predict(recogniser, [both], tmp_path / "out.csv", channel=2, page=tmp_path / "page.html")
+    assert pd.read_csv(tmp_path / "out.csv")["p_anger"][0] == pytest.approx(expected[0], abs=1e-5)
 
 
 def test_hop_and_window_must_fit(recogniser: Recogniser, folder: Path) -> None:

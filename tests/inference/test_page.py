@@ -14,6 +14,7 @@ import soundfile
 
 from affetto.inference import page as pages
 from affetto.inference.page import write_page
+from affetto.inference.sources import Clip
 
 CHROMIUM = shutil.which("chromium")
 browsed = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
@@ -92,7 +93,7 @@ def opened(browser: Any) -> Iterator[Any]:
 @browsed
 def test_a_call_is_heard_by_mouse_and_keyboard(call: tuple[Path, list[dict[str, Any]]], opened: Any) -> None:
     sound, rows = call
-    write_page(sound.with_name("page.html"), rows, LABELS, {str(sound): sound})
+    write_page(sound.with_name("page.html"), rows, LABELS, {str(sound): Clip(str(sound), sound)})
     view = opened(sound.with_name("page.html"))
     assert view.locator("h1").inner_text() == "a call.wav"
     assert view.evaluate("player.duration") == pytest.approx(3, abs=0.05)
@@ -131,7 +132,7 @@ def test_several_recordings_are_chosen_and_fit_a_narrow_screen(
     soundfile.write(other, np.zeros(16_000), 16_000)
     rows += [row(0, 1, "unknown", str(other), speaker=None), row(0, 0, None, "c.wav", speaker=None)]
     out = sound.with_name("page.html")
-    write_page(out, rows, LABELS, {str(sound): sound, str(other): other})
+    write_page(out, rows, LABELS, {str(each): Clip(str(each), each) for each in (sound, other)})
     view = opened(out, 360)
     assert view.evaluate("document.documentElement.scrollWidth") == 360
     assert view.locator("h1").inner_text() == f"{sound.parent.name}: 2 recordings"
@@ -152,11 +153,11 @@ def test_sound_that_does_not_fit_is_linked(
     monkeypatch.setattr(pages, "MOST_BYTES", 100)
     sound, rows = call
     out = sound.parent / "pages" / "page.html"
-    write_page(out, rows, LABELS, {str(sound): sound})
+    write_page(out, rows, LABELS, {str(sound): Clip(str(sound), sound)})
     view = opened(out)
     assert view.evaluate("player.src").endswith("/a%20call.wav")
     assert view.evaluate("player.duration") == pytest.approx(3, abs=0.05)
-    write_page(out, rows, LABELS, {str(sound): sound.read_bytes()})
+    write_page(out, rows, LABELS, {str(sound): Clip(str(sound), sound.read_bytes())})
     assert opened(out).locator("#silent").inner_text() == "The sound of this recording is not in the page."
 
 
@@ -167,7 +168,7 @@ def test_the_sound_in_the_page_is_the_recording(
     out = sound.with_name("page.html")
     truth, _ = soundfile.read(sound)
     for kind in ("ogg", "wav"):
-        write_page(out, rows, LABELS, {str(sound): (truth, 16_000)})
+        write_page(out, rows, LABELS, {str(sound): Clip(str(sound), (truth, 16_000))})
         html = out.read_text(encoding="utf-8")
         [(found, data)] = re.findall(r'id="sound-0" data-type="audio/(\w+)">([^<]*)<', html)
         out.with_suffix(f".{kind}").write_bytes(base64.b64decode(data))

@@ -6,6 +6,7 @@ import typer
 
 from affetto.cli.options import (
     DEFAULT_MODEL,
+    Channel,
     Device,
     FileRoot,
     Sources,
@@ -30,6 +31,7 @@ def embed(
     layer: str | None = option(
         None, "A number from 0, last, mean, all.", shown="last, or a recogniser's own"
     ),
+    channel: Channel = None,
     root: FileRoot = None,
     device: Device = "auto",
 ) -> None:
@@ -48,7 +50,7 @@ def embed(
     representation = load_representation(encoder, chosen, words, device)
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)
-    outcome = run_embed(representation, sources, output, frames=frames, root=root)
+    outcome = run_embed(representation, sources, output, frames=frames, root=root, channel=channel)
     size = f"frames of {representation.frame_dim}" if frames else f"vectors of {representation.dim}"
     report_table(outcome, output, "embed", f"; {size}")
 

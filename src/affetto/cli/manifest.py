@@ -26,6 +26,7 @@ def describe(manifest: _Path, root: _Root = None) -> None:
 def validate(manifest: _Path, root: _Root = None) -> None:
     """Decode every row; name those unreadable, silent, clipped, duplicate, contradictory, alike in spelling.
 
+    Also those whose header is wrong, and those with channels that are silent or cancel each other out.
     Exit code 1 says that something is wrong.
     """
     from affetto.corpora.manifest import Manifest

@@ -25,6 +25,10 @@ Seeds = Annotated[int | None, option(..., "How many times to train, with seeds 0
 Config = Annotated[Path | None, option(..., "YAML file of settings that differ from the defaults.")]
 Root = Annotated[Path | None, option(..., "Folder of the recordings, where it has moved.")]
 FileRoot = Annotated[Path | None, option(..., "Folder that a manifest's file names are relative to.")]
+Channel = Annotated[
+    int | None,
+    option(..., "The only channel to read, from 1: a speaker of a call.", shown="all, mixed", min=1),
+]
 Device = Annotated[
     str, option(..., "Where networks run: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, mps.")
 ]

@@ -63,7 +63,8 @@ def report_table(
     else:
         resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
         counts = f"{outcome.clips} {what}{'s' * (outcome.clips != 1)}{resumed}"
-        typer.echo(f"{output}: {counts}, {outcome.failed} could not be read{more}", err=True)
+        odd = f", {outcome.warned} with a warning" if outcome.warned else ""
+        typer.echo(f"{output}: {counts}, {outcome.failed} could not be read{odd}{more}", err=True)
     fail_if(outcome.failed)
 
 

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 from affetto.cli.options import (
     DEFAULT_MODEL,
     MODEL,
+    Channel,
     Device,
     FileRoot,
     Sources,
@@ -66,6 +67,7 @@ def predict(
     hop: float | None = option(None, "Seconds from one window to the next.", shown="half a window"),
     segments: Path | None = option(None, _SEGMENTS),
     split: bool = option(False, "A row every stretch of speech, between pauses.", "--split"),
+    channel: Channel = None,
     enrol: list[Path] | None = option(None, "Unlabelled utterances of the speaker: file or folder; repeat."),
     enrol_by_speaker: str | None = option(
         None, "Enrol so many utterances of each speaker that is named, not scored; or all, scored too."
@@ -107,6 +109,7 @@ def predict(
         hop=hop,
         segments=segments,
         split=split,
+        channel=channel,
         enrol=enrol or None,
         summary=summary,
         figure=figure,

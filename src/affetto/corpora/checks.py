@@ -5,7 +5,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -15,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from affetto.audio import decode, read_info, to_int16
-from affetto.errors import AudioError, ManifestError
-from affetto.parallel import can_fork, copies, cores
+from affetto.errors import AudioError
+from affetto.opening import Notes
+from affetto.parallel import can_fork, cores, in_copies
 from affetto.progress import progress
 
 SILENT_PEAK = 1e-3  # -60 dB of full scale
@@ -31,7 +31,13 @@ class Problem(NamedTuple):
     message: str
 
 
-_Decoded = tuple[bytes | None, str, str]  # hash of the samples, kind of the problem, message
+_Part = tuple[Path | str, float | None, float | None]  # a recording, or why it may not be opened; its part
+_Decoded = tuple[bytes | None, list[tuple[str, str]]]  # hash of the samples; kind and message of problems
+_KILLED: _Decoded = (
+    None,
+    [("unreadable", "the process that decoded it was killed from outside, as happens where memory is short")],
+)
+_TOGETHER = 16  # recordings that a process takes at once
 
 
 def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> str:
@@ -86,29 +92,31 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
     ``unreadable`` cannot be decoded, ``outside`` is outside the root of its corpus, ``silent`` never leaves
     ±0.001 of full scale, ``clipped`` has more than 1 % of its samples at full scale, ``duplicate`` decodes
     to the same samples as an earlier row, ``contradictory`` does so and has another emotion or speaker,
-    ``alike`` names a speaker or an emotion almost as another row does.
+    ``alike`` names a speaker or an emotion almost as another row does, ``header`` has a header that says
+    nothing or something wrong, ``channels`` has channels that are silent or cancel each other out.
     ``places`` are the recordings of the rows, or why one may not be opened.
     """
     found = [*alike(table, "speaker"), *alike(table, "emotion")]
     first: dict[bytes, int] = {}
     times = (table[name].tolist() for name in ("start", "end"))
     starts, ends = ([None if value != value else float(value) for value in column] for column in times)
-    # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
-    workers = copies(cores()) if can_fork() else ThreadPoolExecutor(cores())
-    try:
-        with workers as pool:
-            decoded = pool.map(_check, places, starts, ends, chunksize=16)
-            for row, (digest, kind, message) in enumerate(progress(decoded, "decode", len(table))):
-                if kind:
-                    found.append(Problem(str(table["key"].iloc[row]), kind, message))
-                if digest is not None and (earlier := first.setdefault(digest, row)) != row:
-                    found.append(_same(table.iloc[earlier], table.iloc[row]))
-    except BrokenProcessPool as error:
-        raise ManifestError(
-            "a process that decoded was stopped from outside, as happens when memory is short; nothing is "
-            "known of the rest: make room and validate again"
-        ) from error
+    parts = list(zip(places, starts, ends, strict=True))
+    for row, (digest, own) in enumerate(progress(_checked(parts), "decode", len(table))):
+        found += [Problem(str(table["key"].iloc[row]), kind, message) for kind, message in own]
+        if digest is not None and (earlier := first.setdefault(digest, row)) != row:
+            found.append(_same(table.iloc[earlier], table.iloc[row]))
     return found
+
+
+def _checked(parts: list[_Part]) -> Iterator[_Decoded]:
+    if not can_fork():
+        with ThreadPoolExecutor(cores()) as pool:
+            yield from pool.map(_check, parts)
+        return
+    # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
+    groups = (parts[begin : begin + _TOGETHER] for begin in range(0, len(parts), _TOGETHER))
+    for _, results in in_copies(lambda group: list(map(_check, group)), groups, cores(), lambda _: _KILLED):
+        yield from results
 
 
 def alike(table: pd.DataFrame, column: str) -> Iterator[Problem]:
@@ -126,21 +134,25 @@ def alike(table: pd.DataFrame, column: str) -> Iterator[Problem]:
             yield Problem(str(key), "alike", message)
 
 
-def _check(place: Path | str, start: float | None, end: float | None) -> _Decoded:
+def _check(part: _Part) -> _Decoded:
+    place, *span = part
     if isinstance(place, str):
-        return None, "outside", place
+        return None, [("outside", place)]
+    notes: Notes = {}
     try:
-        samples = decode(place, start, end)
+        samples = decode(place, *span, notes=notes)
     except AudioError as error:
-        return None, "unreadable", str(error)
-    size = np.abs(samples)
+        return None, [("unreadable", str(error))]
+    except MemoryError:
+        return None, [("unreadable", f"{place}: there is not enough memory to decode it; cut it into parts")]
+    size, found = np.abs(samples), list(notes.items())
     if size.max() < SILENT_PEAK:
-        return None, "silent", f"no sample beyond {SILENT_PEAK} of full scale"
+        return None, [*found, ("silent", f"no sample beyond {SILENT_PEAK} of full scale")]
     digest = blake2b(to_int16(samples).tobytes(), digest_size=16).digest()
     share = float((size >= FULL_SCALE).mean())
     if share > CLIPPED_SHARE:
-        return digest, "clipped", f"{share:.1%} of the samples are at full scale"
-    return digest, "", ""
+        found.append(("clipped", f"{share:.1%} of the samples are at full scale"))
+    return digest, found
 
 
 def _same(one: "pd.Series[Any]", other: "pd.Series[Any]") -> Problem:

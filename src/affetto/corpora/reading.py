@@ -11,8 +11,8 @@ from typing import Any, Literal, cast
 import pandas as pd
 from pyarrow import parquet, types  # type: ignore[import-untyped]
 
-from affetto.audio import is_pointer
 from affetto.errors import ManifestError, unknown
+from affetto.opening import is_pointer
 from affetto.runs import FORMATS
 
 _TOO_MANY = "line {line} has {cells} cells and the header {names}; text with separators needs quotation marks"

@@ -17,6 +17,7 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO, passed_over, recordings_below
+from affetto.opening import Notes
 from affetto.progress import progress
 
 Decoded = TypeVar("Decoded")
@@ -67,6 +68,7 @@ def collect(
     remarks = list(notes)
     errors: list[tuple[str, str]] = []
     first: dict[str, str] = {}
+    odd: list[str] = []
     above = 0 if root == Path() else len(os.path.join(root, ""))
     for path in progress(find_audio(folder or root, remarks), f"scan {corpus}"):
         name = os.fspath(path)[above:].replace(os.sep, "/")
@@ -82,11 +84,13 @@ def collect(
             key = str(columns["key"]) if "key" in columns else path.stem
             if key in first:
                 raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
-            read_info(path)
+            doubts: Notes = {}
+            read_info(path, doubts)
         except (AudioError, ManifestError) as error:
             errors.append((name, str(error)))
             continue
         first[key] = name
+        odd += [name] if doubts else []
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
     if not rows:
         if errors and all("git lfs pull" in message for _, message in errors):
@@ -94,7 +98,13 @@ def collect(
             raise ManifestError(f"{there}; git lfs pull fetches the recordings")
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
         raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
-    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), tuple(remarks))
+    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), (*remarks, *odd_headers(odd)))
+
+
+def odd_headers(names: Collection[str]) -> list[str]:
+    """Returns a note on recordings whose headers are wrong; none where there are none."""
+    there = f"{len(names)} recordings have a header that says nothing or something wrong"
+    return [f"{there}, and are read all the same: {some(names)}"] if names else []
 
 
 def parts_of(path: Path, pattern: re.Pattern[str], named: str) -> tuple[str, ...]:

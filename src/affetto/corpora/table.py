@@ -17,16 +17,17 @@ from typing import Any
 
 import pandas as pd
 
-from affetto.audio import part_of, read_info
+from affetto.audio import AudioInfo, part_of, read_info
 from affetto.corpora.audformat_tables import read_audformat
 from affetto.corpora.labels import canonical, gender_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
 from affetto.corpora.reading import read_table
-from affetto.corpora.scanning import About, find_audio
+from affetto.corpora.scanning import About, find_audio, odd_headers
 from affetto.corpora.tabular import ONE_ROW, TIMES, below, is_missing, some, timed, to_seconds
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO
+from affetto.opening import Notes
 from affetto.progress import progress
 from affetto.runs import FORMATS
 
@@ -106,13 +107,21 @@ def _usable(
     errors: list[tuple[str, str]] = []
     unmatched: list[str] = []
     cut: list[str] = []
-    check, find, first = cache(read_info), _Finder(base), dict[Any, _Row]()
+    find, first, odd = _Finder(base), dict[Any, _Row](), list[str]()
+
+    @cache
+    def check(file: str) -> AudioInfo:
+        found: Notes = {}
+        info = read_info(base / file, found)
+        odd.extend([file] if found else [])
+        return info
+
     times = [to_seconds(table[name]) if name in table else repeat(None) for name in TIMES]
     for record, start, end in zip(progress(table.to_dict("records"), "scan table"), *times, strict=False):
         row: _Row = {str(column): value for column, value in record.items() if not is_missing(value)}
         try:
             row["file"] = find(row.get("file"))
-            info = check(base / row["file"])
+            info = check(row["file"])
             part = (None if is_missing(second) else second for second in (start, end))
             part_of(info.frames, info.rate, f"{base / row['file']}", *part)
             if not is_missing(end) and end > info.duration_seconds:
@@ -137,7 +146,7 @@ def _usable(
         notes.append(
             f"{len(cut)} rows end after their recording, by less than 0.25 s, and are cut: {some(cut)}"
         )
-    return rows, errors, notes
+    return rows, errors, [*notes, *odd_headers(odd)]
 
 
 def _again(earlier: _Row, row: _Row) -> str:

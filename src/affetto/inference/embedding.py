@@ -31,7 +31,15 @@ from affetto.progress import progress
 NPY, PARQUET = ".npy", ".parquet"
 _CHUNK_BYTES = 1 << 27  # of frames that are held at once; up to three chunks are in progress
 _GROUP_ROWS = 512  # of a Parquet file
-_TYPES = {"key": TEXT, "file": TEXT, "start": NUMBER, "end": NUMBER, **VECTORS, "error": TEXT}
+_TYPES = {
+    "key": TEXT,
+    "file": TEXT,
+    "start": NUMBER,
+    "end": NUMBER,
+    **VECTORS,
+    "warning": TEXT,
+    "error": TEXT,
+}
 
 
 def embed(
@@ -41,6 +49,7 @@ def embed(
     *,
     frames: bool = False,
     root: Root = None,
+    channel: int | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """Writes the vectors of recordings, one each or one a frame.
@@ -56,6 +65,7 @@ def embed(
             (with frames: the first of how many); ``.parquet`` for one table with the vectors in it.
         frames: a vector for every frame of the encoder.
         root: a folder.
+        channel: the only channel to read, counted from 1; None for all, mixed.
         workers: threads, or processes where there are many recordings; None for one a core.
     """
     path = Path(output)
@@ -69,8 +79,8 @@ def embed(
         return before
     sources = list(sources) if isinstance(sources, Iterator) else sources  # read twice
     total = sum(1 for _ in clips(sources, root))
-    everything = progress(clips(sources, root), "embed", total)
-    options = {"representation": representation.sha256, "frames": frames}
+    everything = progress(clips(sources, root, channel), "embed", total)
+    options = {"representation": representation.sha256, "frames": frames, "channel": channel}
     join = _join_npy if path != table else _join_parquet
     with shards.opened(options, lambda: join(shards, table, representation, frames)):
         rest = shards.rest(everything, attrgetter("key"))
@@ -79,9 +89,9 @@ def embed(
             clip = piece.clip
             read = clip if piece.end == piece.start else piece  # the whole clip where nothing of it was read
             row: Row = {"key": clip.utterance or clip.file, "file": clip.file, "error": piece.fault or None}
-            row |= {"start": read.start, "end": read.end, **packed(vectors)}
+            row |= {"start": read.start, "end": read.end, "warning": clip.warning, **packed(vectors)}
             shards.add(clip.key, row, piece.last)
-    return Outcome(shards.clips, shards.failed, shards.resumed)
+    return Outcome(shards.clips, shards.failed, shards.resumed, warned=shards.warned)
 
 
 def vectors_of_clips(model: Representation, everything: Iterable[Clip], plan: Plan) -> Iterator[Computed]:
@@ -136,7 +146,7 @@ def _join_npy(shards: Shards, table: Path, model: Representation, frames: bool) 
 
     write_npy(shards.output, model.frame_dim if frames else model.dim, shards)
     more = ["frames", "hop_seconds"] if frames else []
-    write_lines(table, ["key", "file", "start", "end", "row", *more, "error"], placed())
+    write_lines(table, ["key", "file", "start", "end", "row", *more, "warning", "error"], placed())
 
 
 def _join_parquet(shards: Shards, table: Path, model: Representation, frames: bool) -> None:
@@ -151,8 +161,8 @@ def _join_parquet(shards: Shards, table: Path, model: Representation, frames: bo
             yield chunk
 
     inner = pyarrow.list_(pyarrow.float32(), dim)
-    types = {name: kind for name, kind in _TYPES.items() if name not in (*VECTORS, "error")}
-    types |= {column: pyarrow.list_(inner) if frames else inner, "error": TEXT}
+    types = {name: kind for name, kind in _TYPES.items() if name not in (*VECTORS, "warning", "error")}
+    types |= {column: pyarrow.list_(inner) if frames else inner, "warning": TEXT, "error": TEXT}
     facts = {"encoder": model.name} | ({"hop_seconds": f"{model.hop_seconds:g}"} if frames else {})
     write_parquet(table, pyarrow.schema(types, metadata=facts), unpacked(), _GROUP_ROWS)
 

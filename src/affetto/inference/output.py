@@ -53,6 +53,7 @@ def predict(
     enrol_by_speaker: int | All | None = None,
     segments: Segments | None = None,
     split: bool = False,
+    channel: int | None = None,
     summary: str | Path | None = None,
     figure: str | Path | None = None,
     page: str | Path | None = None,
@@ -60,20 +61,19 @@ def predict(
 ) -> Outcome:
     """Writes the table of :meth:`~affetto.inference.recogniser.Recogniser.files`, or its labels.
 
-    Until it is complete its rows are in the folder ``OUT.part``, where the same call again continues; a
-    process that was killed loses the last few hundred recordings. A table that exists is left alone; labels
-    that exist are refused, since they do not say whether all recordings are in them.
+    Until it is complete its rows are in the folder ``OUT.part``, where the same call again continues. A table
+    that exists is left alone; labels that exist are refused: they do not say whether they are complete.
 
     Args:
         recogniser: the recogniser.
         sources: recordings, folders, manifests.
-        output: a ``.csv``, ``.jsonl`` or ``.parquet`` file; labels for another program, by a suffix of
-            :data:`~affetto.inference.label_files.SUFFIXES`; or ``"-"`` for CSV on standard output.
+        output: a ``.csv``, ``.jsonl`` or ``.parquet`` file; labels, as ``.rttm``; ``"-"``, standard output.
         root: the folder that a manifest's file names are relative to.
         window: seconds of a window, for a row each; None for one row a recording.
         hop: seconds from one window to the next; half a window when None.
         segments: see :meth:`~affetto.inference.recogniser.Recogniser.files`.
         split: whether to find segments by voice activity.
+        channel: the only channel to read, counted from 1; None for all, mixed.
         enrol: utterances of the one speaker of all sources.
         enrol_by_speaker: how many utterances of each speaker to enrol, or ``"all"``.
         summary: a table with a row a speaker and recording; see :mod:`affetto.inference.summary`.
@@ -97,9 +97,9 @@ def predict(
     if shards and shards.output.exists() and not shards.begun:
         done = _finished(shards, kept)
     else:
-        cut = Cut(sources, root, segments, split)
+        cut = Cut(sources, root, segments, split, channel)
         done = _predicted(recogniser, cut, plan, (enrol, enrol_by_speaker), shards, kept)
-    views.write(kept or [], recogniser.format, clips(sources, root))
+    views.write(kept or [], recogniser.format, clips(sources, root, channel))
     return done
 
 
@@ -130,12 +130,13 @@ def _predicted(
     options: Row = {"window": plan.windows.length, "hop": plan.windows.hop, "enrol": used}
     options |= {"enrol_by_speaker": by_speaker, "recogniser": recogniser.sha256}
     options |= {"answering": list(recogniser.terms), "any_sound": recogniser.detector is None}
-    options |= {"segments": cut.sha256, "split": cut.split}
+    options |= {"segments": cut.sha256, "split": cut.split, "channel": cut.channel}
     with shards.opened(options, lambda: _join(shards, recogniser.labels, kept)):
         rest, left = shards.rest(everything, attrgetter("key")), plan.clips - shards.resumed
         for piece, row in rows_of(rest, replace(plan, clips=left)):
             shards.add(piece.clip.key, row, piece.last)
-    return _with_speakers(Outcome(shards.clips, shards.failed, shards.resumed), named, enrolment)
+    done = Outcome(shards.clips, shards.failed, shards.resumed, warned=shards.warned)
+    return _with_speakers(done, named, enrolment)
 
 
 def _with_speakers(done: Outcome, named: Iterable[str | None], enrolment: Enrolments | None) -> Outcome:
@@ -181,7 +182,7 @@ class _Views(NamedTuple):
         if self.figure:
             draw_timeline(rows, form, self.figure)
         if self.page:
-            write_page(self.page, rows, form.labels, {clip.file: clip.sound for clip in sounds})
+            write_page(self.page, rows, form.labels, {clip.file: clip for clip in sounds})
 
 
 def draw_timeline(rows: list[Row], form: RowFormat, figure: Path) -> None:
@@ -233,7 +234,7 @@ def _join(shards: Shards, labels: list[str], kept: list[Row] | None) -> None:
 
 
 def _to_stdout(results: Iterable[tuple[Piece, Row]], names: list[str], kept: list[Row] | None) -> Outcome:
-    count = failed = 0
+    count = failed = warned = 0
     # Past the buffers of Python, which would fail a second time, and louder, when the process ends.
     handle: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
     try:
@@ -244,11 +245,12 @@ def _to_stdout(results: Iterable[tuple[Piece, Row]], names: list[str], kept: lis
                 kept.append({name: rounded(row[name]) for name in names})
             count += piece.last
             failed += piece.last and row["error"] is not None
+            warned += piece.last and row["warning"] is not None
     except BrokenPipeError:  # the reader has enough, and the command line ends quietly
         raise
     except OSError as error:
         raise AffettoError(f"cannot write to standard output: {error.strerror or error}") from error
-    return Outcome(count, failed)
+    return Outcome(count, failed, warned=warned)
 
 
 def _write(handle: Any, cells: list[Any]) -> None:

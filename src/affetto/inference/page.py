@@ -19,7 +19,7 @@ from affetto.audio import SAMPLE_RATE, blocks, prepare
 from affetto.errors import AudioError
 from affetto.inference.annotations import FORMS, SINGLE, by_tier, render
 from affetto.inference.label_files import SUFFIXES
-from affetto.inference.sources import Sound
+from affetto.inference.sources import Clip, Sound
 from affetto.inference.writers import Row
 from affetto.progress import progress
 from affetto.runs import atomic_write
@@ -54,12 +54,12 @@ class _Heard(NamedTuple):
     kind: str  # MIME type
 
 
-def write_page(path: Path, rows: Sequence[Row], labels: Sequence[str], sounds: Mapping[str, Sound]) -> None:
+def write_page(path: Path, rows: Sequence[Row], labels: Sequence[str], sounds: Mapping[str, Clip]) -> None:
     """Writes the page of rows, with the sound of each ``file`` among them; rows with errors are listed."""
     import jinja2
 
     rows = [row | {"file": _utf8(row["file"])} for row in rows]
-    named = {_utf8(file): sound for file, sound in sounds.items()}
+    named = {_utf8(file): clip for file, clip in sounds.items()}
     shown = [
         row | {"row": place} for place, row in enumerate(row for row in rows if row["label"] is not None)
     ]
@@ -79,7 +79,7 @@ def write_page(path: Path, rows: Sequence[Row], labels: Sequence[str], sounds: M
             for name, tier in by_tier(own).items()
         ]
         seconds = max([heard.seconds, *(row["end"] for row in own)])
-        about = {"name": names[file], "seconds": seconds, "linked": _link(named[file], path)}
+        about = {"name": names[file], "seconds": seconds, "linked": _link(named[file].sound, path)}
         recordings.append({**about, "peaks": heard.peaks, "lanes": lanes})
     faults = [row["error"] for row in rows if row["error"]]
     if len(faults) > _MOST_FAULTS:
@@ -102,15 +102,17 @@ def write_page(path: Path, rows: Sequence[Row], labels: Sequence[str], sounds: M
         temporary.write_bytes(html.encode("utf-8", "replace"))
 
 
-def _heard(sound: Sound, most: int) -> _Heard:
+def _heard(clip: Clip, most: int) -> _Heard:
     """Reads a recording once: its length, its waveform, and its sound in at most so many bytes."""
     how = _OGG if soundfile.check_format("OGG", "VORBIS") else _WAV
     buffer, samples, fits = io.BytesIO(), 0, True
     peaks: list[NDArray[np.float32]] = [np.zeros(1, np.float32)]
-    source: Any = prepare(sound[0], int(sound[1])) if isinstance(sound, tuple) else sound
+    source: Any = clip.sound
+    if isinstance(source, tuple):
+        source = prepare(source[0], int(source[1]), channel=clip.channel)
     try:
         with soundfile.SoundFile(buffer, "w", SAMPLE_RATE, 1, **how) as file:
-            for _, piece in blocks(source, _BLOCK_SECONDS):
+            for _, piece in blocks(source, _BLOCK_SECONDS, channel=clip.channel):
                 samples += len(piece)
                 fits = fits and buffer.tell() <= most
                 if fits:

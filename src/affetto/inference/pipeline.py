@@ -11,7 +11,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,10 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
-from affetto.errors import AffettoError
-from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded
+from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded, fault_of
 from affetto.material.forward import InParts, batches_by_length
-from affetto.parallel import Here, can_fork, copies, cores
+from affetto.parallel import Here, can_fork, cores, in_copies
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
 BATCH_SECONDS = 24.0  # of sound, padding included, that go through the network at once
@@ -43,8 +41,8 @@ Compute = Callable[[list[Piece]], Tensor | list[NDArray[np.float32]]]
 Computed = tuple[Piece, NDArray[Any] | None]
 """A piece, its samples gone, with its row; None for one with a fault, or that is left out."""
 
-_Returned = tuple[int, float, float, str, bool, NDArray[Any] | None]
-"""A piece as a process returns it: place of its clip in the group, start, end, fault, last, row."""
+_Returned = tuple[float, float, str, bool, NDArray[Any] | None, dict[str, str]]
+"""A piece as a process returns it: start, end, fault, last, row, and the notes on its clip."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,10 @@ def whole(pieces: list[Computed]) -> Computed:
     Rows of NaN, of pieces without speech, do not count as long as there are others.
     """
     end, row = pieces[-1]
-    if row is None or len(pieces) == 1:  # a recording that breaks off counts as one that cannot be read
+    faults = [piece.fault for piece, own in pieces if own is None and piece.fault]
+    if faults:  # a recording of which a part is missing counts as one that cannot be read
+        return end._replace(fault=faults[0]), None
+    if row is None or len(pieces) == 1:
         return end, row
     weights = np.array([piece.end - piece.start for piece, _ in pieces])
     rows = np.stack([row for _, row in pieces if row is not None]).astype(np.float64)
@@ -145,9 +146,9 @@ def _by_chunks(
         rows = compute(pieces)
         return list(rows.cpu().numpy()) if isinstance(rows, Tensor) else rows
 
-    in_parts = InParts(rows_of)
+    in_parts = InParts(rows_of, reasons=True)
 
-    def run(pieces: list[Piece]) -> list[NDArray[np.float32]]:
+    def run(pieces: list[Piece]) -> list[NDArray[np.float32] | str]:
         rows = in_parts(pieces)
         pieces.clear()
         return rows
@@ -169,20 +170,16 @@ def _by_chunks(
 
 
 def _finished(
-    pieces: list[Piece], jobs: list[tuple[list[int], Future[list[NDArray[np.float32]]]]]
+    pieces: list[Piece], jobs: list[tuple[list[int], Future[list[NDArray[np.float32] | str]]]]
 ) -> Iterator[Computed]:
-    rows: dict[int, NDArray[np.float32]] = {}
+    rows: dict[int, NDArray[np.float32] | str] = {}
     for places, future in jobs:
         rows.update(zip(places, future.result(), strict=True))
     for place, piece in enumerate(pieces):
-        yield piece, rows.get(place)
-
-
-_WORK: list[Callable[[list[Clip]], list[_Returned]]] = []  # set before the processes, which inherit it
-
-
-def _work(group: list[Clip]) -> list[_Returned]:
-    return _WORK[0](group)
+        row = rows.get(place)
+        if isinstance(row, str):
+            piece, row = piece._replace(fault=f"{piece.clip.file}: {row}"), None
+        yield piece, row
 
 
 def _by_processes(
@@ -190,37 +187,35 @@ def _by_processes(
 ) -> Iterator[Computed]:
     """Computes groups of clips in copies of this process; what is long is computed here."""
 
-    def work(group: list[Clip]) -> list[_Returned]:
+    def work(group: list[Clip]) -> list[list[_Returned]]:
         torch.set_num_threads(1)
-        place = {clip: number for number, clip in enumerate(group)}
+        computed = _by_chunks(group, compute, plan, Here(), later=True)
         return [
-            (place[piece.clip], piece.start, piece.end, piece.fault, piece.last, row)
-            for piece, row in _by_chunks(group, compute, plan, Here(), later=True)
+            [
+                (piece.start, piece.end, piece.fault, piece.last, row, piece.clip.notes)
+                for piece, row in pieces
+            ]
+            for pieces in by_clip(computed)
         ]
 
-    _WORK[:] = [work]
-    groups = _groups(everything)
-    waiting: deque[tuple[list[Clip], Future[list[_Returned]]]] = deque()
-    with copies(workers) as pool, _threads(workers) as own:
-        while True:
-            while len(waiting) < 2 * workers and (group := next(groups, None)):
-                waiting.append((group, pool.submit(_work, group)))
-            if not waiting:
-                return
-            group, future = waiting.popleft()
-            try:
-                returned = future.result()
-            except BrokenProcessPool as error:
-                raise AffettoError(
-                    "a process that computed was stopped from outside, as happens when memory is short; make "
-                    "room, or take fewer workers, and run the same command again: it goes on where it stopped"
-                ) from error
-            del future
-            for place, start, end, fault, last, row in returned:
-                if fault == _LATER:
-                    yield from _by_chunks([group[place]], compute, plan, own)
-                else:
-                    yield Piece(group[place], start, end, None, fault, last), row
+    with _threads(workers) as own:
+        for group, found in in_copies(work, _groups(everything), workers, _lost):
+            for clip, pieces in zip(group, found, strict=True):
+                for start, end, fault, last, row, notes in pieces:
+                    if fault == _LATER:
+                        yield from _by_chunks([clip], compute, plan, own)
+                    else:
+                        clip.notes.update(notes)
+                        yield Piece(clip, start, end, None, fault, last), row
+
+
+def _lost(clip: Clip) -> list[_Returned]:
+    start = clip.start or 0.0
+    fault = (
+        f"{clip.file}: the process that read it was killed from outside, as happens where memory is short; "
+        "cut it into parts, or drop its row"
+    )
+    return [(start, start, fault, True, None, {})]
 
 
 def _groups(everything: Iterable[Clip]) -> Iterator[list[Clip]]:
@@ -253,7 +248,13 @@ def _pieces(everything: Iterable[Clip], pool: Executor, plan: Plan, later: bool)
     """Yields the pieces of clips; the next few clips are being decoded meanwhile."""
 
     def decode_all(some: list[Clip]) -> list[Samples]:
-        return [(plan.decode or decoded)(clip) for clip in some]
+        return [decode_one(clip) for clip in some]
+
+    def decode_one(clip: Clip) -> Samples:
+        try:
+            return (plan.decode or decoded)(clip)
+        except Exception as error:  # of one recording, which must not end what reads a million
+            return fault_of(clip, error)
 
     iterator = iter(everything)
     waiting: deque[tuple[list[Clip], Future[list[Samples]]]] = deque()

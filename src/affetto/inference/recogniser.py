@@ -166,6 +166,7 @@ class Recogniser:
         hop: float | None = None,
         segments: Segments | None = None,
         split: bool = False,
+        channel: int | None = None,
         enrolment: Enrolments | int | All | None = None,
         workers: int | None = None,
     ) -> Iterator[Row]:
@@ -182,11 +183,13 @@ class Recogniser:
             segments: for a row each, a file of them or :class:`~affetto.inference.segments.Segment`; the
                 column ``speaker`` has the names of their speakers.
             split: whether to find segments by voice activity, for a row each.
+            channel: the only channel to read, counted from 1; None for all, mixed.
             enrolment: of the speaker, or of several by name, or how many utterances to enrol of each speaker;
                 these get a row without a label. ``"all"`` enrols all of each speaker, and scores them too.
             workers: threads; None for one a core.
         """
-        plan, everything = Plan(Windows(window, hop), workers), Cut(sources, root, segments, split)
+        plan = Plan(Windows(window, hop), workers)
+        everything = Cut(sources, root, segments, split, channel)
         if isinstance(enrolment, int | str):
             enrolment = self.enrol_cut(everything, enrolment)
         rows = self.rows(everything, plan, enrolment, speakers=everything.in_segments)
@@ -200,6 +203,7 @@ class Recogniser:
         root: Root = None,
         segments: Segments | None = None,
         split: bool = False,
+        channel: int | None = None,
         enrolment: Enrolments | int | All | None = None,
     ) -> "list[Score] | pd.DataFrame":
         """Predicts one recording, as :meth:`from_file`, or several or segments, as a table of :meth:`files`.
@@ -210,6 +214,7 @@ class Recogniser:
             root: see :meth:`files`, also for ``segments``, ``split`` and ``enrolment``.
             segments: for a row each.
             split: whether to find segments.
+            channel: the only channel to read, counted from 1.
             enrolment: of the speaker.
 
         Raises:
@@ -221,8 +226,10 @@ class Recogniser:
             source = (np.asarray(source), rate)
         in_segments = split or segments is not None
         if is_recording(source) and not in_segments:
-            return self._scores(next(clips(source, root)), enrolment)
-        rows = self.files(source, root=root, segments=segments, split=split, enrolment=enrolment)
+            return self._scores(next(clips(source, root, channel)), enrolment)
+        rows = self.files(
+            source, root=root, segments=segments, split=split, channel=channel, enrolment=enrolment
+        )
         return self._table(rows, enrolment, in_segments)
 
     def timeline(

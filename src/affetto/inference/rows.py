@@ -40,7 +40,7 @@ class RowFormat(NamedTuple):
         types = {"file": TEXT, "start": NUMBER, "end": NUMBER}
         types |= {"speaker": TEXT} if speakers else {}
         types |= {} if self.values else {"label": TEXT, "confidence": NUMBER}
-        types |= {**dict.fromkeys(self.predictions, NUMBER), "withheld": TEXT, "error": TEXT}
+        types |= {**dict.fromkeys(self.predictions, NUMBER), "withheld": TEXT, "warning": TEXT, "error": TEXT}
         return types | {"enrolment": WHOLE, "enrolled": pyarrow.bool_()} if enrolled else types
 
     def scores(self, row: Row) -> list[Score]:
@@ -165,6 +165,7 @@ def rows_of(
             row.update(enrolment=enrolled.utterances if enrolled else 0, enrolled=clip.enrolled)
         if speakers:
             row.update(speaker=clip.voice)
+        row.update(warning=clip.warning)
         yield piece, row
 
 

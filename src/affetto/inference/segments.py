@@ -43,24 +43,32 @@ class Cut:
     """
 
     def __init__(
-        self, sources: Sources, root: Root = None, segments: Segments | None = None, split: bool = False
+        self,
+        sources: Sources,
+        root: Root = None,
+        segments: Segments | None = None,
+        split: bool = False,
+        channel: int | None = None,
     ) -> None:
         if segments is not None and split:
             raise ConfigError("got both segments and split; name one")
         self.sources = list(sources) if isinstance(sources, Iterator) else sources
-        self.root, self.split = root, split
+        self.root, self.split, self.channel = root, split, channel
         self.in_segments, self.sha256 = split or segments is not None, ""
         self._clips: list[Clip] = []
         if segments is not None:
             given = read_segments(segments) if isinstance(segments, str | Path) else list(segments)
             self.sha256 = hashlib.sha256(repr(given).encode()).hexdigest()
-            self._clips = list(_named(clips(self.sources, root), segments, given))
+            self._clips = list(_named(self._recordings(), segments, given))
         elif split:
-            everything = progress(clips(self.sources, root), "split")
+            everything = progress(self._recordings(), "split")
             self._clips = [part for clip in everything for part in _spoken(clip)]
 
     def __iter__(self) -> Iterator[Clip]:
-        return iter(self._clips) if self.in_segments else clips(self.sources, self.root)
+        return iter(self._clips) if self.in_segments else self._recordings()
+
+    def _recordings(self) -> Iterator[Clip]:
+        return clips(self.sources, self.root, self.channel)
 
 
 def read_segments(path: str | Path) -> list[Segment]:
@@ -256,6 +264,6 @@ def _spoken(clip: Clip) -> Iterator[Clip]:
     if not isinstance(samples, str):
         source: Any = clip.sound if samples is None else samples
         with suppress(AudioError):  # a row says why
-            found = find_speech(source, clip.start, clip.end)
+            found = find_speech(source, clip.start, clip.end, clip.channel)
     begin = clip.start or 0.0
     yield from (_part(clip, begin + start, begin + end) for start, end in found) if found else [clip]

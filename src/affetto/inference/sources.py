@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Union
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
 from affetto.errors import AudioError, ConfigError, ManifestError
 from affetto.media import passed_over, recordings_below
+from affetto.opening import Notes
 from affetto.runs import FORMATS
 
 if TYPE_CHECKING:  # pandas takes a third of a second to load, and a single recording needs no table
@@ -77,12 +78,19 @@ class Clip:
     fault: str = ""  # why it cannot be read, where that is known beforehand
     enrolled: bool = False  # whether its speaker was enrolled with it, so that it is not scored
     utterance: str = ""  # its key in the manifest
+    channel: int | None = None  # the only one to read, counted from 1
+    notes: Notes = field(default_factory=dict, init=False)  # filled by decoding: what is odd about it
 
     @property
     def key(self) -> str:
         """Identifies the clip, however its path was written."""
         place = os.path.abspath(self.sound) if isinstance(self.sound, Path) else self.file
         return json.dumps([place, self.start, self.end])
+
+    @property
+    def warning(self) -> str | None:
+        """What is odd about the recording, though it was read; None where nothing is."""
+        return "; ".join(self.notes.values()) or None
 
 
 class Piece(NamedTuple):
@@ -105,18 +113,26 @@ def is_recording(source: Any) -> bool:
     return isinstance(source, bytes) or (hasattr(source, "read") and not _is_manifest(source))
 
 
-def clips(sources: Sources, root: Root = None) -> Iterator[Clip]:
-    """Yields the recordings of sources, in an order that does not change; a warning counts other files."""
+def clips(sources: Sources, root: Root = None, channel: int | None = None) -> Iterator[Clip]:
+    """Yields the recordings of sources, in an order that does not change; a warning counts other files.
+
+    ``channel`` is the only one of each that is read, counted from 1.
+    """
     one = is_recording(sources) or isinstance(sources, str | Path) or _is_manifest(sources)
     everything: Iterable[Any] = [sources] if one or not isinstance(sources, Iterable) else sources
     for number, source in enumerate(everything):
-        if not is_recording(source):
-            yield from _of_several(source, root)
-        elif isinstance(source, str | Path):
-            yield Clip(str(source), Path(source))
-        else:
-            name = str(getattr(source, "name", f"recording {number}"))
-            yield Clip(name, source.read() if hasattr(source, "read") else source)
+        for clip in _of_source(source, number, root):
+            yield clip if channel is None else replace(clip, channel=channel)
+
+
+def _of_source(source: Any, number: int, root: Root) -> Iterator[Clip]:
+    if not is_recording(source):
+        yield from _of_several(source, root)
+    elif isinstance(source, str | Path):
+        yield Clip(str(source), Path(source))
+    else:
+        name = str(getattr(source, "name", f"recording {number}"))
+        yield Clip(name, source.read() if hasattr(source, "read") else source)
 
 
 def decoded(clip: Clip) -> Samples:
@@ -125,12 +141,20 @@ def decoded(clip: Clip) -> Samples:
         return clip.fault
     try:
         if isinstance(clip.sound, tuple):
-            return prepare(clip.sound[0], int(clip.sound[1]))
+            return prepare(clip.sound[0], int(clip.sound[1]), channel=clip.channel, notes=clip.notes)
         if _is_long(clip.sound, clip.start or 0.0, math.inf if clip.end is None else clip.end):
             return None
-        return decode(clip.sound, clip.start, clip.end)
+        return decode(clip.sound, clip.start, clip.end, channel=clip.channel, notes=clip.notes)
     except AudioError as error:
+        return fault_of(clip, error)
+
+
+def fault_of(clip: Clip, error: Exception) -> str:
+    """Returns what a row says of an error in reading a clip."""
+    if isinstance(error, AudioError):
         return str(error)
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{clip.file}: it cannot be read ({reason}); copy it again, cut it into parts, or drop its row"
 
 
 def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
@@ -142,16 +166,19 @@ def cut(clip: Clip, samples: Samples, windows: Windows) -> Iterator[Piece]:
     sound: Any = clip.sound if samples is None else samples
     held: Piece | None = None
     try:
-        for start, part in blocks(sound, length, length - step, clip.start, clip.end):
+        parts = blocks(
+            sound, length, length - step, clip.start, clip.end, channel=clip.channel, notes=clip.notes
+        )
+        for start, part in parts:
             if held:
                 yield held
             begin = (clip.start or 0.0) + start
             held = Piece(clip, begin, begin + len(part) / SAMPLE_RATE, part, last=False)
-    except AudioError as error:  # the end of a long recording may turn out to be missing
+    except (AudioError, MemoryError) as error:  # the end of a long recording may turn out to be missing
         if held:
             yield held
         reached = held.end if held else clip.start or 0.0
-        yield Piece(clip, reached, reached, None, str(error))
+        yield Piece(clip, reached, reached, None, fault_of(clip, error))
         return
     assert held is not None  # audio never gives a recording without samples
     yield held._replace(last=True)

@@ -43,6 +43,7 @@ class Outcome(NamedTuple):
     finished: bool = False  # whether the output was complete before, so that nothing was done
     enrolled: int | None = None  # speakers by name; None where that was not asked for
     left_out: int = 0  # speakers with too few utterances to be enrolled
+    warned: int = 0  # of the recordings, read though their header is wrong, or without some channels
 
 
 class Shards:
@@ -58,7 +59,8 @@ class Shards:
     ) -> None:
         self.output, self.types, self.retry = output, dict(types), retry
         self.part = part or output.with_name(f"{output.name}.part")
-        self.clips = self.failed = self.resumed = 0
+        self.clips = self.failed = self.resumed = self.warned = 0
+        self._said = ["error", *(name for name in types if name == "warning")]
         self._done: Counter[str] = Counter()
         self._rows: list[Row] = []
         self._texts = {"clip", *(name for name, kind in types.items() if kind == TEXT)}
@@ -77,11 +79,12 @@ class Shards:
         A table that has no column ``error`` is refused with a RunError.
         """
         try:
-            bad = [bool(row["error"]) for row in read_rows(table, ["error"])]
+            rows = list(read_rows(table, self._said))
         except (KeyError, ValueError, OSError) as error:  # no such column; no such table at all
             raise RunError(refusal) from error
         self.remove()
-        return Outcome(len(bad), sum(bad), len(bad), True)
+        bad, odd = (sum(bool(row.get(name)) for row in rows) for name in ("error", "warning"))
+        return Outcome(len(rows), bad, len(rows), True, warned=odd)
 
     @contextmanager
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
@@ -123,6 +126,7 @@ class Shards:
             self._whole += 1
             self.clips += 1
             self.failed += row["error"] is not None
+            self.warned += row.get("warning") is not None
         if self._whole >= SHARD_CLIPS or len(self._rows) >= SHARD_ROWS or self._bytes >= SHARD_BYTES:
             # Rows of a recording that is not finished make a shard of their own, which can be dropped.
             split = max((place + 1 for place, each in enumerate(self._rows) if each["last"]), default=0)
@@ -172,6 +176,7 @@ class Shards:
             if row["error"] is None or not self.retry:
                 self._done[row["clip"].decode(errors="surrogateescape")] += 1
                 self.failed += row["error"] is not None
+                self.warned += row.get("warning") is not None
         self.clips = self.resumed = self._done.total()
 
     def _read(self, shards: list[Path]) -> Iterator[list[Row]]:
@@ -182,7 +187,7 @@ class Shards:
                     table = file.read()
             except (OSError, ValueError):
                 return
-            yield table.filter(table["last"]).select(["clip", "error"]).to_pylist()
+            yield table.filter(table["last"]).select(["clip", *self._said]).to_pylist()
 
     def _commit(self, rows: list[Row]) -> None:
         if not rows:

@@ -24,6 +24,10 @@ BATCH_SECONDS = 160.0
 
 _GPU_BATCHES = 4  # a GPU computes so many at once
 
+_TOO_SMALL = (
+    "the device has not enough memory for a single recording; take --device cpu, or cut long recordings into "
+    "shorter ones"
+)
 _SORTED_TOGETHER = 2048  # utterances whose results wait in memory for their turn
 
 
@@ -86,11 +90,12 @@ def run_over(
 class InParts:
     """Calls ``compute``, which returns a result an item, with a batch, or where memory is short with parts.
 
-    The number of parts stays for the batches that follow.
+    The number of parts stays for the batches that follow. With ``reasons``, an item that is too large even
+    alone has the reason as its result.
     """
 
-    def __init__(self, compute: Callable[..., Sequence[Any]]) -> None:
-        self.compute, self.parts = compute, 1
+    def __init__(self, compute: Callable[..., Sequence[Any]], reasons: bool = False) -> None:
+        self.compute, self.reasons, self.parts = compute, reasons, 1
 
     def __call__(self, *batch: Any) -> list[Any]:
         """Returns the results of a batch: sequences or tensors of one length.
@@ -105,12 +110,16 @@ class InParts:
             try:
                 results.extend(self.compute(*part))
                 continue
-            except torch.OutOfMemoryError as error:
-                if size == 1:
-                    raise AffettoError(
-                        "the device has not enough memory for a single recording; take --device cpu, or cut "
-                        "long recordings into shorter ones"
-                    ) from error
+            except (MemoryError, RuntimeError) as error:  # the latter of torch, on a GPU and on the CPU
+                short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+                if not short and "can't allocate memory" not in str(error):
+                    raise
+                if size == 1 and not self.reasons:
+                    raise AffettoError(_TOO_SMALL) from error
+            if size == 1:
+                results.append(_TOO_SMALL)
+                self.parts = 1
+                continue
             self.parts *= 2
             print(f"not enough memory for {size} recordings at once: batches are halved", file=sys.stderr)
         return results
