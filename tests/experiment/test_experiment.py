@@ -38,7 +38,7 @@ ways:
 label_fractions:
   0.5: {{fine-tuned: {{train: {{epochs: 2}}}}}}
 rows:
-  - {{method: none, noise_db: [10]}}
+  - {{method: none}}
   - {{method: again, settings: {{seeds: [1]}}}}
   - {{method: sentences, pretrained: sentences, against: [none, again]}}
 """
@@ -86,12 +86,6 @@ def test_the_page_shows_how_the_pretrainings_went(made: Path) -> None:
     page = (made / "results" / "toy.md").read_text(encoding="utf-8")
     assert "](toy-losses.png)" in page
     assert (made / "results" / "toy-losses.png").stat().st_size > 1000
-
-
-def test_noise_has_a_row_beside_the_clean_one(made: Path) -> None:
-    noisy = rows(made)["none, noise at 10 dB"]
-    assert noisy.against == "none"
-    assert noisy.difference == pytest.approx(noisy.uar - rows(made)["none"].uar, abs=1e-6)
 
 
 def test_the_pretrained_encoder_is_the_one_that_was_used(made: Path) -> None:

@@ -15,7 +15,6 @@ from affetto.errors import ConfigError, unknown
 from affetto.evaluation.predictions import ENROLLED
 from affetto.evaluation.report import Report
 from affetto.evaluation.run import evaluate
-from affetto.experiment.noise import with_noise
 from affetto.experiment.results import Result, draw_results, drawn, further_metrics, write_results
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
@@ -47,7 +46,6 @@ class Row(Settings):
     against: tuple[str, ...] = ()
     enrolment: tuple[int | str, ...] = ()
     skewed: bool = False
-    noise_db: tuple[float, ...] = ()
     at: float | None = None
 
     @field_validator("against", mode="before")
@@ -210,10 +208,6 @@ class _Work:
             gaps = _gaps({name: evaluate(folder, rival, **each) for name, rival in alike.items()})
             versus = {"versus": gaps} if gaps else {}
             rows.append(evaluate(folder, **each, name=row.method).row(**extra, **versus))
-        for snr_db in row.noise_db:
-            noisy, name = with_noise(folder, self.manifest, snr_db), f"{row.method}, noise at {snr_db:g} dB"
-            rows.append(evaluate(noisy.path, folder, name=name).row(**extra, against=row.method))
-            rows += [evaluate(noisy.path, **each, name=name).row(**extra) for each in how]
         return [Result.model_validate(each) for each in rows]
 
     def losses(self) -> Figure | None:
