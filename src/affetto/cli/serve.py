@@ -9,6 +9,9 @@ from affetto.errors import MissingPackageError
 
 
 def serve(
+    settings: list[str] | None = typer.Argument(
+        None, help="encoder.model=FOLDER: the model that base needs."
+    ),
     model: str | None = option(None, MODEL, "--model", "-m", shown=DEFAULT_MODEL),
     host: str = option("127.0.0.1", "Address to listen on; another than this machine's own needs a key."),
     port: int = option(8000, "Port to listen on; 0 for any that is free.", min=0, max=65535),
@@ -30,8 +33,16 @@ def serve(
         raise MissingPackageError(
             f"affetto serve needs {error.name or 'more packages'}: pip install 'affetto[serve]'"
         ) from error
-    name = named_or_small(model, "-m")
+    from affetto.inference.loading import model_word
+
+    name, encoder = named_or_small(model, "-m"), model_word(settings or [])
     with suppress(KeyboardInterrupt):
         run_server(
-            name, host, port, api_key, workers, lambda address: typer.echo(f"serving {name} at {address}")
+            name,
+            encoder,
+            host,
+            port,
+            api_key,
+            workers,
+            lambda address: typer.echo(f"serving {name} at {address}"),
         )

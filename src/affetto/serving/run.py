@@ -21,13 +21,24 @@ _MESSAGE_BYTES = 1 << 20  # a larger message on a socket ends it
 
 
 def serve(
-    model: str, host: str, port: int, api_key: str | None, workers: int | None, ready: Callable[[str], None]
+    model: str,
+    encoder: str,
+    host: str,
+    port: int,
+    api_key: str | None,
+    workers: int | None,
+    ready: Callable[[str], None],
 ) -> None:
-    """Serves a recogniser until it is interrupted; calls ``ready`` with the address."""
+    """Serves a recogniser until it is interrupted; calls ``ready`` with the address.
+
+    ``encoder`` is the folder of the model that the recogniser's encoder needs, "" for the one it names.
+    """
     with bind(host, port, api_key) as bound:
         # Where a folder is, is not the business of clients.
         name = Path(model).resolve().name if model not in SHIPPED and Path(model).is_dir() else model
-        service = Service(Recogniser.from_pretrained(model, device="cpu"), name, workers or cores())
+        service = Service(
+            Recogniser.from_pretrained(model, encoder=encoder, device="cpu"), name, workers or cores()
+        )
         app = routed(service, api_key, frozenset() if api_key else LOOPBACK)
         ready(f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}")
         server(app).run([bound])
