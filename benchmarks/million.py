@@ -129,8 +129,8 @@ def page(rows: list[dict[str, object]], sha256: str) -> str:
         "# A million rows",
         "",
         f"`python benchmarks/million.py --manifest crema-d.csv --model FOLDER`, {cores()} cores; "
-        f"recordings of a manifest with hash {sha256[:12]}; a recogniser of `functionals`. Processor time is of all "
-        "processes, memory that of the largest.",
+        f"recordings of a manifest with hash {sha256[:12]}; a recogniser of `functionals`. "
+        "Processor time is of all processes, memory that of the largest.",
         "",
         "| verb | rows | processor, s | ms a row | against 10,000 | memory, MiB | against 10,000 |",
         "|---|---:|---:|---:|---:|---:|---:|",
