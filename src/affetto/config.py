@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from affetto.errors import ConfigError, unknown
 
+_MOST_VALUES = 1_000_000  # of a YAML file, each counted as often as its aliases stand for it
+
 
 class Settings(BaseModel):
     """A frozen group of settings in which an unknown key is an error."""
@@ -23,12 +25,33 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 def read(file: Path) -> dict[str, Any]:
     """Reads a YAML file of settings; a ConfigError names one that cannot be read or holds no mapping."""
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, ConfigError) as error:
         raise ConfigError(f"cannot read settings from {file}: {error}") from error
     if not isinstance(values, dict | None):
         raise ConfigError(f"{file} holds a {type(values).__name__}; a mapping of settings is needed")
     return values or {}
+
+
+def parse(text: str) -> Any:
+    """Reads YAML; a ConfigError for what is none, and for a few lines that stand for millions of values."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any) -> int:
+        inner = (
+            [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        )
+        if id(value) not in sizes:
+            sizes[id(value)] = 1 + sum(map(size, inner))
+        return sizes[id(value)]
+
+    try:
+        value = yaml.safe_load(text)
+        if size(value) > _MOST_VALUES:
+            raise ValueError(f"its aliases stand for {size(value):,} values; write them out, or fewer")
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"no YAML that can be used: {error}") from error
+    return value
 
 
 def load(model: type[SettingsType], values: Mapping[str, Any], overrides: Sequence[str] = ()) -> SettingsType:
@@ -81,9 +104,9 @@ def _apply(values: dict[str, Any], text: str) -> None:
         node[name] = child = dict(child) if isinstance(child, Mapping) else {}
         node = child
     try:
-        value = yaml.safe_load(value_text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"got the override {text!r}; its value is no YAML: {error}") from error
+        value = parse(value_text)
+    except ConfigError as error:
+        raise ConfigError(f"got the override {text!r}; its value is {error}") from error
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
         with suppress(ValueError):
             value = float(value)

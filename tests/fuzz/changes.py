@@ -17,7 +17,47 @@ Test = TypeVar("Test", bound=Callable[..., None])
 Change = tuple[str, int, int]
 """What is done, about where (taken modulo the length), and with which number."""
 
-KINDS = ("flip", "byte", "number", "cut", "drop", "repeat", "splice", "insert")
+KINDS = ("flip", "byte", "number", "cut", "drop", "repeat", "splice", "insert", "text", "text")
+TEXTS = (
+    b"nan",
+    b"inf",
+    b"-1",
+    b"1e999",
+    b"0",
+    b"9" * 400,
+    b"null",
+    b"true",
+    b"1_0",
+    b"0x10",
+    b'"',
+    b"'",
+    b",",
+)
+TEXTS += (
+    b"\n",
+    b"\r",
+    b"\t",
+    b";",
+    b"[",
+    b"]",
+    b"{}",
+    b"[" * 2000,
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b": ",
+    b"&a",
+    b"*a",
+)
+TEXTS += (
+    b"<<: *a\n",
+    b"!!python/object/apply:os.system [true]",
+    b"../../x",
+    b"NA",
+    b"1 days",
+    b"\xe2\x80\xae",
+    b"=1+1",
+)
 # Lengths and counts that programs write for "unknown", that overflow, or that are off by one.
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2_000_000_000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE)
 NUMBERS += (0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
@@ -65,6 +105,8 @@ def changed(content: bytes, done: Sequence[Change], other: bytes = b"") -> bytes
         elif kind == "splice":
             begin = number % max(1, len(other))
             made[place : place + length] = other[begin : begin + length]
+        elif kind == "text":
+            made[place : place + where // 16 % 4] = TEXTS[number % len(TEXTS)]
         elif kind == "insert":
             made[place:place] = struct.pack("<Q", number)[: 1 + where % 8]
     return bytes(made)

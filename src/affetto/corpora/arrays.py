@@ -172,7 +172,7 @@ def read_facts(file: Path, maker: str = "what", again: str = "annotate again") -
     """Reads the JSON next to an array; ``maker`` and ``again`` word the error."""
     try:
         return dict(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _undescribed(file, maker, error, again) from error
 
 

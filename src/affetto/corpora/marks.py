@@ -63,7 +63,7 @@ def read_by_name(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         return {str(name): read(fact) for name, fact in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ManifestError(f"{file} does not say {what}: {error}") from error
 
 

@@ -69,7 +69,7 @@ def _read_lines(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
     def parsed(number: int, line: str) -> dict[str, Any]:
         try:
             return dict(json.loads(line))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"line {number} is no JSON object: {error}") from error
 
     with open(path, encoding="utf-8-sig") as lines:
@@ -100,7 +100,7 @@ def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
         _refuse_pointer(path)
         rows = json.loads(path.read_text(encoding="utf-8")) if as_json else next(_read_delimited(path))
         table = pd.DataFrame(rows).fillna("").astype(str)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         fault = "is not a list of utterances" if as_json else "cannot be read as a table"
         raise ManifestError(f"{path} {fault}: {error}") from error
     table.columns = table.columns.str.strip()

@@ -59,7 +59,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} holds no {CONFIG}; name the folder that finetune wrote") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / CONFIG} holds no mapping")
@@ -82,7 +82,7 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def load_weights(folder: Path, module: nn.Module, elsewhere: Sequence[str] = ()) -> None:
-    """Fills a module with the tensors of a folder; any that is missing, surplus or misshapen is an error.
+    """Fills a module with the tensors of a folder; one missing, surplus, misshapen or NaN is an error.
 
     The parts ``elsewhere`` stay as they are.
     """
@@ -113,11 +113,16 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], file: Path, elsewhere
             for name in sorted(wanted.keys() & tensors.keys())
             if tensors[name].shape != wanted[name].shape
         ],
+        "NaN or infinite": sorted(name for name in wanted.keys() & tensors.keys() if _broken(tensors[name])),
     }
     found = [f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names]
     if found:
         raise CheckpointError(f"{file} does not fit its config.json; {'; '.join(found)}")
     module.load_state_dict(tensors, strict=False)  # all that is wanted was found
+
+
+def _broken(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not bool(tensor.isfinite().all())
 
 
 def find_recogniser(name: str | Path, revision: str | None = None) -> Path:

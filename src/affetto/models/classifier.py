@@ -204,7 +204,7 @@ def load_classifier(folder: Path, encoder: str = "") -> tuple[EmotionClassifier,
         classifier = EmotionClassifier(settings)
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no network of this version: {error}") from error
-    if list(config.get("labels", settings.labels)) != list(settings.labels):
+    if config.setdefault("labels", list(settings.labels)) != list(settings.labels):
         message = "names its labels twice, and not alike; copy the folder anew"
         raise CheckpointError(f"{folder / CONFIG} {message}")
     for name, sha256 in elsewhere.items():

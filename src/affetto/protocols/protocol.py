@@ -16,10 +16,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import Field, model_validator
 
-from affetto.config import Settings, build
+from affetto.config import Settings, build, parse
 from affetto.corpora.checks import alike
 from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes_of
 from affetto.corpora.manifest import Manifest
@@ -267,15 +266,16 @@ def load_protocol(name: str | Path) -> Protocol:
     elif Path(name).suffix in (".yaml", ".yml"):
         try:
             text = Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ProtocolError(f"cannot read the protocol {name}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ProtocolError(f"cannot read the protocol {name}: {reason}") from error
     else:
         message = unknown("protocol", name, list_protocols())
         raise ProtocolError(f"{message} (or two corpora, {PAIR}, or a .yaml file)")
     try:
-        values = yaml.safe_load(text)
+        values = parse(text)
         if not isinstance(values, dict):
             raise ConfigError("a mapping of settings is needed")
         return build(Protocol, values)
-    except (ConfigError, yaml.YAMLError) as error:
+    except ConfigError as error:
         raise ProtocolError(f"{name} is not a protocol: {error}") from error
