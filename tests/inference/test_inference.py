@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, AudioError, CheckpointError, ConfigError, RunError
 from affetto.finetuning.run import save_recogniser
 from affetto.inference import Enrolment, Recogniser, pipeline, predict, writers
-from affetto.inference.sources import Clip, Piece, Samples
+from affetto.inference.embedding import vectors_of_clips
+from affetto.inference.loading import load_representation
+from affetto.inference.pipeline import Plan
+from affetto.inference.sources import Clip, Piece, Samples, clips
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings
 from affetto.models.logmel import CnnSettings
@@ -146,6 +150,26 @@ def test_batch_mates_change_nothing(recogniser: Recogniser, folder: Path) -> Non
     one_by_one = [alone(recogniser, path) for path in together["file"]]
     np.testing.assert_allclose(together[PROBABILITIES], one_by_one, atol=1e-5)
     assert np.ptp(together[PROBABILITIES], axis=0).max() > 0.05  # they differ from one another by far more
+
+
+def test_no_bit_depends_on_what_is_computed_together(recogniser: Recogniser, corpus: Manifest) -> None:
+    models = [load_representation(name, None, [], "cpu") for name in ("small", "functionals", "ge2e")]
+    everything = list(clips(corpus))
+
+    def answers(some: list[Clip], workers: int) -> dict[str, list[NDArray[Any]]]:
+        plan, found = Plan(workers=workers), defaultdict[str, list[NDArray[Any]]](list)
+        for model in models:
+            for piece, vector in vectors_of_clips(model, some, plan):
+                assert vector is not None
+                found[piece.clip.key].append(vector)
+        for piece, row in recogniser.rows(some, plan, None):
+            found[piece.clip.key].append(np.array([row[name] for name in PROBABILITIES]))
+        return found
+
+    expected = answers(everything, 1)
+    for some, workers in ((everything[::-7], 2), (everything[5:6], 1), (everything[3:40:4], 1)):
+        for key, vectors in answers(some, workers).items():
+            assert all(map(np.array_equal, vectors, expected[key]))
 
 
 def test_a_part_of_a_recording(recogniser: Recogniser, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded, fault_of
-from affetto.material.forward import InParts, batches_by_length
+from affetto.material.forward import InParts, batches_by_length, padded_length
 from affetto.parallel import Here, can_fork, cores, in_copies
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
@@ -50,7 +50,7 @@ class Plan:
     """How recordings go through a network."""
 
     windows: Windows = field(default_factory=Windows)
-    workers: int | None = None  # threads or processes; None for one a core; 0 for the calling thread
+    workers: int | None = None  # threads or processes; None for one a core; 0 for this one, less exactly
     clips: int = 0  # how many there are, at least, where that is known
     chunk_seconds: float = CHUNK_SECONDS  # of sound that is held at once; fewer where results are large
     batch_seconds: float = BATCH_SECONDS
@@ -117,7 +117,7 @@ def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns the waveforms of pieces, ``(B, S)``, zero past their ends, and their lengths, ``(B,)``."""
     samples = [piece.samples for piece in pieces if piece.samples is not None]
     lengths = torch.tensor([len(each) for each in samples])
-    waveforms = np.zeros((len(samples), int(lengths.max())), np.float32)
+    waveforms = np.zeros((len(samples), padded_length(int(lengths.max()))), np.float32)
     for row, each in zip(waveforms, samples, strict=True):
         row[: len(each)] = each
     return torch.from_numpy(waveforms).to(device), lengths.to(device)
@@ -143,9 +143,14 @@ def _by_chunks(
 ) -> Iterator[Computed]:
     @torch.inference_mode()
     def rows_of(pieces: list[Piece]) -> list[NDArray[np.float32]]:
-        rows = compute(pieces)
-        return list(rows.cpu().numpy()) if isinstance(rows, Tensor) else rows
+        first = pieces[0].samples
+        if exact and len(pieces) == 1 and first is not None and padded_length(len(first)) <= most / 2:
+            rows = compute(pieces * 2)  # longer ones are always alone
+        else:
+            rows = compute(pieces)
+        return (list(rows.cpu().numpy()) if isinstance(rows, Tensor) else rows)[: len(pieces)]
 
+    exact, most = plan.workers != 0, plan.batch_seconds * SAMPLE_RATE
     in_parts = InParts(rows_of, reasons=True)
 
     def run(pieces: list[Piece]) -> list[NDArray[np.float32] | str]:
@@ -156,9 +161,9 @@ def _by_chunks(
     waiting: deque[Iterator[Computed]] = deque()
     for chunk in _chunks(_pieces(everything, pool, plan, later), plan.chunk_seconds):
         places = [place for place, piece in enumerate(chunk) if piece.samples is not None]
-        lengths = [len(piece.samples) for piece in chunk if piece.samples is not None]
+        lengths = [padded_length(len(piece.samples)) for piece in chunk if piece.samples is not None]
         jobs = []
-        for batch in batches_by_length(lengths, plan.batch_seconds):
+        for batch in batches_by_length(lengths, plan.batch_seconds, exact):
             own = [places[number] for number in batch.tolist()]
             jobs.append((own, pool.submit(run, [chunk[place] for place in own])))
         # The tasks alone hold the samples from here on, and let go of them one by one.

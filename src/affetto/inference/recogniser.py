@@ -362,8 +362,9 @@ class Recogniser:
         answers = self.classifier.answers(vectors)
         own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
         if rows := [row for row, each in enumerate(own) if each]:
-            offsets = torch.stack([each.offset for each in own if each]).to(self.device)
-            answers[rows] = self.classifier.answers(vectors[rows], offsets)
+            some = next(each.offset for each in own if each)
+            offsets = torch.stack([each.offset if each else some for each in own]).to(self.device)
+            answers[rows] = self.classifier.answers(vectors, offsets)[rows]
         return answers
 
     @torch.inference_mode()

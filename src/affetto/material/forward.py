@@ -28,20 +28,33 @@ _TOO_SMALL = (
     "the device has not enough memory for a single recording; take --device cpu, or cut long recordings into "
     "shorter ones"
 )
+_PAD_TO = SAMPLE_RATE // 4
 _SORTED_TOGETHER = 2048  # utterances whose results wait in memory for their turn
 
 
+def padded_length(samples: int) -> int:
+    """Returns the samples that a recording is padded to, a multiple of 0.25 s.
+
+    On a CPU a recording's answer is the same to the last bit whatever goes through the network with it, as
+    long as all have one padded length and there are at least two: sums over more padding round in another
+    way, and so does a network that gets a single recording. So a run that is continued, or shared by several
+    machines, gives what one run gives.
+    """
+    return -(-samples // _PAD_TO) * _PAD_TO
+
+
 def batches_by_length(
-    lengths: Sequence[int] | NDArray[np.int64], seconds: float = BATCH_SECONDS
+    lengths: Sequence[int] | NDArray[np.int64], seconds: float = BATCH_SECONDS, equal: bool = False
 ) -> Iterator[NDArray[np.int64]]:
     """Yields the places of utterances that go together, from their lengths ``(N,)`` in samples at 16 kHz.
 
-    They are of similar length, and of about equal seconds a batch, padding counted.
+    They are of similar length, or of ``equal`` length, and of about equal seconds a batch, padding counted.
     """
     order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):
-        if end == len(order) or (end + 1 - begin) * int(lengths[order[end]]) > seconds * SAMPLE_RATE:
+        other = end == len(order) or (equal and lengths[order[end]] != lengths[order[begin]])
+        if other or (end + 1 - begin) * int(lengths[order[end]]) > seconds * SAMPLE_RATE:
             yield order[begin:end]
             begin = end
 
