@@ -13,6 +13,7 @@ import soundfile
 from affetto.claims import check_whole, part_only
 from affetto.errors import AffettoError, AudioError
 from affetto.media import AUDIO, FORMATS, UNTOLD_FORMATS, Readable, to_wave
+from affetto.members import open_member
 
 Notes = dict[str, str]
 """What is odd about a recording, by kind: ``header`` or ``channels``."""
@@ -25,6 +26,8 @@ Source = str | Path | bytes | BinaryIO
 def opened(source: Source, notes: Notes | None = None) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """Opens a recording, with errors of our own; yields it with the name to call it by."""
     notes = {} if notes is None else notes
+    if isinstance(source, str | Path):
+        source = open_member(source) or source
     if isinstance(source, str | Path):
         name = os.fspath(source)
         target: Any = name

@@ -26,13 +26,13 @@ from affetto.corpora.arrays import (
 )
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
-from affetto.data.caches import file_stamp
 from affetto.errors import AudioError, ManifestError
 from affetto.inference.embedding import packed, vectors_of_clips
 from affetto.inference.loading import load_speaker
 from affetto.inference.pipeline import Plan
 from affetto.inference.sources import Clip, Samples, Windows, clips
 from affetto.inference.writers import TEXT, VECTORS, Shards, write_npy
+from affetto.members import file_stamp
 from affetto.models.representation import Representation
 from affetto.progress import progress
 from affetto.runs import MANIFEST, RunFolder

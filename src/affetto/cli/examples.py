@@ -8,6 +8,7 @@ EXAMPLES = {
     "manifest validate": "affetto manifest validate toy.csv",
     "manifest relabel": "affetto manifest relabel toy.csv --map valence-sign -o sign.csv --drop",
     "manifest join": "affetto manifest join first.csv other.csv -o both.csv",
+    "manifest pack": "affetto manifest pack toy.csv -o packed",
     "pretrain": "affetto pretrain --manifest toy.csv --groups text -o runs/pretrained",
     "finetune": "affetto finetune --manifest toy.csv --protocol speaker-kfold --encoder functionals "
     "--no-enrolment -o runs/svm",

@@ -1,4 +1,4 @@
-"""``affetto manifest``: describes, checks, relabels and joins manifests."""
+"""``affetto manifest``: describes, checks, relabels, joins and packs manifests."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from affetto.cli.options import NewManifest, option
 from affetto.cli.outcome import fail_if, refuse_input
 
-app = typer.Typer(help="Describe, check, relabel and join manifests.", no_args_is_help=True)
+app = typer.Typer(help="Describe, check, relabel, join and pack manifests.", no_args_is_help=True)
 
 _Path = Annotated[Path, typer.Argument(help="the manifest")]
 _Root = Annotated[Path | None, option(..., "folder that its file names are relative to")]
@@ -27,12 +27,13 @@ def validate(manifest: _Path, root: _Root = None) -> None:
     """Decode every row; name those unreadable, silent, clipped, duplicate, contradictory, alike in spelling.
 
     Also those whose header is wrong, and those with channels that are silent or cancel each other out.
-    Exit code 1 says that something is wrong.
+    Shards are compared with their hashes. Exit code 1 says that something is wrong.
     """
     from affetto.corpora.manifest import Manifest
+    from affetto.corpora.packing import damaged_shards
 
     table = Manifest.read(manifest, root)
-    found = table.problems()
+    found = [*damaged_shards(table), *table.problems()]
     for problem in found:
         typer.echo(f"{problem.kind}: {problem.key}: {problem.message}")
     typer.echo(f"{len(table)} rows, {len(found)} problems")
@@ -72,3 +73,27 @@ def join(output: NewManifest, manifests: list[Path] = typer.Argument(help="two m
     for note in joined.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"{output}: {len(joined)} utterances of {', '.join(joined.corpora)}")
+
+
+@app.command()
+def pack(
+    manifest: _Path,
+    output: Path = option(..., "folder of the shards; an unfinished one is continued", "--output", "-o"),
+    form: str = option(
+        "flac", "flac, which keeps 16 bits exactly, or opus, a quarter of its size", "--format"
+    ),
+    root: _Root = None,
+) -> None:
+    """Write all recordings, mono at 16 kHz, into a few large tar files, and a manifest of them.
+
+    Exit code 1 says that some recordings could not be read; left-out.csv names them.
+    """
+    from affetto.corpora import packing
+    from affetto.corpora.manifest import Manifest
+
+    packed = packing.pack(Manifest.read(manifest, root), output, form)
+    shards = f"{packed.shards} shard{'s' * (packed.shards != 1)}, {packed.size / 2**20:.1f} MiB"
+    left = f"; {packing.LEFT_OUT} there says why" if packed.left_out else ""
+    counts = f"{packed.rows} utterances in {shards}, {packed.left_out} could not be read{left}"
+    typer.echo(f"{output / packing.PACKED}: {counts}")
+    fail_if(packed.left_out)

@@ -33,10 +33,8 @@ class Problem(NamedTuple):
 
 _Part = tuple[Path | str, float | None, float | None]  # a recording, or why it may not be opened; its part
 _Decoded = tuple[bytes | None, list[tuple[str, str]]]  # hash of the samples; kind and message of problems
-_KILLED: _Decoded = (
-    None,
-    [("unreadable", "the process that decoded it was killed from outside, as happens where memory is short")],
-)
+KILLED = "the process that decoded it was killed from outside, as happens where memory is short"
+_LOST: _Decoded = (None, [("unreadable", KILLED)])
 _TOGETHER = 16  # recordings that a process takes at once
 
 
@@ -115,7 +113,7 @@ def _checked(parts: list[_Part]) -> Iterator[_Decoded]:
         return
     # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
     groups = (parts[begin : begin + _TOGETHER] for begin in range(0, len(parts), _TOGETHER))
-    for _, results in in_copies(lambda group: list(map(_check, group)), groups, cores(), lambda _: _KILLED):
+    for _, results in in_copies(lambda group: list(map(_check, group)), groups, cores(), lambda _: _LOST):
         yield from results
 
 

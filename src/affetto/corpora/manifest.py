@@ -201,16 +201,16 @@ class Manifest:
 
     def describe(self) -> str:
         """Returns counts, hours, speakers, classes by gender and sample rates, as plain text."""
-        return checks.describe(self.table, self._places(), self.sha256)
+        return checks.describe(self.table, self.places(), self.sha256)
 
     def problems(self) -> list[Problem]:
         """Decodes every row and returns what is wrong with which; empty when all is well."""
-        return checks.problems(self.table, self._places())
+        return checks.problems(self.table, self.places())
 
     def _files(self) -> "zip[tuple[Any, ...]]":
         return zip(*(self.table[name].tolist() for name in ("key", "corpus", "file")), strict=True)
 
-    def _places(self) -> list[Path | str]:
+    def places(self) -> list[Path | str]:
         """Returns the recording of each row, or why it may not be opened."""
         places: list[Path | str] = []
         for cells in self._files():

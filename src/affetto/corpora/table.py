@@ -3,6 +3,7 @@
 CSV, TSV, Parquet, JSONL     any column names; EmoBox's JSONL (``wav``, ``emo``) is one of these
 folder with metadata.csv     as Hugging Face's AudioFolder has it (``file_name``), also metadata.jsonl
 folder with db.yaml          audformat, tables as CSV or Parquet
+tar files                    one, or a folder of them: Lhotse Shar, WebDataset
 folder                       columns from a regular expression over the path
 """
 
@@ -24,9 +25,11 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
 from affetto.corpora.reading import read_table
 from affetto.corpora.scanning import About, find_audio, odd_headers
-from affetto.corpora.tabular import ONE_ROW, TIMES, below, is_missing, some, timed, to_seconds
+from affetto.corpora.shards import read_shards, samples_of, tars_of
+from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, is_missing, some, timed, to_seconds
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO
+from affetto.members import member_of
 from affetto.opening import Notes
 from affetto.progress import progress
 from affetto.runs import FORMATS
@@ -123,7 +126,9 @@ def _usable(
             row["file"] = find(row.get("file"))
             info = check(row["file"])
             part = (None if is_missing(second) else second for second in (start, end))
-            part_of(info.frames, info.rate, f"{base / row['file']}", *part)
+            begin, stop = part_of(info.frames, info.rate, f"{base / row['file']}", *part)
+            if member_of(row["file"]):
+                row[SAMPLES] = samples_of(stop - begin, info.rate)
             if not is_missing(end) and end > info.duration_seconds:
                 row["end"] = info.duration_seconds
                 cut.append(row["file"])
@@ -163,7 +168,7 @@ def _again(earlier: _Row, row: _Row) -> str:
 
 def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.DataFrame, Path, list[str]]:
     """Returns the records, the folder that their file names are relative to, and notes."""
-    if root.is_file() and root.suffix not in (".yaml", ".yml"):
+    if root.is_file() and root.suffix.lower() not in (".yaml", ".yml", ".tar"):
         if root.suffix.lower() not in FORMATS:
             message = unknown("table format", root.suffix, FORMATS)
             raise ManifestError(f"{message}; a spreadsheet program saves its sheet as CSV")
@@ -174,10 +179,13 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
     for metadata in (home / "metadata.csv", home / "metadata.jsonl"):
         if metadata.is_file():
             return _named(metadata), home, []
-    notes = (
-        [] if pattern else [f"{root} has no table and no pattern was given: speakers and emotions stay empty"]
-    )
-    files = [path.relative_to(home).as_posix() for path in find_audio(home, notes)]
+    notes: list[str] = []
+    files = [path.relative_to(home).as_posix() for path in find_audio(home, notes)] if root == home else []
+    if not files and (tars := tars_of(root)):
+        notes = []
+        return read_shards(tars, home, notes), home, notes
+    if not pattern:
+        notes.insert(0, f"{root} has no table and no pattern was given: speakers and emotions stay empty")
     return pd.DataFrame({"file": files}), home, notes
 
 
@@ -226,7 +234,9 @@ class _Finder:
         if not path.is_relative_to(self.base):
             message = f"lies outside {self.base}; name the folder that holds all files with --audio-root"
             raise ManifestError(message)
-        if not os.path.isfile(path):  # unlike Path.is_file, takes a name that is too long
+        if not (
+            member_of(path) or os.path.isfile(path)
+        ):  # unlike Path.is_file, takes a name that is too long
             others = [path.with_name(path.name + suffix) for suffix in sorted(AUDIO)]
             if path.suffix.lower() in AUDIO:
                 others += [path.with_suffix(suffix) for suffix in sorted(AUDIO)]

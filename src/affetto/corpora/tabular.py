@@ -23,6 +23,7 @@ COLUMNS = (
     *("session", "text", "language", "split", "corpus", "intensity_level"),
 )
 TIMES = ("start", "end")
+SAMPLES = "samples"  # of a recording in a tar file, at 16 kHz: what may be read without a cache has it
 ONE_ROW = "a manifest has one row an utterance, and votes of several raters in columns such as votes_anger"
 VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")  # a cell that names a row of an array on disk
 

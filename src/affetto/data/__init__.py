@@ -3,6 +3,7 @@
 from affetto.data.batches import NONE, Batch, LengthBuckets, SpeakerBatches
 from affetto.data.caches import FeatureCache, WaveformCache, cache_dir
 from affetto.data.loader import FixedVectors, Loader, Store
+from affetto.data.streams import PackedWaveforms, ShardBatches
 
 __all__ = [
     "NONE",
@@ -11,6 +12,8 @@ __all__ = [
     "FixedVectors",
     "LengthBuckets",
     "Loader",
+    "PackedWaveforms",
+    "ShardBatches",
     "SpeakerBatches",
     "Store",
     "WaveformCache",

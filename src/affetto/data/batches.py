@@ -114,12 +114,19 @@ class LengthBuckets(EpochBatches):
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Returns this process's batches of an epoch, as places in ``lengths``."""
         generator = np.random.default_rng([self.seed, epoch])
-        noise = generator.uniform(1 - _SPREAD, 1 + _SPREAD, len(self.lengths))
-        order = np.lexsort((generator.random(len(noise)), self.lengths * noise))
+        order = by_length(np.arange(len(self.lengths)), self.lengths, generator)
         size = self.batch_size * self.world
         parts = np.split(order, [size * number for number in range(1, len(self))])
         shuffled = [parts[place] for place in generator.permutation(len(parts))]
         return [part[self.rank :: self.world].astype(np.int64) for part in shuffled]
+
+
+def by_length(
+    places: NDArray[np.int64], lengths: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Returns places of utterances, about in the order of their ``lengths (N,)``."""
+    noise = generator.uniform(1 - _SPREAD, 1 + _SPREAD, len(places))
+    return places[np.lexsort((generator.random(len(noise)), lengths[places] * noise))]
 
 
 class SpeakerBatches(EpochBatches):
@@ -163,7 +170,7 @@ class SpeakerBatches(EpochBatches):
         generator = np.random.default_rng([self.seed, epoch])
         sets: list[NDArray[np.int64]] = []
         for members in self._members:
-            order = self._in_pairs(members, generator)
+            order = _in_pairs(members, self.groups, generator)
             short = -len(order) % self.per_speaker
             if len(order) > self.per_speaker:
                 order = np.concatenate([order, order[:short]])
@@ -176,11 +183,29 @@ class SpeakerBatches(EpochBatches):
             whole[-1] = np.concatenate([whole[-1], whole[0][: self.per_speaker]])
         return [batch[self.rank :: self.world].astype(np.int64) for batch in whole]
 
-    def _in_pairs(self, members: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        """Returns a speaker's utterances in random order, two of one group after each other."""
-        pairs: list[NDArray[np.int64]] = []
-        for group in np.unique(self.groups[members]):
-            own = generator.permutation(members[self.groups[members] == group])
-            size = 1 if group == NONE else 2
-            pairs += np.split(own, range(size, len(own), size))
-        return np.concatenate([pairs[place] for place in generator.permutation(len(pairs))])
+
+def by_speaker(
+    places: NDArray[np.int64],
+    speakers: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    per_speaker: int,
+    generator: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Returns places of utterances in sets of at most ``per_speaker`` of one speaker, shuffled as sets."""
+    sets: list[NDArray[np.int64]] = []
+    for speaker in np.unique(speakers[places]):
+        order = _in_pairs(places[speakers[places] == speaker], groups, generator)
+        sets += np.split(order, range(per_speaker, len(order), per_speaker))
+    return np.concatenate([sets[place] for place in generator.permutation(len(sets))])
+
+
+def _in_pairs(
+    members: NDArray[np.int64], groups: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Returns a speaker's utterances in random order, two of one group after each other."""
+    pairs: list[NDArray[np.int64]] = []
+    for group in np.unique(groups[members]):
+        own = generator.permutation(members[groups[members] == group])
+        size = 1 if group == NONE else 2
+        pairs += np.split(own, range(size, len(own), size))
+    return np.concatenate([pairs[place] for place in generator.permutation(len(pairs))])

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
 from affetto.errors import AffettoError, AudioError
+from affetto.members import file_stamp
 from affetto.progress import progress
 
 if TYPE_CHECKING:  # it loads pandas, which predict does without
@@ -76,12 +76,14 @@ class WaveformCache(_Rows):
     Attributes:
         lengths: samples in each row, ``(N,)``; 0 for a row that could not be decoded.
         errors: the reason for each such row, by key.
+        name: a hash that changes with the files.
     """
 
     scale = 1 / 32768
 
     def __init__(self, folder: Path, keys: list[str]) -> None:
         super().__init__(folder)
+        self.name = folder.name
         self.errors: dict[str, str] = {keys[int(row)]: text for row, text in self._index["errors"].items()}
 
     @classmethod
@@ -202,14 +204,6 @@ def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
             "make room there, or name a folder with more of it in AFFETTO_CACHE"
         ) from error
     return folder
-
-
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Returns size and time of change; a file that is missing has neither and is reported when decoded."""
-    with suppress(OSError):
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    return -1, -1
 
 
 def _waveforms(

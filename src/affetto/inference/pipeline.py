@@ -25,6 +25,7 @@ from torch import Tensor
 from affetto.audio import SAMPLE_RATE
 from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded, fault_of
 from affetto.material.forward import InParts, batches_by_length, padded_length
+from affetto.members import file_stamp
 from affetto.parallel import Here, can_fork, cores, in_copies
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
@@ -243,10 +244,7 @@ def _bytes(clip: Clip) -> int:
         return round(2 * SAMPLE_RATE * (clip.end - (clip.start or 0.0)))
     if not isinstance(clip.sound, os.PathLike):
         return len(clip.sound) if isinstance(clip.sound, bytes) else clip.sound[0].nbytes
-    try:
-        return os.stat(clip.sound).st_size
-    except (OSError, ValueError):  # decoding says why
-        return 0
+    return max(0, file_stamp(os.fspath(clip.sound))[0])  # of a missing one, decoding says why
 
 
 def _pieces(everything: Iterable[Clip], pool: Executor, plan: Plan, later: bool) -> Iterator[Piece]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
 from affetto.errors import AudioError, ConfigError, ManifestError
 from affetto.media import passed_over, recordings_below
+from affetto.members import file_stamp
 from affetto.opening import Notes
 from affetto.runs import FORMATS
 
@@ -200,7 +201,7 @@ def _lengths(samples: NDArray[np.float32] | None, windows: Windows) -> tuple[flo
 def _is_long(sound: Path | bytes, start: float, end: float) -> bool:
     if end - start <= LONG_SECONDS:
         return False
-    size = len(sound) if isinstance(sound, bytes) else sound.stat().st_size if sound.is_file() else 0
+    size = len(sound) if isinstance(sound, bytes) else file_stamp(sound)[0]
     return size > _SURELY_SHORT and min(read_info(sound).duration_seconds, end) - start > LONG_SECONDS
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from affetto.augment import AugmentConfig, augment_waveforms, change_speed
 from affetto.corpora.manifest import Manifest
-from affetto.data import FeatureCache, Store, WaveformCache
+from affetto.data import FeatureCache, PackedWaveforms, Store, WaveformCache
 from affetto.errors import ManifestError
 from affetto.features import FrontEnd
 from affetto.material.forward import Network, run_over
@@ -53,6 +53,19 @@ class Augmented:
         return torch.nn.utils.rnn.pad_sequence(made, batch_first=True), lengths
 
 
+class Framed:
+    """Waveforms that become features of a front end when they are read, as a store."""
+
+    def __init__(self, plain: Store, front_end: FrontEnd, device: torch.device) -> None:
+        self.plain, self.front_end, self.device = plain, front_end, device
+
+    @torch.no_grad()
+    def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns rows stacked and padded, ``(B, T, F)``, and their frames."""
+        waveforms, lengths = self.plain.stack(rows)
+        return self.front_end(waveforms.to(self.device), lengths.to(self.device))
+
+
 class Recordings:
     """The utterances of a manifest that can be decoded.
 
@@ -62,12 +75,17 @@ class Recordings:
         speakers: as :func:`speaker_names` has them.
         unreadable: utterances that had to be left out, by key, with the reason.
         device: where features are computed, and frozen networks go to run.
+
+    With ``streamed`` nothing is decoded beforehand: recordings in tar files are read when they are asked for,
+    and those that turn out to be unreadable are silence.
     """
 
-    def __init__(self, manifest: Manifest, device: str | torch.device = "auto") -> None:
-        self.device = chosen_device(device)
-        waveforms = WaveformCache.open(manifest)
-        self.unreadable = dict(waveforms.errors)
+    def __init__(
+        self, manifest: Manifest, device: str | torch.device = "auto", streamed: bool = False
+    ) -> None:
+        self.device, self.streamed = chosen_device(device), streamed
+        waveforms: Any = PackedWaveforms(manifest) if streamed else WaveformCache.open(manifest)
+        self.unreadable: dict[str, str] = waveforms.errors
         if self.unreadable:
             readable = [key for key in manifest.keys if key not in self.unreadable]
             if not readable:
@@ -125,7 +143,7 @@ class Recordings:
             for mask in (corpora == name for name in names):
                 part = copy and copy._replace(rows=np.flatnonzero(np.isin(np.flatnonzero(mask), copy.rows)))
                 if part is None or len(part.rows):
-                    own = Recordings(self.manifest.where(mask), self.device)
+                    own = Recordings(self.manifest.where(mask), self.device, self.streamed)
                     every[torch.from_numpy(mask)] = own.vectors(embedder, part)
             return every
         if isinstance(embedder, Joined):
@@ -150,7 +168,7 @@ class Recordings:
         module: Encoder | Embedder | None = None,
         copy: Copy | None = None,
     ) -> FeatureCache:
-        made_of = [self.waveforms.folder.name, *map(str, facts)]
+        made_of = [self.waveforms.name, *map(str, facts)]
         if module is not None:
             made_of += [description(module), weights_sha256(module)]
         store: Store = self.waveforms

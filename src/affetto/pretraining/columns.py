@@ -131,7 +131,7 @@ class CurveColumn(PlainColumn):
                 frames = front_end.frame_count(length)
                 yield self.curves.aligned(places[row], frames, front_end.frame_seconds, fold)[:, None]
 
-        named = [recordings.waveforms.folder.name, front_end.sha256, self.sha256, fold, wanted.tolist()]
+        named = [recordings.waveforms.name, front_end.sha256, self.sha256, fold, wanted.tolist()]
         return FeatureCache.open(hashlib.sha256(json.dumps(named).encode()).hexdigest(), produce)
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.corpora.arrays import marks_of
 from affetto.corpora.manifest import Manifest
-from affetto.data import FixedVectors, LengthBuckets, Loader, SpeakerBatches, Store
-from affetto.data.batches import EpochBatches
-from affetto.material.recordings import Recordings
+from affetto.data import FixedVectors, LengthBuckets, Loader, ShardBatches, SpeakerBatches, Store
+from affetto.data.batches import EpochBatches, by_length, by_speaker
+from affetto.material.recordings import Framed, Recordings
 from affetto.models.checkpoint import ENCODER, save_encoder
 from affetto.models.embedders import Joined, JoinedSettings, build_embedder, build_encoder, load_published
 from affetto.models.encoder import Encoder
@@ -60,7 +60,7 @@ def pretrain(
         known = {name: column.sha256 for name, column in columns.items()}
         started = main and run.start(settings, **manifest.facts, knowledge_sha256=known)
         if broadcast_object_list([started])[0]:
-            recordings = Recordings(manifest, accelerator.device)
+            recordings = Recordings(manifest, accelerator.device, bool(settings.shuffle_buffer))
             given = _Given(recordings, columns, settings, accelerator, manifest.sha256)
             pairs = [(seed, part) for seed in settings.seeds for part in parts]
             for seed, part in progress(pairs, settings.objective):
@@ -69,8 +69,9 @@ def pretrain(
                     folder.path.mkdir(parents=True, exist_ok=True)
                     _one(given, seed, part, folder)
             accelerator.wait_for_everyone()
+            unreadable = gather_object([recordings.unreadable])
             if main:
-                run.finish({"unreadable": recordings.unreadable})
+                run.finish({"unreadable": {key: why for each in unreadable for key, why in each.items()}})
             accelerator.wait_for_everyone()
     return run
 
@@ -140,22 +141,47 @@ def _one(given: _Given, seed: int, part: _Part, folder: RunFolder) -> None:
     # Views are made of power spectra, which only plain log-mel features allow; else batches hold waveforms.
     plain = front_end.kind == "logmel" and not front_end.deltas and not front_end.cmvn
     on_features = plain if settings.on_views else front_end.kind != "waveform"
-    store: Store = recordings.features(front_end) if on_features else recordings.waveforms
+    store: Store = recordings.waveforms
     if vectors is not None:
         store = FixedVectors(vectors)
+    elif on_features and recordings.streamed:
+        store = Framed(store, front_end, accelerator.device)
+    elif on_features:
+        store = recordings.features(front_end)
+    groups = values["group"].numpy()[rows] if "group" in values else np.zeros_like(numbers)
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes, "seed": seed}
-    size = settings.train.batch_size
-    buckets: EpochBatches
-    if settings.on_views:
-        groups = values["group"].numpy()[rows] if "group" in values else np.zeros_like(numbers)
-        buckets = SpeakerBatches(numbers, groups, size, settings.per_speaker, **share)
-    else:
-        buckets = LengthBuckets(recordings.waveforms.lengths[rows], size, **share)
+    buckets = _batches(settings, recordings, rows, numbers, groups, share)
     loader = Loader(buckets, [store], rows, values, curves, accelerator.device)
     fit(objective, loader, settings.train, folder, accelerator=accelerator)
     if accelerator.is_main_process:
         save_encoder(folder / ENCODER, encoder.cpu(), _config(given, part, encoder, rows))
         folder.finish()
+
+
+def _batches(
+    settings: PretrainSettings,
+    recordings: Recordings,
+    rows: NDArray[np.int64],
+    speakers: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    share: dict[str, int],
+) -> EpochBatches:
+    """Returns which utterances go together; ``speakers`` and ``groups`` are those of ``rows``, ``(M,)``."""
+    size, lengths = settings.train.batch_size, recordings.waveforms.lengths[rows]
+    if recordings.streamed and not isinstance(settings.encoder, JoinedSettings):
+
+        def order(places: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+            if settings.on_views:
+                return by_speaker(places, speakers, groups, settings.per_speaker, generator)
+            return by_length(places, lengths, generator)
+
+        shards = recordings.waveforms.by_shard(rows)
+        batches = ShardBatches(shards, size, settings.shuffle_buffer, order, **share)
+        recordings.waveforms.keep = batches.together
+        return batches
+    if settings.on_views:
+        return SpeakerBatches(speakers, groups, size, settings.per_speaker, **share)
+    return LengthBuckets(lengths, size, **share)
 
 
 def _encoder(

@@ -54,6 +54,8 @@ class PretrainSettings(Settings):
     views: ViewSettings = ViewSettings()
     masking: MaskSettings = MaskSettings()  # which frames mockingjay hides, or carry the loss of npc
     per_speaker: int = Field(16, ge=2)  # utterances of a speaker that come together in a batch
+    # Utterances of tar files that are shuffled at a time and read in the order of the files, without a cache.
+    shuffle_buffer: int = Field(0, ge=0)  # 0: everything is decoded once, into the cache
     train: TrainSettings = TrainSettings(epochs=20, batch_size=128, learning_rate=2e-3, warmup=0.05)
     seeds: tuple[int, ...] = Field((0,), min_length=1)  # one pretraining each
 
