@@ -25,6 +25,10 @@ from affetto.parallel import cores
 from affetto.runs import write_json, write_text
 
 SHARDS, UTTERANCES, DIM = 4, 20, 256
+SHORTEST, LONGEST = 0.6, 1.2  # seconds of a part
+MEAN_SECONDS = (SHORTEST + LONGEST) / 2
+HOURS = 10_000_000
+SOUND = ("manifest validate", "predict", "annotate speakers")  # verbs that decode
 Step = list[list[str]]
 """Commands that may run at the same time."""
 
@@ -34,7 +38,7 @@ def parts(manifest: Manifest, count: int, path: Path) -> None:
     generator = np.random.default_rng(0)
     seconds = np.array(pd.Series(manifest.paths).map(_seconds))
     turn, row = np.divmod(np.arange(count), len(manifest))
-    length = generator.uniform(0.6, 1.2, count)
+    length = generator.uniform(SHORTEST, LONGEST, count)
     start = generator.uniform(0, 1, count) * (seconds[row] - length - 0.01).clip(0)
     own = manifest.table.iloc[row].reset_index(drop=True)
     table = own[["file", "emotion", "corpus"]].assign(
@@ -143,7 +147,28 @@ def page(rows: list[dict[str, object]], sha256: str) -> str:
             lines.append(
                 "| " + " | ".join([*cells, f"{row.memory:,}", f"{row.memory / first.memory:.2f}"]) + " |"
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *paper(found)]) + "\n"
+
+
+def paper(found: pd.DataFrame) -> list[str]:
+    """Returns what ten million hours would take, from the cost of a second of sound at most rows."""
+    lines = [
+        "",
+        "## Ten million hours, on paper",
+        "",
+        f"The cost of a second of sound above, times {HOURS:,} hours; too high by what a part costs "
+        "whatever its length. Every shard is a job of its own: 3,600 of a million parts of 10 s, say.",
+        "",
+        "| verb | hours of a core | machines of 64 cores, a week |",
+        "|---|---:|---:|",
+    ]
+    for verb in SOUND:
+        own = found[found["verb"] == verb]
+        if len(own):
+            last = own.iloc[-1]
+            needed = last.processor / (last.rows * MEAN_SECONDS) * HOURS
+            lines.append(f"| {verb} | {needed:,.0f} | {needed / (64 * 7 * 24):,.1f} |")
+    return lines
 
 
 def main() -> None:
