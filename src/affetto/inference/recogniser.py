@@ -33,7 +33,7 @@ from affetto.inference.streaming import windows_of_stream
 from affetto.inference.writers import Row
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
-from affetto.models.encoder import chosen_device
+from affetto.models.encoder import chosen_device, with_company
 from affetto.models.speech import load_speech_detector
 
 if TYPE_CHECKING:
@@ -359,12 +359,12 @@ class Recogniser:
     def _answers(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
         """Returns probabilities or values of pieces, ``(B, K)``, adapted to the speaker if enrolled."""
         vectors = self._embed(pieces, speech=True)
-        answers = self.classifier.answers(vectors)
+        answers = with_company(self.classifier.answers, vectors)
         own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
         if rows := [row for row, each in enumerate(own) if each]:
             some = next(each.offset for each in own if each)
             offsets = torch.stack([each.offset if each else some for each in own]).to(self.device)
-            answers[rows] = self.classifier.answers(vectors, offsets)[rows]
+            answers[rows] = with_company(self.classifier.answers, vectors, offsets)[rows]
         return answers
 
     @torch.inference_mode()

@@ -19,7 +19,7 @@ from affetto.language.prompts import language_head, text_encoder
 from affetto.language.text import TextEncoder
 from affetto.models.checkpoint import RECOGNISER, copy_folder, find_recogniser
 from affetto.models.classifier import EmotionClassifier, load_classifier
-from affetto.models.encoder import Embedder, chosen_device
+from affetto.models.encoder import Embedder, chosen_device, with_company
 from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
 
@@ -49,7 +49,8 @@ class SharedSpace(Embedder):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Projects ``features (B, T, F)`` into the space."""
         vectors = self.classifier.embed(features, lengths)[:, : self.classifier.embedder.dim]
-        return language_head(self.classifier).project_audio(self.classifier.standardise(vectors))
+        project = language_head(self.classifier).project_audio
+        return with_company(project, self.classifier.standardise(vectors))
 
 
 def index(

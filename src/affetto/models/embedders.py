@@ -13,7 +13,15 @@ from torch.nn import functional as F
 from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.features import STATISTICS, FrontEnd, functionals
-from affetto.models.encoder import Embedder, Encoder, EncoderShape, Frames, PublishedEncoder, frame_mask
+from affetto.models.encoder import (
+    Embedder,
+    Encoder,
+    EncoderShape,
+    Frames,
+    PublishedEncoder,
+    frame_mask,
+    with_company,
+)
 from affetto.models.ge2e import DVector, Ge2eSettings
 from affetto.models.layers import POOLINGS, Context, all_layers, frame_statistics
 from affetto.models.logmel import CnnSettings
@@ -253,8 +261,10 @@ class Joined(Embedder):
     def joined(self, vectors: Sequence[Tensor]) -> Tensor:
         """Returns the vectors of the parts, ``(N, D_i)`` each, and behind them what the network learned."""
         values = torch.cat(list(vectors), dim=1)
-        if self.top is None:
-            return values
+        return values if self.top is None else with_company(self._topped, values)
+
+    def _topped(self, values: Tensor) -> Tensor:
+        assert self.top is not None
         one = torch.ones(len(values), dtype=torch.int64, device=values.device)
         return torch.cat([values, self.top(values[:, None], one).values[:, 0]], dim=1)
 

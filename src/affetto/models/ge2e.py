@@ -24,6 +24,7 @@ from affetto.models.encoder import (
     cleared,
     normalise_logmel,
     stacked,
+    with_company,
 )
 
 # Input of the published weights: power in 40 mel bands, not its log; quiet speech raised to -30 dB.
@@ -159,7 +160,9 @@ class DVector(Embedder):
         features = cleared(features, lengths)
         windows = [(row, start) for row, own in enumerate(starts) for start in own]
         together = torch.tensor(windows, device=features.device)
-        parts = torch.split(together, _GPU_WINDOWS if features.is_cuda else _CPU_WINDOWS)
+        # Of about equal size: the last digits of a window that goes alone may differ.
+        most = _GPU_WINDOWS if features.is_cuda else _CPU_WINDOWS
+        parts = torch.tensor_split(together, -(-len(together) // most))
         vectors = torch.cat([self._windows(features, *part.T) for part in parts])
         owners = together[:, 0]
         sums = torch.zeros(len(lengths), self.dim, device=vectors.device).index_add_(0, owners, vectors)
@@ -169,7 +172,7 @@ class DVector(Embedder):
         """Embeds windows ``(W, D)`` of the utterances ``owners``, which begin at the frames ``first``."""
         positions = first[:, None] + torch.arange(PARTIAL_FRAMES, device=features.device)
         last = self.encoder.hidden_layers(features[owners[:, None], positions])[-1][:, -1]
-        return F.normalize(torch.relu(self.encoder.projection(last)), dim=1)
+        return F.normalize(torch.relu(with_company(self.encoder.projection, last)), dim=1)
 
 
 def published_weights() -> dict[str, Tensor]:
