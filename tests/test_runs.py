@@ -1,5 +1,6 @@
 """A run folder is refused when it is another's, and holds whole files whatever happens."""
 
+import errno
 import json
 import os
 import platform
@@ -8,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affetto.config import Settings
+from affetto.data.caches import FeatureCache
 from affetto.errors import RunError
 from affetto.runs import RunFolder, atomic_write, environment, read_meta, write_json, write_text
 
@@ -186,3 +189,27 @@ with RunFolder(sys.argv[1]).locked():
     holder.communicate()
     with RunFolder(folder).locked():
         assert not folder.exists()
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_written_with_a_warning(
+    refusal: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    told = pytest.warns(UserWarning, match="on a disk without locks .*let one process alone write there")
+    with told, RunFolder(tmp_path / "run").locked():
+        write_json(tmp_path / "run.json", {})
+    monkeypatch.setenv("AFFETTO_CACHE", str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="on a disk without locks"):
+        assert len(FeatureCache.open("abc", lambda: iter([np.ones((2, 3), np.float32)]))) == 1
+    refusal = errno.EIO
+    with (
+        pytest.raises(RunError, match=r"cannot write .*run: Input/output error"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass

@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from errno import ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -68,9 +70,24 @@ def locked(path: Path, file: Path | None = None) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(FileLock(file, timeout=_LOCK_SECONDS))
+            stack.enter_context(lock(file, _LOCK_SECONDS))
         except Timeout as error:
             raise RunError(f"another process is writing {path}; wait for it, or name another") from error
+        yield
+
+
+@contextmanager
+def lock(file: Path, seconds: float = -1) -> Iterator[None]:
+    """Holds a lock file, waiting for so long, for ever with -1; without one where the disk has no locks."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(file, timeout=seconds))
+        except (OSError, NotImplementedError) as error:
+            if getattr(error, "errno", ENOSYS) not in (ENOLCK, ENOTSUP, EOPNOTSUPP, ENOSYS):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            text = f"{file.parent} is on a disk without locks ({reason}); let one process alone write there"
+            warnings.warn(text, stacklevel=2)
         yield
 
 

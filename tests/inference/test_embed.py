@@ -20,8 +20,10 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, CheckpointError, ConfigError, ManifestError, RunError
 from affetto.finetuning.run import save_recogniser
 from affetto.inference import embedding, writers
-from affetto.inference.embedding import embed
+from affetto.inference.embedding import embed, vectors_of_clips
 from affetto.inference.loading import load_representation
+from affetto.inference.pipeline import Plan
+from affetto.inference.sources import clips
 from affetto.models.checkpoint import save_encoder
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
@@ -407,3 +409,23 @@ def test_statistics_and_joined_vectors_go_by_name(tmp_path: Path) -> None:
         load_representation("cnn + tdnn", None, ("encoder.width=16",))
     with pytest.raises(ConfigError, match="has no layers: it makes one vector an utterance"):
         load_representation("cnn-statistics", 1)
+
+
+@pytest.mark.parametrize("name", ["small", "functionals", "ge2e-statistics"])
+def test_what_goes_together_changes_no_vector(name: str, tmp_path: Path) -> None:
+    if name.startswith("ge2e"):
+        pytest.importorskip("resemblyzer")
+    chance = np.random.default_rng(0)
+    times = np.arange(3 * 16_000) / 16_000
+    voice = 0.2 * np.sin(2 * np.pi * 150 * times * (1 + 0.05 * times)) + 0.01 * chance.normal(size=len(times))
+    sounds = [voice[:length] for length in (1, 300, 640, 5_000, 16_001, 31_999)]
+    sounds += [0 * voice, 0 * voice + 0.5, np.sign(voice), 1e-4 * voice, voice * (times > 1), voice]
+    for number, sound in enumerate(sounds):
+        soundfile.write(tmp_path / f"{number:02d}.wav", sound, 16_000, "FLOAT")
+    model = load_representation(name)
+    files = sorted(tmp_path.glob("*.wav"))
+    together = [vector for _, vector in vectors_of_clips(model, clips(files), Plan(workers=1))]
+    for file, vector in zip(files, together, strict=True):
+        ((_, single),) = vectors_of_clips(model, clips(file), Plan(workers=0))
+        # The skew of three frames is mostly rounding.
+        np.testing.assert_allclose(vector, single, atol=5e-5, rtol=1e-5, err_msg=file.name)

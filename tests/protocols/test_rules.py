@@ -73,13 +73,16 @@ def test_corpora_without_a_class_in_common_are_told_apart() -> None:
             load_protocol(name).select(both)
 
 
-def test_classes_of_some_corpora_are_counted() -> None:
+def test_what_takes_no_part_is_counted() -> None:
     both = Manifest(
         pd.concat([manifest(5, ("a",), "anger fear").table, manifest(5, ("b",), "fear calm").table])
     )
     rows = len(both.table) // 4
-    assert load_protocol("a-to-b").unshared(both) == {"anger": rows, "calm": rows}
-    assert load_protocol("speaker-kfold").unshared(both) == {}
+    assert load_protocol("a-to-b").left_out(both) == {"anger": rows, "calm": rows}
+    assert load_protocol("speaker-kfold").left_out(both) == {}
+    some = both.table["emotion"].mask(both.table.index % 5 == 0, None)
+    part = Manifest(both.table.assign(emotion=some))
+    assert load_protocol("speaker-kfold").left_out(part) == {"": int(some.isna().sum())}
 
 
 def test_random_by_clip_shares_speakers_and_says_so() -> None:

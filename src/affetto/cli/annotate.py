@@ -123,5 +123,6 @@ def intensity(
         given = ", ".join(f"{head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)
         typer.echo(f"{row}: {given}")
     counts = f"{meta['utterances']} utterances, {meta['curves']} curves in {meta['column']}"
+    counts += f", {len(meta['unreadable'])} unreadable"
     typer.echo(f"{run / MANIFEST}: {counts}\npage: {run / PAGE}")
     fail_if(meta["unreadable"])

@@ -1,5 +1,6 @@
 """``affetto manifest``: describes, checks, relabels, joins and packs manifests."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,8 @@ def validate(manifest: _Path, root: _Root = None) -> None:
     found = [*damaged_shards(table), *table.problems()]
     for problem in found:
         typer.echo(f"{problem.kind}: {problem.key}: {problem.message}")
-    typer.echo(f"{len(table)} rows, {len(found)} problems")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(each.kind for each in found).most_common())
+    typer.echo(f"{len(table)} rows, {len(found)} problems{': ' if kinds else ''}{kinds}")
     fail_if(found)
 
 

@@ -47,10 +47,16 @@ def run_verb(
 def report_run(run: Any, meta: dict[str, Any], next_steps: str) -> None:
     """Prints what was left out, where a run folder is, and what to do with it; nothing without ``meta``."""
     if meta:
-        for key, reason in meta.get("unreadable", {}).items():
+        unreadable, outside = meta.get("unreadable", {}), meta.get("left_out", {})
+        for key, reason in unreadable.items():
             typer.echo(f"left out: {key}: {reason}", err=True)
-        for label, rows in meta.get("unshared", {}).items():
-            typer.echo(f"left out: {rows} utterances labelled {label}, which not all corpora have", err=True)
+        counts = [f"{len(unreadable)} that cannot be read"] if unreadable else []
+        counts += [
+            f"{rows} labelled {label}" if label else f"{rows} without a label"
+            for label, rows in outside.items()
+        ]
+        if counts:
+            typer.echo(f"utterances left out: {', '.join(counts)}", err=True)
         typer.echo(f"run folder: {run.path}\n{next_steps.format(run=run.path)}")
 
 

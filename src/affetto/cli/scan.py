@@ -56,6 +56,7 @@ def scan(
     for note in notes:
         typer.echo(note, err=True)
     counts = f"{len(manifest.speakers)} speakers, {len(manifest.labels)} emotions"
+    counts += f", {len(manifest.errors)} left out" if manifest.errors else ""
     typer.echo(f"{output}: {len(manifest)} utterances, {counts}")
     fail_if(manifest.errors)
 

@@ -77,15 +77,17 @@ class Manifest:
         """
         path = Path(path)
         hashes: list[NDArray[np.uint64]] = []
+        keyed = True
         with _naming(path):
             for table in read_parts(path, _PART_ROWS):
-                if not {"key", "file"}.issubset(table):
-                    yield cls.read(path, root)
-                    return
+                if not (keyed := {"key", "file"}.issubset(table)):
+                    break
                 part = cls(table[[name for name in COLUMNS if name in table]])
                 hashes.append(pd.util.hash_array(part.table["key"].to_numpy(object), categorize=False))
                 yield part._placed(path, root)
-        if len(every := np.concatenate(hashes)) != len(np.unique(every)):
+        if not keyed:
+            yield cls.read(path, root)
+        elif len(every := np.concatenate(hashes)) != len(np.unique(every)):
             cls.read(path, root)  # names the keys
 
     def _placed(self, path: Path, root: str | Path | None) -> "Manifest":

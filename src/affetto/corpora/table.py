@@ -133,7 +133,8 @@ def _usable(
                 row["end"] = info.duration_seconds
                 cut.append(row["file"])
         except (AudioError, ManifestError) as error:
-            errors.append((str(record.get("file")), str(error)))
+            shown = str(record.get("file")).encode("utf-8", "replace").decode()
+            errors.append((shown, str(error)))
             continue
         key = row.get("key") or (os.path.splitext(row["file"])[0], str(start), str(end))
         if (earlier := first.setdefault(key, row)) is not row:
@@ -186,7 +187,7 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
         return read_shards(tars, home, notes), home, notes
     if not pattern:
         notes.insert(0, f"{root} has no table and no pattern was given: speakers and emotions stay empty")
-    return pd.DataFrame({"file": files}), home, notes
+    return pd.DataFrame({"file": pd.Series(files, dtype=object)}), home, notes  # a name may be no UTF-8
 
 
 def _named(path: Path) -> pd.DataFrame:

@@ -24,7 +24,10 @@ COLUMNS = (
 )
 TIMES = ("start", "end")
 SAMPLES = "samples"  # of a recording in a tar file, at 16 kHz: what may be read without a cache has it
-ONE_ROW = "a manifest has one row an utterance, and votes of several raters in columns such as votes_anger"
+ONE_ROW = (
+    "a manifest has one row an utterance: leave repeated rows out, and put votes of several raters into "
+    "columns such as votes_anger"
+)
 VECTOR = re.compile(r"(?P<file>.+\.npy)#(?P<row>\d+)")  # a cell that names a row of an array on disk
 
 
@@ -170,7 +173,7 @@ def _keys(table: pd.DataFrame) -> list[str]:
     if "start" not in table.columns:
         return keys
     rows = zip(keys, table["start"], pd.Series(keys).duplicated(keep=False), strict=True)
-    return [f"{key}@{start}" if again else key for key, start, again in rows]
+    return [f"{key}@{start}" if again and not is_missing(start) else key for key, start, again in rows]
 
 
 def is_missing(value: Any) -> bool:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,6 +22,7 @@ from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
 from affetto.errors import AffettoError, AudioError
 from affetto.members import file_stamp
 from affetto.progress import progress
+from affetto.runs import lock
 
 if TYPE_CHECKING:  # it loads pandas, which predict does without
     from affetto.corpora.manifest import Manifest
@@ -188,7 +188,7 @@ def _built(parent: Path, name: str, build: Callable[[Path], None]) -> Path:
         return folder
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(parent / f"{name}.lock"):
+        with lock(parent / f"{name}.lock"):
             if folder.is_dir():  # another process made it while this one waited
                 return folder
             shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed

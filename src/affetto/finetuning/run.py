@@ -280,7 +280,7 @@ def _gather(run: _Run, folds: list[int], unreadable: dict[str, str]) -> None:
         "speakers_pretrained_with_labels": by_fold("pretrained_with_labels"),
         "weights_from_elsewhere": settings.published_weights,
         "unreadable": unreadable,
-        "unshared": run.protocol.unshared(run.manifest),
+        "left_out": run.protocol.left_out(run.manifest),
         "choices": {f"seed-{seed}/fold-{fold}": info["choices"] for (seed, fold), info in infos.items()},
     }
     copy_folder(folders[max(folders, key=dev_score)] / RECOGNISER, run.folder / RECOGNISER)

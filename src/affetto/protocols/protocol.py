@@ -137,14 +137,13 @@ class Protocol(Settings):
             raise ProtocolError(f"{self.name}: no row of the manifest is labelled {some(missing)}")
         return selected
 
-    def unshared(self, manifest: Manifest) -> dict[str, int]:
-        """Returns the classes that only some of several corpora have, with the rows that they cost."""
-        if self.dimensions or not self._across:
-            return {}
-        table, keep, by_corpus = self._mapped(manifest)
-        names = [str(name) for name in table.loc[keep, "emotion"]]
-        shared = set.intersection(*by_corpus.values())
-        return {name: names.count(name) for name in sorted(set(names) - shared)}
+    def left_out(self, manifest: Manifest) -> dict[str, int]:
+        """Returns how many rows do not take part, by their emotion; "" for those without one."""
+        out = ~manifest.table["key"].isin(self.select(manifest).keys)
+        return {
+            str(name): int(rows)
+            for name, rows in manifest.table.loc[out, "emotion"].fillna("").value_counts().items()
+        }
 
     @property
     def _across(self) -> bool:
