@@ -12,6 +12,7 @@ import soundfile
 
 from affetto.audio import SAMPLE_RATE, blocks, decode, read_info
 from affetto.errors import AudioError
+from affetto.inference.sources import Clip, decoded
 
 
 def noise(seconds: float, level: float = 0.1) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -142,3 +143,17 @@ def test_damage_anywhere_gives_samples_or_a_worded_error() -> None:
                 said.append(str(error))
     assert said
     assert [text for text in said if ";" not in text] == []
+
+
+def test_a_rate_of_a_few_samples_a_second_is_refused() -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(0.5), 20, format="WAV", subtype="PCM_16")
+    with pytest.raises(AudioError, match="got 20 samples a second; at least 1000"):
+        decode(buffer.getvalue())
+
+
+def test_a_small_file_of_hours_is_not_decoded_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "silence.flac"
+    soundfile.write(file, np.zeros(16_000 * 300, np.int16), 16_000, compression_level=1.0)
+    assert file.stat().st_size < 1 << 16
+    assert decoded(Clip("silence", file)) is None

@@ -21,6 +21,8 @@ Notes = dict[str, str]
 Source = str | Path | bytes | BinaryIO
 """What a recording may be given as: a path, the bytes of a file, or an open binary file."""
 
+_LEAST_RATE = 1000  # samples a second
+
 
 @contextmanager
 def opened(source: Source, notes: Notes | None = None) -> Iterator[tuple[soundfile.SoundFile, str]]:
@@ -50,6 +52,11 @@ def opened(source: Source, notes: Notes | None = None) -> Iterator[tuple[soundfi
     try:
         file, note, _wave = _file_of(target, name)
         with file:
+            if file.samplerate < _LEAST_RATE:  # 64 KiB at 1 Hz would be resampled to a day
+                raise AudioError(
+                    f"{name}: got {file.samplerate} samples a second; at least {_LEAST_RATE} are needed; "
+                    "write the file again with its true rate, or drop its row"
+                )
             for each in filter(None, (note, check_whole(file, name))):
                 notes.setdefault("header", each)
             yield file, name

@@ -242,6 +242,9 @@ def test_a_key_is_wanted_where_one_is_set(service: Service, wav: Path) -> None:
             client.get("/v1/nothing", headers=header),
         ):
             refused(answer, 401, "unauthorized", "Bearer")
+    # A path that is made from the header Host must not decide whether a key is wanted.
+    for host in ("a/b", "a?b", "a#b"):
+        refused(client.get("/v1/models", headers={"Host": host}), 401, "unauthorized")
     client.headers["Authorization"] = "Bearer s3cret"
     assert client.get("/v1/models").status_code == 200
     assert post(client, wav).status_code == 200
@@ -253,6 +256,8 @@ def test_pages_of_other_sites_and_other_names_are_refused(service: Service, wav:
     refused(client.get("/v1/models", headers={"Origin": "http://elsewhere.example"}), 403, "forbidden")
     refused(client.get("/", headers={"Host": "elsewhere.example"}), 403, "forbidden")
     assert client.get("/v1/models", headers={"Origin": "http://testserver"}).status_code == 200
+    refused(client.get("/", headers={"Host": "[27.0.0.1"}), 400, "bad_request")
+    refused(client.get("/", headers={"Origin": "http://[a"}), 400, "bad_request")
 
 
 def test_pages_ask_no_other_host(client: TestClient) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # pandas takes a third of a second to load, and a single reco
 LONG_SECONDS, PART_SECONDS = 60.0, 30.0
 """A longer recording is never decoded whole, and scored in parts of 30 s: their mean, weighted by length."""
 
-_SURELY_SHORT = 1 << 16  # bytes: too few for a recording whose decoded samples would be a burden
+_SURELY_SHORT = 1 << 12  # bytes: too few for silence in FLAC whose decoded samples would be a burden
 
 Sound = Path | bytes | tuple[NDArray[Any], float]
 Source = Union[str, Path, bytes, BinaryIO, tuple[NDArray[Any], float], "Manifest"]

@@ -134,12 +134,16 @@ class Guard:
 
     def _refused(self, connection: HTTPConnection[Any]) -> Refusal | None:
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
-        name = urlsplit(f"//{host}").hostname
+        try:
+            name, site = urlsplit(f"//{host}").hostname, urlsplit(origin or "").netloc
+        except ValueError:
+            return Refusal(400, "bad_request", "the host or the origin of the request is no address")
         if self._hosts and name not in self._hosts:
             return Refusal(403, "forbidden", "this name of the server is not known here; use 127.0.0.1")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and site.lower() != host.lower():
             return Refusal(403, "forbidden", "pages of other sites may not use this server")
-        if self._key is None or not connection.url.path.startswith("/v1"):
+        # The path that decides of the route: one made from the header Host could be another.
+        if self._key is None or not connection.scope["path"].startswith("/v1"):
             return None
         given = hashlib.sha256(_given_key(connection)).digest()
         if hmac.compare_digest(given, self._key):

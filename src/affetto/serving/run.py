@@ -64,11 +64,20 @@ def bind(host: str, port: int, api_key: str | None) -> socket.socket:
     return found
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the log says more than that a client sent nonsense, which could fill the log."""
+    # The server takes an answer in place of a handshake, a wrong key, for a fault of the application.
+    if any(words in record.getMessage() for words in ("handshake", "Invalid UTF-8")):
+        return False
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not kind.__module__.startswith("websockets")
+
+
 def server(app: ASGIApp) -> uvicorn.Server:
     """Returns what serves an application; it keeps no log of requests."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of every damaged form
-    # The server takes an answer in place of a handshake, a wrong key, for a fault of the application.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "handshake" not in record.getMessage())
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_is_news)
     return uvicorn.Server(
         uvicorn.Config(
             app,
