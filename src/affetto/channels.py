@@ -26,6 +26,8 @@ def gram_of(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def channel_weights(gram: NDArray[np.float64]) -> tuple[NDArray[np.float32] | None, str]:
     """Returns how much each channel counts, None where all count alike, and a note on those that do not."""
+    if len(gram) == 1:
+        return None, ""
     power = np.diag(gram)
     if not np.isfinite(gram).all() or not power.max() > 0:
         return None, ""

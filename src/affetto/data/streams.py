@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affetto.audio import decode, from_int16, to_int16
+from affetto.audio import decode
 from affetto.corpora.tabular import SAMPLES, TIMES, some
 from affetto.data.batches import EpochBatches
 from affetto.errors import AffettoError, AudioError, ConfigError, ManifestError
@@ -149,13 +149,14 @@ class PackedWaveforms:
         return np.split(order, np.flatnonzero(np.diff(self._tar[rows][order])) + 1)
 
     def stack(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Returns rows as the waveform cache does: ``(B, S)``, zero past their ends, and lengths ``(B,)``."""
+        """Returns rows as a cache does: ``(B, S)``, zero past their ends, and lengths ``(B,)``."""
         self._hold(np.unique(self._stretch[rows]).tolist())
         lengths = self.lengths[rows]
         stacked = np.zeros((len(rows), max(1, int(lengths.max(initial=0)))), np.float32)
+        # Several rows a task, since threads wait for each other between two calls.
+        parts = np.array_split(np.arange(len(rows)), min(len(rows), 4 * cores()))
         with ThreadPoolExecutor(cores()) as pool:
-            for place, samples in zip(stacked, pool.map(self._decode, rows.tolist()), strict=True):
-                place[: len(samples)] = samples
+            list(pool.map(lambda part: self._decode(rows[part], [stacked[place] for place in part]), parts))
         return torch.from_numpy(stacked), torch.from_numpy(lengths)
 
     def _hold(self, stretches: list[int]) -> None:
@@ -179,16 +180,18 @@ class PackedWaveforms:
                 "from the last checkpoint"
             ) from error
 
-    def _decode(self, row: int) -> NDArray[np.float32]:
-        number = self._stretch[row]
-        first = self._first[number]
-        data = self._held[int(number)][self._begin[row] - first : self._end[row] - first]
-        try:
-            samples = decode(NamedBytes(data, str(self._paths[row])), *(times[row] for times in self._times))
-            if len(samples) != self.lengths[row]:
-                promised = f"the manifest says {self.lengths[row]}"
-                raise AudioError(f"{self._paths[row]}: it has {len(samples)} samples, {promised}")
-        except AudioError as error:
-            self.errors[self._keys[row]] = str(error)
-            return np.zeros(0, np.float32)
-        return from_int16(to_int16(samples))
+    def _decode(self, rows: NDArray[np.int64], places: list[NDArray[np.float32]]) -> None:
+        for row, place in zip(rows.tolist(), places, strict=True):
+            number = self._stretch[row]
+            first = self._first[number]
+            data = self._held[int(number)][self._begin[row] - first : self._end[row] - first]
+            sound = NamedBytes(data, str(self._paths[row]))
+            try:
+                samples = decode(sound, *(times[row] for times in self._times))
+                if len(samples) != self.lengths[row]:
+                    counts = f"it has {len(samples)} samples, the manifest says {self.lengths[row]}"
+                    raise AudioError(f"{sound.name}: {counts}")
+            except AudioError as error:
+                self.errors[self._keys[row]] = str(error)
+                continue
+            place[: len(samples)] = samples
