@@ -19,7 +19,7 @@ _NO_SPEAKER = (
 def scan(
     output: NewManifest,
     corpus: str = typer.Argument(help="A name that affetto corpora lists; table for your own; toy"),
-    root: Path = typer.Argument(help="folder; for table also a CSV, TSV, JSONL or Parquet file"),
+    root: Path = typer.Argument(help="folder; for table also a CSV, TSV, JSONL, Parquet or tar file"),
     column: _Words = option(None, "table: manifest column and the table's own, emotion=Label; repeat"),
     pattern: str | None = option(None, "table: regular expression on paths, (?P<speaker>..)_(?P<emotion>..)"),
     label: _Words = option(None, "table: a word and its emotion, wut=anger; repeat"),

@@ -224,6 +224,7 @@ def _of_several(source: Any, root: Root) -> Iterator[Clip]:
         raise AudioError(
             f"{source}: found no recording below this folder; name a file, or another folder"
             + (f"; {others}" if others else "")
+            + ("; affetto scan table makes a manifest of tar files" if passed[".tar"] else "")
         )
     if others:
         warnings.warn(others, stacklevel=2)
