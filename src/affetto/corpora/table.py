@@ -36,7 +36,7 @@ from affetto.runs import FORMATS
 
 ABOUT = About(
     name="table",
-    title="your own: a CSV, TSV, JSONL, audformat or Hugging Face table, tar files, or a folder with a pattern",
+    title="your own: CSV, TSV, JSONL, audformat or Hugging Face tables, tar files, or folders",
 )
 # Names that other people's tables use, by the column of the manifest; case does not matter.
 ALIASES = {
