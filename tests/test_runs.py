@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,47 @@ with atomic_write(Path(sys.argv[1])) as temporary:
     killed = subprocess.run([sys.executable, "-c", code, str(file)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert file.read_text(encoding="utf-8") == "old"
+    write_text(file, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]
+
+
+def test_two_processes_that_write_one_file_wait_for_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "table.txt"
+    code = """
+import sys
+from pathlib import Path
+from affetto.runs import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary, open(temporary, "w") as handle:
+    print(handle.write("first" * 9999), flush=True)
+    sys.stdin.read()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline()
+    thread = threading.Thread(target=write_text, args=(file, "second"))
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert not file.exists()
+    other.communicate()
+    thread.join(20)
+    assert file.read_text(encoding="utf-8") == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]
+
+
+def test_files_are_written_where_the_file_system_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("affetto.runs.fcntl.flock", refuse)
+    with atomic_write(tmp_path / "table.txt") as temporary:
+        assert str(os.getpid()) in temporary.name
+        temporary.write_text("text", encoding="utf-8")
+    assert (tmp_path / "table.txt").read_text(encoding="utf-8") == "text"
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_files(tmp_path: Path) -> None:
@@ -102,7 +144,9 @@ def test_a_run_of_another_verb_is_named(tmp_path: Path, kind: str) -> None:
 
 def test_a_finished_run_knows_its_kind_and_keeps_no_checkpoint(tmp_path: Path) -> None:
     write_text(tmp_path / "state.pt", "weights")
+    write_text(tmp_path / "seed-0" / "state.pt", "of a fold that was killed as it ended")
     RunFolder(tmp_path, "finetune").finish({"seeds": [0]})
+    (tmp_path / "seed-0").rmdir()
     assert read_meta(tmp_path, "finetune") == {"kind": "finetune", "seeds": [0]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["DONE", "meta.json"]
 
@@ -151,6 +195,13 @@ def test_a_run_that_was_refused_at_once_leaves_its_folder_to_the_next(tmp_path: 
     assert run.start(Asked(epochs=4), manifest_sha256="b")
     assert "epochs: 4" in (run / "config.yaml").read_text(encoding="utf-8")
     assert json.loads((run / "env.json").read_text(encoding="utf-8"))["manifest_sha256"] == "b"
+
+
+def test_a_run_that_was_killed_at_its_first_file_goes_on(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.part").write_text("epo")
+    run = RunFolder(tmp_path)
+    assert run.start(Asked(), manifest_sha256="a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "env.json"]
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,11 @@ from filelock import FileLock, Timeout
 from affetto.config import Settings, dump
 from affetto.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 DONE = "DONE"
 MANIFEST = "manifest.csv"
 META = "meta.json"
@@ -28,7 +33,8 @@ PACKAGES = ("affetto", "torch", "numpy", "pandas", "scikit-learn", "scipy", "sou
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turns an error of the file system into a RunError that names the path."""
     try:
         yield
     except OSError as error:
@@ -38,18 +44,42 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path that becomes ``path`` when the block succeeds: no crash leaves half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    """Yields a temporary path that becomes ``path`` when the block succeeds: no crash leaves half a file.
+
+    A second process that writes the same path waits. What a killed process left is written over.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, held = _held(path)
+        try:
             yield temporary
             with open(temporary, "rb+") as handle:  # Windows syncs only what may be written
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
-    finally:
-        with suppress(OSError):  # the error above matters more
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):  # the error above matters more
+                temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            if held is not None:
+                os.close(held)
+
+
+def _held(path: Path) -> tuple[Path, int | None]:
+    """Returns a temporary file next to a path that no other process writes, and the handle that locks it."""
+    temporary = path.with_name(f".{path.name}.part")
+    while fcntl is not None:
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            os.close(handle)
+            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(temporary)):
+                return temporary, handle
+        os.close(handle)  # the process that held it has put it in place
+    return path.with_name(f".{path.name}.{os.getpid()}.part"), None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,6 +119,16 @@ def lock(file: Path, seconds: float = -1) -> Iterator[None]:
             text = f"{file.parent} is on a disk without locks ({reason}); let one process alone write there"
             warnings.warn(text, stacklevel=2)
         yield
+
+
+@contextmanager
+def continued(path: Path) -> Iterator[None]:
+    """Notes on a KeyboardInterrupt that the same command goes on in ``path``; the command line says so."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"what is done is kept in {path}: the same command goes on from there")
+        raise
 
 
 def read_meta(folder: Path, kind: str) -> dict[str, Any]:
@@ -145,7 +185,7 @@ class RunFolder:
                 f"{self.path} was made with other settings (see its config.yaml); "
                 "name another folder with -o, or remove this one"
             )
-        if not written.exists() and self.path.exists() and any(self.path.iterdir()):
+        if not written.exists() and self.path.exists() and self._begun():
             raise RunError(
                 f"{self.path} holds files that no run of affetto wrote; name another folder with -o"
             )
@@ -153,7 +193,7 @@ class RunFolder:
             self._same_facts(facts)
         if self.done:
             return False
-        with _writing(self.path):
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_text(written, text)
         write_json(self.path / "env.json", environment(**facts))
@@ -161,8 +201,8 @@ class RunFolder:
 
     def _begun(self) -> bool:
         """Whether there is more than the files of :meth:`start`, which a refused run leaves too."""
-        files = (path.name for path in self.path.rglob("*") if path.is_file())
-        return any(name not in ("config.yaml", "env.json") for name in files)
+        own = {name for each in ("config.yaml", "env.json") for name in (each, f".{each}.part")}
+        return any(path.name not in own for path in self.path.rglob("*") if path.is_file())
 
     def _same_facts(self, facts: Mapping[str, Any]) -> None:
         before = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
@@ -176,7 +216,7 @@ class RunFolder:
     def log(self, **values: Any) -> None:
         """Appends one line to ``metrics.jsonl``."""
         file = self.path / METRICS
-        with _writing(file), open(file, "a", encoding="utf-8") as handle:
+        with writing(file), open(file, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(values) + "\n")
 
     def rewrite_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -184,10 +224,13 @@ class RunFolder:
         write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
     def finish(self, meta: Mapping[str, Any] | None = None) -> None:
-        """Writes ``meta.json`` and the DONE mark, and removes the checkpoint of training; call it last."""
+        """Writes ``meta.json`` and the DONE mark, and removes checkpoints of training; call it last."""
         content = {"kind": self.kind, **(meta or {})} if self.kind else meta
         if content:
             write_json(self.path / META, content)
+        if self.kind:  # a process may have been killed between the mark of a fold and what follows it
+            for left in self.path.rglob(STATE):
+                left.unlink()
         write_text(self.path / DONE, "")
         (self.path / STATE).unlink(missing_ok=True)
 
@@ -195,6 +238,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Holds the folder for this process; a RunError says when that is not possible."""
         with ExitStack() as stack:
-            with _writing(self.path):
+            with writing(self.path):
                 stack.enter_context(locked(self.path))
-            yield
+            with continued(self.path):
+                yield

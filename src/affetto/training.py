@@ -114,19 +114,17 @@ def fit(
     loop = _Loop(objective, batches, accelerator, run, settings)
     loop.resume()
     while loop.epoch < settings.epochs and not loop.stopped:
-        began, seen = time.perf_counter(), 0
         loop.model.train()  # on_epoch may have left it in another mode
         described = f"epoch {loop.epoch + 1}/{settings.epochs}"
         try:
             for batch in progress(batches, described, total=len(batches) - loop.batch):
                 loop.train_on(batch.to(accelerator.device))
-                seen += len(batch)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"{accelerator.device} lacks memory for batches of {settings.batch_size} utterances; "
                 "lower train.batch_size, and raise train.accumulation as much for steps of the same size"
             ) from error
-        loop.close_epoch(seen * accelerator.num_processes / (time.perf_counter() - began), on_epoch)
+        loop.close_epoch(on_epoch)
     if loop.best is not None:
         loop.put_back(loop.best["weights"])
     accelerator.wait_for_everyone()
@@ -205,7 +203,7 @@ class _Loop:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def close_epoch(self, speed: float, on_epoch: Callable[[int], float | None]) -> None:
+    def close_epoch(self, on_epoch: Callable[[int], float | None]) -> None:
         """Scores and logs an epoch, keeps the best weights, and saves."""
         epoch = self.epoch + 1
         self.read_losses()
@@ -218,7 +216,6 @@ class _Loop:
         means = {name: sum(other[name] for other in sums) / (self.batch * len(sums)) for name in self.sums}
         row: dict[str, Any] = {"epoch": epoch, **means, "score": score}
         row["learning_rate"] = float(max(group["lr"] for group in self.optimiser.param_groups))
-        row["utterances_per_second"] = round(speed, 1)
         self.history.append(row)
         if score is not None and (self.best is None or score > self.best["score"]):
             kept = {name: value.cpu().clone() for name, value in _without_frozen(self.objective).items()}

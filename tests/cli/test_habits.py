@@ -79,3 +79,36 @@ def test_a_closed_pipe_ends_quietly(line: str, corpus: Manifest, listed: Path) -
         os.close(write)
     assert done.returncode == 141
     assert not re.search("error|Traceback|pipe", done.stderr, re.IGNORECASE), done.stderr
+
+
+STOPPED = """
+import os, signal, sys, time
+from affetto.__main__ import main
+from affetto.inference import embedding
+
+def stop(*_):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+    finally:
+        if TWICE:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(20)
+
+embedding.vectors_of_clips = stop
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("twice", [False, True])
+def test_ctrl_c_says_how_to_go_on_and_a_second_one_ends_at_once(
+    corpus: Manifest, tmp_path: Path, twice: bool
+) -> None:
+    words = ["embed", str(corpus.path(0)), "-e", "functionals", "-o", "out.npy"]
+    code = STOPPED.replace("TWICE", str(twice))
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    said = "stopped; what is done is kept in out.npy.part: the same command goes on from there\n"
+    assert (ran.returncode, ran.stderr) == (130, "" if twice else said)

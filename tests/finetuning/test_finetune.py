@@ -45,8 +45,7 @@ def same(one: RunFolder, other: RunFolder) -> bool:
 
 def history(run: RunFolder) -> list[dict[str, float]]:
     text = (run / FOLD / "metrics.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
-    return [{key: row[key] for key in row if key != "utterances_per_second"} for row in rows]
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def command(listed: Path, protocol: Path, out: Path, *overrides: str, processes: int = 1) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import shutil
 import socket
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
@@ -22,6 +24,7 @@ from affetto.media import limit_seconds
 from affetto.serving.app import openapi, routed
 from affetto.serving.limits import Limits
 from affetto.serving.service import Service
+from affetto.serving.uploads import forget_folder
 from servers import running, serving
 
 EMOTIONS = "/v1/audio/emotions"
@@ -37,6 +40,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
+    forget_folder()
     assert list(folder.iterdir()) == []
 
 
@@ -58,6 +62,20 @@ def as_wav(samples: NDArray[Any], rate: int = 16_000) -> bytes:
     held = io.BytesIO()
     soundfile.write(held, samples, rate, format="WAV")
     return held.getvalue()
+
+
+def test_uploads_of_a_server_that_was_killed_are_removed(
+    client: TestClient, wav: Path, temporary: Path
+) -> None:
+    killed, running = temporary / "affetto-uploads-1", temporary / "affetto-uploads-2"
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "voice.wav").write_bytes(b"of somebody")
+    with FileLock(running / "lock"):
+        assert post(client, wav).status_code == 200
+        assert not killed.exists()
+        assert (running / "voice.wav").exists()
+    shutil.rmtree(running)
 
 
 def test_a_recording_is_answered_as_the_recogniser_does(
@@ -311,12 +329,12 @@ def test_an_upload_that_stops_leaves_no_file(recogniser: Recogniser, wav: Path, 
         with socket.create_connection((host, int(port)), 10) as cut:
             cut.sendall(head + wav.read_bytes())
             until(lambda: any(temporary.rglob("*.wav")))
-        until(lambda: not list(temporary.iterdir()))
+        until(lambda: not list(temporary.rglob("*.*")))
         with socket.create_connection((host, int(port)), 10) as slow:
             slow.sendall(head + wav.read_bytes()[:1000])
             answer = slow.recv(65_536)
         assert b" 408 " in answer.splitlines()[0]
-        until(lambda: not list(temporary.iterdir()))
+        until(lambda: not list(temporary.rglob("*.*")))
 
 
 def test_what_no_client_waits_for_is_not_computed(

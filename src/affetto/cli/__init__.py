@@ -23,10 +23,11 @@ from affetto.cli.scan import scan
 from affetto.cli.serve import serve
 
 _PIPE_CLOSED = 141  # what a shell calls a program that wrote to a pipe that is closed
+_STOPPED = 130  # and one that Ctrl-C ended
 
 
 class _Verbs(TyperGroup):
-    """Ends quietly where the reader of standard output, such as ``head``, has enough."""
+    """Ends quietly where the reader of standard output, such as ``head``, has enough, and on Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb."""
@@ -36,6 +37,9 @@ class _Verbs(TyperGroup):
             # What is left in the buffer would fail again as the process ends, and not quietly.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(_PIPE_CLOSED)
+        except KeyboardInterrupt as stop:
+            typer.echo("; ".join(["stopped", *getattr(stop, "__notes__", ())[:1]]), err=True)
+            sys.exit(_STOPPED)
 
 
 app = typer.Typer(

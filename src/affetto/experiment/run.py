@@ -26,7 +26,7 @@ from affetto.protocols.protocol import load_protocol
 from affetto.runs import RunFolder, read_meta
 
 # Columns of a log that are no losses.
-NO_LOSSES = ("epoch", "score", "learning_rate", "utterances_per_second", "hidden_share")
+NO_LOSSES = ("epoch", "score", "learning_rate", "hidden_share")
 
 Trainer = tuple[Callable[..., FinetuneSettings], Callable[..., RunFolder]]
 """What makes settings of names, and what trains by them."""

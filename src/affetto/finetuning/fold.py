@@ -260,7 +260,7 @@ def _fit_classical(task: FoldTask) -> Fitted:
     classifier = EmotionClassifier(shape, embedder).cpu().eval()
     classifier.standardise.load_state_dict(standard.state_dict())
     classifier.head.load_state_dict(head.state_dict())
-    task.run.log(**best)
+    task.run.rewrite_log([best])
     fitted = Fitted(classifier, vectors, best, pretrained_on)
     if material.values is None:
         _calibrate(fitted, task)

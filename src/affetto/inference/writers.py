@@ -15,7 +15,7 @@ import pyarrow  # type: ignore[import-untyped]
 from pyarrow import parquet
 
 from affetto.errors import AffettoError, RunError
-from affetto.runs import atomic_write, locked, write_json
+from affetto.runs import atomic_write, continued, locked, write_json
 
 SHARD_ROWS, SHARD_CLIPS, SHARD_BYTES = 8192, 256, 32 << 20
 """A shard is written once it holds so many rows, finished recordings, or bytes of vectors."""
@@ -93,7 +93,7 @@ class Shards:
         A RunError says that another process holds them, or that they were begun with other options.
         """
         try:
-            with locked(self.output, self.part / "lock"):
+            with locked(self.output, self.part / "lock"), continued(self.part):
                 self._take_up(options)
                 yield
                 self._commit(self._rows)

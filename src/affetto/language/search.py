@@ -22,6 +22,7 @@ from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import Embedder, chosen_device, with_company
 from affetto.models.heads import LanguageHead
 from affetto.models.representation import Representation
+from affetto.runs import locked
 
 VECTORS, ROWS = "vectors.npy", "vectors.csv"
 
@@ -84,7 +85,8 @@ def index(
     classifier = load_classifier(own)[0].to(chosen_device(device))
     shared = Representation(None, SharedSpace(classifier), name=name)
     if not copy.exists():
-        copy_folder(own, copy)
+        with locked(copy):
+            copy_folder(own, copy)
     elif Representation(None, SharedSpace(load_classifier(copy)[0]), name=name).sha256 != shared.sha256:
         raise RunError(f"{folder} was made with another recogniser; name another folder, or remove it")
     return embed(shared, sources, folder / VECTORS, root=root, workers=workers)

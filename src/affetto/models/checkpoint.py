@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from affetto._version import __version__
 from affetto.errors import CheckpointError
 from affetto.models.encoder import Encoder
-from affetto.runs import atomic_write, write_json, write_text
+from affetto.runs import atomic_write, write_json, write_text, writing
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -168,10 +168,15 @@ def _shipped(name: str) -> Path:
 def copy_folder(source: Path, target: Path) -> None:
     """Copies a folder in place of another, all of it or nothing."""
     partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with writing(target):
+        shutil.rmtree(partial, ignore_errors=True)
+        for file in sorted(source.rglob("*")):
+            copy = partial / file.relative_to(source)
+            (copy if file.is_dir() else copy.parent).mkdir(parents=True, exist_ok=True)
+            if not file.is_dir():
+                shutil.copyfile(file, copy)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
 
 
 def save_encoder(folder: Path, encoder: Encoder, config: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from affetto.parallel import cores
 from affetto.serving.limits import Limits, Refusal
 from affetto.serving.service import Service
 from affetto.serving.sessions import PROTOCOL, listen
+from affetto.serving.uploads import forget_folder
 
 _KEY = PROTOCOL + ".key."  # of a browser's socket, which cannot send a header: the key in base64
 _DRAIN_SECONDS = 2.0
@@ -67,6 +68,7 @@ def routed(service: Service, api_key: str | None, hosts: frozenset[str] = frozen
     async def alive(app: Starlette) -> AsyncIterator[None]:
         yield
         service.jobs.close()
+        forget_folder()
 
     routes = [
         Route("/", lambda request: _html(_read("page.html").replace("{{state}}", "key" if api_key else ""))),

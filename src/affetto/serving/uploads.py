@@ -1,13 +1,16 @@
 """Forms with files, written to disk in pieces as they come, and removed however the request ends."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +20,7 @@ from affetto.serving.limits import Limits, Refusal, invalid
 
 _OVERHEAD = 100_000  # bytes of a form that are neither files nor fields
 _FILE = "file"
+_FOLDERS, _LOCK = "affetto-uploads-", "lock"
 
 
 @dataclass
@@ -46,7 +50,9 @@ async def received(request: Request, limits: Limits, allowed: set[str]) -> Async
     most = limits.upload_bytes + limits.field_bytes + _OVERHEAD
     if length.isdecimal() and int(length) > most:
         raise _too_large(limits)
-    with TemporaryDirectory(prefix="affetto-", ignore_cleanup_errors=True) as folder:
+    own, _ = _folder()
+    own.mkdir(exist_ok=True)  # some systems remove what is old in the folder for temporary files
+    with TemporaryDirectory(dir=own, ignore_cleanup_errors=True) as folder:
         reader = _Reader(Path(folder), limits, allowed)
         try:
             parser = MultipartParser(options[b"boundary"], reader.callbacks)
@@ -66,6 +72,31 @@ async def received(request: Request, limits: Limits, allowed: set[str]) -> Async
             yield reader.form
         finally:
             forget_waves()
+
+
+@cache
+def _folder() -> tuple[Path, FileLock]:
+    """Makes a folder for the uploads of this process; those of servers that were killed are removed."""
+    made = Path(mkdtemp(prefix="affetto-"))
+    held = FileLock(made / _LOCK)
+    held.acquire()
+    for left in made.parent.glob(f"{_FOLDERS}*"):
+        with suppress(OSError, Timeout):  # in use
+            if not left.is_symlink() and left.stat().st_uid == made.stat().st_uid:
+                with FileLock(left / _LOCK, timeout=0):
+                    shutil.rmtree(left)
+    return made.rename(made.with_name(made.name.replace("affetto-", _FOLDERS))), held
+
+
+def forget_folder() -> None:
+    """Removes the folder for uploads, as a server ends; what is in use stays."""
+    if _folder.cache_info().currsize:
+        folder, held = _folder()
+        _folder.cache_clear()
+        held.release()
+        (folder / _LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
 
 
 async def pieces(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
