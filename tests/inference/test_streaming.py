@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affetto import Manifest, Recogniser
 from affetto.audio import decode
-from affetto.inference.writers import Row
+from affetto.tables import Row
 
 
 @cache

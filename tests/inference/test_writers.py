@@ -1,6 +1,7 @@
 """Shards hold what was computed, whatever its names, and drop a recording whose last row is missing."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 
 from affetto.errors import RunError
 from affetto.inference import writers
-from affetto.inference.writers import NUMBER, TEXT, Shards, write_lines, write_parquet
+from affetto.inference.writers import NUMBER, TEXT, Shards
+from affetto.tables import write_lines, write_parquet
 
 TYPES = {"file": TEXT, "start": NUMBER, "error": TEXT}
 
@@ -18,7 +20,7 @@ def fill(shards: Shards, rows: int, stop: bool = False) -> None:
     """Adds two recordings of some windows each; ``stop`` in the middle of the second."""
 
     def join() -> None:
-        write_lines(shards.output, list(TYPES), shards.rows())
+        write_lines(shards.output, list(TYPES), chain.from_iterable(shards.rows()))
 
     with shards.opened({}, join):
         for name in shards.rest(["one", "two"], str):
@@ -51,7 +53,12 @@ def test_a_recording_that_is_not_complete_is_dropped(
 def test_text_that_is_no_utf8_is_replaced_in_parquet(tmp_path: Path) -> None:
     shards = Shards(tmp_path / "a.parquet", TYPES)
     path = shards.output
-    with shards.opened({}, lambda: write_parquet(path, pyarrow.schema(TYPES), shards.rows(errors="replace"))):
+
+    def join() -> None:
+        rows = chain.from_iterable(shards.rows(errors="replace"))
+        write_parquet(path, pyarrow.schema(TYPES), rows)
+
+    with shards.opened({}, join):
         shards.add("one", {"file": "one\udcff", "start": None, "error": "no"})
     assert pd.read_parquet(path)["file"].tolist() == ["one\ufffd"]
 

@@ -36,6 +36,7 @@ from affetto.members import file_stamp
 from affetto.models.representation import Representation
 from affetto.progress import progress
 from affetto.runs import MANIFEST, RunFolder
+from affetto.shards import Division, Shard, describe_part, refuse_other
 
 _CHUNK_SECONDS = 1200.0  # several batches of 80 s for each core
 _GPU_BATCHES = 16  # a GPU computes so many at once
@@ -57,6 +58,7 @@ def annotate_speakers(
     *,
     device: str = "auto",
     workers: int | None = None,
+    shard: str | None = None,
 ) -> RunFolder:
     """Embeds the voice of every utterance, and writes a manifest with a column that names the vectors.
 
@@ -70,21 +72,26 @@ def annotate_speakers(
             them, ``meta.json`` with the utterances that could not be read. Their cells are empty.
         device: where the encoder runs, e.g. ``cpu`` or ``cuda``.
         workers: threads; None for one a core, at most 8.
+        shard: ``"3/8"`` for the third of eight shares of the utterances; ``manifest.csv`` has these rows.
     """
-    manifest = Manifest.of(manifest)
-    todo = {clip: _state(clip) for clip in clips(manifest)}
+    manifest, division = Manifest.of(manifest), Division(Shard.read(shard))
+    own = [clip for clip in clips(manifest) if division.takes(clip.file, clip.start, clip.end)]
+    todo = {clip: _state(clip) for clip in own}
     run = RunFolder(out, "annotate speakers")
     with run.locked():
         array = Path(os.path.abspath(run / f"{settings.name}.npy"))
         types = {"hash": TEXT, **VECTORS, "error": TEXT}
         shards = Shards(array, types, run / f"{settings.name}.part", retry=True)
-        if run.done and not run.start(settings, **manifest.facts):
+        facts = manifest.facts | ({"shard": shard, "listed": division.sha256} if shard else {})
+        if run.done:
+            refuse_other(array, division.shard)
+        if run.done and not run.start(settings, **facts):
             shards.remove()  # where the last moment of the run was missing
             return run
         model = load_speaker(settings.encoder, device, settings.taper)
         known = _known(manifest, settings.name, model.sha256)
-        run.start(settings, **manifest.facts, encoder_sha256=model.sha256)
-        with shards.opened({}, lambda: _finish(run, manifest, settings, model, shards, todo)):
+        run.start(settings, **facts, encoder_sha256=model.sha256)
+        with shards.opened({}, lambda: _finish(run, manifest, settings, model, shards, todo, division)):
             _embed(model, shards, todo, known, workers)
     return run
 
@@ -129,9 +136,10 @@ def _embed(
         seen.add(hashes[clip])
         return fresh
 
-    assert model.embedder is not None
-    windows = Windows(longest=model.embedder.longest_seconds or math.inf)
-    batch = model.embedder.batch_seconds * (1 if model.device.type == "cpu" else _GPU_BATCHES)
+    network = model.embedder or model.encoder
+    assert network is not None
+    windows = Windows(longest=getattr(network, "longest_seconds", None) or math.inf)
+    batch = network.batch_seconds * (1 if model.device.type == "cpu" else _GPU_BATCHES)
     plan = Plan(windows, workers, 0, max(_CHUNK_SECONDS, batch), batch, decode_and_hash, wanted)
     rest = shards.rest(progress(todo, "embed", len(todo)), lambda clip: todo[clip])
     for piece, vector in vectors_of_clips(model, rest, plan):
@@ -151,6 +159,7 @@ def _finish(
     model: Representation,
     shards: Shards,
     todo: dict[Clip, str],
+    division: Division,
 ) -> None:
     """Puts array, manifest and description in place."""
     place_of: dict[str, int] = {}
@@ -166,7 +175,7 @@ def _finish(
         if places[-1] is None:
             odd = f"{clip.sound!s}: {model.name} gives no finite embedding"
             unreadable[clip.utterance] = odd if sound else fault
-    if not place_of:
+    if not place_of and division.shard is None:
         first = next(iter(unreadable.values()), "there are none")
         raise ManifestError(
             f"none of the {len(manifest)} utterances can be embedded; the first: {first}; "
@@ -184,8 +193,13 @@ def _finish(
     write_npy(joined, model.dim, shards)
     write_vectors(shards.output, np.load(joined, mmap_mode="r", allow_pickle=False), list(place_of), info)
     cells = [None if place is None else cell(shards.output, place) for place in places]
-    column = pd.Series(cells, manifest.table.index, dtype=object)
-    manifest.with_columns({settings.name: column}).write(run / MANIFEST)
-    meta = {"utterances": len(manifest), "vectors": len(place_of), "column": settings.name}
+    column = pd.Series(None, manifest.table.index, dtype=object)
+    column.iloc[division.places] = cells
+    manifest.with_columns({settings.name: column}).write(run / MANIFEST, division.places)
+    if division.shard is not None:
+        alike = {"verb": "annotate speakers", "listed": division.sha256, "manifest_sha256": manifest.sha256}
+        alike |= {"encoder_sha256": model.sha256, **settings.model_dump(mode="json")}
+        describe_part(shards.output, division.shard, division.places, alike)
+    meta = {"utterances": len(todo), "vectors": len(place_of), "column": settings.name}
     meta |= {"encoder": model.name, "manifest_sha256": manifest.sha256, "unreadable": unreadable}
     run.finish(meta)

@@ -16,6 +16,7 @@ from affetto.cli.evaluate import demo, evaluate, experiment
 from affetto.cli.examples import EXAMPLES
 from affetto.cli.finetune import finetune
 from affetto.cli.listings import corpora, protocols
+from affetto.cli.merge import merge
 from affetto.cli.options import option
 from affetto.cli.predict import PredictCommand, predict
 from affetto.cli.pretrain import pretrain
@@ -69,7 +70,7 @@ def _main(
 for _verb in (corpora, scan, pretrain, protocols, finetune, evaluate):
     app.command()(_verb)
 app.command(cls=PredictCommand)(predict)
-for _later in (embed, serve, index, search, experiment, demo, export.push):
+for _later in (embed, merge, serve, index, search, experiment, demo, export.push):
     app.command()(_later)
 _GROUPS = {"manifest": manifest.app, "annotate": annotate.app, "analyse": analyse.app, "export": export.app}
 for _name, _group in _GROUPS.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from affetto.cli.options import AnyEncoder, Device, Out, Root, Table, Words, option
+from affetto.cli.options import AnyEncoder, Device, Out, Root, Share, Table, Words, option
 from affetto.cli.outcome import fail_if, run_verb
 from affetto.models.registry import SPEAKERS
 
@@ -33,6 +33,7 @@ def speakers(
     taper: str = option("hamming", "Window of an ONNX model's filterbanks: hamming (WeSpeaker) or povey."),
     device: Device = "auto",
     root: Root = None,
+    shard: Share = None,
 ) -> None:
     """Write one speaker embedding an utterance: an array, and a column that names its rows.
 
@@ -43,7 +44,7 @@ def speakers(
     from affetto.runs import MANIFEST
 
     settings = build(SpeakerSettings, {"encoder": encoder, "name": name, "taper": taper})
-    run, meta = run_verb(annotate_speakers, manifest, root, settings, out, device=device)
+    run, meta = run_verb(annotate_speakers, manifest, root, settings, out, device=device, shard=shard)
     _name_unreadable(meta)
     counts = f"{meta['utterances']} utterances, {meta['vectors']} vectors of {meta['encoder']}"
     typer.echo(f"{run / MANIFEST}: {counts}, {len(meta['unreadable'])} unreadable")

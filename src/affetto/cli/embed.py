@@ -9,6 +9,7 @@ from affetto.cli.options import (
     Channel,
     Device,
     FileRoot,
+    Share,
     Sources,
     named_or_small,
     option,
@@ -33,6 +34,7 @@ def embed(
     ),
     channel: Channel = None,
     root: FileRoot = None,
+    shard: Share = None,
     device: Device = "auto",
 ) -> None:
     """Write the vectors of recordings: one each, or with --frames one a frame.
@@ -50,7 +52,9 @@ def embed(
     representation = load_representation(encoder, chosen, words, device)
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)
-    outcome = run_embed(representation, sources, output, frames=frames, root=root, channel=channel)
+    outcome = run_embed(
+        representation, sources, output, frames=frames, root=root, channel=channel, shard=shard
+    )
     size = f"frames of {representation.frame_dim}" if frames else f"vectors of {representation.dim}"
     report_table(outcome, output, "embed", f"; {size}")
 
@@ -60,6 +64,7 @@ def index(
     model: str = option(..., "Recogniser that was trained with language.", "--model", "-m"),
     out: Path = option("index", "Folder of the index.", "--out", "-o"),
     root: FileRoot = None,
+    shard: Share = None,
     device: Device = "auto",
 ) -> None:
     """Index recordings, so that search finds them by what they sound like.
@@ -69,7 +74,7 @@ def index(
     """
     from affetto.language import index as run_index
 
-    outcome = run_index(model, sources, out, root=root, device=device)
+    outcome = run_index(model, sources, out, root=root, device=device, shard=shard)
     report_table(outcome, out, "index")
 
 

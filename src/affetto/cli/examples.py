@@ -15,6 +15,7 @@ EXAMPLES = {
     "evaluate": "affetto evaluate runs/svm",
     "predict": "affetto predict toy/f01/f01_s01_anger_t01.flac",
     "embed": "affetto embed toy/f01 toy/m01 --encoder functionals -o functionals.npy",
+    "merge": "affetto merge parts/1.csv parts/2.csv -o predicted.csv",
     "serve": "affetto serve",
     "index": "affetto index toy -m runs/clap/recogniser -o index",
     "search": "affetto search 'a tired, sad voice' --index index --count 3",

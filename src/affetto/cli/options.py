@@ -29,6 +29,15 @@ Channel = Annotated[
     int | None,
     option(..., "The only channel to read, from 1: a speaker of a call.", shown="all, mixed", min=1),
 ]
+Share = Annotated[
+    str | None,
+    option(
+        ...,
+        "Only a share of the rows, I/N, e.g. 3/8; affetto merge puts all N together.",
+        "--shard",
+        shown="all rows",
+    ),
+]
 Device = Annotated[
     str, option(..., "Where networks run: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, mps.")
 ]

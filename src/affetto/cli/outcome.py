@@ -27,14 +27,14 @@ def trainer(head: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def run_verb(
-    verb: Callable[..., Any], manifest: Path, root: Path | None, settings: object, out: Path, **more: str
+    verb: Callable[..., Any], manifest: Path, root: Path | None, settings: object, out: Path, **more: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Runs a verb; returns its run folder and ``meta.json``, empty but in the first process of torchrun."""
     from affetto.corpora.manifest import Manifest
     from affetto.models.encoder import chosen_device
     from affetto.runs import META, RunFolder
 
-    chosen_device(more.get("device", "cpu"))  # one that is not there leaves no folder behind
+    chosen_device(str(more.get("device", "cpu")))  # one that is not there leaves no folder behind
     table, finished = Manifest.read(manifest, root), RunFolder(out).done
     run = verb(table, settings, out, **more)
     if os.environ.get("RANK", "0") != "0":

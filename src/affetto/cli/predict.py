@@ -12,6 +12,7 @@ from affetto.cli.options import (
     Channel,
     Device,
     FileRoot,
+    Share,
     Sources,
     named_or_small,
     option,
@@ -86,6 +87,7 @@ def predict(
     figure: Path | None = option(None, "PNG of the timeline of one recording, with --window."),
     page: Path | None = option(None, "HTML page to hear and read all answers, in one file; .html."),
     root: FileRoot = None,
+    shard: Share = None,
     device: Device = "auto",
 ) -> None:
     """Predict emotions: one row a recording, a window or a segment.
@@ -99,26 +101,19 @@ def predict(
     model = named_or_small(model, "-m")
     recogniser = _recogniser(model, words, prompts, device=device, any_sound=any_sound)
     recogniser = recogniser.answering(classes or None, _shares(prior or []), withhold)
-    outcome = run_predict(
-        recogniser,
-        sources,
-        output,
-        root=root,
-        enrol_by_speaker=_count(enrol_by_speaker),
-        window=window,
-        hop=hop,
-        segments=segments,
-        split=split,
-        channel=channel,
-        enrol=enrol or None,
-        summary=summary,
-        figure=figure,
-        page=page,
-    )
+    how: dict[str, Any] = {"window": window, "hop": hop, "segments": segments, "split": split}
+    how |= {"root": root, "channel": channel, "enrol": enrol or None}
+    how |= {"enrol_by_speaker": _count(enrol_by_speaker), "shard": shard}
+    how |= {"summary": summary, "figure": figure, "page": page}
+    outcome = run_predict(recogniser, sources, output, **how)
     if outcome.enrolled is not None:
-        others = f"; {outcome.left_out} with too few utterances were not" if outcome.left_out else ""
-        typer.echo(f"{outcome.enrolled} speakers were enrolled{others}", err=True)
+        _say_enrolled(outcome.enrolled, outcome.left_out)
     report_table(outcome, output, "predict", what="segment" if segments or split else "recording")
+
+
+def _say_enrolled(enrolled: int, left_out: int) -> None:
+    others = f"; {left_out} with too few utterances were not" if left_out else ""
+    typer.echo(f"{enrolled} speakers were enrolled{others}", err=True)
 
 
 def _count(text: str | None) -> "int | All | None":

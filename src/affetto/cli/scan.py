@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from affetto.cli.options import NewManifest, option
+from affetto.cli.options import NewManifest, Share, option
 from affetto.cli.outcome import fail_if, refuse_input
 from affetto.errors import ConfigError
 
@@ -30,12 +30,14 @@ def scan(
     speakers: int | None = option(None, "toy: how many speakers to make"),
     takes: int | None = option(None, "toy: how many takes of each sentence and emotion"),
     seed: int | None = option(None, "toy: which corpus to make"),
+    shard: Share = None,
 ) -> None:
     """Make a manifest: one row an utterance, from the layout that a corpus comes in.
 
     Exit code 1 says that a manifest was written and that some recordings could not be used.
     """
     from affetto import corpora
+    from affetto.shards import Shard, describe_part
 
     own = dict[str, Any](pattern=pattern, audio_root=audio_root, name=name, tables=table)
     own |= {"columns": _pairs("--column", column), "labels": _pairs("--label", label)}
@@ -47,8 +49,14 @@ def scan(
             raise ConfigError(f"{', '.join(sorted(given))}: only for affetto scan {kind}, got {corpus}")
         options.update(given)
     refuse_input(output, [root])
-    manifest = corpora.scan(corpus, root, **options)
+    share = Shard.read(shard)
+    with corpora.dividing(share) as division:
+        manifest = corpora.scan(corpus, root, **options)
     manifest.write(output)
+    if share:
+        places, rows = [place for place, _ in division.rows], [row for _, row in division.rows]
+        settings = {"verb": "scan", "corpus": corpus, "listed": division.sha256, "options": str(options)}
+        describe_part(output, share, places, settings, rows=rows, failed=len(manifest.errors))
     notes = [f"note: {note}" for note in manifest.notes]
     notes += [f"left out: {file}: {message}" for file, message in manifest.errors]
     if not manifest.speakers:

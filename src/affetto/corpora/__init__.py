@@ -15,7 +15,7 @@ from affetto.corpora.coded import read_coded
 from affetto.corpora.curves import read_curves
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import Marks
-from affetto.corpora.scanning import About, Corpus
+from affetto.corpora.scanning import About, Corpus, dividing
 from affetto.errors import ManifestError, unknown
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Corpus",
     "Manifest",
     "Marks",
+    "dividing",
     "known_corpora",
     "marks_of",
     "read_curves",

@@ -100,13 +100,15 @@ class Manifest:
         table = with_array_files(self.table, lambda file: os.path.abspath(path.parent / file))
         return replace(self, table=table, roots=roots, marks=read_marks(path))
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | Path, rows: Sequence[int] | None = None) -> None:
         """Writes the table, ``NAME.roots.json``, and ``NAME.marks.json`` where columns have marks.
 
-        A root or an array inside the manifest's folder, or next to it, is written relative to the manifest.
+        Only some ``rows``, by their numbers, where these are named. A root or an array inside the manifest's
+        folder, or next to it, is written relative to the manifest.
         """
         path = Path(os.path.abspath(path))
-        write_table(with_array_files(self.table, lambda file: near(file, path.parent)), path)
+        table = self.table if rows is None else self.table.iloc[list(rows)]
+        write_table(with_array_files(table, lambda file: near(file, path.parent)), path)
         write_json(_sidecar(path), {corpus: near(root, path.parent) for corpus, root in self.roots.items()})
         marks = {name: marks for name, marks in self.marks.items() if name in self.table}
         write_marks(path, marks, keep=False)

@@ -3,7 +3,9 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
@@ -19,8 +21,12 @@ from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO, passed_over, recordings_below
 from affetto.opening import Notes
 from affetto.progress import progress
+from affetto.shards import Division, Shard
 
 Decoded = TypeVar("Decoded")
+
+
+_DIVISION: ContextVar[Division] = ContextVar("division")  # so that no corpus has to pass it on
 
 
 class About(NamedTuple):
@@ -63,7 +69,7 @@ def collect(
     refused, that cannot be opened, or whose key came before becomes an entry of :attr:`Manifest.errors`. A
     corpus without any raises :func:`misfit`.
     """
-    corpus = about.name
+    corpus, division = about.name, current_division()
     rows: list[dict[str, Any]] = []
     remarks = list(notes)
     errors: list[tuple[str, str]] = []
@@ -75,13 +81,21 @@ def collect(
         try:
             name.encode()
         except UnicodeError:
-            errors.append((name.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it"))
+            if division.takes(name):
+                errors.append((name.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it"))
             continue
         try:
             columns = row(path)
             if columns is None:
                 continue
             key = str(columns["key"]) if "key" in columns else path.stem
+        except ManifestError as error:
+            if division.takes(name):
+                errors.append((name, str(error)))
+            continue
+        if not division.takes(key):  # rows with one key are of one shard
+            continue
+        try:
             if key in first:
                 raise ManifestError(f"has the key {key!r} of {first[key]}, which is kept")
             doubts: Notes = {}
@@ -92,13 +106,31 @@ def collect(
         first[key] = name
         odd += [name] if doubts else []
         rows.append({"corpus": corpus, **columns, "key": key, "file": name})
-    if not rows:
+        division.keep(rows[-1])
+    if not rows and not division.others:
         if errors and all("git lfs pull" in message for _, message in errors):
             there = f"{folder or root}: its {len(errors)} recordings are pointers of git-lfs"
             raise ManifestError(f"{there}; git lfs pull fetches the recordings")
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
         raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
-    return Manifest(pd.DataFrame(rows), {corpus: root}, tuple(errors), (*remarks, *odd_headers(odd)))
+    table = pd.DataFrame(rows, columns=None if rows else ["key", "file", "corpus"])
+    return Manifest(table, {corpus: root}, tuple(errors), (*remarks, *odd_headers(odd)))
+
+
+@contextmanager
+def dividing(shard: Shard | None) -> Iterator[Division]:
+    """Makes scans look at a shard of the recordings; yields what was taken, which they fill."""
+    division = Division(shard)
+    before = _DIVISION.set(division)
+    try:
+        yield division
+    finally:
+        _DIVISION.reset(before)
+
+
+def current_division() -> Division:
+    """Returns the share that a scan looks at: all, outside of :func:`dividing`."""
+    return _DIVISION.get(Division(None))
 
 
 def odd_headers(names: Collection[str]) -> list[str]:

@@ -24,7 +24,7 @@ from affetto.corpora.labels import canonical, gender_of
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.marks import read_marks
 from affetto.corpora.reading import read_table
-from affetto.corpora.scanning import About, find_audio, odd_headers
+from affetto.corpora.scanning import About, current_division, find_audio, odd_headers
 from affetto.corpora.shards import read_shards, samples_of, tars_of
 from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, is_missing, some, timed, to_seconds
 from affetto.errors import AudioError, ManifestError, unknown
@@ -86,7 +86,7 @@ def scan(
     table = timed(_rename(table, columns or {}))
     rows, errors, more = _usable(table, base, groups)
     notes += more
-    if not rows:
+    if not rows and not current_division().others:
         reason = " ".join(errors[0]) if errors else notes[-1] if notes else "the table is empty"
         raise ManifestError(f"{root}: not one usable recording; {reason}")
     for row in rows:
@@ -95,7 +95,7 @@ def scan(
             row["emotion"] = (labels or {}).get(word, word) if keep_labels else canonical(word, labels)
         row["gender"] = gender_of(str(row.get("gender", ""))) or None
         row["corpus"] = name or str(row.get("corpus") or base.name)
-    made = pd.DataFrame(rows)
+    made = pd.DataFrame(rows, columns=None if rows else ["key", "file", "corpus"])
     new_names = {old: new for new, old in (columns or {}).items()}
     marks = {new_names.get(old, old): own for old, own in read_marks(root).items()} if root.is_file() else {}
     kept = {column: own for column, own in marks.items() if column in made}
@@ -110,7 +110,7 @@ def _usable(
     errors: list[tuple[str, str]] = []
     unmatched: list[str] = []
     cut: list[str] = []
-    find, first, odd = _Finder(base), dict[Any, _Row](), list[str]()
+    find, first, odd, division = _Finder(base), dict[Any, _Row](), list[str](), current_division()
 
     @cache
     def check(file: str) -> AudioInfo:
@@ -124,6 +124,14 @@ def _usable(
         row: _Row = {str(column): value for column, value in record.items() if not is_missing(value)}
         try:
             row["file"] = find(row.get("file"))
+        except (AudioError, ManifestError) as error:
+            if division.takes(record.get("file")):
+                errors.append((str(record.get("file")), str(error)))
+            continue
+        key = row.get("key") or (os.path.splitext(row["file"])[0], str(start), str(end))
+        if not division.takes(key):  # rows with one key are of one shard
+            continue
+        try:
             info = check(row["file"])
             part = (None if is_missing(second) else second for second in (start, end))
             begin, stop = part_of(info.frames, info.rate, f"{base / row['file']}", *part)
@@ -136,7 +144,6 @@ def _usable(
             shown = str(record.get("file")).encode("utf-8", "replace").decode()
             errors.append((shown, str(error)))
             continue
-        key = row.get("key") or (os.path.splitext(row["file"])[0], str(start), str(end))
         if (earlier := first.setdefault(key, row)) is not row:
             errors.append((row["file"], _again(earlier, row)))
             continue
@@ -147,6 +154,7 @@ def _usable(
                 continue
         found = match.groupdict() if match is not None else {}
         rows.append({**{group: value for group, value in found.items() if value}, **row})
+        division.keep(rows[-1])
     notes = [f"{len(unmatched)} recordings do not match the pattern: {some(unmatched)}"] if unmatched else []
     if cut:
         notes.append(

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 from affetto.errors import ConfigError, unknown
-from affetto.inference.writers import Row, rounded
+from affetto.inference.writers import rounded
+from affetto.tables import Row
 
 Render = Callable[[list[Row], Sequence[str]], str]
 """Writes labelled rows, of a recogniser of some labels, as text."""

@@ -12,25 +12,16 @@ from numpy.typing import NDArray
 
 from affetto.errors import ConfigError, RunError, unknown
 from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, in_order, padded, whole
-from affetto.inference.sources import Clip, Piece, Root, Sources, clips
-from affetto.inference.writers import (
-    FLOAT,
-    NUMBER,
-    TEXT,
-    VECTORS,
-    Outcome,
-    Row,
-    Shards,
-    write_lines,
-    write_npy,
-    write_parquet,
-)
+from affetto.inference.segments import Cut
+from affetto.inference.sources import Clip, Piece, Root, Sources
+from affetto.inference.writers import NUMBER, TEXT, VECTORS, Outcome, Shards, write_npy
 from affetto.models.representation import Representation
 from affetto.progress import progress
+from affetto.shards import Shard
+from affetto.tables import FLOAT, VECTOR_ROWS, Row, write_lines, write_parquet
 
 NPY, PARQUET = ".npy", ".parquet"
 _CHUNK_BYTES = 1 << 27  # of frames that are held at once; up to three chunks are in progress
-_GROUP_ROWS = 512  # of a Parquet file
 _TYPES = {
     "key": TEXT,
     "file": TEXT,
@@ -51,6 +42,7 @@ def embed(
     root: Root = None,
     channel: int | None = None,
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Outcome:
     """Writes the vectors of recordings, one each or one a frame.
 
@@ -67,20 +59,22 @@ def embed(
         root: a folder.
         channel: the only channel to read, counted from 1; None for all, mixed.
         workers: threads, or processes where there are many recordings; None for one a core.
+        shard: as of :func:`~affetto.inference.output.predict`.
     """
     path = Path(output)
     if path.suffix.lower() not in (NPY, PARQUET):
         raise ConfigError(unknown("output format", path.suffix or path.name, [NPY, PARQUET]))
     if frames:
         representation.must_have_frames()
-    shards = Shards(path, _TYPES)
+    shards = Shards(path, _TYPES, shard=Shard.read(shard))
     table = path.with_suffix(".csv") if path.suffix.lower() == NPY else path
     if before := _finished(table, shards):
         return before
-    sources = list(sources) if isinstance(sources, Iterator) else sources  # read twice
-    total = sum(1 for _ in clips(sources, root))
-    everything = progress(clips(sources, root, channel), "embed", total)
+    cut = Cut(sources, root, channel=channel, shard=shards.shard)
+    total = sum(1 for _ in cut)
+    everything = progress(cut, "embed", total)
     options = {"representation": representation.sha256, "frames": frames, "channel": channel}
+    options |= {"verb": "embed", "listed": cut.listed} if shards.shard else {}
     join = _join_npy if path != table else _join_parquet
     with shards.opened(options, lambda: join(shards, table, representation, frames)):
         rest = shards.rest(everything, attrgetter("key"))
@@ -89,7 +83,13 @@ def embed(
             clip = piece.clip
             read = clip if piece.end == piece.start else piece  # the whole clip where nothing of it was read
             row: Row = {"key": clip.utterance or clip.file, "file": clip.file, "error": piece.fault or None}
-            row |= {"start": read.start, "end": read.end, "warning": clip.warning, **packed(vectors)}
+            row |= {
+                "place": clip.place,
+                "start": read.start,
+                "end": read.end,
+                "warning": clip.warning,
+                **packed(vectors),
+            }
             shards.add(clip.key, row, piece.last)
     return Outcome(shards.clips, shards.failed, shards.resumed, warned=shards.warned)
 
@@ -135,14 +135,14 @@ def _checked(model: Representation, piece: Piece, vectors: NDArray[Any] | None) 
 def _join_npy(shards: Shards, table: Path, model: Representation, frames: bool) -> None:
     """Writes the array, and the table with the row of each vector."""
 
-    def placed() -> Iterator[list[Row]]:
+    def placed() -> Iterator[Row]:
         place = 0
         for chunk in shards.rows(*(name for name in _TYPES if name != "vectors")):
             for row in chunk:
                 row |= {"row": place if row["count"] else None, "frames": row["count"]}
                 row["hop_seconds"] = model.hop_seconds
                 place += row["count"] or 0
-            yield chunk
+                yield row
 
     write_npy(shards.output, model.frame_dim if frames else model.dim, shards)
     more = ["frames", "hop_seconds"] if frames else []
@@ -153,18 +153,23 @@ def _join_parquet(shards: Shards, table: Path, model: Representation, frames: bo
     """Writes the table with the vectors in it."""
     dim, column = (model.frame_dim, "frames") if frames else (model.dim, "vector")
 
-    def unpacked() -> Iterator[list[Row]]:
+    def unpacked() -> Iterator[Row]:
         for chunk in shards.rows(errors="replace"):
             for row in chunk:
                 values = np.frombuffer(row["vectors"] or b"", FLOAT).reshape(-1, dim)
                 row[column] = None if row["count"] is None else list(values) if frames else values[0]
-            yield chunk
+                yield row
 
-    inner = pyarrow.list_(pyarrow.float32(), dim)
+    # Named as in the file, so that its schema, read again, is the same.
+    inner = pyarrow.list_(pyarrow.field("element", pyarrow.float32()), dim)
     types = {name: kind for name, kind in _TYPES.items() if name not in (*VECTORS, "warning", "error")}
-    types |= {column: pyarrow.list_(inner) if frames else inner, "warning": TEXT, "error": TEXT}
+    types |= {
+        column: pyarrow.list_(pyarrow.field("element", inner)) if frames else inner,
+        "warning": TEXT,
+        "error": TEXT,
+    }
     facts = {"encoder": model.name} | ({"hop_seconds": f"{model.hop_seconds:g}"} if frames else {})
-    write_parquet(table, pyarrow.schema(types, metadata=facts), unpacked(), _GROUP_ROWS)
+    write_parquet(table, pyarrow.schema(types, metadata=facts), unpacked(), VECTOR_ROWS)
 
 
 def _finished(table: Path, shards: Shards) -> Outcome | None:

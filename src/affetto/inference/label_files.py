@@ -9,8 +9,8 @@ from typing import Any
 from affetto.errors import AudioError, MissingPackageError
 from affetto.inference.annotations import refuse_form, render
 from affetto.inference.rows import UNKNOWN
-from affetto.inference.writers import Row
 from affetto.runs import write_text
+from affetto.tables import Row
 
 SUFFIXES = {
     **{".textgrid": "textgrid", ".txt": "audacity", ".srt": "srt", ".vtt": "vtt", ".rttm": "rttm"},

@@ -4,7 +4,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -27,16 +27,14 @@ from affetto.inference.sources import Clip, Piece, Root, Sources, Windows, clips
 from affetto.inference.summary import TABLES, refuse_summary, write_summary
 from affetto.inference.writers import (
     Outcome,
-    Row,
     Shards,
-    read_rows,
     rounded,
     typed,
-    write_lines,
-    write_parquet,
 )
 from affetto.progress import progress
 from affetto.runs import atomic_write
+from affetto.shards import Shard
+from affetto.tables import Row, read_rows, write_lines, write_parquet
 
 STDOUT = "-"
 
@@ -58,6 +56,7 @@ def predict(
     figure: str | Path | None = None,
     page: str | Path | None = None,
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Outcome:
     """Writes the table of :meth:`~affetto.inference.recogniser.Recogniser.files`, or its labels.
 
@@ -80,26 +79,25 @@ def predict(
         figure: PNG of the windows of one recording.
         page: HTML of everything, sound included.
         workers: threads, or processes where there are many clips; None for one a core.
+        shard: ``"3/8"`` for the third of eight shares, for :func:`~affetto.merging.merge_parts`.
 
     Raises:
         AffettoError: when the output cannot be written, is being written, or was begun with other options.
         ConfigError: for another suffix, or options that exclude each other.
     """
-    if enrol is not None and enrol_by_speaker is not None:
-        raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
-    sources = list(sources) if isinstance(sources, Iterator) else sources  # read several times
     views = _Views(*(None if each is None else Path(each) for each in (summary, figure, page)))
-    views.refuse(recogniser, sources, window)
     plan, path = Plan(Windows(window, hop), workers), _path_of(output)
-    enrolled, in_segments = enrol is not None or enrol_by_speaker is not None, split or segments is not None
-    shards = Shards(path, recogniser.format.types(enrolled, in_segments)) if path else None
+    share = _share(shard, path, any(views))
+    cut = Cut(sources, root, segments, split, channel, share, enrol_by_speaker is not None)
+    views.refuse(recogniser, cut.sources, window)
+    types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None, cut.in_segments)
+    shards = Shards(path, types, shard=share) if path else None
     kept: list[Row] | None = [] if any(views) else None
     if shards and shards.output.exists() and not shards.begun:
         done = _finished(shards, kept)
     else:
-        cut = Cut(sources, root, segments, split, channel)
         done = _predicted(recogniser, cut, plan, (enrol, enrol_by_speaker), shards, kept)
-    views.write(kept or [], recogniser.format, clips(sources, root, channel))
+    views.write(kept or [], recogniser.format, clips(cut.sources, root, channel))
     return done
 
 
@@ -112,6 +110,8 @@ def _predicted(
     kept: list[Row] | None,
 ) -> Outcome:
     """Predicts what is not in the shards yet, or writes to standard output; puts all rows into ``kept``."""
+    if None not in speakers:
+        raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
     if shards:
         refuse_labels(shards.output.suffix, (clip.file for clip in cut), recogniser.format.values)
     named = Counter(clip.speaker for clip in cut)
@@ -119,7 +119,8 @@ def _predicted(
     enrol, by_speaker = speakers
     enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=cut.root)
     if by_speaker is not None:
-        enrolment = recogniser.enrol_cut(cut, by_speaker)
+        nobody = cut.has_speakers and not set(named) - {None}  # in this shard
+        enrolment = {} if nobody else recogniser.enrol_cut(cut, by_speaker)
     everything = progress(cut, "predict", plan.clips)
     rows_of = partial(recogniser.rows, enrolment=enrolment, speakers=cut.in_segments)
     if shards is None:
@@ -131,10 +132,11 @@ def _predicted(
     options |= {"enrol_by_speaker": by_speaker, "recogniser": recogniser.sha256}
     options |= {"answering": list(recogniser.terms), "any_sound": recogniser.detector is None}
     options |= {"segments": cut.sha256, "split": cut.split, "channel": cut.channel}
+    options |= {"verb": "predict", "listed": cut.listed} if cut.shard else {}
     with shards.opened(options, lambda: _join(shards, recogniser.labels, kept)):
         rest, left = shards.rest(everything, attrgetter("key")), plan.clips - shards.resumed
         for piece, row in rows_of(rest, replace(plan, clips=left)):
-            shards.add(piece.clip.key, row, piece.last)
+            shards.add(piece.clip.key, row | {"place": piece.clip.place}, piece.last)
     done = Outcome(shards.clips, shards.failed, shards.resumed, warned=shards.warned)
     return _with_speakers(done, named, enrolment)
 
@@ -143,6 +145,16 @@ def _with_speakers(done: Outcome, named: Iterable[str | None], enrolment: Enrolm
     if not isinstance(enrolment, Mapping):
         return done
     return done._replace(enrolled=len(enrolment), left_out=len({*named} - {None, *enrolment}))
+
+
+def _share(text: str | None, path: Path | None, viewed: bool) -> Shard | None:
+    """Returns the shard that is asked for; refuses what is made of all rows."""
+    if text is not None and (viewed or path is None or path.suffix.lower() not in TABLES):
+        raise ConfigError(
+            f"a shard writes a table of its rows: {', '.join(TABLES)}; leave labels, page, summary and "
+            "figure out, merge the parts, and run the command without --shard with the merged table as output"
+        )
+    return Shard.read(text)
 
 
 def _path_of(output: str | Path) -> Path | None:
@@ -228,9 +240,11 @@ def _join(shards: Shards, labels: list[str], kept: list[Row] | None) -> None:
             shards.remove()
             raise
     elif suffix == ".parquet":
-        write_parquet(shards.output, pyarrow.schema(shards.types), shards.rows(errors="replace"))
+        write_parquet(
+            shards.output, pyarrow.schema(shards.types), chain.from_iterable(shards.rows(errors="replace"))
+        )
     else:
-        write_lines(shards.output, names, shards.rows())
+        write_lines(shards.output, names, chain.from_iterable(shards.rows()))
 
 
 def _to_stdout(results: Iterable[tuple[Piece, Row]], names: list[str], kept: list[Row] | None) -> Outcome:

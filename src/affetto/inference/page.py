@@ -20,9 +20,9 @@ from affetto.errors import AudioError
 from affetto.inference.annotations import FORMS, SINGLE, by_tier, render
 from affetto.inference.label_files import SUFFIXES
 from affetto.inference.sources import Clip, Sound
-from affetto.inference.writers import Row
 from affetto.progress import progress
 from affetto.runs import atomic_write
+from affetto.tables import Row
 
 MOST_BYTES = 16 << 20
 """Of compressed sound in a page, about an hour; what does not fit is linked by its path from the page."""

@@ -30,11 +30,11 @@ from affetto.inference.rows import RowFormat, Score, all_terms, chosen_terms, ro
 from affetto.inference.segments import Cut, Segments
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.streaming import windows_of_stream
-from affetto.inference.writers import Row
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import chosen_device, with_company
 from affetto.models.speech import load_speech_detector
+from affetto.tables import Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ from affetto.errors import ConfigError, unknown
 from affetto.inference.enrolment import Enrolments, enrolment_of
 from affetto.inference.pipeline import Computed
 from affetto.inference.sources import Piece
-from affetto.inference.writers import NUMBER, TEXT, WHOLE, Row
+from affetto.inference.writers import NUMBER, TEXT, WHOLE
+from affetto.tables import Row
 
 UNKNOWN, NO_SPEECH, UNSURE = "unknown", "no speech", "low confidence"
 """The label of an answer that is withheld, and why it is."""

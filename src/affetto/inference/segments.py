@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from affetto.errors import AudioError, ConfigError, unknown
 from affetto.inference.activity import find_speech
 from affetto.inference.sources import Clip, Root, Sources, clips, decoded
 from affetto.progress import progress
+from affetto.shards import Division, Shard
 
 
 class Segment(NamedTuple):
@@ -39,7 +41,9 @@ Segments = str | Path | Iterable[Segment]
 class Cut:
     """Recordings, or the segments of them: clips that can be listed several times.
 
-    ``sha256`` is of the segments that were named, "" without any.
+    ``sha256`` is of the segments that were named, "" without any. Of a ``shard`` the clips are those that
+    belong to it, or with ``by_speaker`` whose speakers do; once they were listed, ``listed`` is the hash of
+    the list of all, and ``has_speakers`` whether any of all has a speaker.
     """
 
     def __init__(
@@ -49,23 +53,44 @@ class Cut:
         segments: Segments | None = None,
         split: bool = False,
         channel: int | None = None,
+        shard: Shard | None = None,
+        by_speaker: bool = False,
     ) -> None:
         if segments is not None and split:
             raise ConfigError("got both segments and split; name one")
         self.sources = list(sources) if isinstance(sources, Iterator) else sources
         self.root, self.split, self.channel = root, split, channel
+        self.shard, self.by_speaker, self.listed = shard, by_speaker, ""
+        self.has_speakers = False
         self.in_segments, self.sha256 = split or segments is not None, ""
-        self._clips: list[Clip] = []
+        self._segments = segments
         if segments is not None:
-            given = read_segments(segments) if isinstance(segments, str | Path) else list(segments)
-            self.sha256 = hashlib.sha256(repr(given).encode()).hexdigest()
-            self._clips = list(_named(self._recordings(), segments, given))
-        elif split:
-            everything = progress(self._recordings(), "split")
-            self._clips = [part for clip in everything for part in _spoken(clip)]
+            self._given = read_segments(segments) if isinstance(segments, str | Path) else list(segments)
+            self.sha256 = hashlib.sha256(repr(self._given).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Clip]:
-        return iter(self._clips) if self.in_segments else self._recordings()
+        if self.split:
+            return iter(self._clips)
+        return self._own(iter(self._clips) if self.in_segments else self._recordings())
+
+    @cached_property
+    def _clips(self) -> list[Clip]:
+        if self._segments is not None:
+            return list(_named(self._recordings(), self._segments, self._given))
+        everything = progress(self._own(self._recordings()), "split")
+        return [part for clip in everything for part in _spoken(clip)]
+
+    def _own(self, everything: Iterator[Clip]) -> Iterator[Clip]:
+        if self.shard is None:
+            yield from everything
+            return
+        division = Division(self.shard)
+        for clip in everything:
+            self.has_speakers |= clip.speaker is not None
+            owner = clip.speaker if self.by_speaker else None
+            if division.takes(clip.file, clip.start, clip.end, owner=owner):
+                yield replace(clip, place=division.place)
+        self.listed = division.sha256
 
     def _recordings(self) -> Iterator[Clip]:
         return clips(self.sources, self.root, self.channel)

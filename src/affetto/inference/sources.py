@@ -80,6 +80,7 @@ class Clip:
     enrolled: bool = False  # whether its speaker was enrolled with it, so that it is not scored
     utterance: str = ""  # its key in the manifest
     channel: int | None = None  # the only one to read, counted from 1
+    place: int = 0  # among all, where the run takes a share of them
     notes: Notes = field(default_factory=dict, init=False)  # filled by decoding: what is odd about it
 
     @property

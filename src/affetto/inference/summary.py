@@ -10,7 +10,8 @@ import pyarrow  # type: ignore[import-untyped]
 
 from affetto.errors import ConfigError, unknown
 from affetto.inference.rows import UNKNOWN, RowFormat
-from affetto.inference.writers import NUMBER, TEXT, WHOLE, Row, rounded, write_lines, write_parquet
+from affetto.inference.writers import NUMBER, TEXT, WHOLE, rounded
+from affetto.tables import Row, write_lines, write_parquet
 
 TABLES = (".csv", ".jsonl", ".parquet")
 """Suffixes of tables."""
@@ -44,9 +45,9 @@ def write_summary(path: Path, rows: Iterable[Row], form: RowFormat) -> None:
     """Writes :func:`summary_rows` as a table."""
     found = [{name: rounded(value) for name, value in row.items()} for row in summary_rows(rows, form)]
     if path.suffix.lower() == ".parquet":
-        write_parquet(path, pyarrow.schema(_types(form)), [found])
+        write_parquet(path, pyarrow.schema(_types(form)), found)
     else:
-        write_lines(path, list(_types(form)), [found])
+        write_lines(path, list(_types(form)), found)
 
 
 def _types(form: RowFormat) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Output that a stopped run continues: shards of Parquet next to it, joined into the output at the end."""
 
-import csv
 import json
 import shutil
 from collections import Counter
@@ -10,12 +9,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pyarrow  # type: ignore[import-untyped]
 from pyarrow import parquet
 
 from affetto.errors import AffettoError, RunError
 from affetto.runs import atomic_write, continued, locked, write_json
+from affetto.shards import Shard, describe_part, refuse_other
+from affetto.tables import Row, read_rows, write_array
 
 SHARD_ROWS, SHARD_CLIPS, SHARD_BYTES = 8192, 256, 32 << 20
 """A shard is written once it holds so many rows, finished recordings, or bytes of vectors."""
@@ -24,12 +24,8 @@ TEXT, NUMBER, WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 VECTORS = {"count": WHOLE, "vectors": pyarrow.binary()}
 """Columns of shards for vectors ``(T, D)``: ``T``, and their bytes."""
 
-FLOAT = np.dtype("<f4")
 _OPTIONS = "options.json"
 _DIGITS = 6
-
-Row = dict[str, Any]
-"""A line of a table, by column; None where nothing is known."""
 
 Item = TypeVar("Item")
 
@@ -51,12 +47,19 @@ class Shards:
 
     A shard is synced to disk under a temporary name and then renamed, so that a killed process or a full disk
     costs at most the rows of the shard that was being filled. Text is stored as bytes: a file name may be no
-    UTF-8. With ``retry``, recordings that failed are tried again by the next run.
+    UTF-8. With ``retry``, recordings that failed are tried again by the next run. The rows of a ``shard`` of
+    all have a ``place`` too, and its output is described by ``OUT.shard.json``.
     """
 
     def __init__(
-        self, output: Path, types: Mapping[str, Any], part: Path | None = None, retry: bool = False
+        self,
+        output: Path,
+        types: Mapping[str, Any],
+        part: Path | None = None,
+        retry: bool = False,
+        shard: Shard | None = None,
     ) -> None:
+        self.shard = shard
         self.output, self.types, self.retry = output, dict(types), retry
         self.part = part or output.with_name(f"{output.name}.part")
         self.clips = self.failed = self.resumed = self.warned = 0
@@ -65,6 +68,7 @@ class Shards:
         self._rows: list[Row] = []
         self._texts = {"clip", *(name for name, kind in types.items() if kind == TEXT)}
         stored = {name: pyarrow.binary() if kind == TEXT else kind for name, kind in types.items()}
+        stored |= {"place": WHOLE} if shard else {}
         self._schema = pyarrow.schema({"clip": pyarrow.binary(), "last": pyarrow.bool_(), **stored})
         self._number = self._whole = self._bytes = 0
 
@@ -82,6 +86,7 @@ class Shards:
             rows = list(read_rows(table, self._said))
         except (KeyError, ValueError, OSError) as error:  # no such column; no such table at all
             raise RunError(refusal) from error
+        refuse_other(self.output, self.shard)
         self.remove()
         bad, odd = (sum(bool(row.get(name)) for row in rows) for name in ("error", "warning"))
         return Outcome(len(rows), bad, len(rows), True, warned=odd)
@@ -94,10 +99,14 @@ class Shards:
         """
         try:
             with locked(self.output, self.part / "lock"), continued(self.part):
-                self._take_up(options)
+                self._take_up({**options, "shard": str(self.shard)} if self.shard else options)
                 yield
                 self._commit(self._rows)
                 join()
+                if self.shard:
+                    places = [row["place"] for chunk in self.rows("place") for row in chunk]
+                    counts = {"clips": self.clips, "failed": self.failed, "warned": self.warned}
+                    describe_part(self.output, self.shard, places, dict(options), **counts)
                 (self.part / _OPTIONS).unlink()
         except (OSError, RunError) as error:
             cause = error.__cause__ if isinstance(error, RunError) else error
@@ -120,6 +129,7 @@ class Shards:
     def add(self, name: str, row: Row, last: bool = True) -> None:
         """Adds a row of the recording ``name``; ``last`` when no further row of it follows."""
         cells = {column: _stored(row[column]) for column in self.types}
+        cells |= {"place": row["place"]} if self.shard else {}
         self._rows.append({"clip": _stored(name), "last": last, **cells})
         self._bytes += len(row.get("vectors") or b"")
         if last:
@@ -200,55 +210,11 @@ class Shards:
         self._number += 1
 
 
-def write_lines(path: Path, names: list[str], chunks: Iterable[list[Row]]) -> None:
-    """Writes rows as ``.csv``, or as ``.jsonl``; a file name that is no UTF-8 keeps its bytes."""
-    with (
-        atomic_write(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as lines,
-    ):
-        rows = ({name: row[name] for name in names} for row in chain.from_iterable(chunks))
-        if path.suffix.lower() == ".csv":
-            writer = csv.DictWriter(lines, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        else:
-            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def write_parquet(path: Path, schema: Any, chunks: Iterable[list[Row]], together: int = SHARD_ROWS) -> None:
-    """Writes rows as Parquet of a pyarrow schema, in groups of at least ``together`` rows."""
-    with (
-        atomic_write(path) as temporary,
-        open(temporary, "wb") as handle,
-        parquet.ParquetWriter(handle, schema) as writer,
-    ):
-        held: list[Row] = []
-        for chunk in chunks:
-            held += chunk
-            if len(held) >= together:
-                writer.write_table(pyarrow.Table.from_pylist(held, schema))
-                held = []
-        writer.write_table(pyarrow.Table.from_pylist(held, schema))
-
-
 def write_npy(path: Path, dim: int, shards: Shards) -> None:
     """Writes the vectors of shards as an array ``(N, D)``."""
     count = sum(row["count"] or 0 for chunk in shards.rows("count") for row in chunk)
-    with atomic_write(path) as temporary, open(temporary, "wb") as handle:
-        header = {"descr": FLOAT.str, "fortran_order": False, "shape": (count, dim)}
-        np.lib.format.write_array_header_1_0(handle, header)
-        for chunk in shards.rows("vectors"):
-            handle.writelines(row["vectors"] for row in chunk if row["vectors"])
-
-
-def read_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    """Yields some columns of an output, in CSV as text."""
-    if path.suffix.lower() == ".parquet":
-        yield from parquet.read_table(path, columns=columns).to_pylist()
-        return
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        rows = csv.DictReader(lines) if path.suffix.lower() == ".csv" else map(json.loads, lines)
-        yield from ({name: row[name] for name in columns} for row in rows)
+    vectors = (row["vectors"] for chunk in shards.rows("vectors") for row in chunk)
+    write_array(path, count, dim, filter(None, vectors))
 
 
 def typed(row: Row, types: Mapping[str, Any]) -> Row:

@@ -62,6 +62,7 @@ def index(
     root: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Outcome:
     """Writes an index of recordings that :class:`Index` searches; continues an interrupted one.
 
@@ -72,6 +73,7 @@ def index(
         root: the folder that a manifest's file names are relative to.
         device: where the network runs.
         workers: threads; None for one a core.
+        shard: as of :func:`~affetto.inference.output.predict`.
 
     Returns:
         How many recordings there are, and how many of them could not be read.
@@ -89,7 +91,7 @@ def index(
             copy_folder(own, copy)
     elif Representation(None, SharedSpace(load_classifier(copy)[0]), name=name).sha256 != shared.sha256:
         raise RunError(f"{folder} was made with another recogniser; name another folder, or remove it")
-    return embed(shared, sources, folder / VECTORS, root=root, workers=workers)
+    return embed(shared, sources, folder / VECTORS, root=root, workers=workers, shard=shard)
 
 
 class Index:

@@ -12,9 +12,9 @@ from affetto.errors import AffettoError, ConfigError
 from affetto.inference import Enrolment, Recogniser
 from affetto.inference.rows import RowFormat
 from affetto.inference.sources import LONG_SECONDS, Clip, Windows
-from affetto.inference.writers import Row
 from affetto.serving.limits import Limits, Refusal, invalid
 from affetto.serving.uploads import Form, Upload
+from affetto.tables import Row
 
 FORMATS = {
     "json": "application/json",

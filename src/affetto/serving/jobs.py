@@ -15,8 +15,8 @@ from affetto.errors import AffettoError
 from affetto.inference import Enrolment, Recogniser
 from affetto.inference.pipeline import Plan, keep_memory
 from affetto.inference.sources import Clip, Windows
-from affetto.inference.writers import Row
 from affetto.serving.limits import Limits, busy
+from affetto.tables import Row
 
 _TOGETHER = 4  # jobs
 _SHORT = 10.0  # seconds of sound of a job that others are put together with

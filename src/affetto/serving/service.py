@@ -13,7 +13,6 @@ from affetto.errors import AudioError, ConfigError, unknown
 from affetto.inference import Enrolment, Recogniser
 from affetto.inference.annotations import render
 from affetto.inference.sources import PART_SECONDS, Windows
-from affetto.inference.writers import Row
 from affetto.media import limit_seconds
 from affetto.serving.answers import (
     FORMATS,
@@ -29,6 +28,7 @@ from affetto.serving.answers import (
 from affetto.serving.jobs import Job, Jobs, Room
 from affetto.serving.limits import Limits, Refusal, invalid
 from affetto.serving.uploads import Upload, received
+from affetto.tables import Row
 
 _NAME = re.compile(r"[\w .@-]{1,64}")
 _FIELDS = {"response_format", "window", "hop", "classes", "segments", "speaker", "model"}
