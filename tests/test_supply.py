@@ -1,8 +1,11 @@
 """What affetto takes from others: no code from files, and the versions of packages that it is tested with."""
 
 import ast
+import re
 
-from helpers import trees
+import yaml
+
+from helpers import ROOT, script, trees
 
 # Modules that run what a file says, and calls that do so unless they are told not to.
 RUNS_FILES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -46,3 +49,40 @@ def test_what_loads_a_pickle_would_be_found() -> None:
     ]
     assert [line for line in lines if not dangers(ast.parse(line))] == []
     assert dangers(ast.parse("torch.load(path, weights_only=True); network.eval(); import json")) == []
+
+
+def test_the_tested_versions_are_those_that_are_allowed() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(
+        re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines if not line.startswith("#")
+    )
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    tool = script("tools/constraints.py")
+    for each in tool.direct():
+        version = tested.get(tool.canonicalize_name(each.name))
+        assert version, f"constraints.txt lacks {each.name}; write it again with tools/constraints.py"
+        assert version in each.specifier, f"{each} does not allow {version}, the tested version"
+
+
+def test_the_lowest_versions_are_bounds_of_the_project() -> None:
+    lowest = script("tools/constraints.py").lowest()
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"torch>={lowest['torch']}" in project
+    assert f"torch>={lowest['torch']}" in (ROOT / "tools" / "install-torch").read_text(encoding="utf-8")
+
+
+def test_workflows_call_what_there_is() -> None:
+    for file in (ROOT / ".github" / "workflows").iterdir():
+        jobs = yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"]
+        runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+        for command in runs:
+            words = command.split()
+            if words[0] == "make":
+                assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+            assert all((ROOT / word).exists() for word in words if word.startswith("tools/"))
+    commands = [
+        line for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines() if "make" in line
+    ]
+    assert [
+        line for line in commands if line not in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    ] == []
