@@ -57,6 +57,13 @@ def test_copies_of_a_killed_process_end() -> None:
     wait_for_the_end(pids)
 
 
+def test_copies_do_not_finish_what_is_stopped() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PARENT, "stop"], stdout=subprocess.PIPE, timeout=60, check=False
+    )
+    assert ran.returncode == 3  # each would sleep for five minutes
+
+
 def test_a_copy_that_dies_is_told() -> None:
     code = (
         "import os\nfrom concurrent.futures.process import BrokenProcessPool\n"

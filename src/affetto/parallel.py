@@ -34,10 +34,16 @@ def copies(count: int) -> Iterator[ProcessPoolExecutor]:
 
     They inherit everything that it holds. At the end, tasks that did not start are dropped.
     """
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _begin)
     pool.submit(int)  # copies now, before the caller starts a thread, as a progress bar does
     try:
         yield pool
+    except BaseException:  # Ctrl-C, or an error of the caller
+        for copy in multiprocessing.active_children():  # each may be busy for a minute
+            if copy not in others:
+                copy.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

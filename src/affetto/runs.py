@@ -97,12 +97,13 @@ def write_json(path: Path, value: Any) -> None:
 def locked(path: Path, file: Path | None = None) -> Iterator[None]:
     """Holds a path for this process by a lock file, ``file`` or ``.NAME.lock`` next to it, or a RunError."""
     file = file or path.with_name(f".{path.name}.lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(lock(file, _LOCK_SECONDS))
-        except Timeout as error:
-            raise RunError(f"another process is writing {path}; wait for it, or name another") from error
+        with writing(path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(lock(file, _LOCK_SECONDS))
+            except Timeout as error:
+                raise RunError(f"another process is writing {path}; wait for it, or name another") from error
         yield
 
 
@@ -237,8 +238,5 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the folder for this process; a RunError says when that is not possible."""
-        with ExitStack() as stack:
-            with writing(self.path):
-                stack.enter_context(locked(self.path))
-            with continued(self.path):
-                yield
+        with locked(self.path), continued(self.path):
+            yield

@@ -408,3 +408,11 @@ def test_two_processes_are_one(listed: Path, protocol: Path, text: Path, tmp_pat
     )
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-4)
+
+
+def test_an_index_that_cannot_be_written_is_named(
+    straight: RunFolder, voices: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match=r"cannot write .*recogniser: .*name another folder"):
+        index(straight / "recogniser", voices, tmp_path / "file" / "index")

@@ -112,9 +112,10 @@ class Shards:
             cause = error.__cause__ if isinstance(error, RunError) else error
             if not isinstance(cause, OSError) or isinstance(cause, TimeoutError):  # of the lock
                 raise
+            kept = f"what was written is kept in {self.part}: make room and run the same command again"
+            reason = f"cannot write {self.output}: {cause.strerror or cause}"
             raise AffettoError(
-                f"cannot write {self.output}: {cause.strerror or cause}; what was written is kept in "
-                f"{self.part}: make room and run the same command again"
+                f"{reason}; {kept if self.begun else 'name another output, or make room there'}"
             ) from error
         self.remove()
 
