@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affetto.audio import decode
-from affetto.corpora.tabular import SAMPLES, TIMES, some
 from affetto.data.batches import EpochBatches
 from affetto.errors import AffettoError, AudioError, ConfigError, ManifestError
 from affetto.members import NamedBytes, file_stamp, member_of
@@ -108,6 +107,8 @@ class PackedWaveforms:
     """
 
     def __init__(self, manifest: "Manifest") -> None:
+        from affetto.corpora.tabular import SAMPLES, TIMES, some  # pandas, which predict does without
+
         paths, table = manifest.paths, manifest.table
         members = [member_of(path) for path in paths]
         self._keys, self._paths = manifest.keys, paths
