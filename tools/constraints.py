@@ -71,9 +71,7 @@ def main() -> None:
     else:
         versions = installed()
         print("# The versions that affetto is tested with: pip install -c constraints.txt affetto")
-        print(
-            f"# Written by tools/constraints.py with Python {platform.python_version()} on {platform.system()}."
-        )
+        print(f"# Written by tools/constraints.py: Python {platform.python_version()}, {platform.system()}.")
     print("\n".join(f"{name}=={version}" for name, version in sorted(versions.items())))
 
 
