@@ -220,7 +220,9 @@ def test_a_damaged_tar_file_does_not_end_the_scan(tmp_path: Path) -> None:
     tar_of(tmp_path / "cut.tar", {"2.flac": flac(0.5), "3.flac": flac(0.6)})
     (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[: len(flac(0.5)) + 3000])
     (tmp_path / "none.tar").write_bytes(b"no tar file" * 99)
+    (tmp_path / "good.json").write_text('["of another program"]')
     made = scan("table", tmp_path)
+    assert list(packing.damaged_shards(made)) == []
     assert made.keys == ["2", "1"]
     assert {file for file, _ in made.errors} >= {"cut.tar", "none.tar"}
     assert any("cut.tar: of no use after" in note for note in made.notes)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -83,17 +84,18 @@ def damaged_shards(manifest: Manifest) -> Iterator[Problem]:
     members = (member_of(place) for place in manifest.places())
     tars = sorted({member.tar for member in members if member})
     for tar in progress(tars, "verify shards"):
-        index = Path(tar).with_suffix(".json")
-        if not index.is_file():
+        index, wanted = Path(tar).with_suffix(".json"), None
+        with suppress(OSError, ValueError):
+            wanted = json.loads(index.read_text(encoding="utf-8"))
+        if not isinstance(wanted, dict) or "sha256" not in wanted:  # a file of another program, or none
             continue
-        wanted = json.loads(index.read_text(encoding="utf-8"))
         try:
             with open(tar, "rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             yield Problem(Path(tar).name, "damaged", f"{tar}: {error.strerror or error}")
             continue
-        if found != wanted.get("sha256"):
+        if found != wanted["sha256"]:
             message = f"{tar} differs from the hash in {index.name}; copy it again, or pack again"
             yield Problem(Path(tar).name, "damaged", message)
 
