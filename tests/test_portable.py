@@ -128,7 +128,8 @@ def opens_text(node: ast.Call) -> bool:
     if not (name == "open" or name.endswith((".read_text", ".write_text"))):
         return False
     binary = name == "open" and mode and "b" in str(mode[0])
-    return not binary and all(each.arg != "encoding" for each in node.keywords)
+    named = any(each.arg == "encoding" for each in node.keywords) or "utf-8" in mode
+    return not binary and not named
 
 
 def test_text_without_an_encoding_would_be_found() -> None:
@@ -141,5 +142,6 @@ def test_text_without_an_encoding_would_be_found() -> None:
     assert found("path.open('w')")
     assert found("path.read_text()")
     assert not found("open(path, 'rb')")
+    assert not found("path.read_text('utf-8')")
     assert not found("path.write_text(text, encoding='utf-8')")
     assert not found("WaveformCache.open(manifest)")
