@@ -27,8 +27,8 @@ from affetto.runs import write_text
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Robustness
 
-How much offset, level and narrow encodings of the same recordings change the answers; `python
-benchmarks/robustness.py MANIFESTS`, seed 0. Changes are of the probability, in points, of the label that
+How much offset, level and narrow encodings of the same recordings change the answers;
+`python benchmarks/robustness.py MANIFESTS`, seed 0. Changes are of the probability, in points, of the label that
 the plain recording gets.
 
 A change of level by 20 dB changes a third of the labels. This is in the recognisers: their features come
