@@ -396,3 +396,21 @@ def test_a_fixed_network_that_was_never_trained_is_noted(
     words = ["--encoder", encoder, "--head", "logistic", "--no-enrolment", *shape]
     done = CliRunner().invoke(app, [*asked, *words], catch_exceptions=False)
     assert ("note: tdnn has no weights of its own yet" in done.output) == told
+
+
+def test_a_fold_that_was_stopped_has_one_row_in_its_log(
+    corpus: Manifest, protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    chosen = finetune_settings(protocol=str(protocol), encoder="functionals", overrides=("enrolment=false",))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_recogniser", stop)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            finetune(corpus, chosen, tmp_path / "run")
+    assert stopped.value.__notes__ == [
+        f"what is done is kept in {tmp_path / 'run'}: the same command goes on from there"
+    ]
+    run = finetune(corpus, chosen, tmp_path / "run")
+    assert len((run / FOLD / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 1

@@ -77,15 +77,15 @@ async def received(request: Request, limits: Limits, allowed: set[str]) -> Async
 @cache
 def _folder() -> tuple[Path, FileLock]:
     """Makes a folder for the uploads of this process; those of servers that were killed are removed."""
-    made = Path(mkdtemp(prefix="affetto-"))
-    held = FileLock(made / _LOCK)
+    folder = Path(mkdtemp(prefix=_FOLDERS))
+    held = FileLock(folder / _LOCK)
     held.acquire()
-    for left in made.parent.glob(f"{_FOLDERS}*"):
+    for left in folder.parent.glob(f"{_FOLDERS}*"):
         with suppress(OSError, Timeout):  # in use
-            if not left.is_symlink() and left.stat().st_uid == made.stat().st_uid:
+            if not left.is_symlink() and left.stat().st_uid == folder.stat().st_uid:
                 with FileLock(left / _LOCK, timeout=0):
                     shutil.rmtree(left)
-    return made.rename(made.with_name(made.name.replace("affetto-", _FOLDERS))), held
+    return folder, held
 
 
 def forget_folder() -> None:
