@@ -3,10 +3,9 @@
     python benchmarks/million.py --manifest crema-d.csv --model FOLDER
 
 The rows are parts of the manifest's recordings, 0.6 to 1.2 s each, drawn with seed 0; every pass over all
-recordings counts as speakers of its own. ``predict`` runs in four shards, two at a time, which ``merge`` puts
-together. Speaker embeddings are made up to ``--embedded`` rows, since GE2E takes 5 ms a row. Clusters are of
-drawn vectors: speakers of 20 utterances, 256 numbers each. Finished steps are lines of ``rows.jsonl`` in
-``--out`` and are not run again. Memory is that of the largest process of a step.
+recordings counts as speakers of its own. Speaker embeddings are made up to ``--embedded`` rows, since GE2E
+takes 5 ms a row. Clusters are of drawn vectors: speakers of 20 utterances, 256 numbers each. Finished steps
+are lines of ``rows.jsonl`` in ``--out`` and are not run again. Memory is that of the largest process of a step.
 """
 
 import argparse
@@ -24,13 +23,11 @@ from affetto.corpora.manifest import Manifest
 from affetto.parallel import cores
 from affetto.runs import write_json, write_text
 
-SHARDS, UTTERANCES, DIM = 4, 20, 256
+UTTERANCES, DIM = 20, 256
 SHORTEST, LONGEST = 0.6, 1.2  # seconds of a part
 MEAN_SECONDS = (SHORTEST + LONGEST) / 2
 HOURS = 10_000_000
 SOUND = ("manifest validate", "predict", "annotate speakers")  # verbs that decode
-Step = list[list[str]]
-"""Commands that may run at the same time."""
 
 
 def parts(manifest: Manifest, count: int, path: Path) -> None:
@@ -59,6 +56,8 @@ def _seconds(path: Path) -> float:
 
 def voices(count: int, folder: Path) -> Path:
     """Writes vectors of speakers, each with six kinds of utterances, and a manifest that names them."""
+    if (folder / "voices.csv").exists():
+        return folder / "voices.csv"
     folder.mkdir(exist_ok=True)
     generator, size = np.random.default_rng(0), (count // UTTERANCES, UTTERANCES, DIM)
     array = np.lib.format.open_memmap(folder / "voice.npy", "w+", np.float32, (size[0] * UTTERANCES, DIM))
@@ -77,53 +76,37 @@ def voices(count: int, folder: Path) -> Path:
     return folder / "voices.csv"
 
 
-def steps(manifest: Manifest, count: int, options: argparse.Namespace) -> Iterator[tuple[str, Step]]:
-    """Yields each step with its commands, and makes what it needs."""
+def steps(manifest: Manifest, count: int, options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
+    """Yields each verb with its command, and makes what it needs."""
     out: Path = options.out
     table, scanned = out / f"parts-{count}.csv", out / f"scanned-{count}.csv"
     if not table.exists():
         parts(manifest, count, table)
     root = str(next(iter(manifest.roots.values())))
-    yield "scan", [["scan", "table", str(table), "-o", str(scanned), "--audio-root", root]]
-    yield "manifest describe", [["manifest", "describe", str(table)]]
-    yield "manifest validate", [["manifest", "validate", str(table)]]
-    pieces = [(f"{place}/{SHARDS}", out / f"predicted-{count}-{place}.csv") for place in range(1, SHARDS + 1)]
-    predict = ["predict", str(table), "-m", str(options.model)]
-    yield "predict", [[*predict, "--shard", shard, "-o", str(path)] for shard, path in pieces]
-    yield "merge", [["merge", *(str(path) for _, path in pieces), "-o", str(out / f"predicted-{count}.csv")]]
+    yield "scan", ["scan", "table", str(table), "-o", str(scanned), "--audio-root", root]
+    yield "manifest describe", ["manifest", "describe", str(table)]
+    yield "manifest validate", ["manifest", "validate", str(table)]
+    predicted = str(out / f"predicted-{count}.csv")
+    yield "predict", ["predict", str(table), "-m", str(options.model), "-o", predicted]
     if count <= options.embedded:
-        yield "annotate speakers", [["annotate", "speakers", str(table), "-o", str(out / f"voices-{count}")]]
+        yield "annotate speakers", ["annotate", "speakers", str(table), "-o", str(out / f"voices-{count}")]
     drawn = str(voices(count, out / f"drawn-{count}"))
     clusters = ["annotate", "clusters", drawn, "--embedding", "voice", "-o", str(out / f"clusters-{count}")]
-    yield "annotate clusters", [clusters]
+    yield "annotate clusters", clusters
 
 
-def measure(commands: Step) -> dict[str, float]:
-    """Runs commands, as many at a time as there are cores, and returns what they cost."""
+def measure(command: list[str]) -> dict[str, float]:
+    """Runs a command, and returns what it cost."""
     began = time.perf_counter()
-    running: set[int] = set()
-    waiting = list(commands)
-    spent = memory = 0.0
-    at_once = cores() if len(commands) > 1 else 1
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            words = [sys.executable, "-m", "affetto", *waiting.pop(0)]
-            running.add(os.posix_spawn(sys.executable, words, _environment(at_once)))
-        done, status, usage = os.wait3(0)
-        running.discard(done)
-        if os.waitstatus_to_exitcode(status) not in (0, 1):  # 1: some rows have a problem
-            raise SystemExit(f"one of these ended with an error: {commands}")
-        spent += usage.ru_utime + usage.ru_stime
-        memory = max(memory, usage.ru_maxrss / 1024)
+    os.posix_spawn(sys.executable, [sys.executable, "-m", "affetto", *command], os.environ)
+    _, status, usage = os.wait3(0)
+    if os.waitstatus_to_exitcode(status) not in (0, 1):  # 1: some rows have a problem
+        raise SystemExit(f"ended with an error: {command}")
     return {
         "wall": round(time.perf_counter() - began, 1),
-        "processor": round(spent, 1),
-        "memory": round(memory),
+        "processor": round(usage.ru_utime + usage.ru_stime, 1),
+        "memory": round(usage.ru_maxrss / 1024),
     }
-
-
-def _environment(at_once: int) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(max(1, cores() // at_once))}
 
 
 def page(rows: list[dict[str, object]], sha256: str) -> str:
@@ -184,9 +167,9 @@ def main() -> None:
     manifest, log = Manifest.read(options.manifest), options.out / "rows.jsonl"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     for count in options.rows:
-        for verb, commands in steps(manifest, count, options):
+        for verb, command in steps(manifest, count, options):
             if not any((row["verb"], row["rows"]) == (verb, count) for row in rows):
-                rows.append({"verb": verb, "rows": count, **measure(commands)})
+                rows.append({"verb": verb, "rows": count, **measure(command)})
                 with open(log, "a", encoding="utf-8") as lines:
                     lines.write(json.dumps(rows[-1]) + "\n")
     text = page(rows, manifest.sha256)

@@ -28,8 +28,8 @@ PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Robustness
 
 How much offset, level and narrow encodings of the same recordings change the answers;
-`python benchmarks/robustness.py MANIFESTS`, seed 0. Changes are of the probability, in points, of the label that
-the plain recording gets.
+`python benchmarks/robustness.py MANIFESTS`, seed 0. Changes are of the probability, in points, of the label
+that the plain recording gets.
 
 A change of level by 20 dB changes a third of the labels. This is in the recognisers: their features come
 from absolute energies, and they were made on recordings of one corpus, whose root mean square is 0.01 to
