@@ -5,7 +5,7 @@
 The rows are parts of the manifest's recordings, 0.6 to 1.2 s each, drawn with seed 0; every pass over all
 recordings counts as speakers of its own. Speaker embeddings are made up to ``--embedded`` rows, since GE2E
 takes 5 ms a row. Clusters are of drawn vectors: speakers of 20 utterances, 256 numbers each. Finished steps
-are lines of ``rows.jsonl`` in ``--out`` and are not run again. Memory is that of the largest process of a step.
+are lines of ``rows.jsonl`` in ``--out`` and are not run again. Memory is that of the largest process.
 """
 
 import argparse
