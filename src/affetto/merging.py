@@ -164,7 +164,7 @@ def _names(file: Path, parts: list[_Part]) -> list[str]:
 
 
 def _merge_arrays(parts: list[_Part], output: Path) -> None:
-    arrays = [np.load(part.file, mmap_mode="r") for part in parts]
+    arrays = [np.load(part.file, mmap_mode="r", allow_pickle=False) for part in parts]
     tables = [part.file.with_suffix(".csv") for part in parts]
 
     def rows() -> Iterator[tuple[int, Row]]:
@@ -239,7 +239,7 @@ def _merge_speakers(parts: list[_Part], out: Path) -> dict[str, Any]:
         raise RunError(
             f"none of the {len(unreadable)} utterances can be embedded: {next(iter(unreadable.values()))}"
         )
-    arrays = [np.load(part.file, mmap_mode="r") for part in parts]
+    arrays = [np.load(part.file, mmap_mode="r", allow_pickle=False) for part in parts]
     vectors = (arrays[number][place].tobytes() for number, place in taken)
     write_array(array, len(taken), arrays[0].shape[1], vectors)
     write_json(array.with_suffix(".json"), about[0] | {"hashes": list(places)})
