@@ -90,7 +90,9 @@ def described(part: Path) -> Path:
 
 def refuse_other(part: Path, shard: Shard | None) -> None:
     """Refuses a finished output that is another shard, or none, with a RunError."""
-    found = json.loads(described(part).read_text("utf-8"))["shard"] if described(part).exists() else None
+    found = (
+        json.loads(described(part).read_text(encoding="utf-8"))["shard"] if described(part).exists() else None
+    )
     if found != (None if shard is None else str(shard)):
         there = f"shard {found}" if found else "the output of a run without --shard"
         asked = f"shard {shard}" if shard else "all rows"

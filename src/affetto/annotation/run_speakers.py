@@ -4,6 +4,7 @@ import json
 import math
 import os
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,7 @@ from affetto.corpora.tabular import NewArrayColumn
 from affetto.errors import AudioError, ManifestError
 from affetto.inference.embedding import packed, vectors_of_clips
 from affetto.inference.loading import load_speaker
-from affetto.inference.pipeline import Plan
+from affetto.inference.pipeline import Engine, Plan
 from affetto.inference.sources import Clip, Samples, Windows, clips
 from affetto.inference.writers import TEXT, VECTORS, Shards, write_npy
 from affetto.members import file_stamp
@@ -39,6 +40,7 @@ from affetto.runs import MANIFEST, RunFolder
 from affetto.shards import Division, Shard, describe_part, refuse_other
 
 _CHUNK_SECONDS = 1200.0  # several batches of 80 s for each core
+_HASH = "content hash"
 _GPU_BATCHES = 16  # a GPU computes so many at once
 _Vectors = dict[str, NDArray[np.float32]]
 
@@ -59,6 +61,7 @@ def annotate_speakers(
     device: str = "auto",
     workers: int | None = None,
     shard: str | None = None,
+    engine: Engine | None = None,
 ) -> RunFolder:
     """Embeds the voice of every utterance, and writes a manifest with a column that names the vectors.
 
@@ -73,6 +76,7 @@ def annotate_speakers(
         device: where the encoder runs, e.g. ``cpu`` or ``cuda``.
         workers: threads; None for one a core, at most 8.
         shard: ``"3/8"`` for the third of eight shares of the utterances; ``manifest.csv`` has these rows.
+        engine: as of :func:`~affetto.inference.output.predict`.
     """
     manifest, division = Manifest.of(manifest), Division(Shard.read(shard))
     own = [clip for clip in clips(manifest) if division.takes(clip.file, clip.start, clip.end)]
@@ -92,7 +96,7 @@ def annotate_speakers(
         known = _known(manifest, settings.name, model.sha256)
         run.start(settings, **facts, encoder_sha256=model.sha256)
         with shards.opened({}, lambda: _finish(run, manifest, settings, model, shards, todo, division)):
-            _embed(model, shards, todo, known, workers)
+            _embed(model, shards, todo, known, Plan(workers=workers, engine=engine))
     return run
 
 
@@ -115,37 +119,35 @@ def _known(manifest: Manifest, column: str, encoder_sha256: str) -> _Vectors:
     return known
 
 
-def _embed(
-    model: Representation, shards: Shards, todo: dict[Clip, str], known: _Vectors, workers: int | None
-) -> None:
+def _embed(model: Representation, shards: Shards, todo: dict[Clip, str], known: _Vectors, plan: Plan) -> None:
     """Embeds what is not in the shards yet; equal samples once."""
     stored = {row["hash"] for chunk in shards.rows("hash", "count") for row in chunk if row["count"]}
     seen = {*stored, *known}
-    hashes: dict[Clip, str] = {}
 
     def decode_and_hash(clip: Clip) -> Samples:
         try:
             samples = to_int16(decode(Path(str(clip.sound)), clip.start, clip.end))
         except AudioError as error:
             return str(error)
-        hashes[clip] = content_hash(samples)
+        clip.notes[_HASH] = content_hash(samples)  # comes back from other processes too
         return from_int16(samples)
 
     def wanted(clip: Clip) -> bool:
-        fresh = hashes[clip] not in seen
-        seen.add(hashes[clip])
+        fresh = clip.notes[_HASH] not in seen
+        seen.add(clip.notes[_HASH])
         return fresh
 
     network = model.embedder or model.encoder
     assert network is not None
     windows = Windows(longest=getattr(network, "longest_seconds", None) or math.inf)
     batch = network.batch_seconds * (1 if model.device.type == "cpu" else _GPU_BATCHES)
-    plan = Plan(windows, workers, 0, max(_CHUNK_SECONDS, batch), batch, decode_and_hash, wanted)
+    chunk = max(_CHUNK_SECONDS, batch)
+    plan = replace(plan, windows=windows, chunk_seconds=chunk, batch_seconds=batch)
+    plan = replace(plan, decode=decode_and_hash, wanted=wanted)
     rest = shards.rest(progress(todo, "embed", len(todo)), lambda clip: todo[clip])
     for piece, vector in vectors_of_clips(model, rest, plan):
-        hashed = hashes.pop(piece.clip, "")
-        if vector is None and hashed not in stored:
-            vector = known.get(hashed)
+        hashed = piece.clip.notes.pop(_HASH, "")
+        vector = None if hashed in stored else known.get(hashed) if vector is None else vector
         if vector is not None:
             stored.add(hashed)
         row = {"hash": hashed or None, "error": piece.fault or None, **packed(vector)}

@@ -5,7 +5,20 @@ from typing import Any
 
 import typer
 
-from affetto.cli.options import AnyEncoder, Device, Out, Root, Share, Table, Words, option
+from affetto.cli.options import (
+    AnyEncoder,
+    Device,
+    EngineName,
+    Gpus,
+    Out,
+    Root,
+    Share,
+    Table,
+    Words,
+    Workers,
+    chosen_engine,
+    option,
+)
 from affetto.cli.outcome import fail_if, run_verb
 from affetto.models.registry import SPEAKERS
 
@@ -34,6 +47,9 @@ def speakers(
     device: Device = "auto",
     root: Root = None,
     shard: Share = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
 ) -> None:
     """Write one speaker embedding an utterance: an array, and a column that names its rows.
 
@@ -44,7 +60,16 @@ def speakers(
     from affetto.runs import MANIFEST
 
     settings = build(SpeakerSettings, {"encoder": encoder, "name": name, "taper": taper})
-    run, meta = run_verb(annotate_speakers, manifest, root, settings, out, device=device, shard=shard)
+    run, meta = run_verb(
+        annotate_speakers,
+        manifest,
+        root,
+        settings,
+        out,
+        device=device,
+        shard=shard,
+        engine=chosen_engine(engine, workers, gpus),
+    )
     _name_unreadable(meta)
     counts = f"{meta['utterances']} utterances, {meta['vectors']} vectors of {meta['encoder']}"
     typer.echo(f"{run / MANIFEST}: {counts}, {len(meta['unreadable'])} unreadable")

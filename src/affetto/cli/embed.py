@@ -1,6 +1,7 @@
 """``affetto embed``, ``affetto index`` and ``affetto search``: vectors of recordings, and search by text."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -8,9 +9,13 @@ from affetto.cli.options import (
     DEFAULT_MODEL,
     Channel,
     Device,
+    EngineName,
     FileRoot,
+    Gpus,
     Share,
     Sources,
+    Workers,
+    chosen_engine,
     named_or_small,
     option,
     without_words,
@@ -35,6 +40,9 @@ def embed(
     channel: Channel = None,
     root: FileRoot = None,
     shard: Share = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
     device: Device = "auto",
 ) -> None:
     """Write the vectors of recordings: one each, or with --frames one a frame.
@@ -52,9 +60,9 @@ def embed(
     representation = load_representation(encoder, chosen, words, device)
     if representation.untrained:
         typer.echo(f"note: {encoder} has no weights of its own: this is an untrained network", err=True)
-    outcome = run_embed(
-        representation, sources, output, frames=frames, root=root, channel=channel, shard=shard
-    )
+    how: dict[str, Any] = {"frames": frames, "root": root, "channel": channel, "shard": shard}
+    how["engine"] = chosen_engine(engine, workers, gpus)
+    outcome = run_embed(representation, sources, output, **how)
     size = f"frames of {representation.frame_dim}" if frames else f"vectors of {representation.dim}"
     report_table(outcome, output, "embed", f"; {size}")
 

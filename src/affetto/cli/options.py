@@ -1,11 +1,14 @@
 """Arguments and options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affetto.errors import ConfigError
+from affetto.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from affetto.inference.engine import OnRay
 
 
 def option(default: Any, text: str, *names: str, shown: str | bool = True, **more: Any) -> Any:
@@ -38,6 +41,16 @@ Share = Annotated[
         shown="all rows",
     ),
 ]
+EngineName = Annotated[
+    str | None,
+    option(..., "ray: on the workers of a Ray cluster, or of this machine.", "--engine", shown="none"),
+]
+Workers = Annotated[
+    int | None, option(..., "With --engine ray: how many workers.", shown="one a core", min=1)
+]
+Gpus = Annotated[
+    float, option(..., "With --engine ray: the share of a GPU that a worker takes, as 0.5.", min=0)
+]
 Device = Annotated[
     str, option(..., "Where networks run: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1, mps.")
 ]
@@ -63,6 +76,19 @@ def named_or_small(name: str | None, instead: str) -> str:
     made = f"recogniser {DEFAULT_MODEL}, made from {config['made_from']}; it tells {labels}"
     typer.echo(f"{made}; name another with {instead}", err=True)
     return DEFAULT_MODEL
+
+
+def chosen_engine(name: str | None, workers: int | None, gpus: float) -> "OnRay | None":
+    """Returns the engine that is named; None without one."""
+    if name is None and (workers is not None or gpus):
+        raise ConfigError("--workers and --gpus are for --engine ray; add it, or leave them out")
+    if name not in (None, "ray"):
+        raise ConfigError(unknown("engine", str(name), ["ray"]))
+    if name is None:
+        return None
+    from affetto.inference.engine import OnRay
+
+    return OnRay(workers, gpus)
 
 
 def without_words(sources: list[Path]) -> tuple[list[Path], list[str]]:

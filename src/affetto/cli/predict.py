@@ -11,9 +11,13 @@ from affetto.cli.options import (
     MODEL,
     Channel,
     Device,
+    EngineName,
     FileRoot,
+    Gpus,
     Share,
     Sources,
+    Workers,
+    chosen_engine,
     named_or_small,
     option,
     without_words,
@@ -88,6 +92,9 @@ def predict(
     page: Path | None = option(None, "HTML page to hear and read all answers, in one file; .html."),
     root: FileRoot = None,
     shard: Share = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
     device: Device = "auto",
 ) -> None:
     """Predict emotions: one row a recording, a window or a segment.
@@ -98,12 +105,13 @@ def predict(
     from affetto.inference import predict as run_predict
 
     sources, words = without_words(sources)
+    how: dict[str, Any] = {"engine": chosen_engine(engine, workers, gpus), "shard": shard}
     model = named_or_small(model, "-m")
     recogniser = _recogniser(model, words, prompts, device=device, any_sound=any_sound)
     recogniser = recogniser.answering(classes or None, _shares(prior or []), withhold)
-    how: dict[str, Any] = {"window": window, "hop": hop, "segments": segments, "split": split}
+    how |= {"window": window, "hop": hop, "segments": segments, "split": split}
     how |= {"root": root, "channel": channel, "enrol": enrol or None}
-    how |= {"enrol_by_speaker": _count(enrol_by_speaker), "shard": shard}
+    how |= {"enrol_by_speaker": _count(enrol_by_speaker)}
     how |= {"summary": summary, "figure": figure, "page": page}
     outcome = run_predict(recogniser, sources, output, **how)
     if outcome.enrolled is not None:

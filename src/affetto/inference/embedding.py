@@ -11,7 +11,7 @@ import pyarrow  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from affetto.errors import ConfigError, RunError, unknown
-from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Plan, by_clip, in_order, padded, whole
+from affetto.inference.pipeline import CHUNK_SECONDS, Computed, Engine, Plan, by_clip, in_order, padded, whole
 from affetto.inference.segments import Cut
 from affetto.inference.sources import Clip, Piece, Root, Sources
 from affetto.inference.writers import NUMBER, TEXT, VECTORS, Outcome, Shards, write_npy
@@ -43,6 +43,7 @@ def embed(
     channel: int | None = None,
     workers: int | None = None,
     shard: str | None = None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Writes the vectors of recordings, one each or one a frame.
 
@@ -60,6 +61,7 @@ def embed(
         channel: the only channel to read, counted from 1; None for all, mixed.
         workers: threads, or processes where there are many recordings; None for one a core.
         shard: as of :func:`~affetto.inference.output.predict`.
+        engine: as of :func:`~affetto.inference.output.predict`.
     """
     path = Path(output)
     if path.suffix.lower() not in (NPY, PARQUET):
@@ -72,13 +74,12 @@ def embed(
         return before
     cut = Cut(sources, root, channel=channel, shard=shards.shard)
     total = sum(1 for _ in cut)
-    everything = progress(cut, "embed", total)
     options = {"representation": representation.sha256, "frames": frames, "channel": channel}
     options |= {"verb": "embed", "listed": cut.listed} if shards.shard else {}
     join = _join_npy if path != table else _join_parquet
     with shards.opened(options, lambda: join(shards, table, representation, frames)):
-        rest = shards.rest(everything, attrgetter("key"))
-        plan = Plan(workers=workers, clips=total - shards.resumed)
+        rest = shards.rest(progress(cut, "embed", total), attrgetter("key"))
+        plan = Plan(workers=workers, clips=total - shards.resumed, engine=engine)
         for piece, vectors in (_frames if frames else vectors_of_clips)(representation, rest, plan):
             clip = piece.clip
             read = clip if piece.end == piece.start else piece  # the whole clip where nothing of it was read

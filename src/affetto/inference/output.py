@@ -19,7 +19,7 @@ from affetto.errors import AffettoError, AudioError, ConfigError, RunError, unkn
 from affetto.inference.enrolment import All, Enrolment, Enrolments
 from affetto.inference.label_files import SUFFIXES, refuse_labels, write_labels
 from affetto.inference.page import write_page
-from affetto.inference.pipeline import Plan
+from affetto.inference.pipeline import Engine, Plan
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import RowFormat
 from affetto.inference.segments import Cut, Segments
@@ -57,6 +57,7 @@ def predict(
     page: str | Path | None = None,
     workers: int | None = None,
     shard: str | None = None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Writes the table of :meth:`~affetto.inference.recogniser.Recogniser.files`, or its labels.
 
@@ -79,6 +80,7 @@ def predict(
         figure: PNG of the windows of one recording.
         page: HTML of everything, sound included.
         workers: threads, or processes where there are many clips; None for one a core.
+        engine: what computes in place of this machine: :class:`~affetto.inference.engine.OnRay`.
         shard: ``"3/8"`` for the third of eight shares, for :func:`~affetto.merging.merge_parts`.
 
     Raises:
@@ -86,17 +88,14 @@ def predict(
         ConfigError: for another suffix, or options that exclude each other.
     """
     views = _Views(*(None if each is None else Path(each) for each in (summary, figure, page)))
-    plan, path = Plan(Windows(window, hop), workers), _path_of(output)
+    plan, path = Plan(Windows(window, hop), workers, engine=engine), _path_of(output)
     share = _share(shard, path, any(views))
     cut = Cut(sources, root, segments, split, channel, share, enrol_by_speaker is not None)
     views.refuse(recogniser, cut.sources, window)
     types = recogniser.format.types(enrol is not None or enrol_by_speaker is not None, cut.in_segments)
     shards = Shards(path, types, shard=share) if path else None
     kept: list[Row] | None = [] if any(views) else None
-    if shards and shards.output.exists() and not shards.begun:
-        done = _finished(shards, kept)
-    else:
-        done = _predicted(recogniser, cut, plan, (enrol, enrol_by_speaker), shards, kept)
+    done = _predicted(recogniser, cut, plan, (enrol, enrol_by_speaker), shards, kept)
     views.write(kept or [], recogniser.format, clips(cut.sources, root, channel))
     return done
 
@@ -110,6 +109,8 @@ def _predicted(
     kept: list[Row] | None,
 ) -> Outcome:
     """Predicts what is not in the shards yet, or writes to standard output; puts all rows into ``kept``."""
+    if shards and shards.output.exists() and not shards.begun:
+        return _finished(shards, kept)
     if None not in speakers:
         raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
     if shards:

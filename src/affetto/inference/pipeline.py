@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import chain, groupby, islice
 from typing import Any
 
@@ -46,6 +46,10 @@ _Returned = tuple[float, float, str, bool, NDArray[Any] | None, dict[str, str]]
 """A piece as a process returns it: start, end, fault, last, row, and the notes on its clip."""
 
 
+Engine = Callable[..., Iterator[tuple[list[Clip], list[list[_Returned]]]]]
+"""Computes groups of clips elsewhere: takes the work, the groups, and what a clip that is lost gives."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How recordings go through a network."""
@@ -57,6 +61,7 @@ class Plan:
     batch_seconds: float = BATCH_SECONDS
     decode: Callable[[Clip], Samples] | None = None  # called in a thread; None for decoded
     wanted: Callable[[Clip], bool] | None = None  # whether a decoded clip is computed; called in order
+    engine: Engine | None = None  # what computes; None for this machine
 
 
 def in_order(
@@ -70,10 +75,13 @@ def in_order(
         yield from _by_chunks(everything, compute, plan, Here())
         return
     keep_memory()
+    if plan.engine is not None:
+        yield from _by_processes(everything, compute, plan, plan.engine)
+        return
     workers = plan.workers or min(_MOST_WORKERS, cores())
     many = plan.clips >= workers * GROUP_CLIPS and device.type == "cpu"
     if workers > 1 and many and can_fork():
-        yield from _by_processes(everything, compute, plan, workers)
+        yield from _by_processes(everything, compute, plan, partial(in_copies, count=workers))
         return
     with _threads(workers) as pool:
         yield from _by_chunks(everything, compute, plan, pool)
@@ -189,13 +197,14 @@ def _finished(
 
 
 def _by_processes(
-    everything: Iterable[Clip], compute: Compute, plan: Plan, workers: int
+    everything: Iterable[Clip], compute: Compute, plan: Plan, engine: Engine
 ) -> Iterator[Computed]:
-    """Computes groups of clips in copies of this process; what is long is computed here."""
+    """Computes groups of clips in copies of this process, which leave long ones to it, or elsewhere."""
+    later, plan = plan.engine is None, replace(plan, engine=None)
 
     def work(group: list[Clip]) -> list[list[_Returned]]:
         torch.set_num_threads(1)
-        computed = _by_chunks(group, compute, plan, Here(), later=True)
+        computed = _by_chunks(group, compute, plan, Here(), later)
         return [
             [
                 (piece.start, piece.end, piece.fault, piece.last, row, piece.clip.notes)
@@ -204,8 +213,8 @@ def _by_processes(
             for pieces in by_clip(computed)
         ]
 
-    with _threads(workers) as own:
-        for group, found in in_copies(work, _groups(everything), workers, _lost):
+    with _threads(plan.workers or min(_MOST_WORKERS, cores())) as own:
+        for group, found in engine(work, _groups(everything), lost=_lost):
             for clip, pieces in zip(group, found, strict=True):
                 for start, end, fault, last, row, notes in pieces:
                     if fault == _LATER:
