@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # The CPU build of torch where it can be had (see tools/install-torch). For a GPU: make demo TORCH=torch
 TORCH  ?=
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test fuzz check docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ demo: $(VENV)/.installed            ## the main job on the toy corpus, in minute
 
 test: $(VENV)/.installed-dev        ## all tests
 	$(BIN)/pytest -n 2 --dist worksteal
+
+fuzz: $(VENV)/.installed-dev        ## 10,000 damaged inputs of each kind; takes hours
+	AFFETTO_FUZZ=10000 $(BIN)/pytest tests/fuzz
 
 check: $(VENV)/.installed-dev       ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks examples
