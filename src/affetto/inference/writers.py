@@ -83,13 +83,13 @@ class Shards:
         A table that has no column ``error`` is refused with a RunError.
         """
         try:
-            rows = list(read_rows(table, self._said))
+            said = [[bool(row[name]) for name in self._said] for row in read_rows(table, self._said)]
         except (KeyError, ValueError, OSError) as error:  # no such column; no such table at all
             raise RunError(refusal) from error
         refuse_other(self.output, self.shard)
         self.remove()
-        bad, odd = (sum(bool(row.get(name)) for row in rows) for name in ("error", "warning"))
-        return Outcome(len(rows), bad, len(rows), True, warned=odd)
+        bad, odd = (sum(each[place] for each in said) for place in (0, -1))
+        return Outcome(len(said), bad, len(said), True, warned=odd if len(self._said) > 1 else 0)
 
     @contextmanager
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
