@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev        ## all tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
 fuzz: $(VENV)/.installed-dev        ## 10,000 damaged inputs of each kind; takes hours
-	AFFETTO_FUZZ=10000 $(BIN)/pytest tests/fuzz
+	AFFETTO_FUZZ=10000 $(BIN)/pytest -n 2 tests/fuzz
 
 check: $(VENV)/.installed-dev       ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks examples

@@ -175,3 +175,15 @@ def test_a_device_that_is_not_there_is_named() -> None:
     assert chosen_device() == torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ConfigError, match=r"cannot use the device 'nowhere': .*; cpu is always there"):
         chosen_device("nowhere")
+
+
+def test_a_kernel_head_scores_a_row_alike_in_every_place() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = KernelHead(88, 6, 700)
+    head.support.copy_(torch.randn(700, 88, generator=generator))
+    head.coefficients.copy_(torch.randn(6, 700, generator=generator))
+    head.gamma.fill_(0.01)
+    rows = torch.randn(61, 88, generator=generator)
+    scores = head(rows)
+    for size in (1, 2, 7, 24, 60):
+        torch.testing.assert_close(head(rows[-size:]), scores[-size:], rtol=0, atol=0)

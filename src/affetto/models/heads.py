@@ -49,10 +49,15 @@ class KernelHead(nn.Module):
         self.gamma = nn.Buffer(torch.ones(()))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Scores ``embeddings (B, D)``."""
-        sizes = embeddings.square().sum(1, keepdim=True)
-        distances = sizes - 2 * embeddings @ self.support.T + self.support.square().sum(1)[None]
-        return torch.exp(-self.gamma * distances.clamp_min(0)) @ self.coefficients.T + self.bias
+        """Scores ``embeddings (B, D)``, in double precision where the device has it.
+
+        In single precision the last digits of a row depend on its place among the rows that go with it.
+        """
+        exact = torch.float32 if embeddings.device.type == "mps" else torch.float64
+        rows, support = embeddings.to(exact), self.support.to(exact)
+        distances = rows.square().sum(1, keepdim=True) - 2 * rows @ support.T + support.square().sum(1)
+        kernel = torch.exp(-self.gamma.to(exact) * distances.clamp_min(0))
+        return (kernel @ self.coefficients.T.to(exact) + self.bias.to(exact)).to(embeddings.dtype)
 
 
 class Standardise(nn.Module):
