@@ -51,6 +51,7 @@ SECOND_RING = {
         "About",
         "Corpus",
         "Marks",
+        "dividing",
         "known_corpora",
         "marks_of",
         "read_curves",

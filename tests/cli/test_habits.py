@@ -96,6 +96,7 @@ def stop(*_):
             time.sleep(20)
 
 embedding.vectors_of_clips = stop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs this in the background
 main()
 """
 

@@ -83,7 +83,8 @@ def test_predict_writes_a_column_a_dimension(rated: Manifest, dimensions: Path, 
         outcome = predict(recogniser, sources, tmp_path / f"out.{suffix}")
         assert (outcome.clips, outcome.failed) == (2, 1)
     table = pd.read_parquet(tmp_path / "out.parquet")
-    assert list(table) == ["file", "start", "end", "valence", "arousal", "withheld", "error"]
+    names = ["file", "start", "end", "valence", "arousal", "withheld", "warning", "error"]
+    assert list(table) == names
     assert table["valence"].dtype == np.float64
     assert table["valence"].isna().tolist() == [False, True]
     assert recogniser.predict(rated.path(0)) == [
