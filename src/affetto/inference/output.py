@@ -120,8 +120,8 @@ def _predicted(
     enrol, by_speaker = speakers
     enrolment: Enrolments | None = None if enrol is None else recogniser.enrol(enrol, root=cut.root)
     if by_speaker is not None:
-        nobody = cut.has_speakers and not set(named) - {None}  # in this shard
-        enrolment = {} if nobody else recogniser.enrol_cut(cut, by_speaker)
+        empty = cut.has_speakers and not set(named) - {None}  # a shard without speakers
+        enrolment = {} if empty else recogniser.enrol_cut(cut, by_speaker)
     everything = progress(cut, "predict", plan.clips)
     rows_of = partial(recogniser.rows, enrolment=enrolment, speakers=cut.in_segments)
     if shards is None:
