@@ -38,21 +38,21 @@ RANKER = [f"ranker.{word.removeprefix('encoder.')}" for word in SPEED if not wor
 RANKER += [f"ranker.network.{word}" for word in ("bins=16", "width=12", "hidden=8", "blocks=1")]
 MOST = 40  # attempts at one output that may be killed
 PROTOCOL = """\
-name: toy-1
-description: the toy corpus, one fold
-corpus: toy
-labels: [anger, fear, happiness, neutral, sadness]
+name: one-fold
+description: one fold
+corpus: {corpus}
+labels: [{labels}]
 label_source: intended labels
-units: f01 f02 f03 m01 m02 m03
+units: {units}
 folds:
-  - {test: f03, dev: m03}
+  - {{test: '{test}', dev: '{dev}'}}
 dev_rule: made up
 """
 
 
 def commands(given: Path) -> dict[str, list[str]]:
     """Returns what is stopped: words of the command line by name, the first of which is the verb's."""
-    table, many, rule = str(given / "toy.csv"), str(given / "many.csv"), str(given / "protocol.yaml")
+    table, many, rule = str(given / "few.csv"), str(given / "many.csv"), str(given / "protocol.yaml")
     labelled = ["--manifest", table, "--protocol", rule]
     return {
         "finetune": ["finetune", *labelled, *SMALL, "-o", "out"],
@@ -96,18 +96,28 @@ def prepare(given: Path, manifest: Path | None) -> None:
         return
     shutil.rmtree(given, ignore_errors=True)
     given.mkdir(parents=True)
-    toy.write(given / "toy", speakers=6, sentences=2, takes=1).write(given / "toy.csv")
     if manifest is None:
+        few = toy.write(given / "toy", speakers=6, sentences=2, takes=1)
         toy.write(given / "many", speakers=6, sentences=4, takes=1).write(given / "many.csv")
     else:
-        Manifest.read(manifest).write(given / "many.csv")
-    (given / "protocol.yaml").write_text(PROTOCOL)
+        few = Manifest.read(manifest)
+        few.write(given / "many.csv")
+    few.write(given / "few.csv")
+    labels, speakers = (sorted(few.table[name].unique()) for name in ("emotion", "speaker"))
+    text = PROTOCOL.format(
+        corpus=few.table["corpus"].iloc[0],
+        labels=", ".join(labels),
+        units=json.dumps(speakers),
+        test=speakers[2],
+        dev=speakers[-1],
+    )
+    (given / "protocol.yaml").write_text(text)
     sys.path.append(str(ROOT / "tests"))
     from text_models import save_tiny_text
 
     save_tiny_text(given / "text")
     words = ["pretrain", "--objective", "clap", "--text", str(given / "text"), "--protocol"]
-    words += [str(given / "protocol.yaml"), "--manifest", str(given / "toy.csv"), *SPEED, "enrolment=false"]
+    words += [str(given / "protocol.yaml"), "--manifest", str(given / "few.csv"), *SPEED, "enrolment=false"]
     done = attempt([*words, "-o", "clap"], given, Stop())
     assert done.code == 0, done.text
     (given / "DONE").touch()
@@ -375,7 +385,9 @@ def _after(
 
 def serve(series: Series, name: str, words: list[str], moments: int) -> None:
     """Kills a server while recordings are sent; a client sends again what was not answered."""
-    sounds = sorted((series.file.parent / "given" / "toy").rglob("*.flac"))[:12]
+    from affetto.corpora.manifest import Manifest
+
+    sounds = Manifest.read(series.file.parent / "given" / "few.csv").paths[:12]
     shutil.rmtree(series.place, ignore_errors=True)
     began = time.perf_counter()
     right, _ = _answers(series.place, words, sounds, [])
@@ -492,7 +504,9 @@ def main() -> None:
     parser.add_argument(
         "--kinds", nargs="*", choices=KINDS, default=list(KINDS), help="of moments to kill at"
     )
-    parser.add_argument("--manifest", type=Path, help="real recordings for predict, embed and index")
+    parser.add_argument(
+        "--manifest", type=Path, help="real recordings of one corpus, with speakers and labels"
+    )
     asked = parser.parse_args()
     given = asked.folder.resolve() / "given"
     if asked.what != "page":

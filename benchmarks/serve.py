@@ -7,7 +7,8 @@ The server is a process of its own with one thread a core; its clients are this 
 ``speed`` sends the same files to the server and to ``affetto.predict`` with as many workers, in turns, and
 then files of 3 s at half the rate that the server reached, at random times. ``load`` sends 1,000 uploads at
 once, a third of them bad in five ways, and asks again where the server says that it is busy. ``leaks`` sends
-10,000 short ones and compares memory, threads and open files with those after the first tenth. ``sessions``
+10,000 short ones and compares memory, threads and open files with those after the first tenth. ``fuzz`` does
+so with 10,000 requests and 10,000 sessions that tests/fuzz damages, 64 at once. ``sessions``
 runs live streams in real time, begun at random moments, in frames of 100 ms, and measures from the end
 of each window to its result.
 """
@@ -38,6 +39,10 @@ from affetto.corpora.scanning import find_audio
 from affetto.inference import Recogniser
 from affetto.parallel import cores
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fuzz"))
+from changes import chosen_changes
+from clients import damaged_request, damaged_session, exchanged, statuses
+
 PREDICT = """
 import json, resource, sys, time
 from affetto.inference import Recogniser, predict
@@ -59,9 +64,13 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
+        self.log = folder.with_suffix(".log")
         command = [sys.executable, "-m", "affetto", "serve", "--port", "0"]
         environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+            )
         assert self.process.stdout is not None
         found = re.search(r":(\d+)$", self.process.stdout.readline().strip())
         assert found is not None
@@ -312,6 +321,33 @@ def leaks(server: Server, shorts: list[bytes], count: int) -> list[str]:
     return [f"| after requests | {count // 10:,} | {count:,} |", "|---|---:|---:|", *rows]
 
 
+def fuzz(server: Server, count: int) -> list[str]:
+    """Sends damaged requests and sessions; a client leaves where the server waits for more."""
+    chance, lines = random.Random(0), []
+    for name, session in (("requests", False), ("sessions", True)):
+        tally, held = Counter[str](), []
+        for some in (count // 10, count - count // 10):
+            places = [chance.randrange(1000) for _ in range(some)]
+            contents = [
+                damaged_session(place, chosen_changes(chance))
+                if session
+                else damaged_request(place, chance.random() < 0.5, chosen_changes(chance))
+                for place in places
+            ]
+            for answer in exchanged(server.port, contents, 5.0, session):
+                known = [] if answer is None else statuses(answer)
+                closed = b"session.closed" in (answer or b"")
+                tally[f"{known[-1] if known else 'no answer'}{', closed with a message' * closed}"] += 1
+            time.sleep(2)
+            held.append(server.held())
+        kinds = ", ".join(f"{kind}: {number:,}" for kind, number in sorted(tally.items()))
+        lines += [f"{count:,} damaged {name}. {kinds}.", ""]
+        lines += [f"| after {name} | {count // 10:,} | {count:,} |", "|---|---:|---:|"]
+        lines += [f"| {each} | {held[0][each]:.0f} | {held[1][each]:.0f} |" for each in held[0]]
+        lines += [f"| lines of its log | | {len(server.log.read_text().splitlines())} |", ""]
+    return lines
+
+
 def sessions(server: Server, voice: NDArray[np.int16], count: int, seconds: float) -> list[str]:
     """Streams in real time."""
     from websockets.asyncio.client import connect
@@ -371,13 +407,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--only", nargs="+", default=["speed", "load", "leaks", "sessions"])
+    parser.add_argument("--only", nargs="+", default=["speed", "load", "leaks", "fuzz", "sessions"])
     given = parser.parse_args()
     found = sorted(find_audio(given.audio))
     files = random.Random(0).sample(found, given.files)
     voices = [decode(path) for path in files[:200]]
     joined = np.concatenate(voices)
-    parts = {"speed": "Speed", "load": "Load", "leaks": "Leaks", "sessions": "Sessions"}
+    parts = {"speed": "Speed", "load": "Load", "leaks": "Leaks", "fuzz": "Fuzz", "sessions": "Sessions"}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
 
@@ -396,6 +432,7 @@ def main() -> None:
                     "speed": lambda: speed(server, files, cut(3.0, 400), folder, given.rounds),
                     "load": lambda: load(server, files[:200], 1000),
                     "leaks": lambda: leaks(server, cut(0.5, 50), given.requests),
+                    "fuzz": lambda: fuzz(server, given.requests),
                     "sessions": lambda: sessions(server, to_int16(joined), given.sessions, 30.0),
                 }[name]()
             loads = " ".join(f"{each:.1f}" for each in os.getloadavg())

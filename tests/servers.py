@@ -25,7 +25,7 @@ def serving(recogniser: Recogniser, limits: Limits | None = None) -> Iterator[Se
 def running(service: Service, api_key: str | None = None) -> Iterator[str]:
     """Runs a real server on a free port; yields its address, ``127.0.0.1:PORT``."""
     bound = bind("127.0.0.1", 0, None)
-    served = server(routed(service, api_key))
+    served = server(routed(service, api_key), service.limits.idle_seconds)
     thread = threading.Thread(target=lambda: asyncio.run(served.serve([bound])), daemon=True)
     thread.start()
     try:

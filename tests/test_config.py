@@ -139,6 +139,9 @@ def test_a_file_without_a_mapping_is_refused(tmp_path: Path) -> None:
     file.write_text("- a\n- b\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="holds a list"):
         config.read(file)
+    file.write_text("seed: 1\n0: a\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="has the key 0; a key must be the name"):
+        config.read(file)
     file.write_text("a: [1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot read settings"):
         config.read(file)

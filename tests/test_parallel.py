@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from affetto.parallel import can_fork, cores
+from affetto.progress import progress
 
 PARENT = """
 import os, sys, time
@@ -119,3 +121,18 @@ def test_cores_are_those_that_may_be_used() -> None:
     if hasattr(os, "sched_setaffinity"):
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1\n"
     assert cores() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux alone")
+def test_copies_are_made_before_a_progress_bar_starts_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    threads = []
+
+    def items() -> Iterator[int]:
+        threads.append(threading.active_count())
+        yield from range(3)
+
+    before = threading.active_count()
+    assert list(progress(items(), "count", 3)) == [0, 1, 2]
+    assert threads == [before]
+    assert list(progress(range(0), "nothing")) == []

@@ -30,6 +30,9 @@ def read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read settings from {file}: {error}") from error
     if not isinstance(values, dict | None):
         raise ConfigError(f"{file} holds a {type(values).__name__}; a mapping of settings is needed")
+    for name in values or {}:
+        if not isinstance(name, str):
+            raise ConfigError(f"{file} has the key {name!r}; a key must be the name of a setting")
     return values or {}
 
 

@@ -3,12 +3,12 @@
 import io
 import os
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
-from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +107,16 @@ class Readable:
 
 
 class Wave:
-    """A wave file of 32-bit floats in a temporary folder; ``path`` is removed with the object."""
+    """A wave file of 32-bit floats in a temporary folder; ``path`` ends with the object."""
 
     def __init__(self) -> None:
-        handle, self.path = tempfile.mkstemp(".w64", "affetto-")
-        os.close(handle)
-        # At the end of a copy of the process too, which must not remove what the first one reads.
-        util.Finalize(self, _remove, (self.path,), exitpriority=0)
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.path = f"/proc/self/fd/{file.fileno()}"  # has no name, so that kill -9 leaves nothing
+        weakref.finalize(self, file.close)
+        if not os.path.exists(self.path):  # not Linux
+            handle, self.path = tempfile.mkstemp(".w64", "affetto-")
+            os.close(handle)
+            weakref.finalize(self, _remove, self.path)
 
 
 def _remove(path: str) -> None:

@@ -155,6 +155,9 @@ def test_times_must_be_numbers() -> None:
         Manifest(pd.DataFrame({"file": ["a.wav"], "start": ["soon"]}))
 
 
+LATIN = pd.DataFrame({"file": ["ä.wav"]}).to_parquet(None).replace("ä".encode(), b"\xe4\xe4")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -164,6 +167,7 @@ def test_times_must_be_numbers() -> None:
         ("m.csv", b"file,emotion\n\xff\xfe,\xff\n", "cannot be read as a table"),
         ("m.jsonl", b'{"file": ', "cannot be read as a table"),
         ("m.parquet", b"not parquet", "cannot be read as a table"),
+        ("m.parquet", LATIN, "Invalid UTF8"),
     ],
 )
 def test_a_damaged_table_says_which_and_why(

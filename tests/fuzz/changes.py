@@ -112,9 +112,12 @@ def changed(content: bytes, done: Sequence[Change], other: bytes = b"") -> bytes
     return bytes(made)
 
 
-def fuzzed(examples: int, **strategies: Any) -> Callable[[Test], Test]:
-    """Gives a test so many examples, the same ones; ``AFFETTO_FUZZ`` asks for another number of others."""
-    asked = int(os.environ.get(_LONG_RUN, "0"))
+def fuzzed(examples: int, at_once: int = 1, **strategies: Any) -> Callable[[Test], Test]:
+    """Gives a test so many examples, the same ones; ``AFFETTO_FUZZ`` asks for another number of others.
+
+    An example holds ``at_once`` of what is counted by ``AFFETTO_FUZZ``.
+    """
+    asked = -(-int(os.environ.get(_LONG_RUN, "0")) // at_once)
 
     def decorate(test: Test) -> Test:
         wanted = settings(

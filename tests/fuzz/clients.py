@@ -1,9 +1,9 @@
 """Requests and sockets for ``affetto serve`` as bytes, damaged, and what a client of them sees."""
 
+import asyncio
 import io
 import json
 import re
-import socket
 import struct
 from collections.abc import Sequence
 
@@ -104,21 +104,45 @@ def statuses(answer: bytes) -> list[int]:
     return [int(each) for each in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
 
 
-def exchanged(port: int, content: bytes, wait_seconds: float, session: bool = False) -> bytes:
-    """Sends all, and returns what comes back until the server closes, or sends nothing for a while.
+def exchanged(
+    port: int, contents: Sequence[bytes], wait_seconds: float, session: bool = False
+) -> list[bytes | None]:
+    """Sends each content on a connection of its own, 64 at once; returns what came back on each.
 
-    In a ``session`` the content is sent once the socket is open.
+    None stands for a connection that the server neither closed nor wrote to for ``wait_seconds``. In a
+    ``session`` the content is sent once the socket is open.
     """
+
+    async def everything() -> list[bytes | None]:
+        free = asyncio.Semaphore(64)
+
+        async def one(content: bytes) -> bytes | None:
+            async with free:
+                return await _exchanged(port, content, wait_seconds, session)
+
+        return await asyncio.gather(*map(one, contents))
+
+    return asyncio.run(everything())
+
+
+async def _exchanged(port: int, content: bytes, wait_seconds: float, session: bool) -> bytes | None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=wait_seconds) as opened:
-        try:
-            if session:
-                opened.sendall(UPGRADE)
-                found = opened.recv(1 << 16)
-            opened.sendall(content)
-            # The server waits for a while for the client's end of a session.
-            while b'"session.closed"' not in found and (part := opened.recv(1 << 16)):
-                found += part
-        except (TimeoutError, ConnectionError):
-            pass
+    try:
+        if session:
+            writer.write(UPGRADE)
+            found = await asyncio.wait_for(reader.read(1 << 16), wait_seconds)
+        writer.write(content)
+        # The server waits for a while for the client's end of a session.
+        while b'"session.closed"' not in found:
+            part = await asyncio.wait_for(reader.read(1 << 16), wait_seconds)
+            if not part:
+                break
+            found += part
+    except TimeoutError:
+        return None
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
     return found

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from affetto.errors import AudioError, ConfigError, MissingPackageError, RunError
-from affetto.inference import Recogniser, predict
+from affetto.inference import Recogniser, predict, writers
 from affetto.inference.label_files import SUFFIXES
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings
@@ -53,6 +53,28 @@ def test_every_suffix_writes_the_windows_of_a_recording(
     assert not Path(f"{out}.part").exists()
     with pytest.raises(RunError, match="is there already; remove it to predict anew, or name another"):
         predict(recogniser, folder / "a.wav", out, window=0.5, hop=0.5)
+
+
+@pytest.mark.parametrize("suffix", [".rttm", ".audformat"])
+@pytest.mark.parametrize("last", ["unlink", "rmtree"])
+def test_a_run_that_is_killed_once_its_labels_are_written_can_be_run_again(
+    recogniser: Recogniser, folder: Path, suffix: str, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(f"out{suffix}")
+
+    def killed(path: Path, *_: object, **__: object) -> None:
+        if path.name in ("options.json", f"{out}.part"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*{"unlink": (Path, "unlink"), "rmtree": (writers.shutil, "rmtree")}[last], killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict(recogniser, folder, out)
+    before = {each.name: each.read_bytes() for each in [out, *out.glob("*")] if each.is_file()}
+    assert before
+    assert predict(recogniser, folder, out).clips == 2
+    assert {each.name: each.read_bytes() for each in [out, *out.glob("*")] if each.is_file()} == before
+    assert not list(Path().glob(f"*{out}*.part"))
 
 
 def test_several_recordings_go_where_the_format_names_them(recogniser: Recogniser, folder: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,29 @@ def test_an_upload_that_stops_leaves_no_file(recogniser: Recogniser, wav: Path, 
             answer = slow.recv(65_536)
         assert b" 408 " in answer.splitlines()[0]
         until(lambda: not list(temporary.rglob("*.*")))
+
+
+def test_connections_that_send_nothing_or_half_a_head_are_closed_and_others_are_answered(
+    recogniser: Recogniser, wav: Path
+) -> None:
+    upload = HEAD + b"Content-Length: 5000\r\n\r\n--x"
+    sent = [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET"]
+    with (
+        serving(recogniser, Limits(idle_seconds=1.5)) as service,
+        running(service) as address,
+        ExitStack() as held,
+    ):
+        host, _, port = address.partition(":")
+        opened = [held.enter_context(socket.create_connection((host, int(port)), 10)) for _ in range(60)]
+        for number, each in enumerate(opened):
+            each.sendall([*sent, upload][number % 4])
+        body = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n%s\r\n--x--\r\n' % wav.read_bytes()
+        good = held.enter_context(socket.create_connection((host, int(port)), 10))
+        good.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert good.recv(65_536)[9:12] == b"200"
+        for number, each in enumerate(opened):
+            found = b"".join(iter(lambda each=each: each.recv(65_536), b""))
+            assert found[9:12] == (b"", b"", b"200", b"408")[number % 4]
 
 
 def test_what_no_client_waits_for_is_not_computed(

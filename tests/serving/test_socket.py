@@ -1,8 +1,11 @@
 """Sessions over a WebSocket, and a server on a port."""
 
 import json
+import socket
 import sys
+import time
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from affetto import Recogniser
 from affetto.__main__ import main
 from affetto.cli import app as command
 from affetto.errors import ConfigError
+from affetto.serving import run
 from affetto.serving.app import routed
 from affetto.serving.limits import Limits
 from affetto.serving.run import bind
@@ -150,6 +154,27 @@ def test_a_real_server_streams(service: Service, sound: NDArray[np.int16]) -> No
         stream.send(b"\0" * 1_100_000)  # larger than any message may be
         with pytest.raises(Exception, match="1009"):
             stream.recv(20)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="of Linux")
+def test_a_client_that_reads_nothing_ends_its_session(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "UNREAD_SECONDS", 1.0)
+    head = f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    head += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    with running(service) as address, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+        client.sendall(head.encode())
+        with suppress(ConnectionError):  # each odd frame is answered by an error
+            while True:
+                client.sendall(1000 * b"\x82\x81\0\0\0\0x")
+        began = time.monotonic()
+        while service.sessions:
+            assert time.monotonic() < began + 20
+            time.sleep(0.02)
 
 
 def test_a_port_that_is_taken_and_a_host_without_a_key_are_named(

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -70,9 +70,7 @@ def pack(manifest: Manifest, out: str | Path, form: str = "flac") -> Packed:
             return Packed(**json.loads((run / META).read_text(encoding="utf-8"))["packed"])
         shards = list(_finished(run.path))
         done = sum(len(shard["rows"]) for shard in shards)
-        encodings = _encoded(manifest, done, form)
-        begun = list(islice(encodings, 1))  # processes start before the progress bar starts a thread
-        encodings = progress(chain(begun, encodings), "pack", len(manifest) - done)
+        encodings = progress(_encoded(manifest, done, form), "pack", len(manifest) - done)
         while done < len(manifest):
             shards.append(_write_shard(run / f"shard-{len(shards):06d}", encodings, form))
             done += len(shards[-1]["rows"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import pandas as pd
-from pyarrow import parquet, types  # type: ignore[import-untyped]
+from pyarrow import ArrowException, parquet, types  # type: ignore[import-untyped]
 
 from affetto.errors import ManifestError, unknown
 from affetto.opening import is_pointer
@@ -42,7 +42,7 @@ def read_parts(path: Path, rows: int | None = None) -> Iterator[pd.DataFrame]:
     except UnicodeDecodeError as error:
         message = "cannot be read as a table: it is not UTF-8; save it again as CSV in UTF-8"
         raise ManifestError(message) from error
-    except (ValueError, OSError, AttributeError) as error:
+    except (ValueError, OSError, AttributeError, ArrowException) as error:
         raise ManifestError(f"cannot be read as a table: {error}") from error
 
 
@@ -56,11 +56,11 @@ def _read_parquet(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
             f"the column {sound[0]!r} holds the recordings themselves; write the 'bytes' of each to a file, "
             "and a table with the names of these files in a column 'file'"
         )
-    if rows is None or not parquet.read_metadata(path).num_rows:
-        yield pd.read_parquet(path)
-        return
     with parquet.ParquetFile(path) as file:
-        yield from (batch.to_pandas() for batch in file.iter_batches(rows))
+        whole = rows is None or not file.metadata.num_rows
+        for part in [file.read()] if whole else file.iter_batches(rows):
+            part.validate(full=True)  # or text that is not UTF-8 would fail later
+            yield part.to_pandas()
 
 
 def _read_lines(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:

@@ -1,6 +1,7 @@
 """Label files on disk: their suffixes, what they refuse, and audformat, which is a folder."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from affetto.errors import AudioError, MissingPackageError
 from affetto.inference.annotations import refuse_form, render
 from affetto.inference.rows import UNKNOWN
-from affetto.runs import write_text
+from affetto.runs import write_text, writing
 from affetto.tables import Row
 
 SUFFIXES = {
@@ -77,5 +78,8 @@ def _write_audformat(path: Path, rows: list[Row], labels: Sequence[str]) -> None
         table[name] = audformat.Column(scheme_id=name)
         table[name].set([row["label" if name == "emotion" else name] for row in rows])
     part = path.with_name(f".{path.name}.part")
-    database.save(part, storage_format="csv")
-    os.replace(part, path)
+    with writing(path):
+        shutil.rmtree(part, ignore_errors=True)
+        database.save(part, storage_format="csv")
+        shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed right after the next line
+        os.replace(part, path)

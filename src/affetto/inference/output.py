@@ -110,7 +110,9 @@ def _predicted(
 ) -> Outcome:
     """Predicts what is not in the shards yet, or writes to standard output; puts all rows into ``kept``."""
     if shards and shards.output.exists() and not shards.begun:
-        return _finished(shards, kept)
+        is_table = shards.output.suffix.lower() in TABLES
+        if is_table or not shards.part.exists():  # else killed in its last moment, which is made up for
+            return _finished(shards, kept)
     if None not in speakers:
         raise ConfigError("got both an enrolment and an enrolment by speaker; name one")
     if shards:
