@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from affetto.__main__ import main
 from affetto.config import Settings
-from affetto.objectives.distributed import mean_loss
-from affetto.objectives.objective import Task, Views
+from affetto.objectives.objective import Task, Views, mean_loss
 from affetto.objectives.tasks import TASKS, TaskSpec
 
 TASKS["age"] = TaskSpec(

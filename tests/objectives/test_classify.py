@@ -13,8 +13,8 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import FunctionalsSettings, NetworkSettings
 from affetto.models.ge2e import Ge2eSettings, Ge2eSpectrumSettings
 from affetto.models.logmel import CnnSettings
-from affetto.objectives import distributed
-from affetto.objectives.distributed import mean_over_processes
+from affetto.objectives import objective
+from affetto.objectives.objective import mean_over_processes
 from affetto.objectives.supervised import Classify, ClassifySettings
 from affetto.objectives.views import SpeakerTask, SpeakerTaskSettings
 
@@ -173,7 +173,7 @@ def test_uneven_shares_average_to_the_loss_of_the_whole_batch(monkeypatch: pytes
         get_world_size=lambda: 2,
         all_reduce=lambda tensor: tensor.fill_(5.0),
     )
-    monkeypatch.setattr(distributed.torch, "distributed", group)
+    monkeypatch.setattr(objective.torch, "distributed", group)
     parts = [mean_over_processes(total, weight) for total, weight in zip(sums, weights, strict=True)]
     assert float(sum(parts)) / 2 == pytest.approx(7.0 / 5.0)
     assert [float(weight) for weight in weights] == [3.0, 2.0]

@@ -17,7 +17,7 @@ from affetto.inference.loading import load_representation
 from affetto.material.recordings import Recordings
 from affetto.models.classifier import load_classifier
 from affetto.models.embedders import Joined
-from affetto.models.fixed import named_vectors
+from affetto.models.representation import named_vectors
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import PretrainSettings, pretrain_settings
 from affetto.protocols.protocol import load_protocol

@@ -17,7 +17,7 @@ from affetto.corpora.tabular import NewColumn
 from affetto.data import NONE
 from affetto.errors import ManifestError
 from affetto.models.encoder import chosen_device
-from affetto.models.fixed import JOIN
+from affetto.models.representation import JOIN
 from affetto.runs import MANIFEST, RunFolder, write_json
 from affetto.vectors.kmeans import Rows, spherical_kmeans
 from affetto.vectors.spaces import BySpeaker, Codes, Contents, Vectors, centred, directions, members, without

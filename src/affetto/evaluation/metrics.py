@@ -12,8 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from affetto.errors import ManifestError, unknown
-from affetto.evaluation.concordance import ccc_of, error_of, rating_sums
-from affetto.evaluation.votes import vote_sums, votes_f1_of
+from affetto.evaluation.concordance import ccc_of, error_of, rating_sums, vote_sums, votes_f1_of
 
 WITHHELD_PERCENTS = (10, 20, 30, 40, 50)
 """Shares of the answers on dev that can be withheld by name, as ``"20%"``."""

@@ -16,8 +16,8 @@ from affetto.models.embedders import (
     StatisticsSettings,
     build_embedder,
 )
-from affetto.models.fixed import JOIN, MEANS_OF, STATISTICS_OF, named_vectors
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
+from affetto.models.representation import JOIN, MEANS_OF, STATISTICS_OF, named_vectors
 from affetto.objectives.supervised import ClassifySettings
 from affetto.protocols.protocol import load_protocol
 from affetto.training import TrainSettings

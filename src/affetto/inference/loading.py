@@ -33,10 +33,9 @@ from affetto.models.embedders import (
     load_published,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
-from affetto.models.fixed import named_vectors
 from affetto.models.ge2e import DVector, Ge2e
 from affetto.models.registry import EMBEDDERS, ENCODERS, SPEAKERS
-from affetto.models.representation import Layer, Representation
+from affetto.models.representation import Layer, Representation, named_vectors
 
 NAMES = (*ENCODERS, *EMBEDDERS)
 """Encoders and embedders that go by a name; those with published weights come with them."""

@@ -20,8 +20,7 @@ from affetto.intensity.curves import NEUTRAL
 from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights
 from affetto.models.encoder import frame_mask, normalise_logmel, stacked
 from affetto.models.layers import Context, MeanPooling
-from affetto.objectives.distributed import mean_over_processes
-from affetto.objectives.objective import Objective
+from affetto.objectives.objective import Objective, mean_over_processes
 from affetto.runs import write_text
 
 FOLDER = "strength"

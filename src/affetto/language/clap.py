@@ -20,7 +20,7 @@ from affetto.data import Batch
 from affetto.language.text import TextEncoder, mean_vectors
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.heads import LanguageHead
-from affetto.objectives.distributed import gathered, mean_loss, own_rows
+from affetto.objectives.objective import gathered, mean_loss, own_rows
 from affetto.objectives.supervised import Supervised
 
 Target = Literal["emo", "ml", "sl", "hard"]

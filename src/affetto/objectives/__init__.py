@@ -11,8 +11,8 @@ _PLACES = {
     "reverse_gradient": "views",
     "mean_distance": "objective",
     "concordance": "supervised",
-    "gathered": "distributed",
-    "mean_over_processes": "distributed",
+    "gathered": "objective",
+    "mean_over_processes": "objective",
 }
 
 __all__ = ["TASKS", "TaskSpec", *_PLACES]

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from affetto.config import Settings
 from affetto.data import NONE
-from affetto.objectives.distributed import gathered, mean_loss, own_rows
-from affetto.objectives.objective import Task, Views
+from affetto.objectives.objective import Task, Views, gathered, mean_loss, own_rows
 
 
 class ContrastiveSettings(Settings):

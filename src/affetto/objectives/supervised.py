@@ -14,8 +14,7 @@ from affetto.data import Batch
 from affetto.models.classifier import EmotionClassifier, Reads
 from affetto.models.embedders import Network
 from affetto.models.encoder import Frames
-from affetto.objectives.distributed import gathered, mean_over_processes
-from affetto.objectives.objective import Objective, Task, Views
+from affetto.objectives.objective import Objective, Task, Views, gathered, mean_over_processes
 
 
 class Supervised(Objective):

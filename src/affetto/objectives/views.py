@@ -15,8 +15,7 @@ from affetto.data import Batch
 from affetto.errors import ConfigError
 from affetto.models.encoder import Encoder, frame_mask, normalise_logmel
 from affetto.models.layers import POOLINGS
-from affetto.objectives.distributed import mean_loss
-from affetto.objectives.objective import Objective, Task, Views, feature_frames, mean_distance
+from affetto.objectives.objective import Objective, Task, Views, feature_frames, mean_distance, mean_loss
 
 
 class ViewSettings(Settings):

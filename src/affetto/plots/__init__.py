@@ -4,10 +4,18 @@
 (``"speaker-dependent"``).
 """
 
-from affetto.plots.scores import bars, confusion, enrolment_curve, label_curve, reliability
+from affetto.plots.scores import (
+    agreement,
+    bars,
+    confusion,
+    enrolment_curve,
+    label_curve,
+    loss_curves,
+    reliability,
+    score_along,
+    timeline,
+)
 from affetto.plots.style import to_png
-from affetto.plots.timeline import timeline
-from affetto.plots.trends import agreement, loss_curves, score_along
 
 __all__ = [
     "agreement",

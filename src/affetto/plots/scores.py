@@ -1,15 +1,17 @@
-"""Figures of scores: confusion, reliability, curves, scores side by side."""
+"""Figures of scores, of losses over epochs, and of predictions over time."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from affetto.plots.style import COLOURS, FAINT, INK, blank, ink_on, open_axes, rows_down, score_line
+from affetto.plots.style import COLOURS, FAINT, INK, blank, ink_on, look, open_axes, rows_down, score_line
 
 
 def confusion(
@@ -148,4 +150,121 @@ def bars(
     rows_down(axes, names)
     axes.set(xlim=(0, min(1.09, max(float(np.nanmax(tips)), 0.1) + 0.09)), xlabel="UAR")
     open_axes(axes, percent="x")
+    return figure
+
+
+def timeline(
+    starts: ArrayLike,
+    ends: ArrayLike,
+    probabilities: ArrayLike,
+    labels: Sequence[str],
+    *,
+    title: str = "",
+    stamp: str | None = None,
+) -> Figure:
+    """Draws class probabilities over time, stacked to one, with the predicted label on a strip below.
+
+    ``starts`` and ``ends`` are windows ``(W,)`` in seconds, rising; ``probabilities`` ``(W, K)``. Overlapping
+    windows are drawn from midway to the one before to midway to the one after. ``stamp`` is printed on top.
+    """
+    begin, end, shares = (np.asarray(values, dtype=np.float64) for values in (starts, ends, probabilities))
+    centres = (begin + end) / 2
+    middle = (centres[1:] + centres[:-1]) / 2
+    edges = np.concatenate([begin[:1], middle, end[-1:]])
+    figure, (upper, strip) = blank(9.6, 3.9, title, stamp, 2, sharex=True, height_ratios=[5, 1])
+    floor = np.zeros(len(shares))
+    for number, label in enumerate(labels):
+        colour, hatch = look(number)
+        line = "white" if hatch else colour
+        wide = {"align": "edge", "color": colour, "hatch": hatch, "edgecolor": line, "linewidth": 0}
+        upper.bar(edges[:-1], shares[:, number], np.diff(edges), bottom=floor, label=label, **wide)
+        floor = floor + shares[:, number]
+    upper.set(ylim=(0, 1), xlim=(edges[0], edges[-1]), ylabel="probability")
+    handles, names = upper.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.005, 0.5)}
+    upper.legend(handles[::-1], names[::-1], frameon=False, fontsize=10, **place)
+    _strip(strip, edges, shares.argmax(axis=1), labels)
+    open_axes(upper, percent="y")
+    open_axes(strip)
+    return figure
+
+
+def _strip(axes: Axes, edges: NDArray[np.float64], winners: NDArray[np.int64], labels: Sequence[str]) -> None:
+    changes = np.flatnonzero(np.diff(winners)) + 1
+    length = edges[-1] - edges[0]
+    bounds = np.concatenate([[0], changes, [len(winners)]])
+    for first, last in pairwise(bounds.tolist()):
+        left, right, winner = edges[first], edges[last], int(winners[first])
+        colour, hatch = look(winner)
+        axes.axvspan(left, right, facecolor=colour, hatch=hatch, edgecolor="white", linewidth=1)
+        if right - left > 0.0135 * length * len(labels[winner]):  # a narrower stretch cannot hold its name
+            words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "color": ink_on(colour)}
+            middle = (left + right) / 2
+            axes.text(middle, 0.5, labels[winner], transform=axes.get_xaxis_transform(), **words)
+    axes.set_yticks([])
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("label", rotation=0, ha="right", va="center")
+
+
+_WIDTH = 4.6
+
+
+def loss_curves(losses: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
+    """Draws losses over epochs: a panel a loss, a line a training.
+
+    ``losses`` maps the loss to the training to the mean of each epoch, ``(epochs,)``.
+    """
+    names = list(dict.fromkeys(name for lines in losses.values() for name in lines))
+    figure, panels = blank(_WIDTH * len(losses) + 2.5, 3.8, "", None, 1, len(losses), squeeze=False)
+    handles = {}
+    for axes, (loss, lines) in zip(panels[0], losses.items(), strict=True):
+        for name, values in lines.items():
+            number, means = names.index(name), np.asarray(values, np.float64)
+            style = "-" if number < len(COLOURS) else "--"
+            at = np.arange(len(means)) + 1
+            [handles[name]] = axes.plot(at, means, style, color=look(number)[0], marker=".")
+        axes.set_title(loss, fontsize=11)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        open_axes(axes, grid="y")
+    panels[0, 0].set_ylabel("loss, mean over the epoch")
+    shown = [handles[name] for name in names]
+    figure.legend(shown, names, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def score_along(
+    places: Sequence[float], values: ArrayLike, *, axis: str, level: tuple[str, float] | None = None
+) -> Figure:
+    """Draws UAR against a quantity, with intervals.
+
+    ``places`` are the ``N`` values of the quantity that ``axis`` names, ``values`` ``(N, 3)`` are value, low
+    and high as fractions; ``level`` is the name and score of a horizontal line.
+    """
+    figure, axes = blank(6.4, 4.2, "", None)
+    order = np.argsort(places)
+    score_line(axes, np.asarray(places)[order], np.asarray(values, np.float64)[order], 0)
+    if level is not None:
+        axes.axhline(level[1], color=FAINT, linestyle="--")
+        at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(level[0], (0.99, level[1]), **at)
+    axes.set(xlabel=axis, ylabel="UAR")
+    open_axes(axes, percent="y")
+    return figure
+
+
+def agreement(
+    truth: ArrayLike, predicted: ArrayLike, names: Sequence[str], *, stamp: str | None = None
+) -> Figure:
+    """Draws predictions ``(N, K)`` against the truth, a panel a dimension, darker for more utterances."""
+    figure, panels = blank(0.4 + 3.6 * len(names), 4.1, "", stamp, 1, len(names), squeeze=False)
+    columns = (np.asarray(values, np.float64).T for values in (truth, predicted))
+    for axes, name, true, values in zip(panels[0], names, *columns, strict=True):
+        low = float(min(true.min(), values.min()))
+        high = max(float(true.max()), float(values.max()), low + 1e-6)
+        axes.hexbin(true, values, gridsize=24, cmap="Blues", mincnt=1, linewidths=0)
+        axes.plot([low, high], [low, high], color=FAINT, linestyle="--", linewidth=1)
+        axes.set(title=name, xlabel="raters")
+        open_axes(axes)
+    panels[0, 0].set_ylabel("predicted")
     return figure

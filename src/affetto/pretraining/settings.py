@@ -12,9 +12,9 @@ from affetto.errors import ConfigError
 from affetto.masking import MaskSettings
 from affetto.models.checkpoint import published_encoder
 from affetto.models.embedders import JoinedSettings, PretrainedSettings
-from affetto.models.fixed import named_vectors
 from affetto.models.logmel import TdnnSettings
 from affetto.models.registry import EMBEDDERS, ENCODERS
+from affetto.models.representation import named_vectors
 from affetto.objectives.tasks import MULTITASK, TASKS, TaskSpec, chooses_frames, task_settings
 from affetto.objectives.views import ViewSettings
 from affetto.training import TrainSettings
