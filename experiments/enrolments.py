@@ -35,7 +35,7 @@ from affetto.evaluation.bootstrap import Tally, draw_speakers, score_draws, tall
 from affetto.evaluation.metrics import uar_of
 from affetto.finetuning.classical import logistic_path
 from affetto.finetuning.settings import finetune_settings
-from affetto.material.labelled import Material
+from affetto.material.recordings import Material
 from affetto.models.embedders import Joined, build_embedder, load_published
 from affetto.models.enrolment import SpeakerOffset, draws, spread
 from affetto.pages import percent, points

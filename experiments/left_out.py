@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from affetto.corpora.manifest import Manifest
 from affetto.evaluation.bootstrap import draw_speakers
 from affetto.language import language_settings, pretrain_language, worded
-from affetto.language.prompts import Prompted, language_head, text_encoder
-from affetto.language.sentences import FEELINGS
+from affetto.language.clap import FEELINGS
+from affetto.language.search import Prompted, language_head, text_encoder
 from affetto.material.recordings import Recordings
 from affetto.models.classifier import load_classifier
 from affetto.pages import MINUS

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
 from affetto.evaluation.bootstrap import draw_speakers
-from affetto.language.prompts import Prompted, language_head, text_encoder
-from affetto.language.sentences import worded
+from affetto.language.clap import worded
+from affetto.language.search import Prompted, language_head, text_encoder
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import RECOGNISER, read_config
 from affetto.models.classifier import EmotionClassifier, load_classifier

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save
 
 from affetto.config import merge, read
 from affetto.corpora.manifest import Manifest
-from affetto.finetuning.card import model_card
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
+from affetto.finetuning.task import model_card
 from affetto.models.checkpoint import CONFIG, RECOGNISER, SHIPPED_FOLDER, WEIGHTS, WITHOUT_GE2E, read_config
 from affetto.models.whisper import ENCODER_WEIGHTS, WhisperBlocks, WhisperBlocksSettings, in_whole_numbers
 from affetto.runs import write_json

@@ -18,10 +18,10 @@ from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, ConfigError, MissingPackageError
 from affetto.inference import Recogniser, Segment, predict
 from affetto.inference.activity import find_speech, stretches
+from affetto.inference.label_files import summary_rows
 from affetto.inference.rows import RowFormat
 from affetto.inference.segments import Cut, read_segments
 from affetto.inference.sources import decoded
-from affetto.inference.summary import summary_rows
 from affetto.tables import Row
 
 PAUSE = 0.8  # seconds

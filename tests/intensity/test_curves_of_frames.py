@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affetto.features import FrontEnd
-from affetto.intensity.curves import (
+from affetto.intensity.ranker import (
     acted_intensities,
     distance_from_class,
     loudness,

@@ -26,8 +26,8 @@ from affetto.errors import CheckpointError, ConfigError, ManifestError, Protocol
 from affetto.features import FrontEnd
 from affetto.intensity import run as intensity_run
 from affetto.intensity import sources as intensity_sources
-from affetto.intensity.curves import loudness
 from affetto.intensity.network import find_strength_net, load_strength_net
+from affetto.intensity.ranker import loudness
 from affetto.intensity.run import annotate_intensity
 from affetto.intensity.sources import IntensitySettings
 from affetto.models.checkpoint import read_config, save_weights

@@ -18,9 +18,8 @@ from affetto.errors import CheckpointError, ConfigError, ManifestError, RunError
 from affetto.finetuning.settings import finetune_settings
 from affetto.inference import Recogniser
 from affetto.language import Index, index, language_settings, pretrain_language, with_prompts
-from affetto.language.prompts import text_encoder
 from affetto.language.run import LanguageRunSettings
-from affetto.language.search import nearest
+from affetto.language.search import nearest, text_encoder
 from affetto.models.checkpoint import read_config
 from affetto.models.heads import LanguageHead
 from affetto.runs import RunFolder

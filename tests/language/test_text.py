@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from affetto.errors import AffettoError, CheckpointError, ConfigError
-from affetto.language.sentences import worded
+from affetto.language.clap import worded
 from affetto.language.text import TextEncoder, TextSettings, mean_vectors
 from text_models import save_tiny_text
 

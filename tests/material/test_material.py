@@ -10,8 +10,7 @@ from affetto.augment import AugmentConfig
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ManifestError
 from affetto.finetuning.fold import labelled_part
-from affetto.material.labelled import Material
-from affetto.material.recordings import Augmented, Copy, Recordings
+from affetto.material.recordings import Augmented, Copy, Material, Recordings
 from affetto.models.embedders import (
     FunctionalsSettings,
     Joined,

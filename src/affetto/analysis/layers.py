@@ -22,7 +22,7 @@ from affetto.finetuning.fold import fit_recogniser, labelled_part
 from affetto.finetuning.run import predictions_table
 from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.finetuning.task import Fitted, FoldTask
-from affetto.material.labelled import Material
+from affetto.material.recordings import Material
 from affetto.models.embedders import Network, NetworkSettings, build_encoder
 from affetto.pages import Block, Heading, Page, Picture, Table, Text, percent, points
 from affetto.plots import to_png

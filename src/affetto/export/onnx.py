@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError
-from affetto.export.card import export_card, model_facts
+from affetto.export.hub import export_card, model_facts
 from affetto.export.traced import traceable
 from affetto.inference.recogniser import Recogniser
 from affetto.models.checkpoint import find_recogniser

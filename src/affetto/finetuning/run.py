@@ -18,12 +18,11 @@ from affetto.corpora.tabular import write_table
 from affetto.errors import ProtocolError, RunError
 from affetto.evaluation.metrics import withholding
 from affetto.evaluation.predictions import ENROLLED, PREDICTIONS
-from affetto.finetuning.card import model_card
 from affetto.finetuning.enrolment import SIZES, SKEWED_SIZE, enrolled_probabilities
 from affetto.finetuning.fold import Supervision, fit_recogniser, labelled_part
 from affetto.finetuning.settings import FinetuneSettings
-from affetto.finetuning.task import Fitted, FoldTask, Rows
-from affetto.material.labelled import Material
+from affetto.finetuning.task import Fitted, FoldTask, Rows, model_card
+from affetto.material.recordings import Material
 from affetto.models.checkpoint import RECOGNISER, copy_folder, save_weights, weights_sha256
 from affetto.models.classifier import ELSEWHERE, EmotionClassifier
 from affetto.models.enrolment import SpeakerDraw, all_others, draws

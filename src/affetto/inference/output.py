@@ -17,14 +17,20 @@ import pyarrow  # type: ignore[import-untyped]
 
 from affetto.errors import AffettoError, AudioError, ConfigError, RunError, unknown
 from affetto.inference.enrolment import All, Enrolment, Enrolments
-from affetto.inference.label_files import SUFFIXES, refuse_labels, write_labels
+from affetto.inference.label_files import (
+    SUFFIXES,
+    TABLES,
+    refuse_labels,
+    refuse_summary,
+    write_labels,
+    write_summary,
+)
 from affetto.inference.page import write_page
 from affetto.inference.pipeline import Engine, Plan
 from affetto.inference.recogniser import Recogniser
 from affetto.inference.rows import RowFormat
 from affetto.inference.segments import Cut, Segments
 from affetto.inference.sources import Clip, Piece, Root, Sources, Windows, clips, is_recording
-from affetto.inference.summary import TABLES, refuse_summary, write_summary
 from affetto.inference.writers import (
     Outcome,
     Shards,
@@ -76,7 +82,7 @@ def predict(
         channel: the only channel to read, counted from 1; None for all, mixed.
         enrol: utterances of the one speaker of all sources.
         enrol_by_speaker: how many utterances of each speaker to enrol, or ``"all"``.
-        summary: a table with a row a speaker and recording; see :mod:`affetto.inference.summary`.
+        summary: a table with a row a speaker and recording; see :mod:`affetto.inference.label_files`.
         figure: PNG of the windows of one recording.
         page: HTML of everything, sound included.
         workers: threads, or processes where there are many clips; None for one a core.

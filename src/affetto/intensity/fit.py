@@ -12,7 +12,6 @@ from affetto.augment import AugmentConfig
 from affetto.config import Settings
 from affetto.data import FeatureCache, LengthBuckets, Loader, Store
 from affetto.errors import ManifestError
-from affetto.intensity.curves import NEUTRAL, scaled
 from affetto.intensity.network import (
     FOLDER,
     IntensityLossSettings,
@@ -22,7 +21,7 @@ from affetto.intensity.network import (
     load_strength_net,
     save_strength_net,
 )
-from affetto.intensity.ranker import fit_ranker, order_shares
+from affetto.intensity.ranker import NEUTRAL, fit_ranker, order_shares, scaled
 from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import FunctionalsSettings, build_embedder

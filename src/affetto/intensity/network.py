@@ -16,7 +16,7 @@ from affetto.config import Settings, build
 from affetto.data import Batch
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
-from affetto.intensity.curves import NEUTRAL
+from affetto.intensity.ranker import NEUTRAL
 from affetto.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, save_weights
 from affetto.models.encoder import frame_mask, normalise_logmel, stacked
 from affetto.models.layers import Context, MeanPooling

@@ -12,8 +12,7 @@ from affetto.audio import SAMPLE_RATE
 from affetto.corpora.curves import aligned
 from affetto.evaluation.bootstrap import Interval, speaker_mean
 from affetto.features import FrontEnd
-from affetto.intensity.curves import NEUTRAL, loudness
-from affetto.intensity.ranker import order_shares
+from affetto.intensity.ranker import NEUTRAL, loudness, order_shares
 from affetto.material.recordings import Recordings
 
 ALL = "all"

@@ -16,8 +16,8 @@ from affetto.corpora.arrays import cell, content_hash, vector_places
 from affetto.corpora.curves import VERB, write_curves
 from affetto.corpora.manifest import Manifest
 from affetto.features import FrontEnd
-from affetto.intensity.curves import NEUTRAL, acted_intensities
 from affetto.intensity.quality import ALL, MEASURES, judge, measure, plain
+from affetto.intensity.ranker import NEUTRAL, acted_intensities
 from affetto.intensity.sources import SOURCES, IntensitySettings, Made
 from affetto.material.recordings import Recordings
 from affetto.pages import Page, Picture, Table, Text, decimal, percent

@@ -14,9 +14,9 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewArrayColumn
 from affetto.errors import ConfigError, ManifestError, ProtocolError
 from affetto.features import FrontEnd
-from affetto.intensity.curves import NEUTRAL, distance_from_class, loudness, scaled_by_corpus
 from affetto.intensity.fit import FoldLabels, RankerSettings, fold_network, predict_all, speaker_numbers
 from affetto.intensity.network import find_strength_net, load_strength_net
+from affetto.intensity.ranker import NEUTRAL, distance_from_class, loudness, scaled_by_corpus
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import load_classifier

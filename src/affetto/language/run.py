@@ -13,8 +13,7 @@ from affetto.finetuning.fold import Supervision
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import RECIPES, FinetuneSettings, asked_for, complete
 from affetto.finetuning.task import FoldTask
-from affetto.language.clap import Clap, ClapSettings
-from affetto.language.sentences import sentences
+from affetto.language.clap import Clap, ClapSettings, sentences
 from affetto.language.text import TextEncoder, TextSettings, mean_vectors
 from affetto.models.checkpoint import TEXT
 from affetto.models.classifier import EmotionClassifier, Reads
