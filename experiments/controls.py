@@ -30,8 +30,8 @@ from affetto.analysis.confounds import Measures
 from affetto.audio import to_int16
 from affetto.corpora.arrays import cell, content_hash, marks_of, vector_places
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, Curves, read_curves, write_curves
+from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import Marks
 from affetto.corpora.tabular import lacks
 from affetto.errors import ManifestError
 from affetto.features import FrontEnd

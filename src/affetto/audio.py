@@ -12,11 +12,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from affetto.channels import channel_weights, gram_of, mixed
-from affetto.claims import check_whole, only_estimated, truncated
-from affetto.cutting import Cutter
+from affetto.channels import Cutter, channel_weights, gram_of, mixed
 from affetto.errors import AudioError
-from affetto.opening import Notes, Source, opened
+from affetto.opening import Notes, Source, check_whole, only_estimated, opened, truncated
 
 SAMPLE_RATE = 16_000
 """Samples per second of every signal inside affetto."""

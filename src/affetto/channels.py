@@ -1,4 +1,10 @@
-"""How channels become one: averaged, but for those that are silent, or that would cancel each other."""
+"""Signals: how channels become one, and how what comes in pieces is cut into blocks that may overlap.
+
+Channels are averaged, but for those that are silent, or that would cancel each other. Files and streams are
+cut alike.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,3 +47,30 @@ def channel_weights(gram: NDArray[np.float64]) -> tuple[NDArray[np.float32] | No
         weights = np.arange(len(power)) == power.argmax()
         note = f"the channels cancel each other out; channel {power.argmax() + 1} is taken alone"
     return None if weights.all() else weights.astype(np.float32), note
+
+
+class Cutter:
+    """Cuts a signal into blocks of ``size`` samples, one every ``hop``, and holds few of them."""
+
+    def __init__(self, size: int, hop: int) -> None:
+        self.size, self.hop = size, hop
+        self.begin = 0  # where the next block begins
+        self._covered = 0  # where the last block ended
+        self._held = np.zeros(0, np.float32)
+
+    def push(self, piece: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Takes the next samples ``(S,)``; yields complete blocks, each with its first sample."""
+        self._held = np.concatenate([self._held, piece]) if len(self._held) else piece
+        while len(self._held) >= self.size:
+            begin, block = self.begin, self._held[: self.size].copy()
+            self._covered, self.begin, self._held = (
+                begin + self.size,
+                begin + self.hop,
+                self._held[self.hop :],
+            )
+            yield begin, block
+
+    def rest(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yields what remains, a shorter block, if it holds something that no block before it held."""
+        if self.begin + len(self._held) > self._covered:
+            yield self.begin, self._held

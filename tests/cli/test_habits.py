@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from affetto.cli import app
-from affetto.cli.examples import EXAMPLES
+from affetto.cli import EXAMPLES, app
 from affetto.corpora.manifest import Manifest
 from helpers import ROOT
 

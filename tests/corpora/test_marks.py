@@ -10,8 +10,8 @@ import pytest
 from affetto import corpora
 from affetto.corpora.arrays import cell, marks_of, write_vectors
 from affetto.corpora.curves import write_curves
+from affetto.corpora.labels import Marks, write_marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import Marks, write_marks
 from affetto.errors import ManifestError
 
 OWN = Marks("controls.py", labels_used=True)

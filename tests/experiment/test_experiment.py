@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from affetto.cli.outcome import trainer
+from affetto.cli.options import trainer
 from affetto.config import build
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError

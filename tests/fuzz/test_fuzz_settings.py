@@ -44,7 +44,7 @@ def _pretrain(file: Path) -> None:
 
 
 def _experiment(file: Path) -> None:
-    from affetto.cli.outcome import trainer
+    from affetto.cli.options import trainer
 
     check(build(Experiment, read(file)), trainer)
 

@@ -8,8 +8,8 @@ import pytest
 from changes import Change, changed, changes, fuzzed
 from hypothesis import strategies as st
 
+from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import Marks
 from affetto.errors import AffettoError
 from affetto.inference.segments import read_segments
 from affetto.inference.sources import clips

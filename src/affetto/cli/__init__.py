@@ -13,15 +13,42 @@ from affetto._version import __version__
 from affetto.cli import analyse, annotate, export, manifest
 from affetto.cli.embed import embed, index, search
 from affetto.cli.evaluate import demo, evaluate, experiment
-from affetto.cli.examples import EXAMPLES
-from affetto.cli.finetune import finetune
-from affetto.cli.listings import corpora, protocols
-from affetto.cli.merge import merge
+from affetto.cli.export import serve
+from affetto.cli.finetune import finetune, pretrain
 from affetto.cli.options import option
-from affetto.cli.predict import PredictCommand, predict
-from affetto.cli.pretrain import pretrain
-from affetto.cli.scan import scan
-from affetto.cli.serve import serve
+from affetto.cli.predict import PredictCommand, merge, predict
+from affetto.cli.scan import corpora, protocols, scan
+
+# The example with which the help of each verb opens; those on ``toy`` run where the first one has run.
+EXAMPLES = {
+    "scan": "affetto scan toy toy -o toy.csv --speakers 6 --takes 1",
+    "corpora": "affetto corpora savee",
+    "protocols": "affetto protocols crema-d-6-evar",
+    "manifest describe": "affetto manifest describe toy.csv",
+    "manifest validate": "affetto manifest validate toy.csv",
+    "manifest relabel": "affetto manifest relabel toy.csv --map valence-sign -o sign.csv --drop",
+    "manifest join": "affetto manifest join first.csv other.csv -o both.csv",
+    "manifest pack": "affetto manifest pack toy.csv -o packed",
+    "pretrain": "affetto pretrain --manifest toy.csv --groups text -o runs/pretrained",
+    "finetune": "affetto finetune --manifest toy.csv --protocol speaker-kfold --encoder functionals "
+    "--no-enrolment -o runs/svm",
+    "evaluate": "affetto evaluate runs/svm",
+    "predict": "affetto predict toy/f01/f01_s01_anger_t01.flac",
+    "embed": "affetto embed toy/f01 toy/m01 --encoder functionals -o functionals.npy",
+    "merge": "affetto merge parts/1.csv parts/2.csv -o predicted.csv",
+    "serve": "affetto serve",
+    "index": "affetto index toy -m runs/clap/recogniser -o index",
+    "search": "affetto search 'a tired, sad voice' --index index --count 3",
+    "experiment": "affetto experiment toy-heads.yaml --manifest toy.csv",
+    "demo": "affetto demo",
+    "push": "affetto push runs/svm jane/calls",
+    "export onnx": "affetto export onnx small -o exported",
+    "annotate speakers": "affetto annotate speakers toy.csv --encoder ge2e -o annotated/speakers",
+    "annotate clusters": "affetto annotate clusters annotated/speakers/manifest.csv -o annotated/clusters",
+    "annotate intensity": "affetto annotate intensity toy.csv --source loudness -o curves",
+    "analyse clusters": "affetto analyse clusters annotated/clusters/manifest.csv -o analysis --map pca",
+    "analyse layers": "affetto analyse layers toy.csv --encoder ge2e --protocol speaker-kfold -o layers",
+}
 
 _PIPE_CLOSED = 141  # what a shell calls a program that wrote to a pipe that is closed
 _STOPPED = 130  # and one that Ctrl-C ended

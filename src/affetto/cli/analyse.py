@@ -4,8 +4,19 @@ import json
 
 import typer
 
-from affetto.cli.options import AnyEncoder, Device, Out, Protocol, Root, Seeds, Table, Words, option
-from affetto.cli.outcome import fail_if, run_verb
+from affetto.cli.options import (
+    AnyEncoder,
+    Device,
+    Out,
+    Protocol,
+    Root,
+    Seeds,
+    Table,
+    Words,
+    fail_if,
+    option,
+    run_verb,
+)
 from affetto.models.registry import listed, probed
 
 app = typer.Typer(help="Say what clusters, or the layers of an encoder, are worth.", no_args_is_help=True)

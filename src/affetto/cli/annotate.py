@@ -17,9 +17,10 @@ from affetto.cli.options import (
     Words,
     Workers,
     chosen_engine,
+    fail_if,
     option,
+    run_verb,
 )
-from affetto.cli.outcome import fail_if, run_verb
 from affetto.models.registry import SPEAKERS
 
 app = typer.Typer(help="Add what can be known of utterances to a manifest.", no_args_is_help=True)

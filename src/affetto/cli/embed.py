@@ -18,9 +18,9 @@ from affetto.cli.options import (
     chosen_engine,
     named_or_small,
     option,
+    report_table,
     without_words,
 )
-from affetto.cli.outcome import report_table
 from affetto.models.registry import ENCODERS, listed
 
 _ENCODERS = (

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import typer
 
-from affetto.cli.options import Root, option
-from affetto.cli.outcome import trainer
+from affetto.cli.options import Root, option, trainer
 
 
 def evaluate(

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from affetto.cli.options import NewManifest, option
-from affetto.cli.outcome import fail_if, refuse_input
+from affetto.cli.options import NewManifest, fail_if, option, refuse_input
 
 app = typer.Typer(help="Describe, check, relabel, join and pack manifests.", no_args_is_help=True)
 

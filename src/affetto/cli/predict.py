@@ -1,4 +1,4 @@
-"""``affetto predict``: emotions of recordings."""
+"""``affetto predict`` and ``merge``: emotions of recordings, and the outputs of shards as one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,18 @@ from affetto.cli.options import (
     Sources,
     Workers,
     chosen_engine,
+    fail_if,
     named_or_small,
     option,
+    report_table,
     without_words,
 )
-from affetto.cli.outcome import report_table
 from affetto.errors import ConfigError
 
 if TYPE_CHECKING:
     from affetto.inference import Recogniser
     from affetto.inference.enrolment import All
+
 
 _OUTPUT = (
     "Table: .csv .jsonl .parquet; - for CSV on standard output. Or labels: .TextGrid, .eaf (ELAN), .txt "
@@ -160,3 +162,19 @@ def _recogniser(model: str, words: list[str], prompts: list[str] | None, **how: 
         note = "note: speaker-dependent: this recogniser was measured on speakers it was trained on"
         typer.echo(note, err=True)
     return recogniser
+
+
+def merge(
+    parts: list[Path] = typer.Argument(help="What the runs with --shard wrote, one for each shard."),
+    output: Path = option(..., "What one run without --shard would write.", "--output", "-o"),
+) -> None:
+    """Put the outputs of all shards together, as one run without --shard writes them, to the byte.
+
+    Exit code 1 says that some recordings could not be read; their rows say why.
+    """
+    from affetto.merging import merge_parts
+
+    merged = merge_parts(parts, output)
+    counts = f"{merged.rows} rows of {merged.parts} shards, {merged.failed} could not be read"
+    typer.echo(f"{output}: {counts}", err=True)
+    fail_if(merged.failed)

@@ -13,8 +13,8 @@ from typing import Any
 from affetto.corpora.arrays import marks_of, read_vectors
 from affetto.corpora.coded import read_coded
 from affetto.corpora.curves import read_curves
+from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import Marks
 from affetto.corpora.scanning import About, Corpus, dividing
 from affetto.errors import ManifestError, unknown
 

@@ -1,7 +1,7 @@
 """Columns whose cells ``FILE.npy#ROW`` name rows of arrays on disk, and the facts of such columns.
 
 ``FILE.json`` has one form for vectors and for curves (:mod:`affetto.corpora.curves`): what made the array,
-the content hash of each row (``hashes``), and what :class:`~affetto.corpora.marks.Marks` reads.
+the content hash of each row (``hashes``), and what :class:`~affetto.corpora.labels.Marks` reads.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import Marks
 from affetto.corpora.tabular import VECTOR, is_missing, lacks, some
 from affetto.errors import ManifestError
 from affetto.runs import atomic_write, write_json

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affetto.corpora.arrays import all_places, open_array, read_facts, save_array
+from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import Marks
 from affetto.corpora.tabular import some
 from affetto.errors import ManifestError
 

@@ -20,8 +20,15 @@ from numpy.typing import NDArray
 
 from affetto.corpora import checks
 from affetto.corpora.checks import Problem
-from affetto.corpora.labels import apply_map, dropped, with_votes_of
-from affetto.corpora.marks import Marks, read_by_name, read_marks, write_marks
+from affetto.corpora.labels import (
+    Marks,
+    apply_map,
+    dropped,
+    read_by_name,
+    read_marks,
+    with_votes_of,
+    write_marks,
+)
 from affetto.corpora.reading import read_parts, read_table
 from affetto.corpora.tabular import COLUMNS, below, lacks, near, normal, some, with_array_files, write_table
 from affetto.errors import ManifestError

@@ -19,13 +19,11 @@ from typing import Any
 import pandas as pd
 
 from affetto.audio import AudioInfo, part_of, read_info
-from affetto.corpora.audformat_tables import read_audformat
-from affetto.corpora.labels import canonical, gender_of
+from affetto.corpora.labels import canonical, gender_of, read_marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.marks import read_marks
 from affetto.corpora.reading import read_table
 from affetto.corpora.scanning import About, current_division, find_audio, odd_headers
-from affetto.corpora.shards import read_shards, samples_of, tars_of
+from affetto.corpora.shards import read_audformat, read_shards, samples_of, tars_of
 from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, is_missing, some, timed, to_seconds
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO

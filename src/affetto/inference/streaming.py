@@ -9,7 +9,7 @@ import soxr
 from numpy.typing import NDArray
 
 from affetto.audio import SAMPLE_RATE, mono
-from affetto.cutting import Cutter
+from affetto.channels import Cutter
 from affetto.inference.sources import Clip, Windows
 
 STREAM = "the stream"
