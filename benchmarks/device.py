@@ -46,8 +46,9 @@ from affetto.objectives.masked import (
 )
 from affetto.objectives.supervised import Classify, ClassifySettings
 from affetto.objectives.views import Multitask, ViewSettings
+from affetto.optimising import TrainSettings, make_accelerator
 from affetto.runs import RunFolder, write_text
-from affetto.training import TrainSettings, fit, make_accelerator
+from affetto.training import fit
 from affetto.vectors.kmeans import spherical_kmeans
 
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")

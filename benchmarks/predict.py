@@ -32,11 +32,12 @@ from affetto.audio import SAMPLE_RATE, decode
 from affetto.corpora import toy
 from affetto.corpora.scanning import find_audio
 from affetto.inference import Recogniser
-from affetto.inference.pipeline import BATCH_SECONDS, keep_memory, padded
+from affetto.inference.pipeline import BATCH_SECONDS, padded
 from affetto.inference.sources import Clip, Piece
 from affetto.material.forward import batches_by_length
 from affetto.models.checkpoint import save_weights
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
+from affetto.parallel import keep_memory
 from affetto.runs import write_text
 
 LABELS = ("anger", "fear", "happiness", "neutral", "sadness")

@@ -23,8 +23,9 @@ from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.objective import Objective
 from affetto.objectives.supervised import Classify, ClassifySettings
 from affetto.objectives.views import Multitask, ViewSettings
+from affetto.optimising import TrainSettings, make_accelerator
 from affetto.runs import RunFolder, write_text
-from affetto.training import TrainSettings, fit, make_accelerator
+from affetto.training import fit
 
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 

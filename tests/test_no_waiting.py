@@ -41,8 +41,9 @@ from affetto.objectives.views import (
     VectorTask,
     ViewSettings,
 )
+from affetto.optimising import TrainSettings, make_accelerator
 from affetto.runs import RunFolder
-from affetto.training import TrainSettings, _Loop, make_accelerator
+from affetto.training import _Loop
 from speech_models import save_tiny_whisper
 
 READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__contains__"}

@@ -16,15 +16,9 @@ from torch import Tensor, nn
 
 from affetto.data import Batch
 from affetto.errors import CheckpointError, ConfigError, RunError
+from affetto.optimising import TrainSettings, make_accelerator, rate, seed_everything
 from affetto.runs import RunFolder
-from affetto.training import (
-    STATE,
-    TrainSettings,
-    fit,
-    make_accelerator,
-    rate,
-    seed_everything,
-)
+from affetto.training import STATE, fit
 
 
 class Task(nn.Module):

@@ -1,5 +1,6 @@
-"""Copies of this process that share the cores."""
+"""Copies of this process that share the cores, and the memory that a process keeps."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -10,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from functools import cache
 from multiprocessing import connection
 from typing import Any, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+_KEPT = ((-3, 32 << 20), (-1, 512 << 20))  # of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
 _WORK: list[Callable[[list[Any]], list[Any]]] = []  # set before the processes, which inherit it
 
 
@@ -124,3 +127,18 @@ def _end_with_parent() -> None:
     assert parent is not None
     connection.wait([parent.sentinel])
     os._exit(1)
+
+
+@cache
+def keep_memory() -> None:
+    """Makes the C library keep freed memory for the rest of the process; does nothing without glibc.
+
+    It would return every array of some hundred kilobytes to the system and ask for a new one, which the
+    system has to clear; several threads also wait for each other there.
+    """
+    try:
+        limit = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for kind, size in _KEPT:
+        limit(kind, size)

@@ -29,8 +29,8 @@ from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.embedders import NetworkSettings, load_published
 from affetto.models.hub_encoders import Whisper, WhisperSettings
 from affetto.objectives.supervised import Classify, ClassifySettings, Supervised
+from affetto.optimising import TrainSettings, parameter_groups
 from affetto.runs import RunFolder
-from affetto.training import TrainSettings, parameter_groups
 from smallest import few_trials
 from speech_models import save_tiny_whisper
 

@@ -17,8 +17,9 @@ from affetto.models.logmel import Cnn, CnnSettings, Tdnn, TdnnSettings
 from affetto.models.masked_encoders import Mockingjay, MockingjaySettings
 from affetto.objectives import masked
 from affetto.objectives.masked import MockingjayObjective, MockingjayObjectiveSettings
+from affetto.optimising import TrainSettings
 from affetto.runs import RunFolder
-from affetto.training import TrainSettings, fit
+from affetto.training import fit
 
 RANDOM = MaskSettings()
 EMOTIONAL = MaskSettings(guidance="emotional")

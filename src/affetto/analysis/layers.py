@@ -24,12 +24,12 @@ from affetto.finetuning.settings import FinetuneSettings, finetune_settings
 from affetto.finetuning.task import Fitted, FoldTask
 from affetto.material.recordings import Material
 from affetto.models.embedders import Network, NetworkSettings, build_encoder
+from affetto.optimising import make_accelerator
 from affetto.pages import Block, Heading, Page, Picture, Table, Text, percent, points
 from affetto.plots import to_png
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import META, RunFolder, write_json
-from affetto.training import make_accelerator
 
 RESULT = "layers.json"
 SUM = "weighted"  # the setting `layers` of the probe on a learned sum

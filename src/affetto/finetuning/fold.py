@@ -38,7 +38,8 @@ from affetto.models.encoder import Embedder, Encoder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised
 from affetto.objectives.views import SpeakerTask, SpeakerTaskSettings
-from affetto.training import fit, seed_everything
+from affetto.optimising import seed_everything
+from affetto.training import fit
 
 
 class Supervision:

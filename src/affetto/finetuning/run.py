@@ -26,10 +26,10 @@ from affetto.material.recordings import Material
 from affetto.models.checkpoint import RECOGNISER, copy_folder, save_weights, weights_sha256
 from affetto.models.classifier import ELSEWHERE, EmotionClassifier
 from affetto.models.enrolment import SpeakerDraw, all_others, draws
+from affetto.optimising import make_accelerator
 from affetto.progress import progress
 from affetto.protocols.protocol import Protocol, load_protocol
 from affetto.runs import META, RunFolder, write_text
-from affetto.training import make_accelerator
 
 DEV_SCORES = ("dev_uar", "dev_ccc")
 

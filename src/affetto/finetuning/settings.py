@@ -19,8 +19,8 @@ from affetto.models.embedders import (
 from affetto.models.registry import EMBEDDERS, ENCODERS, probed
 from affetto.models.representation import JOIN, MEANS_OF, STATISTICS_OF, named_vectors
 from affetto.objectives.supervised import ClassifySettings
+from affetto.optimising import TrainSettings
 from affetto.protocols.protocol import load_protocol
-from affetto.training import TrainSettings
 
 
 class FinetuneSettings(Settings):

@@ -6,14 +6,13 @@ suffice; a device is used by one process alone. But threads wait for each other 
 of their time where files are short: with many clips, each core gets groups of them in a process of its own.
 """
 
-import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from itertools import chain, groupby, islice
 from typing import Any
 
@@ -26,12 +25,11 @@ from affetto.audio import SAMPLE_RATE
 from affetto.inference.sources import Clip, Piece, Samples, Windows, cut, decoded, fault_of
 from affetto.material.forward import InParts, batches_by_length, padded_length
 from affetto.members import file_stamp
-from affetto.parallel import Here, can_fork, cores, in_copies
+from affetto.parallel import Here, can_fork, cores, in_copies, keep_memory
 
 CHUNK_PIECES, CHUNK_SECONDS = 512, 600.0  # that are sorted by length together, at most
 BATCH_SECONDS = 24.0  # of sound, padding included, that go through the network at once
 GROUP_CLIPS, GROUP_BYTES = 256, 8 << 20  # that a process takes at once: minutes, in any encoding
-_KEPT = ((-3, 32 << 20), (-1, 512 << 20))  # of mallopt(3): M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
 _LATER = "later"  # the fault of a clip that a process leaves to its parent
 _CLIPS_TOGETHER = 4  # decoded by one task, since a task costs as much as decoding a tenth of a second
 _TASKS_AHEAD, _MOST_WORKERS = 8, 8
@@ -130,21 +128,6 @@ def padded(pieces: list[Piece], device: torch.device) -> tuple[Tensor, Tensor]:
     for row, each in zip(waveforms, samples, strict=True):
         row[: len(each)] = each
     return torch.from_numpy(waveforms).to(device), lengths.to(device)
-
-
-@cache
-def keep_memory() -> None:
-    """Makes the C library keep freed memory for the rest of the process; does nothing without glibc.
-
-    It would return every array of some hundred kilobytes to the system and ask for a new one, which the
-    system has to clear; several threads also wait for each other there.
-    """
-    try:
-        limit = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    for kind, size in _KEPT:
-        limit(kind, size)
 
 
 def _by_chunks(

@@ -9,30 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import AudioError, ConfigError
-from affetto.inference.enrolment import (
-    All,
-    Drawn,
-    Enrolment,
-    Enrolments,
-    draw_by_speaker,
-    enrolment_of,
-    marked,
-    with_speech,
-)
-from affetto.inference.pipeline import Plan, by_clip, in_order, padded, whole
+from affetto.inference.enrolment import All, Enrolment, Enrolments, Enrols, marked
+from affetto.inference.pipeline import Plan, by_clip, in_order, whole
 from affetto.inference.rows import RowFormat, Score, all_terms, chosen_terms, rows_of
 from affetto.inference.segments import Cut, Segments
 from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
 from affetto.inference.streaming import windows_of_stream
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
-from affetto.models.encoder import chosen_device, with_company
+from affetto.models.encoder import chosen_device
 from affetto.models.speech import load_speech_detector
 from affetto.tables import Row
 
@@ -40,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Recogniser:
+class Recogniser(Enrols):
     """Recognises emotions in speech: classes, or dimensions such as valence, as it was trained.
 
     A recording longer than a minute is scored in parts of 30 s, and the mean of their probabilities, weighted
@@ -273,56 +262,8 @@ class Recogniser:
         for clip in windows_of_stream(blocks, rate, plan.windows):
             yield from (row for _, row in self.rows([clip], plan, enrolment))
 
-    def embed(self, sources: Sources, *, root: Root = None) -> Tensor:
-        """Returns the vectors of recordings, ``(N, D)``; an AudioError for the first that cannot be read."""
-        return _stacked(self._readable(sources, root))
-
-    def enrol(self, sources: Sources | Tensor, *, root: Root = None) -> Enrolment:
-        """Estimates how a speaker sounds from unlabelled utterances; ten of mixed mood do well.
-
-        ``sources`` may also be their vectors ``(N, D)`` from :meth:`embed`. Utterances without speech are
-        left out, with a warning.
-
-        Raises:
-            AudioError: for an utterance that cannot be read, and where none holds speech.
-            ConfigError: when the recogniser was made without enrolment.
-        """
-        self.classifier.must_adapt()
-        if isinstance(sources, Tensor):
-            return Enrolment(self._offset(sources), len(sources))
-        return self._enrolment(with_speech(self._readable(sources, root, speech=True)))
-
-    def enrol_speakers(
-        self, sources: Sources, utterances: int | All, *, root: Root = None
-    ) -> dict[str, Enrolment]:
-        """Enrols every speaker of manifests from that many utterances, drawn the same way every time.
-
-        An utterance that cannot be read, or without speech, is replaced by another of that speaker. A speaker
-        who would have none left to score is not enrolled. With ``"all"`` every utterance is enrolled, and
-        scored all the same; speakers with fewer than three that hold speech are not enrolled. Utterances
-        without a speaker are enrolled by their corpus. Returns enrolments by ``corpus/speaker``.
-
-        Raises:
-            ConfigError: when no speaker is named, or the recogniser was made without enrolment.
-        """
-        return self.enrol_cut(Cut(sources, root), utterances)
-
-    def enrol_cut(self, everything: Iterable[Clip], utterances: int | All) -> dict[str, Enrolment]:
-        """Enrols as :meth:`enrol_speakers`, of clips; ``predict`` lists them once."""
-        self.classifier.must_adapt()
-        drawn = draw_by_speaker(everything, utterances, partial(self._vectors, speech=True))
-        found = {speaker: self._enrolment(own) for speaker, own in drawn}
-        if utterances == "all":
-            found = {speaker: replace(own, used=frozenset()) for speaker, own in found.items()}
-        return found
-
     def rows(
-        self,
-        everything: Iterable[Clip],
-        plan: Plan,
-        enrolment: Enrolments | None,
-        *,
-        speakers: bool = False,
+        self, everything: Iterable[Clip], plan: Plan, enrolment: Enrolments | None, *, speakers: bool = False
     ) -> Iterator[tuple[Piece, Row]]:
         """Yields a row for each clip, or with windows for each piece; :meth:`files` and ``predict``."""
         if enrolment is not None:
@@ -347,58 +288,3 @@ class Recogniser:
         import pandas as pd
 
         return pd.DataFrame(rows, columns=self.columns(enrolment is not None, speakers))
-
-    def _embed(self, pieces: list[Piece], speech: bool = False) -> Tensor:
-        """Embeds pieces, ``(B, D)``; with ``speech``, NaN for those without."""
-        waveforms, lengths = padded(pieces, self.device)
-        vectors = self.classifier.embed(*self.classifier.front_end(waveforms, lengths))
-        if speech and self.detector is not None:
-            vectors[~self.detector.hears(waveforms, lengths)] = torch.nan
-        return vectors
-
-    def _answers(self, pieces: list[Piece], enrolment: Enrolments | None) -> Tensor:
-        """Returns probabilities or values of pieces, ``(B, K)``, adapted to the speaker if enrolled."""
-        vectors = self._embed(pieces, speech=True)
-        answers = with_company(self.classifier.answers, vectors)
-        own = [enrolment_of(enrolment, piece.clip) for piece in pieces]
-        if rows := [row for row, each in enumerate(own) if each]:
-            some = next(each.offset for each in own if each)
-            offsets = torch.stack([each.offset if each else some for each in own]).to(self.device)
-            answers[rows] = with_company(self.classifier.answers, vectors, offsets)[rows]
-        return answers
-
-    @torch.inference_mode()
-    def _offset(self, vectors: Tensor) -> Tensor:
-        return self.classifier.offset(vectors.to(self.device)).cpu()
-
-    def _enrolment(self, own: Drawn) -> Enrolment:
-        return Enrolment(self._offset(_stacked(own)), len(own), frozenset(clip.key for clip in own))
-
-    def _vectors(
-        self, everything: Iterable[Clip], speech: bool = False
-    ) -> Iterator[tuple[Clip, list[NDArray[np.float32]], str]]:
-        """Embeds clips: each with the vectors of its pieces, with ``speech`` of those that hold some.
-
-        Or with none and the reason.
-        """
-        compute = partial(self._embed, speech=speech)
-        for pieces in by_clip(in_order(everything, compute, Plan(), self.device)):
-            piece = pieces[-1][0]
-            vectors = [] if piece.fault else [each for _, each in pieces if each is not None]
-            yield piece.clip, [each for each in vectors if not np.isnan(each).any()], piece.fault
-
-    def _readable(self, sources: Sources, root: Root, speech: bool = False) -> Drawn:
-        """Embeds clips; raises for one that cannot be read, or for none."""
-        found: Drawn = {}
-        for clip, vectors, fault in self._vectors(clips(sources, root), speech):
-            if fault:
-                raise AudioError(fault)
-            found[clip] = vectors
-        if not found:
-            raise ConfigError("got no recording at all; name files, folders or manifests")
-        return found
-
-
-def _stacked(own: Drawn) -> Tensor:
-    """Returns the vectors of all pieces, ``(N, D)``."""
-    return torch.from_numpy(np.stack([vector for vectors in own.values() for vector in vectors]))

@@ -26,8 +26,9 @@ from affetto.material.forward import run_over
 from affetto.material.recordings import Recordings
 from affetto.models.embedders import FunctionalsSettings, build_embedder
 from affetto.models.encoder import frame_mask
+from affetto.optimising import TrainSettings, make_accelerator, seed_everything
 from affetto.runs import RunFolder
-from affetto.training import TrainSettings, fit, make_accelerator, seed_everything
+from affetto.training import fit
 from affetto.vectors.spaces import centred
 
 COSTS = (1.0, 10.0, 100.0, 1000.0)

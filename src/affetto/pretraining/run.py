@@ -23,12 +23,13 @@ from affetto.models.encoder import Encoder
 from affetto.models.layers import POOLINGS
 from affetto.objectives.tasks import TASKS, task_class
 from affetto.objectives.views import Multitask
+from affetto.optimising import make_accelerator, seed_everything
 from affetto.pretraining.columns import CurveColumn, PlainColumn, task_columns
 from affetto.pretraining.settings import PretrainSettings
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
 from affetto.runs import RunFolder
-from affetto.training import fit, make_accelerator, seed_everything
+from affetto.training import fit
 
 
 def pretrain(

@@ -17,7 +17,7 @@ from affetto.models.registry import EMBEDDERS, ENCODERS
 from affetto.models.representation import named_vectors
 from affetto.objectives.tasks import MULTITASK, TASKS, TaskSpec, chooses_frames, task_settings
 from affetto.objectives.views import ViewSettings
-from affetto.training import TrainSettings
+from affetto.optimising import TrainSettings
 
 
 class VectorSettings(Settings):

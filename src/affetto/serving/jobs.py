@@ -13,8 +13,9 @@ import torch
 
 from affetto.errors import AffettoError
 from affetto.inference import Enrolment, Recogniser
-from affetto.inference.pipeline import Plan, keep_memory
+from affetto.inference.pipeline import Plan
 from affetto.inference.sources import Clip, Windows
+from affetto.parallel import keep_memory
 from affetto.serving.limits import Limits, busy
 from affetto.tables import Row
 
