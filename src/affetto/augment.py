@@ -20,45 +20,30 @@ _GAINS = 6  # frequencies at which the equaliser draws a gain, from 60 Hz to 8 k
 
 
 class AugmentConfig(Settings):
-    """Kinds and amounts of augmentation. The default does nothing.
+    """Kinds and amounts of augmentation. The default does nothing."""
 
-    Attributes:
-        gain_db: an utterance is made up to this much louder or softer.
-        equalise_db: standard deviation of the gains of a random equaliser, smooth over frequency.
-        room: share of utterances that are put into a room: noise that fades by 60 dB within 0.15 to 0.8 s,
-            in all 0 to 12 dB below the direct sound.
-        telephone: share of utterances that lose what is below 150 to 350 Hz and above 3 to 3.7 kHz; two of
-            three also go through the 8 bits of a mu-law codec.
-        clip: share of utterances that are clipped, 3 to 15 dB below their peak.
-        noise_probability: share of utterances that noise is added to.
-        noise_snr_db: lowest and highest ratio of speech to noise.
-        noise: ``"white"``, ``"pink"`` (power falls with 1 / frequency, as that of speech roughly does), or
-            ``"both"``, one or the other for each utterance.
-        speed: lowest and highest factor of playing faster; None for the speed as it is. Pitch, formants and
-            tempo change together, as on a tape: 1.1 is shorter by a tenth and 1.65 semitones higher.
-        time_masks: how many stretches of frames to hide.
-        time_mask_frames: longest such stretch.
-        time_mask_share: the largest share of an utterance that one stretch may hide.
-        frequency_masks: how many bands to hide.
-        frequency_mask_bins: widest such band.
-        mixup: both parameters of the Beta distribution that mixing ratios come from; 0 for no mixing.
-    """
-
-    gain_db: float = Field(0.0, ge=0)
-    equalise_db: float = Field(0.0, ge=0, le=40)
+    gain_db: float = Field(0.0, ge=0)  # by so much an utterance is made louder or softer, at most
+    equalise_db: float = Field(0.0, ge=0, le=40)  # deviation of a random equaliser's gains, smooth over Hz
+    # Share of utterances that are put into a room: noise that fades by 60 dB within 0.15 to 0.8 s, in all 0
+    # to 12 dB below the direct sound.
     room: float = Field(0.0, ge=0, le=1)
+    # Share that loses what is below 150 to 350 Hz and above 3 to 3.7 kHz; two of three also go through the 8
+    # bits of a mu-law codec.
     telephone: float = Field(0.0, ge=0, le=1)
-    clip: float = Field(0.0, ge=0, le=1)
-    noise_probability: float = Field(0.0, ge=0, le=1)
-    noise_snr_db: tuple[float, float] = (5.0, 20.0)
+    clip: float = Field(0.0, ge=0, le=1)  # share that is clipped, 3 to 15 dB below its peak
+    noise_probability: float = Field(0.0, ge=0, le=1)  # share that noise is added to
+    noise_snr_db: tuple[float, float] = (5.0, 20.0)  # lowest and highest ratio of speech to noise
+    # Pink noise falls in power with 1 / frequency, as speech roughly does; "both": either for each utterance.
     noise: Literal["white", "pink", "both"] = "both"
+    # Lowest and highest factor of playing faster; None for the speed as it is. Pitch, formants and tempo
+    # change together, as on a tape: 1.1 is shorter by a tenth and 1.65 semitones higher.
     speed: tuple[float, float] | None = None
-    time_masks: int = Field(0, ge=0)
-    time_mask_frames: int = Field(40, ge=1)
-    time_mask_share: float = Field(0.2, gt=0, le=1)
-    frequency_masks: int = Field(0, ge=0)
-    frequency_mask_bins: int = Field(10, ge=1)
-    mixup: float = Field(0.0, ge=0)
+    time_masks: int = Field(0, ge=0)  # stretches of frames to hide
+    time_mask_frames: int = Field(40, ge=1)  # of the longest
+    time_mask_share: float = Field(0.2, gt=0, le=1)  # of an utterance that one stretch may hide, at most
+    frequency_masks: int = Field(0, ge=0)  # bands to hide
+    frequency_mask_bins: int = Field(10, ge=1)  # of the widest
+    mixup: float = Field(0.0, ge=0)  # both parameters of the Beta distribution of mixing ratios; 0: none
 
     @model_validator(mode="after")
     def _fits(self) -> "AugmentConfig":

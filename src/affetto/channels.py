@@ -63,11 +63,8 @@ class Cutter:
         self._held = np.concatenate([self._held, piece]) if len(self._held) else piece
         while len(self._held) >= self.size:
             begin, block = self.begin, self._held[: self.size].copy()
-            self._covered, self.begin, self._held = (
-                begin + self.size,
-                begin + self.hop,
-                self._held[self.hop :],
-            )
+            self._covered, self.begin = begin + self.size, begin + self.hop
+            self._held = self._held[self.hop :]
             yield begin, block
 
     def rest(self) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -19,23 +19,17 @@ CURVES = {"emotional": "intensity", "energy": "loudness", "voiced": "voicing"}
 
 
 class MaskSettings(Settings):
-    """Which frames are hidden, and how many.
+    """Which frames are hidden, and how many."""
 
-    Attributes:
-        guidance: ``"random"``; ``"emotional"``, where intensity is high; ``"energy"`` and ``"voiced"``, where
-            speech is loud or voiced; or any other column of curves, where its curve is high.
-        ratio: share of an utterance's frames that is hidden, as nearly as whole spans allow; at most one
-            half, up to which spans that do not overlap always find room.
-        span: frames hidden in a row.
-        sharpness: a span is ``e ** sharpness`` times as likely for each standard deviation of the guide.
-        column: manifest column of the curve; None for the one that the guidance names.
-    """
-
+    # "random"; "emotional", where intensity is high; "energy" and "voiced", where speech is loud or voiced;
+    # or any other column of curves, where its curve is high.
     guidance: str = Field("random", min_length=1)
+    # Share of an utterance's frames, as nearly as whole spans allow; up to one half, spans that do not
+    # overlap always find room.
     ratio: float = Field(0.15, gt=0, le=0.5)
-    span: int = Field(7, ge=1)
-    sharpness: float = Field(2.0, ge=0)
-    column: str | None = None
+    span: int = Field(7, ge=1)  # frames hidden in a row
+    sharpness: float = Field(2.0, ge=0)  # a span is e ** sharpness as likely for each deviation of the guide
+    column: str | None = None  # of the manifest, with the curve; None for the one that the guidance names
 
     @model_validator(mode="after")
     def _fits(self) -> "MaskSettings":

@@ -151,10 +151,7 @@ def read_clusters(
 
 
 def compare_clusters(
-    manifest: Manifest,
-    settings: AnalyseSettings,
-    embedded: NDArray[np.bool_],
-    vectors: NDArray[np.float32],
+    manifest: Manifest, settings: AnalyseSettings, embedded: NDArray[np.bool_], vectors: NDArray[np.float32]
 ) -> Analysis:
     """Measures agreement with emotion, with measures of the recordings and with columns of the manifest.
 

@@ -38,9 +38,7 @@ def experiment(
     typer.echo(run_experiment(file, Manifest.read(manifest, root), output or file.parent, runs, trainer))
 
 
-def demo(
-    out: Path = typer.Argument("runs/demo", help="Folder for everything the demo makes."),
-) -> None:
+def demo(out: Path = typer.Argument("runs/demo", help="Folder for everything the demo makes.")) -> None:
     """Run the main job on a synthetic corpus: scan, finetune, evaluate, predict."""
     from affetto.experiment.demo import demo as run_demo
     from affetto.inference import Recogniser

@@ -33,8 +33,7 @@ from affetto.progress import progress
 from affetto.runs import FORMATS
 
 ABOUT = About(
-    name="table",
-    title="your own: CSV, TSV, JSONL, audformat or Hugging Face tables, tar files, or folders",
+    name="table", title="your own: CSV, TSV, JSONL, audformat or Hugging Face tables, tar files, or folders"
 )
 # Names that other people's tables use, by the column of the manifest; case does not matter.
 ALIASES = {

@@ -18,20 +18,12 @@ _SPREAD = 0.15  # how far lengths may mix, as a share of the length: less pads l
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances that go through a network together.
+    """Utterances that go through a network together."""
 
-    Attributes:
-        values: samples, ``(B, S)``, or frames of a frozen encoder, ``(B, T, D)``; float32, zero past each
-            end.
-        lengths: samples or frames in each, ``(B,)`` int64.
-        index: row numbers in the manifest, ``(B,)`` int64.
-        columns: what else is known about each, by name: ``label`` ``(B,)``, ``target`` ``(B, K)``, ...
-    """
-
-    values: Tensor
-    lengths: Tensor
-    index: Tensor
-    columns: dict[str, Tensor]
+    values: Tensor  # samples (B, S), or frames of a frozen encoder (B, T, D); float32, zero past each end
+    lengths: Tensor  # samples or frames in each, (B,) int64
+    index: Tensor  # row numbers in the manifest, (B,) int64
+    columns: dict[str, Tensor]  # what else is known about each, by name: label (B,), target (B, K), ...
 
     def __len__(self) -> int:
         return len(self.index)

@@ -137,24 +137,16 @@ def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Metric(NamedTuple):
-    """A score of test rows.
+    """A score of test rows."""
 
-    Attributes:
-        title: its name in tables.
-        about: what it is, for the docs.
-        score: sums ``(..., *S)`` -> ``(...)``; of dimensions -> ``(..., K)``.
-        sums: table of N rows, K labels (or dimensions) -> what adds up, ``(N, *S)``; NaN for a row that does
-            not count, None where the table lacks what it takes.
-        spellings: what papers call it, in small letters.
-        dimensions: it scores dimensions, not classes.
-    """
-
-    title: str
-    about: str
-    score: Score
+    title: str  # its name in tables
+    about: str  # what it is, for the docs
+    score: Score  # sums (..., *S) -> (...); of dimensions -> (..., K)
+    # Table of N rows, K labels (or dimensions) -> what adds up, (N, *S); NaN for a row that does not count,
+    # None where the table lacks what it takes.
     sums: Sums = confusion_sums
-    spellings: tuple[str, ...] = ()
-    dimensions: bool = False
+    spellings: tuple[str, ...] = ()  # what papers call it, in small letters
+    dimensions: bool = False  # it scores dimensions, not classes
 
 
 METRICS: dict[str, Metric] = {

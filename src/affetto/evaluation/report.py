@@ -137,13 +137,8 @@ class Report:
         if self.speaker_dependent:
             text = "test speakers are in training; compare nothing here with speaker-independent numbers."
             blocks.append(Text(f"{STAMP}: {text}", alarm=True))
-        blocks += [
-            Text(_what(self)),
-            _scores(self),
-            *map(Text, self.notes),
-            *_against(self),
-            *_published(self),
-        ]
+        blocks += [Text(_what(self)), _scores(self), *map(Text, self.notes)]
+        blocks += [*_against(self), *_published(self)]
         if self.per_class is not None:
             classes = _table(self, self.per_class, f"Percent over all folds together, {_enrolled(self)}")
             blocks += [Heading("Classes"), classes, picture("confusion")]

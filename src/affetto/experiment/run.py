@@ -121,13 +121,8 @@ def experiment(
         rows = write_results(table, work.results(row, fraction, extra))
         more = drawn(work.losses(), table, "losses", losses_of)
         more |= drawn(_along_axis(plan, rows), table, "axis", f"UAR along {plan.axis}")
-        how: dict[str, Any] = {
-            "title": plan.title,
-            "notes": plan.notes,
-            "columns": columns,
-            "curves": plan.curves,
-        }
-        page = draw_results(table, **how, figure=True, more=more)
+        how: dict[str, Any] = {"notes": plan.notes, "columns": columns, "curves": plan.curves}
+        page = draw_results(table, title=plan.title, **how, figure=True, more=more)
     return page
 
 

@@ -27,13 +27,7 @@ from affetto.finetuning.task import (
 from affetto.material.recordings import Copy
 from affetto.models.checkpoint import fill_encoder, find_encoder, speakers_seen
 from affetto.models.classifier import EmotionClassifier, Reads
-from affetto.models.embedders import (
-    Joined,
-    Network,
-    NetworkSettings,
-    build_embedder,
-    load_published,
-)
+from affetto.models.embedders import Joined, Network, NetworkSettings, build_embedder, load_published
 from affetto.models.encoder import Embedder, Encoder
 from affetto.models.heads import KernelHead, LinearHead, Standardise
 from affetto.objectives.supervised import Classify, Regress, Supervised

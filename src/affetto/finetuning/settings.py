@@ -42,9 +42,7 @@ class FinetuneSettings(Settings):
     train: TrainSettings = TrainSettings()
     augment: AugmentConfig = AugmentConfig()
     views: int = Field(1, ge=1, le=8)  # cached for a fixed encoder: itself, and other speeds of augment.speed
-    copies: int = Field(
-        0, ge=0, le=8
-    )  # of fixed vectors: augmented copies of each recording to learn from too
+    copies: int = Field(0, ge=0, le=8)  # augmented ones of each recording that fixed vectors are learned from
     loss: ClassifySettings = ClassifySettings()
     dropout: float = Field(0.3, ge=0, lt=1)  # share of the embedding hidden in training
     enrolment: bool = True  # whether it can adapt to a speaker from unlabelled utterances

@@ -28,11 +28,8 @@ MOST_BYTES = 16 << 20
 """Of compressed sound in a page, about an hour; what does not fit is linked by its path from the page."""
 
 _BLOCK_SECONDS, _PEAK_SAMPLES, _MOST_PEAKS, _MOST_FAULTS = 10.0, 320, 4000, 10
-_OGG: dict[str, Any] = {
-    "format": "OGG",
-    "subtype": "VORBIS",
-    "compression_level": 0.8,
-}  # 10 x as fast as Opus
+# Ten times as fast as Opus.
+_OGG: dict[str, Any] = {"format": "OGG", "subtype": "VORBIS", "compression_level": 0.8}
 _WAV: dict[str, Any] = {"format": "WAV", "subtype": "PCM_16"}
 _DARK, _LIGHT = "rgb(0 0 0 / .3)", "rgb(255 255 255 / .45)"
 _PATTERNS = (
@@ -142,11 +139,8 @@ def _names(files: list[str]) -> tuple[str, dict[str, str]]:
 
 def _link(sound: Sound, page: Path) -> str:
     """Returns the address of a recording on disk, from the page."""
-    return (
-        quote(os.path.relpath(sound, page.parent), errors="surrogateescape")
-        if isinstance(sound, Path)
-        else ""
-    )
+    relative = os.path.relpath(sound, page.parent) if isinstance(sound, Path) else ""
+    return quote(relative, errors="surrogateescape")
 
 
 def _looks(count: int) -> list[dict[str, str]]:

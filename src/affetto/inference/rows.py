@@ -136,11 +136,7 @@ def _least_confidence(withhold: float | str | None, known: Mapping[str, Any]) ->
 
 
 def rows_of(
-    computed: Iterable[Computed],
-    form: RowFormat,
-    terms: Terms,
-    enrolment: Enrolments | None,
-    speakers: bool,
+    computed: Iterable[Computed], form: RowFormat, terms: Terms, enrolment: Enrolments | None, speakers: bool
 ) -> Iterator[tuple[Piece, Row]]:
     """Yields a row for each piece, whose probabilities or values are ``(K,)``, NaN without speech.
 

@@ -39,20 +39,12 @@ _PAUSE = 25 * np.log(10) / 10  # 25 dB below the loudest frame of an utterance
 
 
 class RankerSettings(Settings):
-    """How intensity is learned from emotion labels.
+    """How intensity is learned from emotion labels."""
 
-    Attributes:
-        functionals: features of the linear rankers.
-        centre: subtract the mean over all utterances of each speaker from what rankers and network read.
-        similar: weight of similar pairs against ordered ones.
-        network: predicts intensity frame by frame; its ``loss``, augmentation and training follow.
-        seed: of everything random.
-    """
-
-    functionals: FunctionalsSettings = FunctionalsSettings()
-    centre: bool = True
-    similar: float = Field(1.0, ge=0)
-    network: StrengthNetSettings = StrengthNetSettings()
+    functionals: FunctionalsSettings = FunctionalsSettings()  # features of the linear rankers
+    centre: bool = True  # subtract each speaker's mean from what rankers and network read
+    similar: float = Field(1.0, ge=0)  # weight of similar pairs against ordered ones
+    network: StrengthNetSettings = StrengthNetSettings()  # predicts frame by frame
     loss: IntensityLossSettings = IntensityLossSettings()
     augment: AugmentConfig = AugmentConfig(
         gain_db=6,

@@ -32,23 +32,16 @@ Seen = dict[str, list[str]]  # speakers whose labels were seen, by fold, or unde
 
 
 class IntensitySettings(Settings):
-    """How ``annotate intensity`` makes curves.
+    """How ``annotate intensity`` makes curves."""
 
-    Attributes:
-        source: ``ranker``, learned from emotion labels by relative attributes; ``recogniser``, one minus the
-            probability of neutral; ``loudness``; ``voicing``.
-        name: of the column and its array; None for ``intensity``, or the source's own name without labels.
-        protocol: whose training and dev speakers the ranker's labels come from; None for the corpus's own.
-        model: a network that an earlier run made, in place of labels.
-        recogniser: folder of a recogniser, which reads windows of ``window_seconds`` every ``hop_seconds``.
-        ranker: how intensity is learned.
-    """
-
+    # Learned from emotion labels by relative attributes; one minus the probability of neutral; or the sound.
     source: Literal["ranker", "recogniser", "loudness", "voicing"] = "ranker"
-    name: NewArrayColumn | None = None
-    protocol: str | None = None
-    model: str | None = None
-    recogniser: str | None = None
+    name: NewArrayColumn | None = None  # None for ``intensity``, or the source's own name without labels
+    protocol: str | None = (
+        None  # whose train and dev speakers' labels the ranker sees; None: the corpus's own
+    )
+    model: str | None = None  # a network that an earlier run made, in place of labels
+    recogniser: str | None = None  # a folder; it reads windows of window_seconds every hop_seconds
     window_seconds: float = Field(1.0, ge=0.1)
     hop_seconds: float = Field(0.2, gt=0)
     ranker: RankerSettings = RankerSettings()
