@@ -15,7 +15,7 @@ from affetto.errors import AudioError, ConfigError, MissingPackageError, unknown
 from affetto.inference.annotations import refuse_form, render
 from affetto.inference.rows import UNKNOWN, RowFormat
 from affetto.inference.writers import NUMBER, TEXT, WHOLE, rounded
-from affetto.runs import write_text
+from affetto.runs import write_text, writing
 from affetto.tables import Row, write_lines, write_parquet
 
 SUFFIXES = {
@@ -83,8 +83,11 @@ def _write_audformat(path: Path, rows: list[Row], labels: Sequence[str]) -> None
         table[name] = audformat.Column(scheme_id=name)
         table[name].set([row["label" if name == "emotion" else name] for row in rows])
     part = path.with_name(f".{path.name}.part")
-    database.save(part, storage_format="csv")
-    os.replace(part, path)
+    with writing(path):
+        shutil.rmtree(part, ignore_errors=True)
+        database.save(part, storage_format="csv")
+        shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed right after the next line
+        os.replace(part, path)
 
 
 TABLES = (".csv", ".jsonl", ".parquet")
