@@ -37,7 +37,6 @@ from affetto.models.encoder import chosen_device
 from affetto.models.layers import frame_statistics
 from affetto.models.logmel import Tdnn
 from affetto.models.masked_encoders import Mockingjay, MockingjaySettings, Npc, NpcSettings
-from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.masked import (
     MockingjayObjective,
     MockingjayObjectiveSettings,
@@ -45,7 +44,7 @@ from affetto.objectives.masked import (
     NpcObjectiveSettings,
 )
 from affetto.objectives.supervised import Classify, ClassifySettings
-from affetto.objectives.views import Multitask, ViewSettings
+from affetto.objectives.views import Contrastive, ContrastiveSettings, Multitask, ViewSettings
 from affetto.optimising import TrainSettings, make_accelerator
 from affetto.runs import RunFolder, write_text
 from affetto.training import fit

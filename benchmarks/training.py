@@ -19,10 +19,9 @@ from affetto.augment import AugmentConfig
 from affetto.data import Batch
 from affetto.models.classifier import ClassifierSettings, EmotionClassifier
 from affetto.models.logmel import Tdnn
-from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.objective import Objective
 from affetto.objectives.supervised import Classify, ClassifySettings
-from affetto.objectives.views import Multitask, ViewSettings
+from affetto.objectives.views import Contrastive, ContrastiveSettings, Multitask, ViewSettings
 from affetto.optimising import TrainSettings, make_accelerator
 from affetto.runs import RunFolder, write_text
 from affetto.training import fit

@@ -25,7 +25,6 @@ from affetto.models.ge2e import Ge2eSettings
 from affetto.models.hub_encoders import WhisperSettings
 from affetto.models.logmel import FilterbankSettings, TdnnSettings
 from affetto.models.masked_encoders import MockingjaySettings, NpcSettings
-from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.masked import (
     MockingjayObjective,
     MockingjayObjectiveSettings,
@@ -34,6 +33,8 @@ from affetto.objectives.masked import (
 )
 from affetto.objectives.supervised import Classify, ClassifySettings, Regress
 from affetto.objectives.views import (
+    Contrastive,
+    ContrastiveSettings,
     Multitask,
     ReconstructionTask,
     SpeakerTask,

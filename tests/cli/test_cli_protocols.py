@@ -2,7 +2,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from affetto.cli.scan import protocols
+from affetto.cli.manifest import protocols
 from affetto.errors import ProtocolError
 from affetto.protocols import list_protocols
 

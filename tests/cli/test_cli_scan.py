@@ -4,7 +4,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from affetto.cli.scan import scan
+from affetto.cli.manifest import scan
 from affetto.corpora import toy
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, ManifestError

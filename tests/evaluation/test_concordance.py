@@ -7,7 +7,7 @@ import pytest
 
 from affetto.errors import LeakError, ManifestError
 from affetto.evaluation import summarise
-from affetto.evaluation.concordance import ccc, mean_ccc
+from affetto.evaluation.metrics import ccc, mean_ccc
 
 PROTOCOL = {"name": "p", "dimensions": ["valence", "arousal"], "average": "mean"}
 META = {"chosen_on": "dev", "speakers_seen_with_labels": {"1": ["z"]}}

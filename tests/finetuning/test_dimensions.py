@@ -11,7 +11,7 @@ import torch
 from affetto.analysis.layers import analyse_layers, layers_settings
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError
-from affetto.evaluation.concordance import ccc
+from affetto.evaluation.metrics import ccc
 from affetto.evaluation.run import evaluate
 from affetto.experiment.run import Experiment, check
 from affetto.finetuning.run import finetune

@@ -8,8 +8,8 @@ import torch.multiprocessing
 from torch import Tensor
 
 from affetto.models.encoder import Frames
-from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.objective import Views
+from affetto.objectives.views import Contrastive, ContrastiveSettings
 
 SPEAKER = [0, 0, 0, 0, 0, 1, 1, 1]
 GROUP = [0, 0, 1, 1, -1, 0, 0, 2]

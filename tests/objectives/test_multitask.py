@@ -13,9 +13,10 @@ from affetto.data import Batch
 from affetto.models.encoder import Frames, normalise_logmel
 from affetto.models.ge2e import Ge2e, Ge2eSettings
 from affetto.models.logmel import Tdnn, TdnnSettings
-from affetto.objectives.contrastive import Contrastive, ContrastiveSettings
 from affetto.objectives.objective import Views
 from affetto.objectives.views import (
+    Contrastive,
+    ContrastiveSettings,
     Multitask,
     ReconstructionTask,
     SpeakerTask,

@@ -9,10 +9,10 @@ import torch
 import affetto.objectives
 from affetto.masking import MaskSettings
 from affetto.models.masked_encoders import Mockingjay, Npc
-from affetto.objectives.contrastive import ContrastiveSettings
 from affetto.objectives.masked import MockingjayObjectiveSettings, NpcObjectiveSettings
 from affetto.objectives.objective import Objective, Task
 from affetto.objectives.tasks import TASKS, task_class, task_settings
+from affetto.objectives.views import ContrastiveSettings
 
 GUIDED = MaskSettings(guidance="emotional")
 SPEAKER, CURVES = {"speaker": "scan"}, {"guide": "annotate intensity", "intensity": "annotate intensity"}

@@ -16,10 +16,9 @@ from affetto.evaluation.bootstrap import (
     tallies,
     tally,
 )
-from affetto.evaluation.concordance import ratings
 from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import check_leaks
-from affetto.evaluation.metrics import confidence_bins, metrics_of, precision_of, recall_of
+from affetto.evaluation.metrics import confidence_bins, metrics_of, precision_of, ratings, recall_of
 from affetto.evaluation.predictions import check_dimensions, check_predictions, one_value, scored
 from affetto.evaluation.report import Report
 

@@ -13,8 +13,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn import functional as F
 
-from affetto.evaluation.concordance import mean_ccc
-from affetto.evaluation.metrics import uar
+from affetto.evaluation.metrics import mean_ccc, uar
 from affetto.models.heads import KernelHead, LinearHead
 
 LOGISTIC_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from affetto.augment import AugmentConfig
 from affetto.data import FixedVectors, LengthBuckets, Loader, Store
-from affetto.evaluation.concordance import mean_ccc
-from affetto.evaluation.metrics import uar
+from affetto.evaluation.metrics import mean_ccc, uar
 from affetto.finetuning.classical import fit_ridge, fit_svm, fit_temperature
 from affetto.finetuning.enrolment import can_enrol, fit_enrolment
 from affetto.finetuning.task import (

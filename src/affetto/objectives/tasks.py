@@ -51,14 +51,14 @@ TASKS: dict[str, TaskSpec] = {
     "contrastive": TaskSpec(
         "for an anchor and one positive after the other, minus the logarithm of its share among the "
         "candidates (Khosla et al. 2020, equation 2)",
-        "affetto.objectives.contrastive:Contrastive",
+        "affetto.objectives.views:Contrastive",
         lambda task, settings, encoder, masking, sizes: task(settings, sizes["pooled"]),
         _contrast_needs,
         weight=1.0,
     ),
     "instance": TaskSpec(
         "the same, where the only positive is the utterance's own second view (SimCLR)",
-        "affetto.objectives.contrastive:Contrastive",
+        "affetto.objectives.views:Contrastive",
         lambda task, settings, encoder, masking, sizes: task(settings, sizes["pooled"]),
         _contrast_needs,
         defaults=(("positives", "view"), ("candidates", "all")),
