@@ -24,9 +24,10 @@ from affetto.errors import CheckpointError, ConfigError, LeakError, ManifestErro
 from affetto.evaluation.run import evaluate
 from affetto.finetuning.run import finetune
 from affetto.finetuning.settings import finetune_settings
+from affetto.masking import MaskSettings
 from affetto.material.recordings import Recordings
 from affetto.models.checkpoint import find_encoder, read_config
-from affetto.objectives.tasks import TASKS, task_table
+from affetto.objectives.tasks import TASKS, task_settings
 from affetto.pretraining.columns import GroupColumn, PlainColumn, VectorColumn
 from affetto.pretraining.run import pretrain
 from affetto.pretraining.settings import PretrainSettings, VectorSettings, pretrain_settings
@@ -353,6 +354,16 @@ def test_settings_that_would_do_nothing_are_refused(
 )
 def test_settings_that_a_task_reads_are_taken(objective: str, overrides: tuple[str, ...]) -> None:
     assert pretrain_settings(None, overrides, objective=objective).objective == objective
+
+
+def task_table() -> str:
+    """Returns the table that ``docs/pretraining.md`` has of the tasks."""
+    rows = ["| task | what | columns it needs |", "|---|---|---|"]
+    for name, task in TASKS.items():
+        needs = task.needs(task_settings(name), MaskSettings())
+        made = [f"`{column}`" + f" (`affetto {verb}`)" * (verb != "scan") for column, verb in needs.items()]
+        rows.append(f"| `{name}` | {task.about} | {', '.join(made)} |".replace("|  |", "| |"))
+    return "\n".join(rows)
 
 
 def test_a_task_is_a_class_and_a_row_of_the_table(

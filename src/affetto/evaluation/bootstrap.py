@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affetto.corpora.tabular import some
 from affetto.errors import ManifestError, unknown
 from affetto.evaluation.metrics import Metric, Score, confusion_sums, mean_known, metrics_of, share, uar_of
 from affetto.evaluation.predictions import check_predictions, scored
@@ -262,7 +263,9 @@ def same_utterances(
     alone = {"first": ours[~ours.isin(common)], "second": theirs[~theirs.isin(common)]}
     if not only_shared and any(map(len, alone.values())):
         keys = {which: sorted({str(entry[-1]) for entry in index}) for which, index in alone.items()}
-        sides = [f"only the {which} tests {_some(each)}" for which, each in keys.items() if each]
+        sides = [
+            f"only the {which} tests {len(each)} ({some(each, 3)})" for which, each in keys.items() if each
+        ]
         raise ManifestError(
             f"the tables do not test the same utterances in the same folds: {'; '.join(sides)}; "
             "pass only_shared=True to compare what both test"
@@ -272,12 +275,8 @@ def same_utterances(
         merged = left.drop_duplicates("key").merge(right.drop_duplicates("key"), on="key")
         differ = merged.loc[merged[f"{column}_x"] != merged[f"{column}_y"], "key"]
         if len(differ):
-            raise ManifestError(f"the tables give another {column} for {_some(sorted(differ))}")
+            raise ManifestError(f"the tables give another {column} for {len(differ)} ({some(differ, 3)})")
     return left, right
-
-
-def _some(keys: Sequence[str]) -> str:
-    return f"{len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
 
 
 def _ends(values: NDArray[np.float64], speakers: int) -> tuple[float | None, float | None]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from affetto.corpora.tabular import some
 from affetto.errors import LeakError
 
 STAMP = "speaker-dependent"
@@ -104,6 +105,5 @@ def _unlabelled_notes(meta: Mapping[str, Any], tested: Mapping[Any, set[str]]) -
 
 
 def _names(speakers: Iterable[str]) -> str:
-    ordered = sorted(speakers)
-    text = ", ".join(ordered[:6]) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
-    return f"speaker{'s' * (len(ordered) > 1)} {text}"
+    named = set(speakers)
+    return f"speaker{'s' * (len(named) > 1)} {some(named, 6)}"

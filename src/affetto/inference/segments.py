@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affetto.audio import SAMPLE_RATE, excerpt
+from affetto.corpora.tabular import some
 from affetto.errors import AudioError, ConfigError, unknown
 from affetto.inference.activity import find_speech
 from affetto.inference.sources import Clip, Root, Sources, clips, decoded
@@ -237,14 +238,10 @@ def _named(everything: Iterator[Clip], segments: Segments, given: list[Segment])
         whole = _prepared(clip)
         yield from (_part(whole, *segment[1:]) for name in names for segment in own[name])
     if strangers := [name for name in own if name not in takers]:
-        raise ConfigError(f"{shown}: it names files that are not among the recordings: {_first(strangers)}")
+        raise ConfigError(f"{shown}: it names files that are not among the recordings: {some(strangers, 3)}")
     if without:
-        text = f"{shown} has no segment of {len(without)} recordings, which are left out: {_first(without)}"
+        text = f"{shown} has no segment of {len(without)} recordings, which are left out: {some(without, 3)}"
         warnings.warn(text, stacklevel=2)
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def _names(clip: Clip) -> Iterator[str]:

@@ -121,15 +121,3 @@ def task_settings(name: str) -> Any:
     """Returns the default settings of a task; None where it has none."""
     kind = task_class(TASKS[name].group or name, "Settings")
     return kind and kind(**dict(TASKS[name].defaults))
-
-
-def task_table() -> str:
-    """Returns the table of ``docs/pretraining.md``."""
-    from affetto.masking import MaskSettings
-
-    rows = ["| task | what | columns it needs |", "|---|---|---|"]
-    for name, task in TASKS.items():
-        needs = task.needs(task_settings(name), MaskSettings())
-        made = [f"`{column}`" + f" (`affetto {verb}`)" * (verb != "scan") for column, verb in needs.items()]
-        rows.append(f"| `{name}` | {task.about} | {', '.join(made)} |".replace("|  |", "| |"))
-    return "\n".join(rows)
