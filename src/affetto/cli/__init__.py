@@ -12,12 +12,11 @@ from typer.core import TyperGroup
 from affetto._version import __version__
 from affetto.cli import analyse, annotate, export, manifest
 from affetto.cli.analyse import demo, evaluate, experiment
-from affetto.cli.embed import embed, index, search
 from affetto.cli.export import serve
 from affetto.cli.finetune import finetune, pretrain
 from affetto.cli.manifest import corpora, protocols, scan
 from affetto.cli.options import option
-from affetto.cli.predict import PredictCommand, merge, predict
+from affetto.cli.predict import PredictCommand, embed, index, merge, predict, search
 
 # The example with which the help of each verb opens; those on ``toy`` run where the first one has run.
 EXAMPLES = {

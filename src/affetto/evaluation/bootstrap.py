@@ -263,9 +263,7 @@ def same_utterances(
     alone = {"first": ours[~ours.isin(common)], "second": theirs[~theirs.isin(common)]}
     if not only_shared and any(map(len, alone.values())):
         keys = {which: sorted({str(entry[-1]) for entry in index}) for which, index in alone.items()}
-        sides = [
-            f"only the {which} tests {len(each)} ({some(each, 3)})" for which, each in keys.items() if each
-        ]
+        sides = [f"only the {which} tests {len(own)} ({some(own, 3)})" for which, own in keys.items() if own]
         raise ManifestError(
             f"the tables do not test the same utterances in the same folds: {'; '.join(sides)}; "
             "pass only_shared=True to compare what both test"
