@@ -1,4 +1,4 @@
-"""Losses and pretraining tasks, one paper a file; these losses are functions of tensors alone."""
+"""Losses and pretraining tasks; these losses are functions of tensors alone."""
 
 from importlib import import_module
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from affetto.objectives.tasks import TASKS, TaskSpec
 
 _PLACES = {
-    "contrastive_losses": "contrastive",
+    "contrastive_losses": "views",
     "margin_losses": "views",
     "reverse_gradient": "views",
     "mean_distance": "objective",
