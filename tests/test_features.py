@@ -142,6 +142,7 @@ def test_digital_silence_gives_the_floor() -> None:
     [
         FrontEnd(kind="waveform"),
         FrontEnd(kind="waveform", cmvn=True),
+        FrontEnd(kind="waveform", level_db=-30, levelled=True),
         FrontEnd(kind="mel", bins=40, level_db=-30),
         FrontEnd(kind="mel", bins=40, level_db=-30, tail_frames=2),
         FrontEnd(),
@@ -202,6 +203,20 @@ def test_quiet_speech_is_raised_and_loud_speech_left() -> None:
         waveform *= 10 ** (level / 20) / np.sqrt(np.mean(waveform**2))
         raised = alone(front_end, waveform.astype(np.float32))
         assert 10 * np.log10(np.mean(raised.astype(np.float64) ** 2)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_levelled_utterance_shows_neither_gain_nor_offset_nor_pauses() -> None:
+    front_end = FrontEnd(kind="waveform", level_db=-30, levelled=True)
+    waveform = speechlike(1.0)
+    plain = alone(front_end, waveform)
+    for gain, offset in ((10.0, 0.0), (0.1, 0.0), (0.01, 0.02), (1.0, -0.3)):
+        np.testing.assert_allclose(alone(front_end, gain * waveform + offset), plain, atol=1e-6)
+    noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    for pause in (0, 80_000):
+        levelled = alone(front_end, np.pad(noise, (0, pause)))[:16_000].astype(np.float64)
+        assert 10 * np.log10(np.mean(levelled**2)) == pytest.approx(-30, abs=0.01)
+    for silence in (np.zeros(9000), np.full(9000, 0.3)):
+        assert np.abs(alone(front_end, silence)).max() < 1e-6
 
 
 def test_deltas_are_slopes() -> None:

@@ -86,6 +86,7 @@ def test_speech_is_heard_at_any_level_and_over_a_telephone(spoken: list[Sound]) 
     assert all(heard(spoken))
     assert all(heard([each * np.float32(0.01) for each in spoken]))
     assert all(heard([np.clip(each * 20, -1, 1) for each in spoken]))
+    assert all(heard([each + np.float32(0.2) for each in spoken]))
     noisy = [each + 0.1 * each.std() * generator.normal(size=len(each)) for each in spoken]
     assert all(heard([each.astype(np.float32) for each in noisy]))
 

@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from affetto.models.embedders import Course
 from affetto.models.encoder import Encoder, Frames
-from affetto.models.ge2e import Ge2e, Ge2eSettings
+from affetto.models.ge2e import Course, Ge2e, Ge2eSettings
 from affetto.models.logmel import Cnn, CnnSettings
 
 

@@ -10,9 +10,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from affetto.audio import decode
 from affetto.errors import CheckpointError, ConfigError
-from affetto.models.embedders import load_published
+from affetto.models.embedders import StatisticsSettings, build_embedder, load_published
 from affetto.models.encoder import Frames
 from affetto.models.hub_encoders import Whisper, WhisperSettings
+from affetto.models.logmel import CnnSettings
 from affetto.models.whisper import (
     WhisperBlocks,
     WhisperBlocksSettings,
@@ -124,6 +125,26 @@ def test_first_blocks_of_another_shape_are_refused(model: Path, tmp_path: Path) 
             first_blocks(model, **settings)
     with pytest.raises(CheckpointError, match=r"holds neither encoder\.safetensors nor model\.safetensors"):
         first_blocks(tmp_path)
+
+
+@torch.no_grad()
+def test_levelled_vectors_depend_neither_on_gain_and_offset_nor_much_on_pauses(model: Path) -> None:
+    encoder = WhisperBlocksSettings(model=str(model), blocks=1, width=16, heads=2, feed_forward=32)
+    voice = 0.05 * noise(16_000) * torch.linspace(0.2, 1, 16_000)
+
+    def vectors(waveform: Tensor, levelled: bool) -> Tensor:
+        settings = StatisticsSettings(encoder=encoder, layers=(0,), deviation=False, levelled=levelled)
+        embedder = load_published(build_embedder(settings)).eval()
+        return embedder(*embedder.front_end(waveform[None], torch.tensor([len(waveform)])))[0]
+
+    plain, paused = vectors(voice, True), torch.cat([voice, 1e-4 * noise(8000)[:-1]])
+    for changed in (10 * voice, 0.1 * voice, voice + 0.1):
+        torch.testing.assert_close(vectors(changed, True), plain, rtol=0, atol=1e-5)
+        assert (vectors(changed, False) - vectors(voice, False)).abs().max() > 1e-3
+    off = [(vectors(paused, levelled) - vectors(voice, levelled)).norm() for levelled in (True, False)]
+    assert off[0] < 0.1 * off[1]
+    with pytest.raises(ConfigError, match=r"levelled=true for cnn, which reads logmel; it is for encoders"):
+        build_embedder(StatisticsSettings(encoder=CnnSettings(), levelled=True))
 
 
 def test_whole_numbers_are_off_by_half_a_step_at_most() -> None:

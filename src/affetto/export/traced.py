@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import ConfigError
 from affetto.features import FrontEnd
-from affetto.features.front_end import KALDI_FLOOR, KALDI_REST, MEL_FLOOR, normalised, slopes
+from affetto.features.front_end import KALDI_FLOOR, KALDI_REST, MEL_FLOOR, at_level, normalised, slopes
 from affetto.features.mel import filterbank
 from affetto.models.classifier import EmotionClassifier
 from affetto.models.embedders import Functionals
@@ -67,9 +67,7 @@ class TracedFrontEnd(nn.Module):
         inside = torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]
         samples = torch.where(inside, waveforms, 0.0)
         if self.settings.level_db is not None:
-            root = (samples.square().sum(1) / lengths.clamp_min(1)).sqrt()
-            gains = 10 ** (self.settings.level_db / 20) / root.clamp_min(1e-20)
-            samples = samples * torch.where(root > 0, gains, 1.0).clamp_min(1.0)[:, None]
+            samples = at_level(samples, lengths, self.settings.level_db, self.settings.levelled)
         counts = self.settings.frame_counts(lengths)
         if self.kind == "waveform":
             missing = torch.sym_max(0, self.settings.window - samples.shape[1])  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn.functional import avg_pool1d, pad
 
 from affetto.config import Settings
 from affetto.features.mel import band_powers, filterbank
@@ -16,6 +17,9 @@ from affetto.features.pitch import PITCH_RATE, track_pitch
 MEL_FLOOR = 1e-10
 KALDI_FLOOR = float(np.finfo(np.float32).eps)
 KALDI_REST = 1 - 0.97  # what pre-emphasis leaves of a constant
+_BLOCK = 320  # samples whose powers are compared, 20 ms
+_LOUD = 0.01  # the share of the highest power from which on all count
+_LEAST = 1e-14  # a power that is only rounding, under the last of 24 bits
 
 
 class FrontEnd(Settings):
@@ -38,6 +42,8 @@ class FrontEnd(Settings):
         deltas: orders of regression over two frames to each side to append, as Kaldi's ``add-deltas``.
         cmvn: whether each column is normalised to mean 0 and standard deviation 1 over its utterance.
         level_db: level in dB against full scale, e.g. -30, to which a quieter utterance is raised.
+        levelled: whether a constant offset goes first, and louder utterances are lowered to the level too. It
+            is then that of the parts that are at most 20 dB below the loudest 20 ms: pauses hardly count.
         pitch: whether to append, after deltas and normalisation, the natural log of the fundamental frequency
             in Hz (0 where the voicing strength is below ``VOICED``), and that strength, 0 to 1.
         rate: samples per second of the waveforms.
@@ -54,6 +60,7 @@ class FrontEnd(Settings):
     deltas: int = Field(0, ge=0, le=3)
     cmvn: bool = False
     level_db: float | None = Field(None, le=0)
+    levelled: bool = False
     pitch: bool = False
     rate: int = Field(16_000, ge=PITCH_RATE, multiple_of=PITCH_RATE)
     taper: Literal["povey", "hamming"] = "povey"
@@ -136,13 +143,12 @@ class FrontEnd(Settings):
             left = self.window // 2 if self._centred else 0
             right = self.window - left if self._centred else max(0, self.window - waveforms.shape[1])
             right += self.tail_frames * self.hop
-            padded = torch.nn.functional.pad(waveforms.float(), (left, right))  # a copy in any case
+            padded = pad(waveforms.float(), (left, right))  # a copy in any case
             # As whole numbers, since 0 times NaN is NaN.
             padded.view(torch.int32).mul_(_inside(lengths + left, padded.shape[1], torch.int32))
             if self.level_db is not None:
-                root = (padded.square().sum(dim=1) / lengths.clamp_min(1)).sqrt()
-                gains = torch.where(root > 0, 10 ** (self.level_db / 20) / root.clamp_min(1e-20), 1.0)
-                padded *= gains.clamp_min(1.0)[:, None]
+                own = padded[:, left:]
+                own.copy_(at_level(own, lengths, self.level_db, self.levelled))
             counts = self.frame_counts(lengths)
             features = self._spectra(padded)
             inside = _inside(counts, features.shape[1])
@@ -174,9 +180,9 @@ class FrontEnd(Settings):
         if self.kind == "fbank":
             # x(i) - 0.97 x(i-1), written so that a large constant costs no digits; 0.03 of it is left and
             # goes frame by frame. The first sample, its own predecessor, meets a Povey window of 0.
-            means = torch.nn.functional.avg_pool1d(padded[:, None], self.window, self.hop)[:, 0, :, None]
+            means = avg_pool1d(padded[:, None], self.window, self.hop)[:, 0, :, None]
             steps = torch.add(padded.diff(dim=1), padded[:, :-1], alpha=KALDI_REST)
-            frames = torch.nn.functional.pad(steps, (1, 0)).unfold(1, self.window, self.hop)
+            frames = pad(steps, (1, 0)).unfold(1, self.window, self.hop)
             firsts = None
             if self.taper != "povey":
                 firsts = padded[:, :: self.hop][:, : frames.shape[1]] * (KALDI_REST * window[0])
@@ -184,6 +190,39 @@ class FrontEnd(Settings):
             return powers.clamp_min_(KALDI_FLOOR).log_()
         powers = band_powers(padded.unfold(1, self.window, self.hop), window, weights, self._size, None, None)
         return powers if self.kind == "mel" else powers.clamp_min_(MEL_FLOOR).log_()
+
+
+def at_level(samples: Tensor, lengths: Tensor, level_db: float, levelled: bool) -> Tensor:
+    """Brings ``samples (B, S)``, zero past their lengths, to a level, as :class:`FrontEnd` describes it."""
+    if levelled:
+        samples = without_offset(samples, lengths)
+        powers = block_powers(samples, _BLOCK)
+        weights = loud_weights(powers)
+        power = (powers * weights).sum(1) / weights.sum(1)
+    else:
+        power = samples.square().sum(1) / lengths.clamp_min(1)
+    gains = torch.where(power > _LEAST * levelled, 10 ** (level_db / 20) / power.sqrt().clamp_min(1e-20), 1.0)
+    return samples * (gains if levelled else gains.clamp_min(1.0))[:, None]
+
+
+def block_powers(samples: Tensor, size: int) -> Tensor:
+    """Returns the power of blocks of ``samples (B, S)`` that follow each other, ``(B, ceil(S / size))``."""
+    return avg_pool1d(pad(samples, (0, size - 1)).square()[:, None], size, size)[:, 0]
+
+
+def loud_weights(powers: Tensor) -> Tensor:
+    """Returns how much blocks or frames of ``powers (B, T)`` count: 1 down to 20 dB below the loudest.
+
+    Below that it is proportional to the power, so that a small change never changes much; 1 in silence.
+    """
+    limit = _LOUD * powers.amax(1, keepdim=True)
+    return ((powers + _LEAST) / (limit + _LEAST)).clamp_max(1.0)
+
+
+def without_offset(samples: Tensor, lengths: Tensor) -> Tensor:
+    """Subtracts the mean of each of ``samples (B, S)``, zero past their ``lengths (B,)``."""
+    inside = torch.arange(samples.shape[1], device=lengths.device) < lengths[:, None]
+    return torch.where(inside, samples - (samples.sum(1) / lengths.clamp_min(1))[:, None], 0.0)
 
 
 def _inside(ends: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:

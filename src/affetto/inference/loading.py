@@ -21,7 +21,6 @@ from affetto.models.checkpoint import (
 )
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.embedders import (
-    Course,
     EmbedderSettings,
     EncoderSettings,
     Joined,
@@ -33,7 +32,7 @@ from affetto.models.embedders import (
     load_published,
 )
 from affetto.models.encoder import Embedder, Encoder, chosen_device
-from affetto.models.ge2e import DVector, Ge2e
+from affetto.models.ge2e import Course, DVector, Ge2e
 from affetto.models.registry import EMBEDDERS, ENCODERS, SPEAKERS
 from affetto.models.representation import Layer, Representation, named_vectors
 

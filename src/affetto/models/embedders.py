@@ -10,9 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affetto.audio import SAMPLE_RATE
 from affetto.config import Settings
 from affetto.errors import ConfigError
 from affetto.features import STATISTICS, FrontEnd, functionals
+from affetto.features.front_end import block_powers, loud_weights
 from affetto.models.encoder import (
     Embedder,
     Encoder,
@@ -27,6 +29,9 @@ from affetto.models.layers import POOLINGS, Context, all_layers, frame_statistic
 from affetto.models.logmel import CnnSettings
 from affetto.models.on_top import Top, TopSettings
 from affetto.models.registry import ENCODERS, encoder_classes
+
+LEVEL_DB = -30.0
+"""The level in dB against full scale of levelled recordings."""
 
 if TYPE_CHECKING:
     EncoderSettings = EncoderShape
@@ -57,6 +62,9 @@ class StatisticsSettings(Settings):
     # None for all, or without the deviation for all above the encoder's lower ones.
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
     deviation: bool = True
+    # Whether gain, offset and pauses of a recording do not count: it is brought to LEVEL_DB first, and frames
+    # by their power, see loud_weights. For encoders that read the waveform.
+    levelled: bool = Field(False, repr=False)  # caches are named by the front end, which shows it
 
 
 class NetworkSettings(Settings):
@@ -116,6 +124,13 @@ class Statistics(Embedder):
         self.settings = settings
         self.encoder = build_encoder(settings.encoder)
         self.front_end = self.encoder.front_end
+        if settings.levelled:
+            if self.front_end.kind != "waveform":
+                raise ConfigError(
+                    f"got levelled=true for {settings.encoder.name}, which reads {self.front_end.kind}; it "
+                    "is for encoders that read the waveform: whisper, whisper-blocks, wav2vec2"
+                )
+            self.front_end = FrontEnd(kind="waveform", level_db=LEVEL_DB, levelled=True)
         dims = self.encoder.layer_dims
         self.tells_speakers = self.encoder.tells_speakers
         first = 0 if settings.deviation else min(self.encoder.lower_layers, len(dims) - 1)
@@ -128,33 +143,12 @@ class Statistics(Embedder):
         """Embeds ``features (B, T, F)`` as ``(B, D)``."""
         frames = self.encoder(features, lengths)
         chosen = frames._replace(layers=tuple(frames.layers[n] for n in self.layers))
-        return frame_statistics(chosen, self.settings.deviation)
-
-
-class Course(Embedder):
-    """Content: means of an encoder's layer over equal parts of an utterance, minus the mean of the whole.
-
-    Voice and mood mostly last from the beginning of an utterance to its end and cancel; the sounds in their
-    order remain. Utterances of the same sentence have similar vectors. ``D = parts * layer_dims[layer]``.
-    """
-
-    def __init__(self, encoder: Encoder, layer: int, parts: int) -> None:
-        super().__init__()
-        self.encoder, self.layer, self.parts = encoder, layer, parts
-        self.settings = (layer, parts)
-        self.front_end = encoder.front_end
-        self.dim = parts * encoder.layer_dims[layer]
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Embeds ``features (B, T, F)`` as ``(B, D)``."""
-        frames = self.encoder(features, lengths)
-        values = frames.layers[self.layer]
-        part = frames.lengths[:, None, None] / self.parts  # in frames; edges fall within frames
-        ends = torch.arange(1, self.parts + 1, device=values.device)[:, None] * part
-        begin = torch.arange(values.shape[1], device=values.device)
-        shares = (torch.minimum(ends, begin + 1) - torch.maximum(ends - part, begin)).clamp_min(0)
-        means = shares @ values / part
-        return torch.as_tensor((means - means.mean(1, keepdim=True)).flatten(1))
+        if not self.settings.levelled:
+            return frame_statistics(chosen, self.settings.deviation)
+        count, hop = frames.values.shape[1], round(self.encoder.hop_seconds * SAMPLE_RATE)
+        powers = block_powers(features[:, :, 0], hop)
+        weights = loud_weights(F.pad(powers, (0, count - powers.shape[1])))  # or cut, where it is negative
+        return frame_statistics(chosen, self.settings.deviation, weights[:, :, None])
 
 
 class Network(Embedder):

@@ -62,9 +62,9 @@ class MeanPooling(nn.Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Pools ``frames (B, T, D)`` over valid ``lengths (B,)``."""
-        mask = frame_mask(lengths, frames.shape[1])
+    def forward(self, frames: Tensor, lengths: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+        """Pools ``frames (B, T, D)`` over valid ``lengths (B,)``, with ``weights (B, T, 1)``."""
+        mask = frame_mask(lengths, frames.shape[1]) * weights
         return (frames * mask).sum(1) / mask.sum(1).clamp_min(1.0)
 
 
@@ -75,9 +75,9 @@ class StatisticsPooling(nn.Module):
         super().__init__()
         self.dim = 2 * dim
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Pools ``frames (B, T, D)`` over valid ``lengths (B,)``."""
-        weights = self._weights(frames, frame_mask(lengths, frames.shape[1]))
+    def forward(self, frames: Tensor, lengths: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+        """Pools ``frames (B, T, D)`` over valid ``lengths (B,)``, with ``weights (B, T, 1)``."""
+        weights = self._weights(frames, frame_mask(lengths, frames.shape[1]) * weights)
         mean = (weights * frames).sum(1)
         variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(1)
         return torch.cat([mean, variance.clamp_min(1e-6).sqrt()], dim=1)
@@ -100,11 +100,14 @@ class AttentiveStatistics(StatisticsPooling):
         return torch.as_tensor(self.score(frames).masked_fill(mask == 0, -1e4).softmax(1))
 
 
-def frame_statistics(frames: Frames, deviation: bool = True) -> Tensor:
-    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``; or the mean."""
+def frame_statistics(frames: Frames, deviation: bool = True, weights: Tensor | float = 1.0) -> Tensor:
+    """Returns mean and deviation over time of every layer, concatenated: ``(B, 2 sum(D_i))``; or the mean.
+
+    ``weights (B, T, 1)`` say how much each frame counts.
+    """
     pooling = StatisticsPooling if deviation else MeanPooling
     pools = [(pooling(layer.shape[2]), layer) for layer in frames.layers]
-    return torch.cat([pool(layer, frames.lengths) for pool, layer in pools], dim=1)
+    return torch.cat([pool(layer, frames.lengths, weights) for pool, layer in pools], dim=1)
 
 
 POOLINGS: dict[str, type[MeanPooling] | type[StatisticsPooling]] = {

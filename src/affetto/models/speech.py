@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from affetto.audio import SAMPLE_RATE
 from affetto.features import FrontEnd
+from affetto.features.front_end import without_offset
 
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0
 """A shorter recording is no speech; a longer one holds some if a part of it does."""
@@ -70,11 +71,12 @@ class SpeechDetector(nn.Module):
         return torch.as_tensor(self.score(self.hidden(values).relu()))[:, 0]
 
     def hears(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Whether each of ``waveforms (B, S)`` of ``lengths (B,)`` holds speech, ``(B,)``."""
+        """Whether each of ``waveforms (B, S)``, zero past their ``lengths (B,)``, holds speech, ``(B,)``."""
         size, found = round(MOST_SECONDS * SAMPLE_RATE), torch.zeros_like(lengths, dtype=torch.bool)
         for start in range(0, waveforms.shape[1], size):
             own = (lengths - start).clamp(0, size)
-            scores = self(self.features(waveforms[:, start : start + size], own))
+            part = without_offset(waveforms[:, start : start + size], own)
+            scores = self(self.features(part, own))
             found |= (scores > 0) & (own >= LEAST_SECONDS * SAMPLE_RATE)
         return found
 
