@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _known_objects() -> None:
+    """Keeps what is imported out of every later collection of garbage: each training ends with one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
