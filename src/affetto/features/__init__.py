@@ -5,8 +5,7 @@ the other utterances of a batch change an answer.
 """
 
 from affetto.features.front_end import FrontEnd
-from affetto.features.functionals import STATISTICS, functionals
 from affetto.features.mel import band_centres, band_places
-from affetto.features.pitch import VOICED
+from affetto.features.pitch import STATISTICS, VOICED, functionals
 
 __all__ = ["STATISTICS", "VOICED", "FrontEnd", "band_centres", "band_places", "functionals"]

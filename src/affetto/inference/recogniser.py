@@ -17,8 +17,17 @@ from affetto.inference.enrolment import All, Enrolment, Enrolments, Enrols, mark
 from affetto.inference.pipeline import Plan, by_clip, in_order, whole
 from affetto.inference.rows import RowFormat, Score, all_terms, chosen_terms, rows_of
 from affetto.inference.segments import Cut, Segments
-from affetto.inference.sources import Clip, Piece, Root, Source, Sources, Windows, clips, is_recording
-from affetto.inference.streaming import windows_of_stream
+from affetto.inference.sources import (
+    Clip,
+    Piece,
+    Root,
+    Source,
+    Sources,
+    Windows,
+    clips,
+    is_recording,
+    windows_of_stream,
+)
 from affetto.models.checkpoint import find_recogniser, weights_sha256
 from affetto.models.classifier import EmotionClassifier, load_classifier
 from affetto.models.encoder import chosen_device

@@ -7,23 +7,27 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Union
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
-from affetto.audio import SAMPLE_RATE, blocks, decode, prepare, read_info
+from affetto.audio import SAMPLE_RATE, blocks, decode, mono, prepare, read_info
+from affetto.channels import Cutter
 from affetto.errors import AudioError, ConfigError, ManifestError
 from affetto.media import passed_over, recordings_below
 from affetto.members import file_stamp
 from affetto.opening import Notes
 from affetto.runs import FORMATS
 
-if TYPE_CHECKING:  # pandas takes a third of a second to load, and a single recording needs no table
+if TYPE_CHECKING:
     from affetto.corpora.manifest import Manifest
 
+STREAM = "the stream"
 LONG_SECONDS, PART_SECONDS = 60.0, 30.0
 """A longer recording is never decoded whole, and scored in parts of 30 s: their mean, weighted by length."""
 
@@ -251,3 +255,32 @@ def _of_manifest(source: "str | Path | Manifest", root: Root) -> Iterator[Clip]:
             name = None if speaker is None and corpus is None else f"{corpus or ''}/{speaker or ''}"
             start, end = (None if math.isnan(second) else second for second in (start, end))
             yield Clip(file, path, start, end, name, speaker, fault, utterance=str(key))
+
+
+def windows_of_stream(blocks: Iterable[NDArray[Any]], rate: int, windows: Windows) -> Iterator[Clip]:
+    """Yields the windows of a stream as soon as each is complete, and at its end what remains."""
+    cutter = stream_cutter(windows)
+    for piece in _resampled((mono(block) for block in blocks), rate):
+        yield from (window_clip(*window) for window in cutter.push(piece))
+    yield from (window_clip(*window) for window in cutter.rest())
+
+
+def stream_cutter(windows: Windows) -> Cutter:
+    """Returns what cuts a stream into windows."""
+    return Cutter(round((windows.length or 0.0) * SAMPLE_RATE), round(windows.step * SAMPLE_RATE))
+
+
+def window_clip(begin: int, samples: NDArray[np.float32], speaker: str | None = None) -> Clip:
+    """Returns a window, which begins at sample ``begin`` of a stream, as a clip of its own."""
+    return Clip(STREAM, (samples, SAMPLE_RATE), start=begin / SAMPLE_RATE, speaker=speaker)
+
+
+def _resampled(pieces: Iterator[NDArray[np.float32]], rate: int) -> Iterator[NDArray[np.float32]]:
+    if rate == SAMPLE_RATE:
+        yield from pieces
+        return
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    # The end is not known before it is there.
+    for piece in chain(pieces, [None]):
+        samples = np.zeros(0, np.float32) if piece is None else piece
+        yield resampler.resample_chunk(samples, last=piece is None)

@@ -26,8 +26,7 @@ from affetto.models.encoder import (
 )
 from affetto.models.ge2e import DVector, Ge2eSettings
 from affetto.models.layers import POOLINGS, Context, all_layers, frame_statistics
-from affetto.models.logmel import CnnSettings
-from affetto.models.on_top import Top, TopSettings
+from affetto.models.logmel import CnnSettings, Top, TopSettings
 from affetto.models.registry import ENCODERS, encoder_classes
 
 LEVEL_DB = -30.0

@@ -1,4 +1,4 @@
-"""Small encoders of log-mel frames: two that train from scratch on two cores, and the spectrum itself."""
+"""Small encoders: of log-mel frames, two that train from scratch on two cores, and one on fixed vectors."""
 
 from typing import Literal
 
@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affetto.config import Settings
 from affetto.features import FrontEnd
 from affetto.models.encoder import (
     Encoder,
@@ -16,6 +17,7 @@ from affetto.models.encoder import (
     frame_mask,
     normalise_logmel,
 )
+from affetto.models.heads import Standardise
 from affetto.models.layers import Context, all_layers
 
 
@@ -119,3 +121,34 @@ class Filterbank(Encoder):
     def forward(self, features: Tensor, lengths: Tensor) -> Frames:
         """Returns log-mel ``features (B, T, F)`` in the scale of networks."""
         return Frames((cleared(normalise_logmel(features), lengths),), lengths)
+
+
+class TopSettings(Settings):
+    """Shape of :class:`Top`."""
+
+    hidden: int = Field(512, ge=4)
+    width: int = Field(256, ge=4)  # of the learned vector
+    dropout: float = Field(0.5, ge=0, lt=1)  # of the dimensions that come in: what makes two views differ
+
+
+class Top(Encoder):
+    """Two layers on standardised vectors, one an utterance: ``(B, 1, D) -> (B, 1, width)``."""
+
+    reads_vectors = True
+
+    def __init__(self, dim: int, settings: TopSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.front_end = FrontEnd(kind="waveform")
+        self.dim, self.layer_dims = settings.width, (settings.width,)
+        self.standardise = Standardise(dim)
+        self.layers = nn.Sequential(
+            nn.Dropout(settings.dropout),
+            nn.Linear(dim, settings.hidden),
+            nn.GELU(),
+            nn.Linear(settings.hidden, settings.width),
+        )
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Frames:
+        """Maps vectors, as utterances of one frame each."""
+        return Frames((self.layers(self.standardise(features)),), lengths)

@@ -12,8 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from affetto.audio import SAMPLE_RATE, from_int16
 from affetto.inference import Enrolment
-from affetto.inference.sources import Windows
-from affetto.inference.streaming import stream_cutter, window_clip
+from affetto.inference.sources import Windows, stream_cutter, window_clip
 from affetto.serving.answers import entry, speaker_of, windows_of
 from affetto.serving.jobs import Job
 from affetto.serving.limits import Refusal, invalid
