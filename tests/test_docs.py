@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError
+from affetto.finetuning import classical
 from affetto.language import with_prompts, worded
 from affetto.protocols.protocol import load_protocol
 from affetto.serving.app import openapi
@@ -127,6 +128,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: tuple[Path, int
     shim.write_text(SHIM)
     shim.chmod(0o755)
     monkeypatch.setitem(MADE, TOY, toy)
+    monkeypatch.setattr(classical, "LOGISTIC_STRENGTHS", classical.LOGISTIC_STRENGTHS[:1])  # for each layer
     monkeypatch.setenv("PATH", f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     work = tmp_path / "work"
