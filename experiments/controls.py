@@ -68,9 +68,8 @@ def with_curve_control(
     """
     name = name or control
     recordings = Recordings(manifest)
-    places = vector_places(recordings.manifest, column, VERB)
-    rows = [row for row, place in enumerate(places) if place is not None]
-    known = recordings.manifest.where(np.isin(np.arange(len(places)), rows))
+    there = vector_places(recordings.manifest, column, VERB)[1][:, 0] >= 0
+    rows, known = np.flatnonzero(there).tolist(), recordings.manifest.where(there)
     curves = read_curves(known, column)
     waveforms = [recordings.waveforms[row] for row in rows]
     columns = []

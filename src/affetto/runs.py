@@ -90,7 +90,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically, two spaces deep."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)  # whose text is never in memory as a whole
+        file.write("\n")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -42,7 +43,7 @@ class Division:
     def __init__(self, shard: Shard | None) -> None:
         self.shard = shard
         self.place = -1  # of the last row, among all
-        self.places: list[int] = []  # of the rows that were taken
+        self.places = array("q")  # of the rows that were taken
         self.rows: list[tuple[int, dict[str, Any]]] = []  # of a scan, each with its place
         self._names = hashlib.sha256()
 

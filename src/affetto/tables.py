@@ -13,6 +13,7 @@ from pyarrow import Table, parquet  # type: ignore[import-untyped]
 from affetto.runs import atomic_write
 
 GROUP_ROWS, VECTOR_ROWS = 8192, 512  # of a group in a Parquet file, without and with vectors
+PART_ROWS = 20_000  # of a manifest that are in memory at once, where a row needs no other
 FLOAT = np.dtype("<f4")
 _READ_TOGETHER = 256
 

@@ -244,7 +244,7 @@ def test_corpora_and_protocols_load_no_torch() -> None:
 def test_parts_hold_the_rows_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("affetto.corpora.manifest._PART_ROWS", 2)
+    monkeypatch.setattr("affetto.corpora.manifest.PART_ROWS", 2)
     small().write(tmp_path / f"m{suffix}")
     whole, parts = Manifest.read(tmp_path / f"m{suffix}"), list(Manifest.parts(tmp_path / f"m{suffix}"))
     assert len(parts) == 2
@@ -254,7 +254,7 @@ def test_parts_hold_the_rows_of_the_whole(
 
 
 def test_parts_find_a_key_that_occurs_in_two_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affetto.corpora.manifest._PART_ROWS", 2)
+    monkeypatch.setattr("affetto.corpora.manifest.PART_ROWS", 2)
     table = small().table.copy()
     table.loc[len(table) - 1, "key"] = table.loc[0, "key"]
     table.to_csv(tmp_path / "m.csv", index=False)
@@ -266,7 +266,7 @@ def test_parts_find_a_key_that_occurs_in_two_of_them(tmp_path: Path, monkeypatch
 def test_a_table_without_keys_or_rows_is_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("affetto.corpora.manifest._PART_ROWS", 2)
+    monkeypatch.setattr("affetto.corpora.manifest.PART_ROWS", 2)
     write_table(small().table.drop(columns="key"), tmp_path / f"m{suffix}")
     [part] = Manifest.parts(tmp_path / f"m{suffix}")
     assert len(part) == 3

@@ -71,7 +71,7 @@ def test_files_that_cannot_be_used_are_left_out_and_named(tmp_path: Path, record
     manifest = scan("table", tmp_path / "in" / "l.csv")
     assert manifest.keys == ["a"]
     errors = dict(manifest.errors)
-    assert set(errors) == {"broken.wav", "absent.wav", "../b.wav", "nan"}
+    assert set(errors) == {"broken.wav", "absent.wav", "../b.wav", "(no name)"}
     assert "lies outside" in errors["../b.wav"]
     (tmp_path / "in" / "l.csv").write_text("file,speaker\nabsent.wav,1\n")
     with pytest.raises(ManifestError, match=r"not one usable recording; absent\.wav"):

@@ -142,7 +142,7 @@ def read_clusters(
             raise ManifestError(f"{lacks(name, manifest.table.columns)}; affetto annotate {verb} makes it")
         if manifest.table[name].isna().all():
             raise ManifestError(f"the column {name!r} is empty in every row; run affetto annotate {verb}")
-    embedded = np.array([place is not None for place in vector_places(manifest, settings.embedding)])
+    embedded = vector_places(manifest, settings.embedding)[1][:, 0] >= 0
     if manifest.table.loc[embedded, settings.name].isna().all():
         raise ManifestError(
             f"no utterance with an embedding has a {settings.name}; run affetto annotate clusters"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from affetto.config import Settings
-from affetto.corpora.arrays import SPEAKER_COLUMN, VectorRows, vector_info, vector_places
+from affetto.corpora.arrays import SPEAKER_COLUMN, VectorRows, vector_places
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import NewColumn
 from affetto.data import NONE
@@ -58,14 +58,16 @@ def cluster(
     settings: ClusterSettings,
     contents: Codes | None = None,
     device: str = "cpu",
+    finite: NDArray[np.bool_] | None = None,
 ) -> Clusters:
     """Clusters ``vectors (N, D)`` of each of the ``speakers (N,)``; one that is not finite gets no cluster.
 
     Of several arrays, the principal directions are joined, with the same spread for each array.
     ``contents (N,)`` are numbers of the words, -1 for unknown, whose effect across speakers is taken out.
+    ``finite (N,)`` says which vectors are finite, where that is known.
     """
     parts: list[Rows] = [*vectors] if isinstance(vectors, list) else [vectors]
-    groups = np.where(_finite(parts), speakers, NONE)
+    groups = np.where(_finite(parts) if finite is None else finite, speakers, NONE)
     sizes = np.bincount(groups[groups >= 0], minlength=int(speakers.max(initial=0)) + 1)
     groups[sizes[speakers] < settings.fewest] = NONE
     known = groups >= 0
@@ -88,11 +90,16 @@ def cluster(
     return Clusters(labels, confidence)
 
 
-def _finite(parts: Sequence[Rows]) -> NDArray[np.bool_]:
-    """Returns whether the vectors of an utterance are finite in all arrays, ``(N,)``."""
-    blocks = [slice(begin, begin + _BLOCK) for begin in range(0, len(parts[0]), _BLOCK)]
-    found = [np.all([np.isfinite(part[block]).all(1) for part in parts], axis=0) for block in blocks]
-    return np.concatenate(found) if found else np.zeros(0, np.bool_)
+def _finite(parts: Sequence[Rows], digest: Any = None) -> NDArray[np.bool_]:
+    """Returns whether the vectors of an utterance are finite in all arrays, ``(N,)``, and hashes them."""
+    found = np.ones(len(parts[0]), np.bool_)
+    for part in parts:
+        for begin in range(0, len(part), _BLOCK):
+            vectors = part[begin : begin + _BLOCK]
+            found[begin : begin + _BLOCK] &= np.isfinite(vectors).all(1)
+            if digest is not None:
+                digest.update(vectors.data)
+    return found
 
 
 def _even(vectors: Vectors, groups: Codes, kinds: Codes | None, dims: int) -> Vectors:
@@ -144,36 +151,34 @@ def annotate_clusters(
     manifest.require("speaker")
     table = manifest.table
     named = settings.embedding.split(JOIN)
-    places = [vector_places(manifest, column) for column in named]
-    embedded = np.array([None not in row for row in zip(*places, strict=True)])
+    embedded = np.all([vector_places(manifest, column)[1][:, 0] >= 0 for column in named], axis=0)
     if not embedded.any():
         raise ManifestError(f"no row has a vector in {settings.embedding}; run affetto annotate speakers")
     # In the order of the keys, so that the order of the table decides nothing.
-    rows = manifest.where(embedded)
-    rows = Manifest(rows.table.sort_values("key"), rows.roots)
-    vectors: list[Rows] = [VectorRows(rows, column, settings.encoder) for column in named]
+    order = np.flatnonzero(embedded)[np.argsort(table["key"].to_numpy()[embedded])]
+    rows = Manifest(table.iloc[order], manifest.roots)
+    vectors = [VectorRows(rows, column, settings.encoder) for column in named]
     speakers, names = pd.factorize(np.array(rows.owners, object), sort=True)
     content = _contents(rows, settings, speakers)
     digest = hashlib.sha256()
-    for part in vectors:
-        for begin in range(0, len(part), _BLOCK):
-            digest.update(part[begin : begin + _BLOCK].data)
+    finite = _finite(vectors, digest)
     digest.update(b"" if content is None else content.tobytes())
     run = RunFolder(out, "annotate clusters")
     with run.locked():
         if not run.start(settings, manifest_sha256=manifest.sha256, vectors_sha256=digest.hexdigest()):
             return run
         where = str(chosen_device(device))
-        found = cluster(vectors, speakers, settings.clusters, content, where)
+        found = cluster([*vectors], speakers, settings.clusters, content, where, finite)
         has = found.labels != NONE
-        columns = pd.DataFrame({"label": found.labels, "confidence": found.confidence}, rows.table["key"])
-        columns = columns[has].reindex(table["key"])
-        text = [None if np.isnan(label) else str(int(label)) for label in columns["label"]]
-        confidence = columns["confidence"].to_numpy(np.float64).round(4)
-        made = {settings.name: pd.Series(text, table.index, dtype=object)}
-        manifest.with_columns({**made, f"{settings.name}_confidence": confidence}).write(run / MANIFEST)
+        text, confidence = np.full(len(table), None, object), np.full(len(table), np.nan)
+        text[order[has]] = found.labels[has].astype(str)
+        confidence[order[has]] = found.confidence[has].astype(np.float64).round(4)
+        made = {settings.name: text, f"{settings.name}_confidence": confidence}
         owned = dict(zip(names.tolist(), members(speakers), strict=True))
-        write_json(run / CLUSTERS, _facts(rows, settings, content, found.labels, owned))
+        info = [each for part in vectors for each in part.info]
+        del rows, vectors
+        manifest.with_columns(made).write(run / MANIFEST)
+        write_json(run / CLUSTERS, _facts(info, settings, content, found.labels, owned))
         run.finish()
     return run
 
@@ -189,7 +194,7 @@ def _contents(manifest: Manifest, settings: AnnotateClustersSettings, speakers: 
 
 
 def _facts(
-    manifest: Manifest,
+    info: list[dict[str, Any]],
     settings: AnnotateClustersSettings,
     content: Codes | None,
     labels: Codes,
@@ -201,7 +206,6 @@ def _facts(
         sizes = np.bincount(labels[own][labels[own] != NONE])
         sizes = sizes[sizes > 0]
         by_speaker[name] = {"utterances": len(own), "clusters": len(sizes), "sizes": sizes.tolist()}
-    info = [each for column in settings.embedding.split(JOIN) for each in vector_info(manifest, column)]
     return {
         "column": settings.name,
         "settings": settings.model_dump(mode="json"),

@@ -1,16 +1,17 @@
 """``annotate speakers``: one speaker embedding an utterance, as a column of a new manifest."""
 
+import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import compress
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from affetto._version import __version__
@@ -42,7 +43,8 @@ from affetto.shards import Division, Shard, describe_part, refuse_other
 _CHUNK_SECONDS = 1200.0  # several batches of 80 s for each core
 _HASH = "content hash"
 _GPU_BATCHES = 16  # a GPU computes so many at once
-_Vectors = dict[str, NDArray[np.float32]]
+_Places = dict[str, tuple[NDArray[np.float32], int]]
+_STATE, _SOUND = "S32", "S64"  # hashes of states and of samples, as text
 
 
 class SpeakerSettings(Settings):
@@ -79,8 +81,8 @@ def annotate_speakers(
         engine: as of :func:`~affetto.inference.output.predict`.
     """
     manifest, division = Manifest.of(manifest), Division(Shard.read(shard))
-    own = [clip for clip in clips(manifest) if division.takes(clip.file, clip.start, clip.end)]
-    todo = {clip: _state(clip) for clip in own}
+    taken = bytearray(division.takes(clip.file, clip.start, clip.end) for clip in clips(manifest))
+    todo = _Todo(manifest, taken)
     run = RunFolder(out, "annotate speakers")
     with run.locked():
         array = Path(os.path.abspath(run / f"{settings.name}.npy"))
@@ -100,29 +102,51 @@ def annotate_speakers(
     return run
 
 
+class _Todo:
+    """The utterances to embed, made from the manifest each time, and the state of each, ``(N,)``."""
+
+    def __init__(self, manifest: Manifest, taken: bytearray) -> None:
+        self.manifest, self.taken = manifest, taken
+        self.states = np.fromiter(map(_state, self._own()), _STATE)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (replace(clip, place=place) for place, clip in enumerate(self._own()))
+
+    def _own(self) -> Iterator[Clip]:
+        return compress(clips(self.manifest), self.taken)
+
+    def state(self, clip: Clip) -> str:
+        """Returns what identifies the state of an utterance, as it was when the run began."""
+        return str(self.states[clip.place].decode())
+
+
 def _state(clip: Clip) -> str:
     """Identifies the state of an utterance without decoding it."""
     if clip.fault:
         raise ManifestError(clip.fault)
-    return json.dumps([str(clip.sound), clip.start, clip.end, *file_stamp(Path(str(clip.sound)))])
+    facts = [str(clip.sound), clip.start, clip.end, *file_stamp(Path(str(clip.sound)))]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
-def _known(manifest: Manifest, column: str, encoder_sha256: str) -> _Vectors:
-    """Returns the vectors of the same encoder that the manifest names already, by content hash."""
-    known: _Vectors = {}
-    if column in manifest.table.columns:
-        for file in {place[0] for place in vector_places(manifest, column) if place}:
-            with suppress(ManifestError):  # computed again where the array is missing
-                info = describe_array(file)
-                if info["encoder_sha256"] == encoder_sha256:
-                    known.update(zip(info["hashes"], open_array(file), strict=False))
+def _known(manifest: Manifest, column: str, encoder_sha256: str) -> _Places:
+    """Returns where the manifest has vectors of the same encoder already, by content hash."""
+    known: _Places = {}
+    for file in vector_places(manifest, column)[0] if column in manifest.table.columns else ():
+        with suppress(ManifestError):  # computed again where the array is missing
+            info = describe_array(file)
+            if info["encoder_sha256"] == encoder_sha256:
+                array = open_array(file)
+                known.update(zip(info["hashes"], ((array, row) for row in range(len(array))), strict=False))
     return known
 
 
-def _embed(model: Representation, shards: Shards, todo: dict[Clip, str], known: _Vectors, plan: Plan) -> None:
+def _embed(model: Representation, shards: Shards, todo: _Todo, known: _Places, plan: Plan) -> None:
     """Embeds what is not in the shards yet; equal samples once."""
-    stored = {row["hash"] for chunk in shards.rows("hash", "count") for row in chunk if row["count"]}
-    seen = {*stored, *known}
+    stored = {_key(row["hash"]) for chunk in shards.rows("hash", "count") for row in chunk if row["count"]}
+    begun: set[bytes] = set()
 
     def decode_and_hash(clip: Clip) -> Samples:
         try:
@@ -133,9 +157,11 @@ def _embed(model: Representation, shards: Shards, todo: dict[Clip, str], known: 
         return from_int16(samples)
 
     def wanted(clip: Clip) -> bool:
-        fresh = clip.notes[_HASH] not in seen
-        seen.add(clip.notes[_HASH])
-        return fresh
+        key = _key(clip.notes[_HASH])
+        if key in begun or key in stored or clip.notes[_HASH] in known:
+            return False
+        begun.add(key)
+        return True
 
     network = model.embedder or model.encoder
     assert network is not None
@@ -144,14 +170,25 @@ def _embed(model: Representation, shards: Shards, todo: dict[Clip, str], known: 
     chunk = max(_CHUNK_SECONDS, batch)
     plan = replace(plan, windows=windows, chunk_seconds=chunk, batch_seconds=batch)
     plan = replace(plan, decode=decode_and_hash, wanted=wanted)
-    rest = shards.rest(progress(todo, "embed", len(todo)), lambda clip: todo[clip])
+    rest = shards.rest(progress(todo, "embed", len(todo)), todo.state)
     for piece, vector in vectors_of_clips(model, rest, plan):
         hashed = piece.clip.notes.pop(_HASH, "")
-        vector = None if hashed in stored else known.get(hashed) if vector is None else vector
-        if vector is not None:
-            stored.add(hashed)
+        key = _key(hashed)
+        if vector is None and hashed in known:
+            array, place = known[hashed]
+            vector = array[place]
+        if key in stored:
+            vector = None
+        elif vector is not None:
+            stored.add(key)
+            begun.discard(key)
         row = {"hash": hashed or None, "error": piece.fault or None, **packed(vector)}
-        shards.add(todo[piece.clip], row)
+        shards.add(todo.state(piece.clip), row)
+
+
+def _key(sound: str) -> bytes:
+    """Returns a content hash in half of its bytes, which are enough to tell a million apart."""
+    return bytes.fromhex(sound[:32])
 
 
 def _finish(
@@ -160,24 +197,17 @@ def _finish(
     settings: SpeakerSettings,
     model: Representation,
     shards: Shards,
-    todo: dict[Clip, str],
+    todo: _Todo,
     division: Division,
 ) -> None:
     """Puts array, manifest and description in place."""
-    place_of: dict[str, int] = {}
-    found: dict[str, tuple[str, str]] = {}
-    for row in chain.from_iterable(shards.rows("clip", "hash", "count", "error")):
-        found[row["clip"]] = row["hash"], row["error"]
-        if row["count"]:
-            place_of[row["hash"]] = len(place_of)
-    places, unreadable = [], {}
-    for clip, state in todo.items():
-        sound, fault = found[state]
-        places.append(place_of.get(sound))
-        if places[-1] is None:
+    sounds, places, faults = _found(shards, todo.states)
+    unreadable = {}
+    for clip, place in zip(todo, places.tolist(), strict=True) if len(faults) else ():
+        if place < 0:
             odd = f"{clip.sound!s}: {model.name} gives no finite embedding"
-            unreadable[clip.utterance] = odd if sound else fault
-    if not place_of and division.shard is None:
+            unreadable[clip.utterance] = faults[todo.state(clip)] or odd
+    if not len(sounds) and division.shard is None:
         first = next(iter(unreadable.values()), "there are none")
         raise ManifestError(
             f"none of the {len(manifest)} utterances can be embedded; the first: {first}; "
@@ -193,15 +223,40 @@ def _finish(
     }
     joined = shards.part / "vectors.npy"
     write_npy(joined, model.dim, shards)
-    write_vectors(shards.output, np.load(joined, mmap_mode="r", allow_pickle=False), list(place_of), info)
-    cells = [None if place is None else cell(shards.output, place) for place in places]
-    column = pd.Series(None, manifest.table.index, dtype=object)
-    column.iloc[division.places] = cells
+    hashes = [sound.decode() for sound in sounds]
+    write_vectors(shards.output, np.load(joined, mmap_mode="r", allow_pickle=False), hashes, info)
+    del hashes
+    column = np.full(len(manifest), None, object)
+    column[division.places] = [None if place < 0 else cell(shards.output, place) for place in places.tolist()]
     manifest.with_columns({settings.name: column}).write(run / MANIFEST, division.places)
     if division.shard is not None:
         alike = {"verb": "annotate speakers", "listed": division.sha256, "manifest_sha256": manifest.sha256}
         alike |= {"encoder_sha256": model.sha256, **settings.model_dump(mode="json")}
         describe_part(shards.output, division.shard, division.places, alike)
-    meta = {"utterances": len(todo), "vectors": len(place_of), "column": settings.name}
+    meta = {"utterances": len(todo), "vectors": len(sounds), "column": settings.name}
     meta |= {"encoder": model.name, "manifest_sha256": manifest.sha256, "unreadable": unreadable}
     run.finish(meta)
+
+
+def _found(
+    shards: Shards, states: NDArray[np.bytes_]
+) -> tuple[NDArray[np.bytes_], NDArray[np.int64], dict[str, str | None]]:
+    """Returns the hashes of the vectors, the vector of each state, -1 for none, and why some have none."""
+    stored = [
+        np.array([row["hash"] for row in rows if row["count"]], _SOUND)
+        for rows in shards.rows("hash", "count")
+    ]
+    sounds = np.concatenate([np.zeros(0, _SOUND), *stored])
+    order = np.argsort(sounds)
+    ordered, names = np.append(sounds[order], np.zeros(1, _SOUND)), np.unique(states)
+    places, faults = np.full(len(names), -1), dict[str, str | None]()
+    for rows in shards.rows("clip", "hash", "error"):
+        own = np.array([row["hash"] or "" for row in rows], _SOUND)
+        found = ordered[:-1].searchsorted(own)
+        vectors = np.where(ordered[found] == own, np.append(order, -1)[found], -1)
+        places[names.searchsorted([row["clip"].encode() for row in rows])] = vectors
+        for row, place in zip(rows, vectors.tolist(), strict=True):
+            faults.pop(row["clip"], None)
+            if place < 0:
+                faults[row["clip"]] = None if row["hash"] else row["error"]
+    return sounds, places[names.searchsorted(states)], faults

@@ -70,45 +70,49 @@ def save_array(
 
 def vector_places(
     manifest: Manifest, column: str = SPEAKER_COLUMN, verb: str = "speakers"
-) -> list[tuple[Path, int] | None]:
-    """Returns array and row of every utterance, None where the cell is empty; ``verb`` is for errors."""
+) -> tuple[list[Path], NDArray[np.int64]]:
+    """Returns the arrays, sorted, and for each utterance the number of its array and its row, ``(N, 2)``.
+
+    Both are -1 where the cell is empty; ``verb`` is for errors.
+    """
     if column not in manifest.table.columns:
         message = lacks(column, manifest.table.columns)
         raise ManifestError(f"{message}; affetto annotate {verb} makes such a column")
-    places: list[tuple[Path, int] | None] = []
-    files: dict[str, Path] = {}
-    for key, value in zip(manifest.table["key"], manifest.table[column], strict=True):
-        found = VECTOR.fullmatch(str(value))
-        if not found and not is_missing(value):
+    places = np.full((len(manifest), 2), -1, np.int64)
+    numbers: dict[str, int] = {}
+    for place, (key, value) in enumerate(zip(manifest.table["key"], manifest.table[column], strict=True)):
+        if found := VECTOR.fullmatch(str(value)):
+            places[place] = numbers.setdefault(found["file"], len(numbers)), int(found["row"])
+        elif not is_missing(value):
             raise ManifestError(f"{key}: the column {column!r} holds {value!r}; FILE.npy#ROW is needed")
-        file = files.setdefault(found["file"], Path(found["file"])) if found else None
-        places.append((file, int(found["row"])) if found and file else None)
-    return places
+    files = sorted(map(Path, numbers))
+    order = [files.index(Path(name)) for name in numbers]
+    places[:, 0] = np.array([*order, -1])[places[:, 0]]
+    return files, places
 
 
 def all_places(manifest: Manifest, column: str, verb: str) -> tuple[list[Path], NDArray[np.int64]]:
-    """Returns the arrays, sorted, and for each utterance the number of its array and its row, ``(N, 2)``."""
-    places = vector_places(manifest, column, verb)
-    if empty := [key for key, place in zip(manifest.keys, places, strict=True) if place is None]:
+    """Returns what :func:`vector_places` does; empty cells are refused."""
+    files, places = vector_places(manifest, column, verb)
+    if len(empty := manifest.table["key"][places[:, 0] < 0]):
         raise ManifestError(
             f"the column {column!r} is empty in {len(empty)} rows: {some(empty)}; "
             f"run affetto annotate {verb}, or leave these rows out"
         )
-    found = [place for place in places if place]
-    files = sorted({file for file, _ in found})
-    number = {file: place for place, file in enumerate(files)}
-    return files, np.array([(number[file], row) for file, row in found], np.int64).reshape(-1, 2)
+    return files, places
 
 
 class VectorRows:
     """The vectors that a column names, ``(N, D)`` float32, in the manifest's order, read when asked for.
 
-    ``encoder`` is the name or the hash of the encoder that must have made them; None for any one.
+    ``encoder`` is the name or the hash of the encoder that must have made them; None for any one. ``info`` is
+    what :func:`vector_info` returns, without hashes.
     """
 
     def __init__(self, manifest: Manifest, column: str = SPEAKER_COLUMN, encoder: str | None = None) -> None:
         self.files, self.places = all_places(manifest, column, "speakers")
-        for info in vector_info(manifest, column):
+        self.info = [{**info, "hashes": None} for info in _one_encoder(self.files, column)]
+        for info in self.info:
             names = {info["encoder"], info["encoder_sha256"]}
             if encoder is not None and not {encoder, Path(encoder).name} & names:
                 raise ManifestError(
@@ -149,7 +153,10 @@ def read_vectors(
 
 def vector_info(manifest: Manifest, column: str = SPEAKER_COLUMN) -> list[dict[str, Any]]:
     """Returns the descriptions of the arrays that a column names, sorted by file, all of one encoder."""
-    files = sorted({place[0] for place in vector_places(manifest, column) if place})
+    return _one_encoder(vector_places(manifest, column)[0], column)
+
+
+def _one_encoder(files: list[Path], column: str) -> list[dict[str, Any]]:
     described = [describe_array(file) for file in files]
     encoders = {str(info["encoder_sha256"]): str(info["encoder"]) for info in described}
     if len(encoders) > 1:

@@ -3,10 +3,11 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from affetto.audio import decode, read_info, to_int16
+from affetto.corpora.tabular import TIMES
 from affetto.errors import AudioError
 from affetto.opening import Notes
 from affetto.parallel import can_fork, cores, in_copies
@@ -36,18 +38,19 @@ _Decoded = tuple[bytes | None, list[tuple[str, str]]]  # hash of the samples; ki
 KILLED = "the process that decoded it was killed from outside, as happens where memory is short"
 _LOST: _Decoded = (None, [("unreadable", KILLED)])
 _TOGETHER = 16  # recordings that a process takes at once
+HEADERS = 1 << 14  # that are remembered, of recordings with several rows
 
 
-def describe(table: pd.DataFrame, places: Sequence[Path | str], digest: str) -> str:
+def describe(table: pd.DataFrame, places: Iterable[Path | str], digest: str) -> str:
     """Returns counts, hours, speakers, classes by gender and sample rates, from headers alone.
 
     ``places`` are the recordings of the rows, or why one may not be opened; ``digest`` is the manifest's.
     """
     rates: Counter[int] = Counter()
     seconds, unreadable = 0.0, 0
-    info = cache(read_info)
+    info = lru_cache(HEADERS)(read_info)
     rows = zip(places, table["start"], table["end"], strict=True)
-    for place, start, end in progress(rows, "read headers", len(places)):
+    for place, start, end in progress(rows, "read headers", len(table)):
         try:
             if isinstance(place, str):
                 raise AudioError(place)
@@ -84,7 +87,7 @@ def _classes(table: pd.DataFrame) -> str:
     return counts.rename_axis(None, axis=0).rename_axis("emotion", axis=1).to_string()
 
 
-def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]:
+def problems(table: pd.DataFrame, places: Iterable[Path | str]) -> list[Problem]:
     """Decodes every row, on all cores, and returns what is wrong with which, in the order of the table.
 
     ``unreadable`` cannot be decoded, ``outside`` is outside the root of its corpus, ``silent`` never leaves
@@ -96,9 +99,8 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
     """
     found = [*alike(table, "speaker"), *alike(table, "emotion")]
     first: dict[bytes, int] = {}
-    times = (table[name].tolist() for name in ("start", "end"))
-    starts, ends = ([None if value != value else float(value) for value in column] for column in times)
-    parts = list(zip(places, starts, ends, strict=True))
+    times = ((None if second != second else second for second in table[name]) for name in TIMES)
+    parts = zip(places, *times, strict=True)
     for row, (digest, own) in enumerate(progress(_checked(parts), "decode", len(table))):
         found += [Problem(str(table["key"].iloc[row]), kind, message) for kind, message in own]
         if digest is not None and (earlier := first.setdefault(digest, row)) != row:
@@ -106,13 +108,15 @@ def problems(table: pd.DataFrame, places: Sequence[Path | str]) -> list[Problem]
     return found
 
 
-def _checked(parts: list[_Part]) -> Iterator[_Decoded]:
-    if not can_fork():
+def _checked(parts: Iterator[_Part]) -> Iterator[_Decoded]:
+    forked = can_fork()
+    groups = iter(lambda: list(islice(parts, _TOGETHER if forked else HEADERS)), [])
+    if not forked:
         with ThreadPoolExecutor(cores()) as pool:
-            yield from pool.map(_check, parts)
+            for group in groups:
+                yield from pool.map(_check, group)
         return
     # Threads would wait for each other: with uncompressed sound most of the work is in getting memory.
-    groups = (parts[begin : begin + _TOGETHER] for begin in range(0, len(parts), _TOGETHER))
     for _, results in in_copies(lambda group: list(map(_check, group)), groups, cores(), lambda _: _LOST):
         yield from results
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ from affetto.corpora.reading import read_parts, read_table
 from affetto.corpora.tabular import COLUMNS, below, lacks, near, normal, some, with_array_files, write_table
 from affetto.errors import ManifestError
 from affetto.runs import write_json
-
-_PART_ROWS = 20_000  # that are in memory at once, where a row needs no other
+from affetto.tables import PART_ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Manifest:
         hashes: list[NDArray[np.uint64]] = []
         keyed = True
         with _naming(path):
-            for table in read_parts(path, _PART_ROWS):
+            for table in read_parts(path, PART_ROWS):
                 if not (keyed := {"key", "file"}.issubset(table)):
                     break
                 part = cls(table[[name for name in COLUMNS if name in table]])
@@ -116,8 +116,8 @@ class Manifest:
         folder, or next to it, is written relative to the manifest.
         """
         path = Path(os.path.abspath(path))
-        table = self.table if rows is None else self.table.iloc[list(rows)]
-        write_table(with_array_files(table, lambda file: near(file, path.parent)), path)
+        table = self.table if rows is None else self.table.iloc[np.asarray(rows, np.int64)]
+        write_table(table, path, near_to=path.parent)
         write_json(_sidecar(path), {corpus: near(root, path.parent) for corpus, root in self.roots.items()})
         marks = {name: marks for name, marks in self.marks.items() if name in self.table}
         write_marks(path, marks, keep=False)
@@ -135,11 +135,13 @@ class Manifest:
     @property
     def owners(self) -> list[str]:
         """The speaker of each row as ``corpus/speaker``, unique everywhere; "" where none is known."""
-        found = []
-        for corpus, name in self.table[["corpus", "speaker"]].fillna("").itertuples(index=False):
-            joined = not name or name.startswith(f"{corpus}/")  # as join writes where ids clash
-            found.append(name if joined else f"{corpus}/{name}")
-        return found
+
+        @cache
+        def owner(corpus: str | None, name: str | None) -> str:
+            joined = not name or name.startswith(f"{corpus or ''}/")  # as join writes where ids clash
+            return name or "" if joined else f"{corpus or ''}/{name}"
+
+        return list(map(owner, self.table["corpus"].tolist(), self.table["speaker"].tolist()))
 
     @property
     def speakers(self) -> list[str]:
@@ -168,9 +170,9 @@ class Manifest:
     def located(self, key: str, corpus: str | None, file: str) -> Path:
         """Returns the path of a recording from the cells of its row; one outside the root is refused."""
         # ``..`` is resolved by name only, so a link inside the root may lead elsewhere.
-        root = os.path.abspath(self.roots.get(corpus or "", Path()))
+        root = os.path.abspath(self.roots.get(corpus or "", ""))
         path = below(root, file)
-        if not Path(path).is_relative_to(root):
+        if not path.startswith(os.path.join(root, "")) and path != root:
             raise ManifestError(
                 f"{key}: {file} lies outside {root}, the root of {corpus or 'this manifest'}; "
                 "name the folder that holds all files with --root"
@@ -180,8 +182,14 @@ class Manifest:
     @property
     def sha256(self) -> str:
         """Hash over the sorted (key, speaker, emotion): annotating or re-encoding does not change it."""
-        rows = sorted(zip(*(self.table[name] for name in ("key", "speaker", "emotion")), strict=True))
-        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+        columns = [self.table[name].tolist() for name in ("key", "speaker", "emotion")]
+        order, digest = sorted(range(len(self)), key=columns[0].__getitem__), hashlib.sha256(b"[")
+        for begin in range(0, len(order), PART_ROWS):  # of the JSON of all, of which some is in memory
+            rows = [[each[row] for each in columns] for row in order[begin : begin + PART_ROWS]]
+            text = json.dumps(rows, ensure_ascii=False)[1:-1]
+            digest.update((", " * (begin > 0) + text).encode())
+        digest.update(b"]")
+        return digest.hexdigest()
 
     def where(self, rows: "Collection[str] | NDArray[np.bool_] | pd.Series[bool]") -> "Manifest":
         """Returns the rows that a mask or a collection of keys, all of them known, names, in table order."""
@@ -221,17 +229,15 @@ class Manifest:
         return checks.problems(self.table, self.places())
 
     def _files(self) -> "zip[tuple[Any, ...]]":
-        return zip(*(self.table[name].tolist() for name in ("key", "corpus", "file")), strict=True)
+        return zip(*(self.table[name] for name in ("key", "corpus", "file")), strict=True)
 
-    def places(self) -> list[Path | str]:
-        """Returns the recording of each row, or why it may not be opened."""
-        places: list[Path | str] = []
+    def places(self) -> Iterator[Path | str]:
+        """Yields the recording of each row, or why it may not be opened."""
         for cells in self._files():
             try:
-                places.append(self.located(*cells))
+                yield self.located(*cells)
             except ManifestError as error:
-                places.append(str(error))
-        return places
+                yield str(error)
 
     def relabelled(self, name: str, drop: bool = False) -> "Manifest":
         """Returns the manifest with the classes of a map of :data:`~affetto.corpora.labels.LABEL_MAPS`.

@@ -16,12 +16,13 @@ import yaml
 
 from affetto.audio import read_info
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import some
+from affetto.corpora.tabular import is_missing, some
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO, passed_over, recordings_below
 from affetto.opening import Notes
 from affetto.progress import progress
 from affetto.shards import Division, Shard
+from affetto.tables import PART_ROWS
 
 Decoded = TypeVar("Decoded")
 
@@ -70,14 +71,14 @@ def collect(
     corpus without any raises :func:`misfit`.
     """
     corpus, division = about.name, current_division()
-    rows: list[dict[str, Any]] = []
+    rows = Gathered(division)
     remarks = list(notes)
     errors: list[tuple[str, str]] = []
     first: dict[str, str] = {}
     odd: list[str] = []
     above = 0 if root == Path() else len(os.path.join(root, ""))
-    for path in progress(find_audio(folder or root, remarks), f"scan {corpus}"):
-        name = os.fspath(path)[above:].replace(os.sep, "/")
+    for found in progress(find_audio(folder or root, remarks), f"scan {corpus}"):
+        path, name = Path(found), found[above:].replace(os.sep, "/")
         try:
             name.encode()
         except UnicodeError:
@@ -105,16 +106,45 @@ def collect(
             continue
         first[key] = name
         odd += [name] if doubts else []
-        rows.append({"corpus": corpus, **columns, "key": key, "file": name})
-        division.keep(rows[-1])
-    if not rows and not division.others:
+        rows.add({"corpus": corpus, **columns, "key": key, "file": name})
+    if not rows.count and not division.others:
         if errors and all("git lfs pull" in message for _, message in errors):
             there = f"{folder or root}: its {len(errors)} recordings are pointers of git-lfs"
             raise ManifestError(f"{there}; git lfs pull fetches the recordings")
         seen = f"; the first of {len(errors)} that were refused: {': '.join(errors[0])}" if errors else ""
         raise misfit(about, root, f"found no recording of {corpus} below {folder or root}{seen}")
-    table = pd.DataFrame(rows, columns=None if rows else ["key", "file", "corpus"])
-    return Manifest(table, {corpus: root}, tuple(errors), (*remarks, *odd_headers(odd)))
+    return Manifest(rows.table(), {corpus: root}, tuple(errors), (*remarks, *odd_headers(odd)))
+
+
+class Gathered:
+    """The rows that a scan takes; most are parts of a table, which needs a tenth of the memory."""
+
+    def __init__(self, division: Division) -> None:
+        self._division = division
+        self.count, self._rows, self._parts = 0, list[dict[str, Any]](), list[pd.DataFrame]()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds a row, also to the share of all that the scan looks at."""
+        self._division.keep(row)
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) == PART_ROWS:
+            self._parts.append(pd.DataFrame(self._rows))
+            self._rows = []
+
+    def table(self) -> pd.DataFrame:
+        """Returns all rows, once; without any, the least columns of a manifest."""
+        if not self.count:
+            return pd.DataFrame(columns=["key", "file", "corpus"])
+        parts, self._parts = [*self._parts, pd.DataFrame(self._rows)][: -(-self.count // PART_ROWS)], []
+        return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+
+def records(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yields the cells of each row that are not empty, by column."""
+    for begin in range(0, len(table), PART_ROWS):
+        for row in table.iloc[begin : begin + PART_ROWS].to_dict("records"):
+            yield {str(column): value for column, value in row.items() if not is_missing(value)}
 
 
 @contextmanager
@@ -186,7 +216,7 @@ def misfit(about: About, root: Path, message: str) -> ManifestError:
     return ManifestError(f"{message}{wanted}\nfound there: {some(found) if found else 'nothing'}")
 
 
-def find_audio(folder: Path, notes: list[str] | None = None) -> list[Path]:
+def find_audio(folder: Path, notes: list[str] | None = None) -> list[str]:
     """Returns the recordings below a folder, sorted; a note says what was passed over.
 
     Those that need PyAV, such as m4a and mp4, only where there are no others: they may be videos of the same.
@@ -201,4 +231,4 @@ def find_audio(folder: Path, notes: list[str] | None = None) -> list[Path]:
         notes.append(note)
     found = found or everything
     found.sort(key=lambda path: path.replace(os.sep, "\0"))  # as paths are sorted, which is slower
-    return [Path(path) for path in found]
+    return found

@@ -10,21 +10,22 @@ folder                       columns from a regular expression over the path
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
-from itertools import repeat
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from affetto.audio import AudioInfo, part_of, read_info
+from affetto.corpora.checks import HEADERS
 from affetto.corpora.labels import canonical, gender_of, read_marks
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.reading import read_table
-from affetto.corpora.scanning import About, current_division, find_audio, odd_headers
+from affetto.corpora.scanning import About, Gathered, current_division, find_audio, odd_headers, records
 from affetto.corpora.shards import read_audformat, read_shards, samples_of, tars_of
-from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, is_missing, some, timed, to_seconds
+from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, some, timed, to_seconds
 from affetto.errors import AudioError, ManifestError, unknown
 from affetto.media import AUDIO
 from affetto.members import member_of
@@ -81,18 +82,22 @@ def scan(
     table, home, notes = _source(root, tables, pattern)
     base = Path(os.path.abspath(audio_root or home))
     table = timed(_rename(table, columns or {}))
-    rows, errors, more = _usable(table, base, groups)
-    notes += more
-    if not rows and not current_division().others:
-        reason = " ".join(errors[0]) if errors else notes[-1] if notes else "the table is empty"
-        raise ManifestError(f"{root}: not one usable recording; {reason}")
-    for row in rows:
+
+    def named(row: _Row) -> _Row:
         if "emotion" in row:
             word = str(row["emotion"])
             row["emotion"] = (labels or {}).get(word, word) if keep_labels else canonical(word, labels)
         row["gender"] = gender_of(str(row.get("gender", ""))) or None
         row["corpus"] = name or str(row.get("corpus") or base.name)
-    made = pd.DataFrame(rows, columns=None if rows else ["key", "file", "corpus"])
+        return row
+
+    rows, errors, more = _usable(table, base, groups, named)
+    notes += more
+    if not rows.count and not current_division().others:
+        reason = " ".join(errors[0]) if errors else notes[-1] if notes else "the table is empty"
+        raise ManifestError(f"{root}: not one usable recording; {reason}")
+    del table
+    made = rows.table()
     new_names = {old: new for new, old in (columns or {}).items()}
     marks = {new_names.get(old, old): own for old, own in read_marks(root).items()} if root.is_file() else {}
     kept = {column: own for column, own in marks.items() if column in made}
@@ -100,49 +105,46 @@ def scan(
 
 
 def _usable(
-    table: pd.DataFrame, base: Path, groups: re.Pattern[str] | None
-) -> tuple[list[_Row], list[tuple[str, str]], list[str]]:
+    table: pd.DataFrame, base: Path, groups: re.Pattern[str] | None, named: Callable[[_Row], _Row]
+) -> tuple[Gathered, list[tuple[str, str]], list[str]]:
     """Returns the rows whose recordings can be read, the errors of the others, and notes."""
-    rows: list[_Row] = []
-    errors: list[tuple[str, str]] = []
-    unmatched: list[str] = []
-    cut: list[str] = []
-    find, first, odd, division = _Finder(base), dict[Any, _Row](), list[str](), current_division()
+    division = current_division()
+    rows, errors = Gathered(division), list[tuple[str, str]]()
+    unmatched, cut = list[str](), list[str]()
+    find, first, odd = _Finder(base), dict[str, int](), dict[str, None]()
+    times = [to_seconds(table.get(name, pd.Series(np.nan, table.index))) for name in TIMES]
 
-    @cache
+    @lru_cache(HEADERS)
     def check(file: str) -> AudioInfo:
         found: Notes = {}
         info = read_info(base / file, found)
-        odd.extend([file] if found else [])
+        odd.update(dict.fromkeys([file] if found else ()))
         return info
 
-    times = [to_seconds(table[name]) if name in table else repeat(None) for name in TIMES]
-    for record, start, end in zip(progress(table.to_dict("records"), "scan table"), *times, strict=False):
-        row: _Row = {str(column): value for column, value in record.items() if not is_missing(value)}
+    every = zip(progress(records(table), "scan table", len(table)), *times, strict=True)
+    for place, (row, start, end) in enumerate(every):
+        given = row.get("file", "(no name)")
         try:
             row["file"] = find(row.get("file"))
         except (AudioError, ManifestError) as error:
-            if division.takes(record.get("file")):
-                errors.append((str(record.get("file")), str(error)))
+            if division.takes(given):
+                errors.append((str(given), str(error)))
             continue
-        key = row.get("key") or (os.path.splitext(row["file"])[0], str(start), str(end))
+        key = str(row.get("key") or "\0".join([os.path.splitext(row["file"])[0], str(start), str(end)]))
         if not division.takes(key):  # rows with one key are of one shard
             continue
         try:
-            info = check(row["file"])
-            part = (None if is_missing(second) else second for second in (start, end))
-            begin, stop = part_of(info.frames, info.rate, f"{base / row['file']}", *part)
-            if member_of(row["file"]):
-                row[SAMPLES] = samples_of(stop - begin, info.rate)
-            if not is_missing(end) and end > info.duration_seconds:
-                row["end"] = info.duration_seconds
-                cut.append(row["file"])
+            row = _in_full(row, base, check(row["file"]), start, end)
         except (AudioError, ManifestError) as error:
-            shown = str(record.get("file")).encode("utf-8", "replace").decode()
+            shown = str(given).encode("utf-8", "replace").decode()
             errors.append((shown, str(error)))
             continue
-        if (earlier := first.setdefault(key, row)) is not row:
-            errors.append((row["file"], _again(earlier, row)))
+        cut += [row["file"]] if end > check(row["file"]).duration_seconds else []
+        if (earlier := first.setdefault(key, place)) != place:
+            (other,) = records(table.iloc[[earlier]])
+            other["file"] = find(other["file"])
+            other = _in_full(other, base, check(other["file"]), *(each.iloc[earlier] for each in times))
+            errors.append((row["file"], _again(other, row)))
             continue
         match = groups.search(row["file"]) if groups is not None else None
         if groups is not None and match is None:
@@ -150,14 +152,24 @@ def _usable(
             if list(table.columns) == ["file"]:
                 continue
         found = match.groupdict() if match is not None else {}
-        rows.append({**{group: value for group, value in found.items() if value}, **row})
-        division.keep(rows[-1])
+        rows.add(named({**{group: value for group, value in found.items() if value}, **row}))
     notes = [f"{len(unmatched)} recordings do not match the pattern: {some(unmatched)}"] if unmatched else []
     if cut:
         notes.append(
             f"{len(cut)} rows end after their recording, by less than 0.25 s, and are cut: {some(cut)}"
         )
     return rows, errors, [*notes, *odd_headers(odd)]
+
+
+def _in_full(row: _Row, base: Path, info: AudioInfo, start: float, end: float) -> _Row:
+    """Returns a row whose part is inside its recording, with what is known from the header."""
+    part = (None if second != second else second for second in (start, end))
+    begin, stop = part_of(info.frames, info.rate, f"{base / row['file']}", *part)
+    if member_of(row["file"]):
+        row[SAMPLES] = samples_of(stop - begin, info.rate)
+    if end > info.duration_seconds:
+        row["end"] = info.duration_seconds
+    return row
 
 
 def _again(earlier: _Row, row: _Row) -> str:
@@ -186,7 +198,9 @@ def _source(root: Path, tables: Sequence[str], pattern: str | None) -> tuple[pd.
         if metadata.is_file():
             return _named(metadata), home, []
     notes: list[str] = []
-    files = [path.relative_to(home).as_posix() for path in find_audio(home, notes)] if root == home else []
+    files = (
+        [Path(path).relative_to(home).as_posix() for path in find_audio(home, notes)] if root == home else []
+    )
     if not files and (tars := tars_of(root)):
         notes = []
         return read_shards(tars, home, notes), home, notes
@@ -252,7 +266,7 @@ class _Finder:
     @cached_property
     def _names(self) -> dict[str, list[Path]]:
         found = defaultdict(list)
-        for path in find_audio(self.base):
+        for path in map(Path, find_audio(self.base)):
             found[path.stem].append(path)
         return found
 

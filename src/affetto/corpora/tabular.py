@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 
 from affetto.errors import ManifestError, unknown
 from affetto.runs import FORMATS, atomic_write
+from affetto.tables import PART_ROWS
 
 # The columns that every manifest has, in this order; further ones follow them.
 COLUMNS = (
@@ -46,16 +47,26 @@ NewColumn = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$"), _free_of(*COLUMNS
 NewArrayColumn = Annotated[NewColumn, _free_of("manifest", "meta")]
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table atomically, in the format of :data:`FORMATS` that the suffix names."""
+def write_table(table: pd.DataFrame, path: Path, near_to: Path | None = None) -> None:
+    """Writes a table atomically, in the format of :data:`FORMATS` that the suffix names.
+
+    Cells ``FILE.npy#ROW`` name files relative to the folder ``near_to``, where there is one.
+    """
+
+    def rename(part: pd.DataFrame) -> pd.DataFrame:
+        return part if near_to is None else with_array_files(part, lambda file: near(file, near_to))
+
     with atomic_write(path) as temporary:
         match path.suffix.lower():
             case ".csv" | ".tsv" as suffix:
-                table.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",")
+                for begin in range(0, max(1, len(table)), PART_ROWS):
+                    how: dict[str, Any] = {"mode": "a", "header": False} if begin else {}
+                    part = rename(table.iloc[begin : begin + PART_ROWS])
+                    part.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",", **how)
             case ".jsonl":
-                table.to_json(temporary, orient="records", lines=True, force_ascii=False)
+                rename(table).to_json(temporary, orient="records", lines=True, force_ascii=False)
             case ".parquet":
-                table.to_parquet(temporary, index=False)
+                rename(table).to_parquet(temporary, index=False)
             case _:
                 temporary.touch()
                 raise ManifestError(unknown("table format", path.suffix, FORMATS))

@@ -246,11 +246,11 @@ def _of_manifest(source: "str | Path | Manifest", root: Root) -> Iterator[Clip]:
     for manifest in parts:
         columns = (manifest.table[name] for name in ("file", "start", "end", "corpus", "speaker", "key"))
         for file, start, end, corpus, speaker, key in zip(*columns, strict=True):
-            path, fault = Path(file), ""
+            fault = ""
             try:
                 path = manifest.located(key, corpus, file)
             except ManifestError as error:
-                fault = str(error)
+                path, fault = Path(file), str(error)
             # Where no speaker is named, all that is known of voice and room is the corpus.
             name = None if speaker is None and corpus is None else f"{corpus or ''}/{speaker or ''}"
             start, end = (None if math.isnan(second) else second for second in (start, end))

@@ -1,15 +1,16 @@
 """Output that a stopped run continues: shards of Parquet next to it, joined into the output at the end."""
 
+import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from affetto.errors import AffettoError, RunError
@@ -25,6 +26,7 @@ VECTORS = {"count": WHOLE, "vectors": pyarrow.binary()}
 """Columns of shards for vectors ``(T, D)``: ``T``, and their bytes."""
 
 _OPTIONS = "options.json"
+_HASH = "S16"  # of the name of a recording, of which a million would take 300 MB as text
 _DIGITS = 6
 
 Item = TypeVar("Item")
@@ -64,7 +66,7 @@ class Shards:
         self.part = part or output.with_name(f"{output.name}.part")
         self.clips = self.failed = self.resumed = self.warned = 0
         self._said = ["error", *(name for name in types if name == "warning")]
-        self._done: Counter[str] = Counter()
+        self._done, self._left = np.zeros(0, _HASH), np.zeros(0, np.int64)  # hashes of names, and how often
         self._rows: list[Row] = []
         self._texts = {"clip", *(name for name, kind in types.items() if kind == TEXT)}
         stored = {name: pyarrow.binary() if kind == TEXT else kind for name, kind in types.items()}
@@ -82,14 +84,17 @@ class Shards:
 
         A table that has no column ``error`` is refused with a RunError.
         """
+        rows = bad = odd = 0
         try:
-            said = [[bool(row[name]) for name in self._said] for row in read_rows(table, self._said)]
+            for row in read_rows(table, self._said):
+                rows += 1
+                bad += bool(row["error"])
+                odd += bool(row.get("warning"))
         except (KeyError, ValueError, OSError) as error:  # no such column; no such table at all
             raise RunError(refusal) from error
         refuse_other(self.output, self.shard)
         self.remove()
-        bad, odd = (sum(each[place] for each in said) for place in (0, -1))
-        return Outcome(len(said), bad, len(said), True, warned=odd if len(self._said) > 1 else 0)
+        return Outcome(rows, bad, rows, True, warned=odd)
 
     @contextmanager
     def opened(self, options: Mapping[str, Any], join: Callable[[], None]) -> Iterator[None]:
@@ -122,10 +127,13 @@ class Shards:
     def rest(self, everything: Iterable[Item], name: Callable[[Item], str]) -> Iterator[Item]:
         """Yields the recordings that are not in yet; one that is listed twice must be in twice."""
         for item in everything:
-            if self._done[name(item)]:
-                self._done[name(item)] -= 1
-            else:
-                yield item
+            if len(self._done):
+                own = np.array(_hash(_stored(name(item))), _HASH)
+                place = min(int(self._done.searchsorted(own)), len(self._done) - 1)
+                if self._done[place] == own and self._left[place]:
+                    self._left[place] -= 1
+                    continue
+            yield item
 
     def add(self, name: str, row: Row, last: bool = True) -> None:
         """Adds a row of the recording ``name``; ``last`` when no further row of it follows."""
@@ -176,19 +184,20 @@ class Shards:
                 f"{self.part} was begun with other options ({', '.join(changed) or 'of another version'}); "
                 "run that command again, or remove it, or name another output"
             )
-        shards = self._shards()
-        ends = list(self._read(shards))
-        while ends and not ends[-1]:  # a recording whose last row is missing
-            ends.pop()
-        for shard in shards[len(ends) :]:
+        shards, whole = self._shards(), 0
+        found: list[NDArray[np.bytes_]] = []
+        for number, ends in enumerate(self._read(shards), 1):
+            whole = number if ends else whole  # else one of a recording whose last row is missing
+            kept = [row for row in ends if row["error"] is None or not self.retry]
+            found.append(np.array([_hash(row["clip"]) for row in kept], _HASH))
+            self.failed += sum(row["error"] is not None for row in kept)
+            self.warned += sum(row.get("warning") is not None for row in kept)
+        for shard in shards[whole:]:
             shard.unlink()
-        self._number = int(shards[len(ends) - 1].stem[5:]) + 1 if ends else 0
-        for row in chain.from_iterable(ends):
-            if row["error"] is None or not self.retry:
-                self._done[row["clip"].decode(errors="surrogateescape")] += 1
-                self.failed += row["error"] is not None
-                self.warned += row.get("warning") is not None
-        self.clips = self.resumed = self._done.total()
+        self._number = int(shards[whole - 1].stem[5:]) + 1 if whole else 0
+        if found:
+            self._done, self._left = np.unique(np.concatenate(found), return_counts=True)
+        self.clips = self.resumed = int(self._left.sum())
 
     def _read(self, shards: list[Path]) -> Iterator[list[Row]]:
         """Yields the last rows of recordings, shard by shard, up to one that the disk damaged."""
@@ -232,6 +241,10 @@ def _read(value: Any, kind: Any) -> Any:
 def rounded(value: Any) -> Any:
     """Returns a float to six digits, anything else as it is."""
     return round(value, _DIGITS) if isinstance(value, float) else value
+
+
+def _hash(name: bytes) -> bytes:
+    return hashlib.blake2b(name, digest_size=16).digest()
 
 
 def _stored(value: Any) -> Any:

@@ -260,6 +260,6 @@ def _joined(parts: list[list[Tensor]], counts: Tensor) -> Frames:
 
 
 def hearing_mask(counts: Tensor, frames: int) -> Tensor:
-    """Returns which of the frames attention looks at, ``(B, 1, T, T)``, the same for each of them."""
-    mask = frame_mask(counts, frames).bool()
-    return mask.mT[:, None].expand(-1, 1, frames, frames)
+    """Returns which of the frames attention looks at, ``(B, 1, 1, T)``, the same for each of them."""
+    # PyTorch 2.6 attends to wrong frames on a CPU where this is expanded to (B, 1, T, T).
+    return frame_mask(counts, frames).bool().mT[:, None]

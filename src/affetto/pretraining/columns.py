@@ -97,7 +97,7 @@ class CurveColumn(PlainColumn):
     """Curves, one number a feature frame; what could not be read when they were made has none."""
 
     def __init__(self, manifest: Manifest, column: str, verb: str) -> None:
-        there = np.array([place is not None for place in vector_places(manifest, column, VERB)])
+        there = vector_places(manifest, column, VERB)[1][:, 0] >= 0
         known = manifest.where(there) if there.any() else manifest
         self.keys, self.columns, self.curves = pd.Index(known.keys), [column], read_curves(known, column)
         digest = hashlib.sha256(json.dumps([self.curves.hop_seconds, self.curves.lengths.tolist()]).encode())
