@@ -5,12 +5,14 @@
 The rows are parts of the manifest's recordings, 0.6 to 1.2 s each, drawn with seed 0; every pass over all
 recordings counts as speakers of its own. Speaker embeddings are made up to ``--embedded`` rows, since GE2E
 takes 5 ms a row. Clusters are of drawn vectors: speakers of 20 utterances, 256 numbers each. Finished steps
-are lines of ``rows.jsonl`` in ``--out`` and are not run again. Memory is that of the largest process.
+are lines of ``rows.jsonl`` in ``--out`` and are not run again. Memory is that of the largest process. What is
+written by hand on the page, under the first table and at its end, stays there.
 """
 
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -109,9 +111,11 @@ def measure(command: list[str]) -> dict[str, float]:
     }
 
 
-def page(rows: list[dict[str, object]], sha256: str) -> str:
-    """Returns the table as Markdown."""
+def page(rows: list[dict[str, object]], sha256: str, before: str) -> str:
+    """Returns the tables as Markdown, with what stands below each of them on the page ``before``."""
     found = pd.DataFrame(rows)
+    notes = [text.rstrip() for text in re.findall(r"^\|.*\n\n((?:(?!#|\|).*\n)*)", before, re.MULTILINE)]
+    notes += [""] * (2 - len(notes))
     lines = [
         "# A million rows",
         "",
@@ -130,7 +134,8 @@ def page(rows: list[dict[str, object]], sha256: str) -> str:
             lines.append(
                 "| " + " | ".join([*cells, f"{row.memory:,}", f"{row.memory / first.memory:.2f}"]) + " |"
             )
-    return "\n".join([*lines, *paper(found)]) + "\n"
+    below = [["", note] if note else [] for note in notes]
+    return "\n".join([*lines, *below[0], *paper(found), *below[1]]) + "\n"
 
 
 def paper(found: pd.DataFrame) -> list[str]:
@@ -172,9 +177,10 @@ def main() -> None:
                 rows.append({"verb": verb, "rows": count, **measure(command)})
                 with open(log, "a", encoding="utf-8") as lines:
                     lines.write(json.dumps(rows[-1]) + "\n")
-    text = page(rows, manifest.sha256)
+    written = Path(__file__).with_suffix(".md")
+    text = page(rows, manifest.sha256, written.read_text(encoding="utf-8") if written.exists() else "")
     print(text)
-    write_text(Path(__file__).with_suffix(".md"), text)
+    write_text(written, text)
 
 
 if __name__ == "__main__":

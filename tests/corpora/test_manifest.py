@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from affetto.corpora import scan
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.scanning import About, collect
 from affetto.corpora.tabular import COLUMNS, write_table
@@ -274,3 +276,29 @@ def test_a_table_without_keys_or_rows_is_one_part(
         write_table(small().table[:0], tmp_path / f"none{suffix}")
         [part] = Manifest.parts(tmp_path / f"none{suffix}")
         assert len(part) == 0
+
+
+def test_a_row_costs_little_memory(
+    tmp_path: Path, record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path / "a.wav", seconds=1)
+    for module in ("manifest", "tabular", "scanning"):
+        monkeypatch.setattr(f"affetto.corpora.{module}.PART_ROWS", 500)
+    rows = 4000
+    listed = {"key": [f"u{row}" for row in range(rows)], "file": "a.wav", "start": np.arange(rows) / 1e4}
+    pd.DataFrame(listed).to_csv(tmp_path / "m.csv", index=False)
+    manifest = Manifest.read(tmp_path / "m.csv")
+    limits: dict[int, Callable[[], object]] = {
+        150: lambda: manifest.sha256,
+        160: lambda: manifest.write(tmp_path / "n.csv"),
+        400: manifest.describe,
+        500: lambda: scan("table", tmp_path / "m.csv"),
+    }
+    for most, work in limits.items():
+        work()  # what it loads and keeps once does not count
+        tracemalloc.start()
+        try:
+            work()
+            assert tracemalloc.get_traced_memory()[1] < most * rows
+        finally:
+            tracemalloc.stop()

@@ -1,6 +1,7 @@
 """Shards hold what was computed, whatever its names, and drop a recording whose last row is missing."""
 
 import json
+import tracemalloc
 from itertools import chain
 from pathlib import Path
 
@@ -73,3 +74,18 @@ def test_json_lines_round_and_shards_of_other_options_are_refused(tmp_path: Path
     fill(fresh, 2)
     first = json.loads(fresh.output.read_text(errors="surrogateescape").splitlines()[1])
     assert first == {"file": "one\udcff", "start": 0.333333, "error": None}
+
+
+def test_going_on_takes_few_bytes_a_recording(tmp_path: Path) -> None:
+    names = [f"{number:0100d}" for number in range(8000)]
+    stopped = Shards(tmp_path / "a.csv", TYPES)
+    with pytest.raises(KeyboardInterrupt), stopped.opened({}, list):  # noqa: PT012
+        for name in names:
+            stopped.add(name, {"file": "a", "start": 0.0, "error": None})
+        raise KeyboardInterrupt
+    tracemalloc.start()
+    try:
+        with Shards(tmp_path / "a.csv", TYPES).opened({}, list):
+            assert tracemalloc.get_traced_memory()[1] < 120 * len(names)
+    finally:
+        tracemalloc.stop()

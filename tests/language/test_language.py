@@ -20,6 +20,7 @@ from affetto.inference import Recogniser
 from affetto.language import Index, index, language_settings, pretrain_language, with_prompts
 from affetto.language.run import LanguageRunSettings
 from affetto.language.search import nearest, text_encoder
+from affetto.merging import merge_parts
 from affetto.models.checkpoint import read_config
 from affetto.models.heads import LanguageHead
 from affetto.runs import RunFolder
@@ -187,6 +188,23 @@ def test_what_is_near_is_found(straight: RunFolder, voices: list[Path], tmp_path
     done = CliRunner().invoke(app, ["search", "a sad voice", "-i", str(folder), "-k", "2"])
     assert done.exit_code == 0
     assert len(done.output.splitlines()) == 2
+
+
+def test_the_indexes_of_shards_make_the_one_of_all(
+    straight: RunFolder, voices: list[Path], tmp_path: Path
+) -> None:
+    index(straight / "recogniser", voices, tmp_path / "whole")
+    parts = [tmp_path / f"part-{number}" for number in (1, 2)]
+    for number, part in enumerate(parts, 1):
+        index(straight / "recogniser", voices, part, shard=f"{number}/2")
+        with pytest.raises(RunError, match=f"is shard {number}/2, and all rows were asked for"):
+            index(straight / "recogniser", voices, part)
+    merge_parts(parts, tmp_path / "merged")
+    whole, merged = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "whole", tmp_path / "merged")
+    )
+    assert {name: content for name, content in whole.items() if name.suffix != ".lock"} == merged
 
 
 def test_an_index_keeps_to_one_recogniser(

@@ -248,15 +248,18 @@ def _found(
     ]
     sounds = np.concatenate([np.zeros(0, _SOUND), *stored])
     order = np.argsort(sounds)
-    ordered, names = np.append(sounds[order], np.zeros(1, _SOUND)), np.unique(states)
+    ordered, names = np.append(sounds[order], np.zeros(1, _SOUND)), np.append(np.unique(states), b"")
     places, faults = np.full(len(names), -1), dict[str, str | None]()
     for rows in shards.rows("clip", "hash", "error"):
         own = np.array([row["hash"] or "" for row in rows], _SOUND)
         found = ordered[:-1].searchsorted(own)
         vectors = np.where(ordered[found] == own, np.append(order, -1)[found], -1)
-        places[names.searchsorted([row["clip"].encode() for row in rows])] = vectors
+        listed = np.array([row["clip"] for row in rows], _STATE)
+        at = names[:-1].searchsorted(listed)
+        there = names[at] == listed  # else of a recording that has changed since
+        places[at[there]] = vectors[there]
         for row, place in zip(rows, vectors.tolist(), strict=True):
             faults.pop(row["clip"], None)
             if place < 0:
                 faults[row["clip"]] = None if row["hash"] else row["error"]
-    return sounds, places[names.searchsorted(states)], faults
+    return sounds, places[names[:-1].searchsorted(states)], faults

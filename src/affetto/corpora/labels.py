@@ -59,7 +59,7 @@ def dropped(emotions: Iterable[str | None], name: str) -> dict[str, int]:
     return dict(sorted(Counter(lost).items()))
 
 
-def with_votes_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+def with_votes(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Returns a table with raters' votes for the classes of a named map, those of merged emotions summed."""
     parts: dict[str, list[str]] = {}
     for column in map(str, table.columns):
@@ -113,10 +113,10 @@ class Marks:
 
 def read_marks(manifest: Path) -> dict[str, Marks]:
     """Reads the marks next to the file of a manifest, by column; none where there is no such file."""
-    return read_by_name(_sidecar(manifest), Marks.of_facts, "which labels the columns rest on")
+    return read_named(_sidecar(manifest), Marks.of_facts, "which labels the columns rest on")
 
 
-def read_by_name(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str, Fact]:
+def read_named(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str, Fact]:
     """Reads facts by name from a JSON file next to a manifest; none where there is no such file."""
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

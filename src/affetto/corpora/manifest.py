@@ -21,15 +21,7 @@ from numpy.typing import NDArray
 
 from affetto.corpora import checks
 from affetto.corpora.checks import Problem
-from affetto.corpora.labels import (
-    Marks,
-    apply_map,
-    dropped,
-    read_by_name,
-    read_marks,
-    with_votes_of,
-    write_marks,
-)
+from affetto.corpora.labels import Marks, apply_map, dropped, read_marks, read_named, with_votes, write_marks
 from affetto.corpora.reading import read_parts, read_table
 from affetto.corpora.tabular import COLUMNS, below, lacks, near, normal, some, with_array_files, write_table
 from affetto.errors import ManifestError
@@ -101,7 +93,7 @@ class Manifest:
 
     def _placed(self, path: Path, root: str | Path | None) -> "Manifest":
         """Returns the manifest with the roots and marks that belong to its file."""
-        places = read_by_name(_sidecar(path), str, "which corpus lies where")
+        places = read_named(_sidecar(path), str, "which corpus lies where")
         roots = {}
         for corpus in self.corpora:
             named = root or os.environ.get(_variable(corpus))
@@ -251,7 +243,7 @@ class Manifest:
             message = f"the map {name} says nothing of {named}; with --drop these rows are left out"
             raise ManifestError(message)
         mapped = np.array([apply_map(emotion, name) for emotion in emotions], dtype=object)
-        changed = replace(self, table=with_votes_of(self.table.assign(emotion=mapped), name))
+        changed = replace(self, table=with_votes(self.table.assign(emotion=mapped), name))
         return changed.where(changed.table["emotion"].notna()) if drop else changed
 
     @staticmethod

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from affetto.config import Settings, build, parse
 from affetto.corpora.checks import alike
-from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes_of
+from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import COLUMNS, some
 from affetto.errors import ConfigError, ProtocolError, unknown
@@ -155,7 +155,7 @@ class Protocol(Settings):
         emotions = pd.Series([self._label(emotion) for emotion in table["emotion"]], dtype=object)
         table = table.assign(emotion=emotions)
         if self.label_map is not None:
-            table = with_votes_of(table, self.label_map)
+            table = with_votes(table, self.label_map)
         keep &= table["emotion"].notna()
         return table, keep, {str(name): set(own["emotion"]) for name, own in table[keep].groupby("corpus")}
 
