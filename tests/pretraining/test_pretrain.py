@@ -186,34 +186,41 @@ def test_kill_9_and_the_same_command_again(
         assert torch.equal(tensor, weights(killed)[name]), name
 
 
-@pytest.mark.parametrize(
-    "exact",
-    [
-        (
-            *TINY,
-            "encoder.drop_path=0",
-            "views.crop_seconds=0",
-            "views.augment={gain_db: 0, noise_probability: 0, speed: null}",
-            "views.augment.time_masks=0",
-            "views.augment.frequency_masks=0",
-            "per_speaker=8",
-        ),
-        # Without a mask that is drawn: each process draws its own.
-        (*TINY, "--objective", "npc", "npc.frames=all", "encoder.dropout=0"),
-    ],
-    ids=["contrastive", "npc"],
+# Without what is drawn: each process draws its own.
+ONE_VIEW = (
+    *TINY,
+    "encoder.drop_path=0",
+    "views.crop_seconds=0",
+    "views.augment={gain_db: 0, noise_probability: 0, speed: null}",
+    "views.augment.time_masks=0",
+    "views.augment.frequency_masks=0",
+    "per_speaker=8",
 )
-def test_two_processes_are_one(annotated: Manifest, tmp_path: Path, exact: tuple[str, ...]) -> None:
-    listed = tmp_path / "annotated.csv"
-    annotated.write(listed)
-    words = ["pretrain", "--manifest", str(listed), *exact, "train.epochs=1"]
-    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
-    assert CliRunner().invoke(app, [*words, "-o", str(one.path), "train.batch_size=16"]).exit_code == 0
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    line = [*start, "affetto", *words, "-o", str(two.path), "train.batch_size=8"]
+ALL_FRAMES = (*TINY, "--objective", "npc", "npc.frames=all", "encoder.dropout=0")
+SEVERAL = """
+import json, sys
+from affetto.cli import app
+for words in json.loads(sys.argv[1]):
+    app(words, standalone_mode=False)
+"""
+
+
+def test_two_processes_are_one(annotated: Manifest, tmp_path: Path) -> None:
+    annotated.write(tmp_path / "annotated.csv")
+    (tmp_path / "several.py").write_text(SEVERAL)
+    asked = ["pretrain", "--manifest", str(tmp_path / "annotated.csv"), "train.epochs=1"]
+    by_two: list[list[str]] = []
+    for name, exact in {"contrastive": ONE_VIEW, "npc": ALL_FRAMES}.items():
+        words = [*asked, *exact, "train.batch_size=16", "-o", str(tmp_path / f"{name}-1")]
+        assert CliRunner().invoke(app, words).exit_code == 0
+        by_two.append([*asked, *exact, "train.batch_size=8", "-o", str(tmp_path / f"{name}-2")])
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    line = [*start, str(tmp_path / "several.py"), json.dumps(by_two)]
     subprocess.run(line, check=True, capture_output=True)
-    for name, tensor in weights(one).items():
-        torch.testing.assert_close(tensor, weights(two)[name], rtol=1e-3, atol=1e-4)
+    for name in ("contrastive", "npc"):
+        one, two = (weights(RunFolder(tmp_path / f"{name}-{count}")) for count in (1, 2))
+        for parameter, tensor in one.items():
+            torch.testing.assert_close(tensor, two[parameter], rtol=1e-3, atol=1e-4)
 
 
 def test_all_tasks_together(annotated: Manifest, tmp_path: Path) -> None:
