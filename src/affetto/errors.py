@@ -46,3 +46,10 @@ def unknown(kind: str, got: object, allowed: Iterable[object]) -> str:
     message = f"unknown {kind} {str(got)!r}; allowed: {', '.join(names) or '(none)'}"
     close = get_close_matches(str(got), names, n=1)
     return f"{message}; did you mean {close[0]!r}?" if close else message
+
+
+def some(names: Iterable[object], most: int = 8) -> str:
+    """Returns the first few names of a list, sorted, and how many more there are."""
+    listed = sorted({str(name) for name in names})
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

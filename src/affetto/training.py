@@ -11,9 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from affetto.corpora.tabular import some
 from affetto.data import Batch, Loader
-from affetto.errors import CheckpointError, ConfigError
+from affetto.errors import CheckpointError, ConfigError, some
 from affetto.optimising import (
     TrainSettings,
     make_accelerator,

@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 from affetto.analysis.agreement import MOST
 from affetto.analysis.comparison import EMOTION, Analysis, Average, Compared
 from affetto.analysis.plots import Map, agreement_by_speaker, speaker_maps
-from affetto.corpora.tabular import some
+from affetto.errors import some
 from affetto.pages import Block, Heading, Page, Picture, Table, Text, decimal, percent, points
 from affetto.plots import to_png
 from affetto.progress import progress

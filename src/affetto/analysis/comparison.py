@@ -22,8 +22,8 @@ from affetto.analysis.confounds import Column, columns, measured
 from affetto.config import Settings
 from affetto.corpora.arrays import SPEAKER_COLUMN, read_vectors, vector_info, vector_places
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import lacks, some
-from affetto.errors import ManifestError
+from affetto.corpora.tabular import lacks
+from affetto.errors import ManifestError, some
 from affetto.evaluation.bootstrap import (
     Difference,
     Interval,

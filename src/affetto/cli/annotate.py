@@ -96,7 +96,7 @@ def clusters(
     """Cluster each speaker's utterances by their embeddings: a column of clusters and their confidence."""
     from affetto.annotation.clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
     from affetto.config import load
-    from affetto.corpora.tabular import some
+    from affetto.errors import some
     from affetto.runs import MANIFEST
 
     shape = {"count": count, "centre": not plain, "fewest": fewest, "seed": seed}

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import VECTOR, is_missing, lacks, some
-from affetto.errors import ManifestError
+from affetto.corpora.tabular import VECTOR, is_missing, lacks
+from affetto.errors import ManifestError, some
 from affetto.runs import atomic_write, write_json
 
 SPEAKER_COLUMN = "speaker_embedding"  # which ``affetto annotate speakers`` writes by default

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from affetto.corpora.arrays import all_places, open_array, read_facts, save_array
 from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import some
-from affetto.errors import ManifestError
+from affetto.errors import ManifestError, some
 
 INTENSITY_COLUMN = "intensity"  # which ``affetto annotate intensity`` writes from emotion labels
 VERB = "intensity"

@@ -23,8 +23,8 @@ from affetto.corpora import checks
 from affetto.corpora.checks import Problem
 from affetto.corpora.labels import Marks, apply_map, dropped, read_marks, read_named, with_votes, write_marks
 from affetto.corpora.reading import read_parts, read_table
-from affetto.corpora.tabular import COLUMNS, below, lacks, near, normal, some, with_array_files, write_table
-from affetto.errors import ManifestError
+from affetto.corpora.tabular import COLUMNS, below, lacks, near, normal, with_array_files, write_table
+from affetto.errors import ManifestError, some
 from affetto.runs import write_json
 from affetto.tables import PART_ROWS
 

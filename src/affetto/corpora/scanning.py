@@ -16,8 +16,8 @@ import yaml
 
 from affetto.audio import read_info
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import is_missing, some
-from affetto.errors import AudioError, ManifestError, unknown
+from affetto.corpora.tabular import is_missing
+from affetto.errors import AudioError, ManifestError, some, unknown
 from affetto.media import AUDIO, passed_over, recordings_below
 from affetto.opening import Notes
 from affetto.progress import progress

@@ -25,8 +25,8 @@ from affetto.corpora.manifest import Manifest
 from affetto.corpora.reading import read_table
 from affetto.corpora.scanning import About, Gathered, current_division, find_audio, odd_headers, records
 from affetto.corpora.shards import read_audformat, read_shards, samples_of, tars_of
-from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, some, timed, to_seconds
-from affetto.errors import AudioError, ManifestError, unknown
+from affetto.corpora.tabular import ONE_ROW, SAMPLES, TIMES, below, timed, to_seconds
+from affetto.errors import AudioError, ManifestError, some, unknown
 from affetto.media import AUDIO
 from affetto.members import member_of
 from affetto.opening import Notes

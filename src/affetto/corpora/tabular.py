@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from affetto.errors import ManifestError, unknown
+from affetto.errors import ManifestError, some, unknown
 from affetto.runs import FORMATS, atomic_write
 from affetto.tables import PART_ROWS
 
@@ -199,10 +199,3 @@ def lacks(name: str, columns: Iterable[object]) -> str:
     close = [other for other in names if other in alike] or get_close_matches(name, names, n=1)
     hint = f"; is it the column {close[0]!r}? affetto scan table maps columns" if close else ""
     return f"lacks the column {name!r}; it has {', '.join(names) or 'none'}{hint}"
-
-
-def some(names: Iterable[object], most: int = 8) -> str:
-    """Returns the first few names of a list, sorted, and how many more there are."""
-    listed = sorted({str(name) for name in names})
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more

@@ -107,7 +107,8 @@ class PackedWaveforms:
     """
 
     def __init__(self, manifest: "Manifest") -> None:
-        from affetto.corpora.tabular import SAMPLES, TIMES, some  # pandas, which predict does without
+        from affetto.corpora.tabular import SAMPLES, TIMES  # pandas, which predict does without
+        from affetto.errors import some
 
         paths, table = manifest.paths, manifest.table
         members = [member_of(path) for path in paths]

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from affetto.corpora.tabular import some
-from affetto.errors import ManifestError, unknown
+from affetto.errors import ManifestError, some, unknown
 from affetto.evaluation.metrics import Metric, Score, confusion_sums, mean_known, metrics_of, share, uar_of
 from affetto.evaluation.predictions import check_predictions, scored
 

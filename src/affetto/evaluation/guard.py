@@ -17,8 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from affetto.corpora.tabular import some
-from affetto.errors import LeakError
+from affetto.errors import LeakError, some
 
 STAMP = "speaker-dependent"
 ALLOWED_CHOICES = ("dev", "train", "nothing", "none", "fixed")

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from affetto.audio import SAMPLE_RATE, excerpt
-from affetto.corpora.tabular import some
-from affetto.errors import AudioError, ConfigError, unknown
+from affetto.errors import AudioError, ConfigError, some, unknown
 from affetto.inference.activity import find_speech
 from affetto.inference.sources import Clip, Root, Sources, clips, decoded
 from affetto.progress import progress

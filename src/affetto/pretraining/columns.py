@@ -14,9 +14,9 @@ from torch import Tensor
 from affetto.corpora.arrays import all_places, read_vectors, vector_places
 from affetto.corpora.curves import INTENSITY_COLUMN, VERB, read_curves
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import lacks, some
+from affetto.corpora.tabular import lacks
 from affetto.data import FeatureCache
-from affetto.errors import LeakError, ManifestError
+from affetto.errors import LeakError, ManifestError, some
 from affetto.features import FrontEnd
 from affetto.masking import CURVES
 from affetto.material.recordings import Recordings

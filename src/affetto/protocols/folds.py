@@ -15,8 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from affetto.config import Settings
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import some
-from affetto.errors import ProtocolError
+from affetto.errors import ProtocolError, some
 
 PARTS = ("train", "dev", "test")
 

@@ -22,8 +22,8 @@ from affetto.config import Settings, build, parse
 from affetto.corpora.checks import alike
 from affetto.corpora.labels import LABEL_MAPS, apply_map, with_votes
 from affetto.corpora.manifest import Manifest
-from affetto.corpora.tabular import COLUMNS, some
-from affetto.errors import ConfigError, ProtocolError, unknown
+from affetto.corpora.tabular import COLUMNS
+from affetto.errors import ConfigError, ProtocolError, some, unknown
 from affetto.protocols.folds import Fold, Ids, Lists, Rule, proved
 
 PAIR = "TRAIN-to-TEST"
