@@ -64,7 +64,8 @@ class Manifest:
         """
         path = Path(path)
         with _naming(path):
-            manifest = cls(read_table(path))
+            table = with_array_files(read_table(path), lambda file: os.path.abspath(path.parent / file))
+            manifest = cls(table)
         return manifest._placed(path, root)
 
     @classmethod
@@ -92,14 +93,15 @@ class Manifest:
             cls.read(path, root)  # names the keys
 
     def _placed(self, path: Path, root: str | Path | None) -> "Manifest":
-        """Returns the manifest with the roots and marks that belong to its file."""
+        """Takes over the roots and marks that belong to the manifest's file, and returns the manifest."""
         places = read_named(_sidecar(path), str, "which corpus lies where")
         roots = {}
         for corpus in self.corpora:
             named = root or os.environ.get(_variable(corpus))
             roots[corpus] = Path(os.path.abspath(named or path.parent / places.get(corpus, ".")))
-        table = with_array_files(self.table, lambda file: os.path.abspath(path.parent / file))
-        return replace(self, table=table, roots=roots, marks=read_marks(path))
+        object.__setattr__(self, "roots", roots)  # a new manifest would look at each cell once more
+        object.__setattr__(self, "marks", read_marks(path))
+        return self
 
     def write(self, path: str | Path, rows: Sequence[int] | None = None) -> None:
         """Writes the table, ``NAME.roots.json``, and ``NAME.marks.json`` where columns have marks.
