@@ -24,7 +24,7 @@ demo: $(VENV)/.installed            ## the main job on the toy corpus, in minute
 test: $(VENV)/.installed-dev        ## all tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
-fuzz: $(VENV)/.installed-dev        ## 10,000 damaged inputs of each kind; takes hours
+fuzz: $(VENV)/.installed-dev        ## 10,000 damaged inputs of each kind; those of the server take longest
 	AFFETTO_FUZZ=10000 $(BIN)/pytest -n 2 tests/fuzz
 
 check: $(VENV)/.installed-dev       ## format, lint, types
