@@ -69,7 +69,7 @@ def demo(out: Path = typer.Argument("runs/demo", help="Folder for everything the
     typer.echo(f"{made.recording.name} sounds like {best['label']} ({100 * best['score']:.0f} %)")
     typer.echo(f"report:     {made.report}")
     typer.echo(f"recogniser: {made.recogniser}")
-    typer.echo(f"page:       {made.page}, a call of two synthetic voices, by the recogniser small")
+    typer.echo(f"page:       {made.page}, a call of two synthetic voices, by this recogniser")
     typer.echo("your file:  affetto predict YOUR_FILE.wav --window 2 --page YOUR_FILE.html")
 
 

@@ -47,7 +47,7 @@ def demo(out: str | Path) -> Demo:
     """Makes the toy corpus, trains ``cnn`` and ``functionals`` under ``speaker-kfold``, and scores both.
 
     The report and the recogniser are those of ``functionals``, the better one where clips are so few. What is
-    finished in the folder ``out`` is not done again. A call of two speakers is predicted by ``small``.
+    finished in the folder ``out`` is not done again. It also predicts a call of two speakers.
     """
     folder = Path(out)
     listed = folder / "toy.csv"
@@ -61,12 +61,12 @@ def demo(out: str | Path) -> Demo:
     report = evaluate(main.path, other.path)
     report.write(main / "report")
     scores = (evaluate(other.path), report)
-    recording, page = manifest.paths[0], _call(folder, manifest)
+    recording, page = manifest.paths[0], _call(folder, manifest, main / "recogniser")
     return Demo(main / "report" / "report.html", main / "recogniser", recording, page, scores)
 
 
-def _call(folder: Path, manifest: Manifest) -> Path:
-    """Writes a call, utterances of two speakers in turn, and who speaks when; returns the page of it."""
+def _call(folder: Path, manifest: Manifest, made: Path) -> Path:
+    """Writes a call, utterances of two speakers in turn, and who speaks when; returns its page, predicted."""
     call, turns = folder / "call.wav", folder / "call.rttm"
     own = [
         np.flatnonzero(manifest.table["speaker"] == name)[:_TURNS]
@@ -82,6 +82,6 @@ def _call(folder: Path, manifest: Manifest) -> Path:
         soundfile.write(temporary, np.concatenate(sound), SAMPLE_RATE, format="WAV")
     write_text(turns, "".join(lines))
     page, table = folder / "call.html", folder / "call.csv"
-    small = Recogniser.from_pretrained("small")
-    predict(small, call, table, segments=turns, enrol_by_speaker="all", page=page)
+    recogniser = Recogniser.from_pretrained(made)
+    predict(recogniser, call, table, segments=turns, enrol_by_speaker="all", page=page)
     return page
