@@ -155,7 +155,7 @@ def report_table(
 ) -> None:
     """Prints on standard error what was written; exit code 1 where some recordings could not be read."""
     if outcome.finished:
-        typer.echo(f"{output} is there already, and nothing was done; remove it to {verb} anew", err=True)
+        typer.echo(f"{output} is there already, and nothing was done; remove it to {verb} again", err=True)
     else:
         resumed = f", {outcome.resumed} of them from before" if outcome.resumed else ""
         counts = f"{outcome.clips} {what}{'s' * (outcome.clips != 1)}{resumed}"

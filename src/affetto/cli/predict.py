@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from affetto.inference import Recogniser
     from affetto.inference.enrolment import All
 
-
 _OUTPUT = (
     "Table: .csv .jsonl .parquet; - for CSV on standard output. Or labels: .TextGrid, .eaf (ELAN), .txt "
     "(Audacity), .srt .vtt, .rttm, .json (Label Studio), .audformat (a folder)."
@@ -40,8 +39,6 @@ _TEXTS = (
     "Texts in place of classes, for a recogniser that knows words: --prompts 'a furious shout' 'a bored "
     "voice'; they end where another option begins."
 )
-
-
 _ENCODERS = (
     "Folder of pretrain, a recogniser (small, base, a folder) or a published model, or "
     f"{listed([*ENCODERS, 'functionals', 'd-vector'])}. Settings follow the sources: encoder.model=ID."

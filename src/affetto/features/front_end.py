@@ -195,14 +195,15 @@ class FrontEnd(Settings):
 def at_level(samples: Tensor, lengths: Tensor, level_db: float, levelled: bool) -> Tensor:
     """Brings ``samples (B, S)``, zero past their lengths, to a level, as :class:`FrontEnd` describes it."""
     if levelled:
-        samples = without_offset(samples, lengths)
+        samples, least, lowest_gain = without_offset(samples, lengths), _LEAST, 0.0
         powers = block_powers(samples, _BLOCK)
         weights = loud_weights(powers)
         power = (powers * weights).sum(1) / weights.sum(1)
     else:
+        least, lowest_gain = 0.0, 1.0
         power = samples.square().sum(1) / lengths.clamp_min(1)
-    gains = torch.where(power > _LEAST * levelled, 10 ** (level_db / 20) / power.sqrt().clamp_min(1e-20), 1.0)
-    return samples * (gains if levelled else gains.clamp_min(1.0))[:, None]
+    gains = torch.where(power > least, 10 ** (level_db / 20) / power.sqrt().clamp_min(1e-20), 1.0)
+    return samples * gains.clamp_min(lowest_gain)[:, None]
 
 
 def block_powers(samples: Tensor, size: int) -> Tensor:

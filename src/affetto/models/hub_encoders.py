@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from affetto.audio import SAMPLE_RATE
 from affetto.errors import CheckpointError, ConfigError
 from affetto.features import FrontEnd
+from affetto.features.front_end import without_offset
 from affetto.models.encoder import EncoderShape, Frames, PublishedEncoder, cleared, frame_mask
 from affetto.models.hub import Adaptation, LookedUp, adapt, library, load_weights_of, published_part
 from affetto.models.whisper import WhisperEncoder
@@ -127,9 +128,8 @@ class Wav2Vec2(PublishedEncoder):
         """
         values = waveforms
         if self.settings.normalise:
-            mask, size = frame_mask(lengths, waveforms.shape[1])[:, :, 0], lengths[:, None]
-            values = (values - values.sum(1, keepdim=True) / size) * mask
-            values = values / torch.sqrt(values.square().sum(1, keepdim=True) / size + 1e-7)
+            values = without_offset(values, lengths)
+            values = values / torch.sqrt(values.square().sum(1, keepdim=True) / lengths[:, None] + 1e-7)
         values = F.pad(values, (0, max(0, self.shortest - values.shape[1])))[:, None]
         # What stays in its cache is faster on a CPU, and much at once on a GPU.
         together = len(values) if values.is_cuda else 1
