@@ -1,7 +1,6 @@
 """``affetto merge``: the outputs of all shards, put together as one run without shards writes them."""
 
 import heapq
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from pyarrow import parquet  # type: ignore[import-untyped]
 
 from affetto.errors import RunError
-from affetto.runs import DONE, MANIFEST, META, atomic_write, locked, write_json
+from affetto.runs import DONE, MANIFEST, META, atomic_write, locked, read_json, write_json
 from affetto.shards import DESCRIBED, Shard, described
 from affetto.tables import GROUP_ROWS, VECTOR_ROWS, Row, read_rows, write_array, write_lines, write_parquet
 
@@ -81,14 +80,14 @@ def _part(given: Path) -> _Part:
     alone = [given.parent / f"{given.name}.part/options.json"]
     begun = given.glob("*.part/options.json") if given.is_dir() else alone
     for options in (file for file in begun if file.is_file()):
-        shard = json.loads(options.read_text(encoding="utf-8")).get("shard", "I/N")
+        shard = read_json(options).get("shard", "I/N")
         raise RunError(f"{given} is not complete; run its command, with --shard {shard}, again: it goes on")
     if found is None:
         raise RunError(
             f"{given} is no part of a run with --shard: there is no {described(given).name}; name what such "
             "runs wrote, which has such a file next to it"
         )
-    content = json.loads(found.read_text(encoding="utf-8"))
+    content = read_json(found)
     file, shard = found.with_name(found.name.removesuffix(DESCRIBED)), Shard.read(content.pop("shard"))
     assert shard is not None
     needed = [file, file.with_suffix(".csv")] if file.suffix == ".npy" and not _is_run(given) else [file]
@@ -210,7 +209,7 @@ def _merge_speakers(parts: list[_Part], out: Path) -> dict[str, Any]:
 
     tables = [part.file.parent / MANIFEST for part in parts]
     metas, about = (
-        [json.loads((part.file.parent / name).read_text(encoding="utf-8")) for part in parts]
+        [read_json(part.file.parent / name) for part in parts]
         for name in (META, parts[0].file.with_suffix(".json").name)
     )
     column, array = metas[0]["column"], Path(os.path.abspath(out / parts[0].file.name))
@@ -254,7 +253,7 @@ def _finish_run(first: Path, out: Path, meta: dict[str, Any]) -> None:
     from affetto.corpora.tabular import near
 
     here = Path(os.path.abspath(out))
-    roots = json.loads((first / _ROOTS).read_text(encoding="utf-8"))
+    roots = read_json(first / _ROOTS)
     write_json(
         out / _ROOTS, {name: near(os.path.abspath(first / root), here) for name, root in roots.items()}
     )
@@ -262,7 +261,7 @@ def _finish_run(first: Path, out: Path, meta: dict[str, Any]) -> None:
         if (first / name).exists():
             with atomic_write(out / name) as temporary:
                 shutil.copyfile(first / name, temporary)
-    facts = json.loads((first / "env.json").read_text(encoding="utf-8"))
+    facts = read_json(first / "env.json")
     write_json(out / "env.json", {name: facts[name] for name in facts if name not in ("shard", "listed")})
     write_json(out / META, meta)
     (out / DONE).touch()

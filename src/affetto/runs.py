@@ -88,6 +88,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; raises OSError, and ValueError for what is no JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically, two spaces deep."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -140,7 +145,7 @@ def read_meta(folder: Path, kind: str) -> dict[str, Any]:
         raise RunError(f"{folder} holds no finished run; run affetto {kind} with -o {folder} (again) first")
     content: dict[str, Any] = {}
     with suppress(FileNotFoundError):
-        content = json.loads((folder / META).read_text(encoding="utf-8"))
+        content = read_json(folder / META)
     if content.get("kind") != kind:
         raise RunError(
             f"{folder} holds a run of {content.get('kind', 'an unknown verb')}; allowed: a run of {kind}; "
@@ -208,7 +213,7 @@ class RunFolder:
         return any(path.name not in own for path in self.path.rglob("*") if path.is_file())
 
     def _same_facts(self, facts: Mapping[str, Any]) -> None:
-        before = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+        before = read_json(self.path / "env.json")
         for name, value in facts.items():
             if before.get(name) != value:
                 raise RunError(

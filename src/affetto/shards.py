@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from affetto.errors import ConfigError, RunError
-from affetto.runs import write_text
+from affetto.runs import read_json, write_text
 
 DESCRIBED = ".shard.json"  # after the name of a part
 
@@ -91,9 +91,7 @@ def described(part: Path) -> Path:
 
 def refuse_other(part: Path, shard: Shard | None) -> None:
     """Refuses a finished output that is another shard, or none, with a RunError."""
-    found = (
-        json.loads(described(part).read_text(encoding="utf-8"))["shard"] if described(part).exists() else None
-    )
+    found = read_json(described(part))["shard"] if described(part).exists() else None
     if found != (None if shard is None else str(shard)):
         there = f"shard {found}" if found else "the output of a run without --shard"
         asked = f"shard {shard}" if shard else "all rows"

@@ -1,6 +1,5 @@
 """``analyse layers``: a linear probe on every layer of an encoder, and of an untrained one, and its page."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from affetto.pages import Block, Heading, Page, Picture, Table, Text, percent, p
 from affetto.plots import to_png
 from affetto.progress import progress
 from affetto.protocols.protocol import load_protocol
-from affetto.runs import META, RunFolder, write_json
+from affetto.runs import META, RunFolder, read_json, write_json
 
 RESULT = "layers.json"
 SUM = "weighted"  # the setting `layers` of the probe on a learned sum
@@ -158,7 +157,7 @@ def _scored(
     }
     rows = []
     for which, settings in encoders.items():
-        infos = [json.loads((file.parent / META).read_text(encoding="utf-8")) for file in files[which]]
+        infos = [read_json(file.parent / META) for file in files[which]]
         unlabelled = {str(info["fold"]): info["pretrained_without_labels"] for info in infos}
         meta = {
             "chosen_on": "dev",

@@ -1,6 +1,5 @@
 """``affetto evaluate``, ``experiment``, ``demo``, ``analyse``: what runs, clusters, layers are worth."""
 
-import json
 from pathlib import Path
 
 import typer
@@ -96,12 +95,13 @@ def clusters(
     from affetto.analysis.clusters import RESULT, analyse_clusters
     from affetto.analysis.comparison import AnalyseSettings
     from affetto.config import load
+    from affetto.runs import read_json
 
     columns = {"name": name, "embedding": embedding, "encoder": encoder}
     values = {**columns, "map": maps, "bins": bins, "measure": measure}
     chosen = load(AnalyseSettings, values, tuple(settings or ()))
     run, _ = run_verb(analyse_clusters, manifest, root, chosen, out)
-    found = json.loads((run / RESULT).read_text(encoding="utf-8"))
+    found = read_json(run / RESULT)
     for paragraph in found["words"]:
         typer.echo(f"{paragraph}\n")
     typer.echo(f"report: {run / 'report.html'}")
@@ -121,10 +121,11 @@ def layers(
 ) -> None:
     """Probe each layer of an encoder, and of an untrained encoder of the same shape."""
     from affetto.analysis.layers import RESULT, analyse_layers, layers_settings
+    from affetto.runs import read_json
 
     numbers = list(range(seeds)) if seeds else None
     chosen = layers_settings(protocol, encoder, tuple(settings or ()), seeds=numbers)
     run, _ = run_verb(analyse_layers, manifest, root, chosen, out, device=device)
-    for row in json.loads((run / RESULT).read_text(encoding="utf-8")):
+    for row in read_json(run / RESULT):
         typer.echo(f"{row['method'].ljust(24)} UAR {100 * row['uar']:.1f}")
     typer.echo(f"report: {run / 'report.html'}")

@@ -1,6 +1,5 @@
 """``affetto annotate``: adds columns to a manifest."""
 
-import json
 from typing import Any
 
 import typer
@@ -97,13 +96,13 @@ def clusters(
     from affetto.annotation.clusters import CLUSTERS, AnnotateClustersSettings, annotate_clusters
     from affetto.config import load
     from affetto.errors import some
-    from affetto.runs import MANIFEST
+    from affetto.runs import MANIFEST, read_json
 
     shape = {"count": count, "centre": not plain, "fewest": fewest, "seed": seed}
     columns = {"embedding": embedding, "encoder": encoder, "content": content, "name": name}
     chosen = load(AnnotateClustersSettings, {"clusters": shape, **columns}, tuple(settings or ()))
     run, _ = run_verb(annotate_clusters, manifest, root, chosen, out, device=device)
-    facts = json.loads((run / CLUSTERS).read_text(encoding="utf-8"))
+    facts = read_json(run / CLUSTERS)
     bare = [speaker for speaker, found in facts["speakers"].items() if not found["clusters"]]
     if facts["contents"]:
         typer.echo(f"contents taken out: {facts['contents']}")

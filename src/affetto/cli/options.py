@@ -1,6 +1,5 @@
 """Arguments and options that several verbs share, how a verb runs, and what it prints at its end."""
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -122,7 +121,7 @@ def run_verb(
     """Runs a verb; returns its run folder and ``meta.json``, empty but in the first process of torchrun."""
     from affetto.corpora.manifest import Manifest
     from affetto.models.encoder import chosen_device
-    from affetto.runs import META, RunFolder
+    from affetto.runs import META, RunFolder, read_json
 
     chosen_device(str(more.get("device", "cpu")))  # one that is not there leaves no folder behind
     table, finished = Manifest.read(manifest, root), RunFolder(out).done
@@ -131,7 +130,7 @@ def run_verb(
         return run, {}
     if finished:
         typer.echo("finished before; nothing to do")
-    return run, json.loads((run / META).read_text(encoding="utf-8"))
+    return run, read_json(run / META)
 
 
 def report_run(run: Any, meta: dict[str, Any], next_steps: str) -> None:

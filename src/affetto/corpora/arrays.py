@@ -5,7 +5,6 @@ the content hash of each row (``hashes``), and what :class:`~affetto.corpora.lab
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from affetto.corpora.labels import Marks
 from affetto.corpora.manifest import Manifest
 from affetto.corpora.tabular import VECTOR, is_missing, lacks
 from affetto.errors import ManifestError, some
-from affetto.runs import atomic_write, write_json
+from affetto.runs import atomic_write, read_json, write_json
 
 SPEAKER_COLUMN = "speaker_embedding"  # which ``affetto annotate speakers`` writes by default
 _MAPPED_ROWS = 1 << 15  # that are read of memory-mapped files before these are opened again
@@ -178,7 +177,7 @@ def describe_array(file: Path) -> dict[str, Any]:
 def read_facts(file: Path, maker: str = "what", again: str = "annotate again") -> dict[str, Any]:
     """Reads the JSON next to an array; ``maker`` and ``again`` word the error."""
     try:
-        return dict(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
+        return dict(read_json(file.with_suffix(".json")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _undescribed(file, maker, error, again) from error
 

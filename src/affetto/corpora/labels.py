@@ -4,7 +4,6 @@
 an array has (:mod:`affetto.corpora.arrays`). A column without marks rests on no label.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pandas as pd
 import yaml
 
 from affetto.errors import ManifestError, unknown
-from affetto.runs import write_json
+from affetto.runs import read_json, write_json
 
 _READ = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 _SPELLINGS: dict[str, str] = _READ["spellings"]
@@ -119,7 +118,7 @@ def read_marks(manifest: Path) -> dict[str, Marks]:
 def read_named(file: Path, read: Callable[[Any], Fact], what: str) -> dict[str, Fact]:
     """Reads facts by name from a JSON file next to a manifest; none where there is no such file."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found = read_json(file) if file.exists() else {}
         return {str(name): read(fact) for name, fact in found.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ManifestError(f"{file} does not say {what}: {error}") from error

@@ -22,7 +22,7 @@ from affetto.errors import AudioError, ManifestError
 from affetto.members import encoded, member_name, member_of
 from affetto.parallel import can_fork, cores, in_copies
 from affetto.progress import progress
-from affetto.runs import META, RunFolder, atomic_write, write_text
+from affetto.runs import META, RunFolder, atomic_write, read_json, write_text
 
 PACKED = "manifest.parquet"
 LEFT_OUT = "left-out.csv"
@@ -67,7 +67,7 @@ def pack(manifest: Manifest, out: str | Path, form: str = "flac") -> Packed:
     places = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
     with run.locked():
         if not run.start(settings, **manifest.facts, places_sha256=places):
-            return Packed(**json.loads((run / META).read_text(encoding="utf-8"))["packed"])
+            return Packed(**read_json(run / META)["packed"])
         shards = list(_finished(run.path))
         done = sum(len(shard["rows"]) for shard in shards)
         encodings = progress(_encoded(manifest, done, form), "pack", len(manifest) - done)
@@ -84,7 +84,7 @@ def damaged_shards(manifest: Manifest) -> Iterator[Problem]:
     for tar in progress(tars, "verify shards"):
         index, wanted = Path(tar).with_suffix(".json"), None
         with suppress(OSError, ValueError):
-            wanted = json.loads(index.read_text(encoding="utf-8"))
+            wanted = read_json(index)
         if not isinstance(wanted, dict) or "sha256" not in wanted:  # a file of another program, or none
             continue
         try:
@@ -102,7 +102,7 @@ def _finished(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields what is in the shards that an earlier call finished."""
     number = 0
     while (folder / f"shard-{number:06d}.json").is_file():
-        shard = json.loads((folder / f"shard-{number:06d}.json").read_text(encoding="utf-8"))
+        shard = read_json(folder / f"shard-{number:06d}.json")
         tar = folder / f"shard-{number:06d}.tar"
         if not tar.is_file() or tar.stat().st_size != shard["bytes"]:
             raise ManifestError(f"{tar} is not as it was written; remove {folder} and pack again")

@@ -13,7 +13,7 @@ from pyarrow import ArrowException, parquet, types  # type: ignore[import-untype
 
 from affetto.errors import ManifestError, unknown
 from affetto.opening import is_pointer
-from affetto.runs import FORMATS
+from affetto.runs import FORMATS, read_json
 
 _TOO_MANY = "line {line} has {cells} cells and the header {names}; text with separators needs quotation marks"
 
@@ -98,7 +98,7 @@ def read_listing(path: Path, columns: Collection[str]) -> pd.DataFrame:
     as_json = path.suffix == ".json"
     try:
         _refuse_pointer(path)
-        rows = json.loads(path.read_text(encoding="utf-8")) if as_json else next(_read_delimited(path))
+        rows = read_json(path) if as_json else next(_read_delimited(path))
         table = pd.DataFrame(rows).fillna("").astype(str)
     except (ValueError, OSError, RecursionError) as error:
         fault = "is not a list of utterances" if as_json else "cannot be read as a table"

@@ -22,7 +22,7 @@ from affetto.audio import SAMPLE_RATE, decode, from_int16, to_int16
 from affetto.errors import AffettoError, AudioError
 from affetto.members import file_stamp
 from affetto.progress import progress
-from affetto.runs import lock
+from affetto.runs import lock, read_json
 
 if TYPE_CHECKING:  # it loads pandas, which predict does without
     from affetto.corpora.manifest import Manifest
@@ -48,7 +48,7 @@ class _Rows:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self._index: dict[str, Any] = read_json(folder / "index.json")
         self.lengths: NDArray[np.int64] = np.array(self._index["lengths"], np.int64)
         self.values: NDArray[Any] = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
         self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])

@@ -16,7 +16,7 @@ from affetto.evaluation.enrolment import normal_count
 from affetto.evaluation.guard import STAMP
 from affetto.evaluation.metrics import metrics_of
 from affetto.pages import Table, percent, points
-from affetto.runs import atomic_write, write_json, write_text
+from affetto.runs import atomic_write, read_json, write_json, write_text
 
 
 class Result(BaseModel):
@@ -81,7 +81,7 @@ def read_results(path: str | Path) -> list[Result]:
     if not file.exists():
         return []
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = read_json(file)
         if not isinstance(rows, list):
             raise RunError(f"{file} holds a {type(rows).__name__}; a list of result rows is needed")
         return [Result.model_validate(row) for row in rows]

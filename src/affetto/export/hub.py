@@ -1,6 +1,5 @@
 """Model cards: of the hub, with the scores that are known, and of exported files; ``push`` to the hub."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from affetto.models.checkpoint import (
     find_recogniser,
     read_config,
 )
-from affetto.runs import write_text
+from affetto.runs import read_json, write_text
 
 _UNNAMED = "not named by its model card; those of its training recordings and weights apply"
 
@@ -163,5 +162,5 @@ def _report(folder: Path) -> dict[str, Any]:
     file = folder.parent / "report" / "report.json"
     if folder.name != RECOGNISER or not file.is_file():
         return {}
-    row = json.loads(file.read_text(encoding="utf-8"))
+    row = read_json(file)
     return row if isinstance(row, dict) and not row.get("enrolment") else {}

@@ -1,6 +1,5 @@
 """``finetune``: trains a recogniser under a protocol, fold by fold and seed by seed."""
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from affetto.models.enrolment import SpeakerDraw, all_others, draws
 from affetto.optimising import make_accelerator
 from affetto.progress import progress
 from affetto.protocols.protocol import Protocol, load_protocol
-from affetto.runs import META, RunFolder, write_text
+from affetto.runs import META, RunFolder, read_json, write_text
 
 DEV_SCORES = ("dev_uar", "dev_ccc")
 
@@ -257,7 +256,7 @@ def _gather(run: _Run, folds: list[int], unreadable: dict[str, str]) -> None:
         if files:
             table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
             write_table(table, run.folder / name)
-    infos = {key: json.loads((folder / META).read_text(encoding="utf-8")) for key, folder in folders.items()}
+    infos = {key: read_json(folder / META) for key, folder in folders.items()}
 
     def by_fold(name: str) -> dict[str, Any]:
         return {str(fold): infos[settings.seeds[0], fold][name] for fold in folds}

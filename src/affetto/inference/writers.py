@@ -1,7 +1,6 @@
 """Output that a stopped run continues: shards of Parquet next to it, joined into the output at the end."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from affetto.errors import AffettoError, RunError
-from affetto.runs import atomic_write, continued, locked, write_json
+from affetto.runs import atomic_write, continued, locked, read_json, write_json
 from affetto.shards import Shard, describe_part, refuse_other
 from affetto.tables import Row, read_rows, write_array
 
@@ -177,7 +176,7 @@ class Shards:
                 shard.unlink()
             write_json(self.part / _OPTIONS, dict(options))
             return
-        begun = json.loads((self.part / _OPTIONS).read_text(encoding="utf-8"))
+        begun = read_json(self.part / _OPTIONS)
         if begun != options:
             changed = sorted(name for name in options if begun.get(name) != options[name])
             raise RunError(

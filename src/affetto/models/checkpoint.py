@@ -4,7 +4,6 @@ Recognisers have such a folder, here or on the Hugging Face hub, and so have pre
 """
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from affetto._version import __version__
 from affetto.errors import CheckpointError
 from affetto.models.encoder import Encoder
-from affetto.runs import atomic_write, write_json, write_text, writing
+from affetto.runs import atomic_write, read_json, write_json, write_text, writing
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -56,7 +55,7 @@ def _own(module: nn.Module, elsewhere: Sequence[str]) -> dict[str, Tensor]:
 def read_config(folder: Path) -> dict[str, Any]:
     """Reads ``config.json``; raises a CheckpointError when it is missing, not JSON, or of another format."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} holds no {CONFIG}; name the folder that finetune wrote") from error
     except (OSError, ValueError, RecursionError) as error:
